@@ -1,0 +1,171 @@
+"""Answers deciphered, whatever their bytes: JSON, errors, and what they say of the request budget."""
+
+import json
+import math
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from attrs import field, frozen
+
+from jarai_async import _wire
+from jarai_async._errors import (
+    ApiError,
+    AuthenticationError,
+    BadRequestError,
+    BudgetExceededError,
+    InvalidAnswerError,
+    JaraiError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    ServiceUnavailableError,
+)
+
+_DAY_AND_AN_HOUR = 25 * 3600.0  # no documented wait is longer: a day's quota ends at midnight UTC
+_WINDOW = 60.0
+
+
+@frozen
+class Answer:
+    """What came back, whole: the bytes are read before anything is decided."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    attempts: int = 1
+    """How often the request was on the wire: aiohttp sends a GET again on a connection that had gone."""
+
+    @property
+    def correlation_id(self) -> str | None:
+        """What to quote to JARAI's support."""
+        return _printable(self.headers.get(_wire.CORRELATION_ID))
+
+
+def parse(answer: Answer) -> Any:
+    """Read JSON as strictly as its standard. Raises InvalidAnswerError."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(answer.body, parse_constant=refuse)
+    except (ValueError, RecursionError):  # also what is not UTF-8, and an integer of 5,000 digits
+        content_type = _printable(answer.headers.get("Content-Type")) or "no content type"
+        size = len(answer.body)
+        raise InvalidAnswerError(f"expected JSON, got {size} bytes that are not ({content_type})") from None
+
+
+def parse_object(answer: Answer) -> dict[str, Any]:
+    """Read a JSON object. Raises InvalidAnswerError."""
+    value = parse(answer)
+    if not isinstance(value, dict):
+        raise InvalidAnswerError(f"expected an object, got a JSON {type(value).__name__}")
+    return value
+
+
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    413: BadRequestError,
+    429: RateLimitError,
+}
+
+
+def refusal(answer: Answer) -> JaraiError:
+    """Name what an answer outside 2xx means, from its status and envelope."""
+    envelope = _envelope(answer)
+    code = _printable(envelope.get(_wire.ERROR_CODE))
+    message = _printable(envelope.get(_wire.ERROR_MESSAGE))
+    facts: Any = {
+        "status": answer.status,
+        "code": code,
+        "correlation_id": answer.correlation_id,
+        "retry_after": retry_after(answer) if answer.status in (429, 503) else None,
+    }
+    if 300 <= answer.status < 400:
+        return InvalidAnswerError("the API redirected, and a key is not sent to another place", **facts)
+    kind = _error_class(answer.status, code)
+    if code is None and answer.status >= 500:
+        message = f"not JARAI's answer but a gateway's: {_printable(answer.headers.get('Content-Type'))}"
+    return kind(message or f"the API answered {answer.status}", **facts)
+
+
+def _error_class(status: int, code: str | None) -> type[ApiError]:
+    if status == 409 and (code or "").startswith("BUDGET_GATE"):
+        return BudgetExceededError
+    if status == 503 and code == "SERVICE_UNAVAILABLE":
+        return ServiceUnavailableError
+    if status >= 500:
+        return ServerError
+    return _BY_STATUS.get(status, ApiError)
+
+
+def _envelope(answer: Answer) -> dict[str, Any]:
+    try:
+        return parse_object(answer)
+    except InvalidAnswerError:
+        return {}
+
+
+def _printable(value: object) -> str | None:
+    """Quote text of the server's in one line of ours: bounded, and without control characters."""
+    if not isinstance(value, str) or not value:
+        return None
+    return "".join(char if char.isprintable() else " " for char in value[:300])
+
+
+@frozen
+class Rate:
+    """What an answer says of the request budget; None where it says nothing."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    retry_after: float | None = None
+    """Seconds; set by a 429 only."""
+
+
+def rate(answer: Answer) -> Rate:
+    """Read the budget's state from the headers and, of a 429, from the body."""
+    limit, remaining = (_count(answer.headers.get(name)) for name in (_wire.RATE_LIMIT, _wire.RATE_REMAINING))
+    return Rate(limit or None, remaining, retry_after(answer) if answer.status == 429 else None)
+
+
+def retry_after(answer: Answer) -> float | None:
+    """Seconds to wait by the body, Retry-After and the reset: the longest of them, within reason.
+
+    A 429 that names none means the whole window. The reset is a moment on the server's clock, so it is
+    compared with the `Date` of the same answer and never with ours.
+    """
+    waits = [_seconds(_envelope(answer).get(_wire.RETRY_AFTER)), _seconds(answer.headers.get("Retry-After"))]
+    if answer.status == 429:
+        waits.append(_seconds_to_reset(answer))
+    known = [wait for wait in waits if wait is not None]
+    if not known:
+        return _WINDOW if answer.status == 429 else None
+    return min(max(1.0, *known), _DAY_AND_AN_HOUR)
+
+
+def _seconds_to_reset(answer: Answer) -> float | None:
+    reset = _seconds(answer.headers.get(_wire.RATE_RESET))
+    try:
+        date = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return None if reset is None else reset - date
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _count(value: str | None) -> int | None:
+    # isdecimal also accepts other scripts' digits, as int does; longer numbers are not counts
+    return int(value) if value is not None and value.isdecimal() and len(value) <= 6 else None

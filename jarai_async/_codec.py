@@ -1,0 +1,128 @@
+"""JSON to models and back, through one cattrs converter.
+
+Outside is camelCase, inside is snake_case (exceptions stand in `_wire`). What must be there is checked,
+with the path in the error. What may be missing becomes its default when it is missing or not what was
+expected: an odd optional field must not hide a status. All that came is kept in `raw`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import attrs
+from cattrs import Converter, transform_error
+from cattrs.errors import BaseValidationError
+from cattrs.gen import make_dict_structure_fn, override
+
+from jarai_async import _wire
+from jarai_async._errors import InvalidAnswerError
+from jarai_async._models import (
+    Account,
+    Avatar,
+    Deliverable,
+    Id,
+    Production,
+    ProductionRequest,
+    Status,
+    as_id,
+)
+
+T = TypeVar("T")
+
+_KNOWN = {str(status): status for status in vars(Status).values() if isinstance(status, Status)}
+
+
+def field_name(model: type, attribute: str) -> str:
+    """Give the API's name of an attribute."""
+    first, *rest = attribute.split("_")
+    camel_case = first + "".join(word.title() for word in rest)
+    return _wire.FIELDS.get(model.__name__, {}).get(attribute, camel_case)
+
+
+def decode(value: object, model: type[T]) -> T:
+    """Make a model from parsed JSON. Raises InvalidAnswerError with the paths of what is wrong."""
+    try:
+        return _converter.structure(value, model)
+    except (BaseValidationError, ValueError, TypeError) as error:
+        faults = "; ".join(transform_error(error, path=model.__name__))
+        raise InvalidAnswerError(f"the answer is not as documented: {faults:.500}") from None
+
+
+def encode_request(request: ProductionRequest) -> dict[str, Any]:
+    """Make the body of a submit. What is None is left out."""
+    names = ("topic", "language_id", "country_id", "avatar_id", "project_type", "metadata")
+    values = {field_name(ProductionRequest, name): getattr(request, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None} | dict(request.extra)
+
+
+def _exactly(kind: type[T]) -> Callable[[object, Any], T]:
+    """Refuse what cattrs would convert: a status of 5 is a mistake, not "5"."""
+
+    def structure(value: object, _: Any) -> T:
+        if type(value) is not kind:
+            raise TypeError(f"expected {kind.__name__}, not {type(value).__name__}")
+        return value
+
+    return structure
+
+
+def _structure_status(value: object, _: Any) -> Status:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"expected a status, not {type(value).__name__}")
+    return _KNOWN.get(value) or Status(value)
+
+
+def _structure_time(value: object, _: Any) -> datetime:
+    moment = datetime.fromisoformat(_exactly(str)(value, str))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _lenient(default: Any) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, kind: Any) -> Any:
+        try:
+            return _converter.structure(value, kind)
+        except (BaseValidationError, ValueError, TypeError):
+            return default
+
+    return structure
+
+
+def _override(model: type, attribute: "attrs.Attribute[Any]") -> Any:
+    if attribute.name == "raw":
+        return override(omit=True)
+    name = field_name(model, attribute.name)
+    if attribute.default is attrs.NOTHING:
+        return override(rename=name)
+    return override(rename=name, struct_hook=_lenient(attribute.default))
+
+
+def _structure_model(model: type[attrs.AttrsInstance]) -> Callable[[Any, Any], Any]:
+    overrides = {attribute.name: _override(model, attribute) for attribute in attrs.fields(model)}
+    structure = make_dict_structure_fn(model, _converter, **overrides)
+
+    def structure_and_keep(value: Any, kind: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"expected an object, not {type(value).__name__}")
+        instance = structure(value, kind)
+        object.__setattr__(instance, "raw", value)  # frozen, and not yet seen by anyone
+        return instance
+
+    return structure_and_keep
+
+
+def _finite(value: object, _: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise TypeError(f"expected a number, not {type(value).__name__}")
+    return float(value)  # type: ignore[arg-type]
+
+
+_converter = Converter()
+for _kind in (str, int, bool):
+    _converter.register_structure_hook(_kind, _exactly(_kind))
+_converter.register_structure_hook(float, _finite)
+_converter.register_structure_hook(Status, _structure_status)
+_converter.register_structure_hook(datetime, _structure_time)
+_converter.register_structure_hook_func(lambda kind: kind is Id, lambda value, _: as_id(value))
+for _model in (Avatar, Account, Production, Deliverable):  # what a model holds comes before it
+    _converter.register_structure_hook(_model, _structure_model(_model))

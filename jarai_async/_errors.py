@@ -1,0 +1,193 @@
+"""What can go wrong, by meaning.
+
+    JaraiError
+    ├── ConfigurationError      the client was set up wrongly; nothing was sent
+    ├── InvalidRequestError     the request breaks a documented rule; nothing was sent
+    ├── NotSentError            no connection: the request provably never left
+    ├── NoAnswerError           sent, but no whole answer came: it may have been carried out
+    ├── InvalidAnswerError      an answer that is not what the API documents
+    ├── UncertainSubmitError    a production may or may not have been created: never sent again
+    ├── DeadlineExceededError   the time that you gave is over; the production goes on
+    ├── StoppedError            you stopped watching; the production goes on
+    ├── DownloadError           a file could not be fetched whole
+    │   └── FileWriteError          this machine could not keep it
+    ├── ProductionFailedError   the production itself ended as Failed, or is gone
+    └── ApiError                the API answered with an error
+        ├── BadRequestError             400, 413
+        ├── AuthenticationError         401
+        ├── PermissionDeniedError       403
+        ├── NotFoundError               404
+        ├── BudgetExceededError         409 with a BUDGET_GATE code
+        ├── RateLimitError              429
+        ├── ServiceUnavailableError     JARAI's own 503: refused before anything was done
+        └── ServerError                 any other 5xx
+
+Every one of them has `status`, `code`, `message`, `correlation_id` and `retry_after` (None where the
+answer had none), and ends with what to do next. None holds a request, a header or a body, so none
+can give away the API key; none is chained to an exception of the HTTP library, whose `repr` does.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class JaraiError(Exception):
+    """Base of all errors of this library.
+
+    Attributes: `message`; `status` (HTTP), `code` (JARAI's own), `correlation_id` (quote it to JARAI's
+    support) and `retry_after` (seconds), each None where there is none.
+    """
+
+    advice: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        correlation_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.correlation_id = correlation_id
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        facts = [str(fact) for fact in (self.status, self.code) if fact is not None]
+        if self.correlation_id:
+            facts.append(f"correlation id {self.correlation_id}")
+        text = f"{self.message} ({', '.join(facts)})" if facts else self.message
+        return f"{text.rstrip('.')}. {self.advice}" if self.advice else text
+
+
+class ConfigurationError(JaraiError, ValueError):
+    """The client or the orchestrator was given something that it cannot work with."""
+
+
+class InvalidRequestError(JaraiError, ValueError):
+    """A request breaks documented rules; `faults` names each of them. Nothing was sent."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+    def __reduce__(self) -> tuple[type["InvalidRequestError"], tuple[tuple[str, ...]]]:
+        return type(self), (self.faults,)
+
+
+class NotSentError(JaraiError, ConnectionError):
+    """No connection could be made, so the request never left this process."""
+
+    advice = "Nothing was sent: check the network and the base URL, then try again."
+
+
+class NoAnswerError(JaraiError, ConnectionError):
+    """The request left, and no whole answer came back."""
+
+    advice = "It may have been carried out: reading again is safe."
+
+
+class InvalidAnswerError(JaraiError):
+    """The answer is not what the API documents: a gateway's page, broken JSON, a redirect."""
+
+    advice = "If it goes on, check the base URL, then report it to JARAI with the correlation id."
+
+
+class UncertainSubmitError(JaraiError):
+    """A submit whose answer was lost: the production may have been created, and may be paid for.
+
+    It is not sent again by itself. `idempotency_key` is the key that it carried, `__cause__` what
+    happened. With `JaraiClient(idempotency_keys=True)` it would be sent again, with the same key.
+    """
+
+    advice = "Look in JARAI Studio whether it was created before you submit it again."
+
+    def __init__(self, message: str, *, idempotency_key: str = "", **facts: object) -> None:
+        super().__init__(message, **facts)  # type: ignore[arg-type]  # passed on as they are
+        self.idempotency_key = idempotency_key
+
+
+class DeadlineExceededError(JaraiError, TimeoutError):
+    """The deadline for waiting is over. The production goes on at JARAI."""
+
+    advice = "Wait for it again with its production id, or cancel it."
+
+
+class StoppedError(JaraiError):
+    """The orchestrator was left while this request was under way."""
+
+    advice = "A production that was accepted goes on at JARAI: wait for it with its production id."
+
+
+class DownloadError(JaraiError):
+    """A deliverable could not be fetched whole; nothing half-written stands under its name."""
+
+    advice = "Nothing incomplete was kept: download it again."
+
+
+class FileWriteError(DownloadError):
+    """A file could not be kept on this machine: no space, no permission, a name in the way."""
+
+    advice = "Make room or choose another folder, then download it again."
+
+
+class ProductionFailedError(JaraiError):
+    """The production ended as `Failed`; `code` is JARAI's `errorCode`."""
+
+    advice = "PRODUCTION_EXPIRED is safe to submit again at once; for others ask JARAI."
+
+
+class ApiError(JaraiError):
+    """The API answered with an error status that has no class of its own."""
+
+
+class BadRequestError(ApiError):
+    """400 or 413: the request is wrong. Documented as permanent."""
+
+    advice = "Correct the request: sending the same again cannot succeed."
+
+
+class AuthenticationError(ApiError):
+    """401: the key is missing, unknown or revoked."""
+
+    advice = "Check the API key (JARAI_API_KEY)."
+
+
+class PermissionDeniedError(ApiError):
+    """403: the key, the partner or the account may not do this."""
+
+    advice = "Check the key's scopes, and that the account is active and yours."
+
+
+class NotFoundError(ApiError):
+    """404: no such thing, or not yet."""
+
+    advice = "Check the identifier, and that it belongs to this key's partner."
+
+
+class BudgetExceededError(ApiError):
+    """409 BUDGET_GATE_n_FAILED: the account's budget does not allow it; nothing was started."""
+
+    advice = "Raise the account's budget in JARAI Studio, or wait for the next month."
+
+
+class RateLimitError(ApiError):
+    """429: the request budget is spent; `retry_after` says for how many seconds."""
+
+    advice = "The client waits by itself; other programs may share this key's budget."
+
+
+class ServiceUnavailableError(ApiError):
+    """JARAI's own 503: maintenance; refused before anything was done (inferred)."""
+
+    advice = "Try again later."
+
+
+class ServerError(ApiError):
+    """A 5xx that does not say whether the request was carried out."""
+
+    advice = "It may have been carried out: reading again is safe."

@@ -1,0 +1,23 @@
+"""What a production's status means for whoever asked for it. Pure; the statuses stand in `_models`."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from jarai_async._errors import ProductionFailedError
+from jarai_async._events import OutcomeState
+from jarai_async._models import Production, Status
+
+_ENDS: Final[Mapping[Status, OutcomeState]] = {
+    Status.PUBLISHED: OutcomeState.PUBLISHED,
+    Status.FAILED: OutcomeState.FAILED,
+    Status.CANCELLED: OutcomeState.CANCELLED,
+}
+
+
+def end(production: Production) -> tuple[OutcomeState, ProductionFailedError | None]:
+    """Give how a production ended, and why it failed. Only for a terminal status."""
+    state = _ENDS[production.status]
+    if state is not OutcomeState.FAILED:
+        return state, None
+    reason = production.error_message or "no reason given"
+    return state, ProductionFailedError(f"the production failed: {reason}", code=production.error_code)

@@ -1,0 +1,247 @@
+"""The values that users hold: requests, productions, deliverables. Frozen, open, never doing I/O."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar, NewType
+from uuid import UUID
+
+from attrs import field, frozen
+
+from jarai_async import _wire
+from jarai_async._errors import ConfigurationError, InvalidRequestError
+
+Id = NewType("Id", str)
+"""An identifier of the API: a UUID in its canonical, lower-case form."""
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def as_id(value: object) -> Id:
+    """Give the canonical form of a UUID. Raises ValueError: no other text may reach a URL."""
+    text = str(value) if isinstance(value, UUID) else value
+    if not isinstance(text, str) or not _UUID.fullmatch(text):
+        raise ValueError(f"not a UUID: {str(value)[:80]!r}")
+    return Id(text.lower())
+
+
+class Status(str):
+    """A production's status. Open: a value that this library does not know is kept as it is.
+
+    `is_terminal` is true of `Published`, `Failed` and `Cancelled`, which never change (documented). An
+    unknown status is not terminal: "not done yet".
+    """
+
+    __slots__ = ()
+
+    QUEUED: ClassVar["Status"]
+    PRODUCING: ClassVar["Status"]
+    AWAITING_APPROVAL: ClassVar["Status"]
+    DISTRIBUTING: ClassVar["Status"]
+    PUBLISHED: ClassVar["Status"]
+    FAILED: ClassVar["Status"]
+    CANCELLED: ClassVar["Status"]
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in _TERMINAL
+
+    def __repr__(self) -> str:
+        return f"<Status {self!s}>"
+
+
+Status.QUEUED = Status("Queued")
+Status.PRODUCING = Status("Producing")
+Status.AWAITING_APPROVAL = Status("AwaitingApproval")
+Status.DISTRIBUTING = Status("Distributing")
+Status.PUBLISHED = Status("Published")
+Status.FAILED = Status("Failed")
+Status.CANCELLED = Status("Cancelled")
+_TERMINAL = frozenset({Status.PUBLISHED, Status.FAILED, Status.CANCELLED})
+
+
+def _raw() -> Any:
+    """All that the server sent, as it came. Kept out of `repr`: it may hold a signed URL."""
+    return field(factory=dict, repr=False, eq=False, kw_only=True)
+
+
+@frozen
+class Avatar:
+    """An avatar of an account."""
+
+    id: Id
+    name: str | None = None
+    raw: Mapping[str, Any] = _raw()
+
+
+@frozen
+class Account:
+    """An account that the key can reach, with its avatars and connected platforms."""
+
+    id: Id
+    name: str | None = None
+    avatars: tuple[Avatar, ...] = ()
+    platforms: tuple[Any, ...] = ()
+    raw: Mapping[str, Any] = _raw()
+
+
+@frozen
+class Production:
+    """One run of JARAI, as the server described it at one moment.
+
+    `id` and `status` are always there; the rest is None where the answer did not say it. `raw` is the
+    whole answer, with fields that this library does not know.
+    """
+
+    id: Id
+    status: Status
+    account_id: Id | None = None
+    project_type: str | None = None
+    topic: str | None = field(default=None, repr=False)
+    current_step: int | None = None
+    created_at: datetime | None = field(default=None, repr=False)
+    expires_at: datetime | None = field(default=None, repr=False)
+    error_code: str | None = None
+    error_message: str | None = None
+    sandbox: bool = False
+    raw: Mapping[str, Any] = _raw()
+
+
+@frozen
+class Deliverable:
+    """A file that a production made: `type` (`Video`, `ClosedCaptions`, ...: an open set), `platform`.
+
+    `url` is signed and valid for an hour (documented), so it is a secret and not in the `repr`;
+    `JaraiClient.download` fetches a fresh one by itself. `file_name`, `size` (bytes) and `content_md5`
+    (base64) are used where the server sends them (inferred).
+    """
+
+    type: str
+    url: str = field(repr=False)
+    platform: str | None = None
+    id: str | None = None
+    file_name: str | None = None
+    content_type: str | None = None
+    size: int | None = None
+    content_md5: str | None = field(default=None, repr=False)
+    production_id: Id | None = None
+    raw: Mapping[str, Any] = _raw()
+
+
+@frozen
+class Performance:
+    """A production's analytics; no field is documented, so all of it is in `raw`."""
+
+    production_id: Id
+    raw: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class Usage:
+    """The partner's usage; no field is documented, so all of it is in `raw`."""
+
+    raw: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class Budget:
+    """The requests that this process may send: a minute (rolling 60 seconds) and a UTC day.
+
+    None leaves it to the server: the headers tell the minute's limit, and the documented tiers the
+    day's (10 a minute: 100 a day; 60: 2,000; 300: no limit). Give less to leave room for others.
+    """
+
+    per_minute: int | None = None
+    per_day: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in (("per_minute", self.per_minute), ("per_day", self.per_day)):
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise ConfigurationError(f"Budget({name}={value!r}) must be a positive number")
+
+
+@frozen
+class Polling:
+    """Bounds of the time between two polls of one production, in seconds.
+
+    `floor` is politeness where the budget would allow more; `ceiling` is how long a production may go
+    unseen where the budget allows it to be seen.
+    """
+
+    floor: float = 5.0
+    ceiling: float = 900.0
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 < self.floor <= self.ceiling:
+            raise ConfigurationError("Polling needs 0 < floor <= ceiling, in seconds")
+
+
+def _id_or_text(value: object) -> str:
+    """Canonical where it is a UUID; anything else is left for the validation to name."""
+    try:
+        return as_id(value)
+    except ValueError:
+        return str(value)
+
+
+def _length_faults(name: str, value: object, most: int | None = None, *, required: bool = False) -> list[str]:
+    if value is None and not required:
+        return []
+    if not isinstance(value, str) or not value.strip():
+        return [f"{name} must be text, and not blank: {value!r:.80}"]
+    if most and len(value) > most:
+        return [f"{name} has {len(value)} characters, of at most {most}"]
+    return []
+
+
+@frozen(kw_only=True)
+class ProductionRequest:
+    """What to produce. Raises `InvalidRequestError` that names every fault at once.
+
+    `topic` has 1 to 500 characters; the identifiers are UUIDs; `project_type` is a slug such as
+    `social-video-30s` (None: the account's default); `metadata` is Markdown of at most 4,096 characters
+    (all documented). `reference` is your own name for it, and is not sent. `extra` holds further fields of
+    the body as JSON values, under the names that the API uses.
+    """
+
+    topic: str
+    account_id: str = field(converter=_id_or_text)
+    language_id: str = field(converter=_id_or_text)
+    country_id: str = field(converter=_id_or_text)
+    avatar_id: str = field(converter=_id_or_text)
+    project_type: str | None = None
+    metadata: str | None = field(default=None, repr=False)
+    reference: str | None = None
+    extra: Mapping[str, Any] = field(factory=dict, converter=dict, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        faults = [*self._text_faults(), *self._id_faults(), *self._extra_faults()]
+        if faults:
+            raise InvalidRequestError(faults)
+
+    def _text_faults(self) -> list[str]:
+        return [
+            *_length_faults("topic", self.topic, _wire.TOPIC_LENGTH, required=True),
+            *_length_faults("metadata", self.metadata, _wire.METADATA_LENGTH),
+            *_length_faults("project_type", self.project_type),
+            *_length_faults("reference", self.reference),
+        ]
+
+    def _id_faults(self) -> list[str]:
+        names = ("account_id", "language_id", "country_id", "avatar_id")
+        return [
+            f"{name} is not a UUID: {getattr(self, name)[:80]!r}"
+            for name in names
+            if not _UUID.fullmatch(getattr(self, name))
+        ]
+
+    def _extra_faults(self) -> list[str]:
+        known = {"topic", "languageId", "countryId", "avatarId", "projectTypeSlug", "metadataMD"}
+        faults = [f"extra may not hold {name!r}" for name in sorted(known & self.extra.keys())]
+        try:
+            json.dumps(self.extra, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            faults.append(f"extra is not JSON: {error}")
+        return faults

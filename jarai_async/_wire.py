@@ -1,0 +1,48 @@
+"""Every route and field name of the Partner API, each fact in one place.
+
+D: documented by JARAI. I: inferred from its documentation; if the service differs, this is the file
+to correct. Fields not listed are the camelCase of their attribute's name.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+BASE_URL: Final = "https://api.jarai.studio/v1/partner"  # D for /accounts, I for the rest
+
+# Routes, relative to the base URL.
+ACCOUNTS: Final = "/accounts"  # D
+SUBMIT: Final = "/accounts/{account_id}/productions"  # D
+PRODUCTION: Final = "/productions/{production_id}"  # D
+DELIVERABLES: Final = "/productions/{production_id}/deliverables"  # D
+PERFORMANCE: Final = "/productions/{production_id}/performance"  # D
+USAGE: Final = "/usage"  # I
+
+# Headers.
+API_KEY: Final = "X-API-Key"  # D
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"  # I: not known whether it is honoured
+CORRELATION_ID: Final = "X-Correlation-Id"  # D
+RATE_LIMIT: Final = "X-RateLimit-Limit"  # D
+RATE_REMAINING: Final = "X-RateLimit-Remaining"  # D
+RATE_RESET: Final = "X-RateLimit-Reset"  # D
+
+# Attributes whose field is not their camelCase, by model.
+FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Account": {"id": "accountId", "platforms": "connectedPlatforms"},  # D, I
+    "Avatar": {"id": "avatarId"},  # D
+    "Deliverable": {"id": "deliverableId", "url": "sasUrl", "size": "sizeBytes"},  # I, D, I
+    "Production": {"id": "productionId", "project_type": "projectTypeSlug"},  # D, D
+    "ProductionRequest": {"project_type": "projectTypeSlug", "metadata": "metadataMD"},  # D, D
+}
+
+# Where a list arrives inside an object: the names that the object may give it. I
+LISTS: Final[Mapping[str, str]] = {ACCOUNTS: "accounts", DELIVERABLES: "deliverables"}
+
+# The envelope of every error. D
+ERROR_CODE: Final = "error"
+ERROR_MESSAGE: Final = "message"
+RETRY_AFTER: Final = "retryAfterSeconds"
+
+# Limits that the documentation gives. D
+TOPIC_LENGTH: Final = 500  # characters
+METADATA_LENGTH: Final = 4_096  # characters
+REQUESTS_PER_DAY: Final[Mapping[int, int]] = {10: 100, 60: 2_000}  # by requests a minute: the tiers
