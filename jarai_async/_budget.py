@@ -1,0 +1,173 @@
+"""The request budget: one rolling minute, shared with programs that we cannot see.
+
+The server counts the requests that arrived in the last 60 seconds; we know only when we sent one and when its
+answer came. So a slot is taken when a request is sent and given back 60 seconds after its answer (or its
+failure) was seen. The request arrived before its answer left, hence a new one takes the slot's place no
+earlier than 60 seconds after the old one arrived: alone on a key this never causes a 429, at full use and
+without a clock in common. (By send time, as a token bucket, or by stopping at two remaining, the same load
+caused 56 to 3,642 an hour.)
+
+What others spend shows in the headers: if the server counts more requests than we do, the difference is
+theirs and its slots are taken here too, for a minute. While others are about, two slots are kept back, for
+they may send between our answer and our next request. The first request goes alone: its headers tell the
+limit, and what an earlier process spent.
+
+Polls are spread evenly over the window rather than spent as soon as slots are free: slots that were spent
+together come free together, for ever, and polls that come in bursts see changes late.
+
+A day's quota would be gone in half an hour at full rate. So polls may spend only a share of what is left of
+it per hour, which never quite uses it up; a tenth stays for submits, deliverables and cancels.
+
+Not here: who goes next (`_turns`), and waiting (`_scheduler`). All times are seconds; `now` is monotonic,
+`wall` is since the Unix epoch. Nothing here reads a clock.
+"""
+
+import math
+from collections import deque
+from random import Random
+
+from jarai_async import _wire
+from jarai_async._answers import Rate
+from jarai_async._models import Budget
+from jarai_async._turns import Kind
+
+WINDOW = 60.0  # seconds: documented
+_DAY = 86_400.0
+_ASSUMED_LIMIT = 10  # a minute: the smallest tier, until a header says otherwise
+_RESERVE = 2  # documented advice: stop at 2 remaining; needed only while others spend too
+_OTHERS_LINGER = 600.0  # seconds for which others, once noticed, are expected to come back
+_BURST = 2.0  # polls that may follow each other at once after a pause: keeps the window full
+_DAY_HORIZON = 3600.0  # seconds in which polls may spend what is left of a day's quota, less 1/e
+_DAY_RESERVE = 0.1  # share of a day's quota that polls leave alone
+
+
+class RequestBudget:
+    """How many requests may be sent now, and if none, when to ask again."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._given = budget
+        self._limit: int | None = None
+        self._in_flight = 0
+        self._taken: deque[float] = deque()  # moments at which slots come back, in order
+        self._came_back = 0  # slots that ever did
+        self._others_seen = -math.inf
+        self._paused_until = -math.inf
+        self._next_poll = -math.inf
+        self._day = -1
+        self._spent_today = 0
+
+    @property
+    def limit(self) -> int:
+        """Requests a minute, as far as known."""
+        known = self._limit or self._given.per_minute or _ASSUMED_LIMIT
+        return min(known, self._given.per_minute or known)
+
+    @property
+    def per_day(self) -> float:
+        """Requests a UTC day, as given or by the documented tiers."""
+        if self._given.per_day is not None:
+            return self._given.per_day
+        return _wire.REQUESTS_PER_DAY.get(self._limit or 0, math.inf)
+
+    @property
+    def paused_until(self) -> float:
+        """The moment before which nothing is sent, after a 429."""
+        return self._paused_until
+
+    def used(self, now: float) -> int:
+        """Slots that are taken, by us or by others."""
+        while self._taken and self._taken[0] <= now:
+            self._taken.popleft()
+            self._came_back += 1
+        return self._in_flight + len(self._taken)
+
+    def may_send_at(self, kind: Kind, now: float, wall: float) -> float:
+        """Give the earliest moment at which a request of this kind may be sent; `now` if at once.
+
+        Infinite where that depends on an answer which is still to come.
+        """
+        moments = [now, self._paused_until, self._slot_at(now), self._quota_at(now, wall)]
+        if kind is Kind.POLL:
+            moments.append(self._poll_at(now))
+        return max(moments)
+
+    def _slot_at(self, now: float) -> float:
+        others_about = now - self._others_seen < _OTHERS_LINGER
+        usable = self.limit - (min(_RESERVE, self.limit - 1) if others_about else 0)
+        if self._limit is None and self._in_flight:
+            return math.inf  # the first goes alone
+        excess = self.used(now) - usable
+        if excess < 0:
+            return now
+        return self._taken[excess] if excess < len(self._taken) else math.inf
+
+    def _quota_at(self, now: float, wall: float) -> float:
+        return now + _DAY - wall % _DAY if self._left_today(wall) <= 0 else now
+
+    def _left_today(self, wall: float) -> float:
+        if int(wall // _DAY) != self._day:
+            self._day, self._spent_today = int(wall // _DAY), 0
+        return self.per_day - self._spent_today
+
+    def _poll_at(self, now: float) -> float:
+        return max(self._next_poll, now)
+
+    def take(self, kind: Kind, now: float, wall: float) -> int:
+        """Count a request as sent. Its `answered` wants what this gives: the slots back by then."""
+        self.used(now)
+        self._in_flight += 1
+        left = self._left_today(wall)
+        self._spent_today += 1
+        if kind is Kind.POLL:
+            even = WINDOW / self.limit
+            self._next_poll = max(self._next_poll, now - _BURST * even) + max(even, self._day_interval(left))
+        return self._came_back
+
+    def _day_interval(self, left: float) -> float:
+        """Seconds between two polls, so that the day's quota lasts."""
+        if math.isinf(left):
+            return 0.0
+        spendable = left - _DAY_RESERVE * self.per_day
+        return _DAY_HORIZON / spendable if spendable >= 1 else _DAY
+
+    def give_back(self) -> None:
+        """Undo a `take` whose request was never sent."""
+        self._in_flight -= 1
+        self._spent_today -= 1
+
+    def lost(self, now: float) -> None:
+        """A request failed without an answer; the server may have counted it until now."""
+        self._in_flight -= 1
+        self._taken.append(now + WINDOW)
+
+    def answered(self, rate: Rate, came_back: int, now: float, random: Random, *, attempts: int = 1) -> None:
+        """An answer came: its slot comes back in a minute, its headers correct the model.
+
+        `attempts` is how often it was on the wire: a GET on a connection that had gone is sent twice.
+        """
+        self.lost(now)
+        self._taken.extend([now + WINDOW] * (attempts - 1))
+        if rate.limit is not None:
+            self._limit = rate.limit
+        elif self._limit is None:
+            self._limit = _ASSUMED_LIMIT  # an answer without headers: the careful guess, until one has them
+        if rate.remaining is not None and self._limit is not None:
+            self._charge_others(self._limit - rate.remaining, came_back, now)
+        if rate.retry_after is not None:
+            self._pause(rate.retry_after, now, random)
+
+    def _charge_others(self, counted: int, came_back: int, now: float) -> None:
+        """Take slots for requests that the server counts and we did not make.
+
+        It can count of ours at most those whose slots were taken when this request was sent, and those
+        sent since: we hold a slot longer than it does. What exceeds them is others'.
+        """
+        ours_at_most = self.used(now) + self._came_back - came_back
+        if counted > ours_at_most:
+            self._taken.extend([now + WINDOW] * (counted - ours_at_most))
+            self._others_seen = now
+
+    def _pause(self, seconds: float, now: float, random: Random) -> None:
+        """Stop everyone once. Jitter on top, so that not all processes come back together."""
+        self._paused_until = max(self._paused_until, now + seconds + random.uniform(0, min(5, seconds / 10)))
+        self._next_poll = max(self._next_poll, self._paused_until)

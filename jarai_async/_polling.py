@@ -1,0 +1,106 @@
+"""Whose poll is next: the square-root rule, as an index.
+
+Every poll that finds nothing is budget wasted, every transition seen late delays all that follows.
+Minimising the mean delay for a given number of polls shares them out in proportion to the square root of
+each production's hazard. The same, without a price to tune: whenever a poll may be spent, spend it on the
+production with the greatest *expected undetected delay*, that is, on the greatest
+
+    W = E[(now - X)+ | in its status when last polled],  X the moment of its transition
+
+which for a hazard h and a gap g since the last poll is g - (1 - exp(-h g)) / h, about h g^2 / 2.
+
+Comparing all of them would cost O(n) a poll. But among productions in the same status whose ages at the
+last poll were alike, the one unpolled for longest has the greatest W. So there is one first-in-first-out
+queue for each (status, age bin), and only the heads are compared, each with its true age.
+
+A floor keeps two polls of one production apart; until then it rests in a heap, by the moment at which it
+is due. A ceiling brings back what would otherwise be forgotten. Pure: `now` is an argument, nothing waits.
+"""
+
+import heapq
+import math
+from collections import deque
+from itertools import count
+from typing import Generic, Protocol, TypeVar
+
+from jarai_async._models import Polling, Status
+from jarai_async._sojourn import age_bin, hazard
+
+_MOST_DOUBLINGS = 6  # of the floor, for a production whose polls fail: 5 seconds become 5 minutes
+
+
+class Watched(Protocol):
+    """What the queue needs to know of a production. Times are monotonic seconds."""
+
+    @property
+    def status(self) -> Status: ...
+    @property
+    def since(self) -> float:
+        """When it came into its status, as far as known."""
+
+    @property
+    def polled(self) -> float:
+        """When it was last polled, or known otherwise."""
+
+    @property
+    def failures(self) -> int:
+        """Polls in a row that brought no answer about it."""
+
+    @property
+    def polling(self) -> Polling: ...
+
+
+W = TypeVar("W", bound=Watched)
+
+
+def expected_delay(watched: Watched, now: float) -> float:
+    """Seconds for which a transition since the last poll is expected to have gone unseen."""
+    gap = now - watched.polled
+    if gap >= watched.polling.ceiling:
+        return math.inf
+    h = hazard(watched.status, watched.polled - watched.since + gap / 2)
+    return gap + math.expm1(-h * gap) / h
+
+
+def due_at(watched: Watched) -> float:
+    """Give the earliest moment of the next poll: the floor, doubled for each failure in a row."""
+    return watched.polled + watched.polling.floor * (1 << min(watched.failures, _MOST_DOUBLINGS))
+
+
+class PollQueue(Generic[W]):
+    """Productions that wait to be polled; each is in here at most once."""
+
+    def __init__(self) -> None:
+        self._resting: list[tuple[float, int, W]] = []  # a heap, by due moment; the count breaks ties
+        self._count = count()
+        self._ready: dict[tuple[Status, int], deque[W]] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def push(self, watched: W) -> None:
+        """Let a production wait for its next poll."""
+        heapq.heappush(self._resting, (due_at(watched), next(self._count), watched))
+        self._size += 1
+
+    def next_due(self) -> float:
+        """Give the moment from which on a poll makes sense; infinite where there is none to make."""
+        if self._ready:
+            return -math.inf
+        return self._resting[0][0] if self._resting else math.inf
+
+    def pop(self, now: float) -> W | None:
+        """Take the production whose poll is worth most now, if any is due."""
+        while self._resting and self._resting[0][0] <= now:
+            watched = heapq.heappop(self._resting)[2]
+            key = watched.status, age_bin(watched.polled - watched.since)
+            self._ready.setdefault(key, deque()).append(watched)
+        if not self._ready:
+            return None
+        key = max(self._ready, key=lambda key: expected_delay(self._ready[key][0], now))
+        self._size -= 1
+        watched = self._ready[key].popleft()
+        if not self._ready[key]:
+            del self._ready[key]
+        return watched
