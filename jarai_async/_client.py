@@ -1,0 +1,229 @@
+"""The client: one method for each thing that the API can do, all within one request budget."""
+
+import asyncio
+import os
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+import aiohttp
+
+from jarai_async import _downloads, _protocol, _wire
+from jarai_async._budget import RequestBudget
+from jarai_async._calls import Caller, Meter
+from jarai_async._errors import (
+    ApiError,
+    ConfigurationError,
+    DeadlineExceededError,
+    DownloadError,
+    FileWriteError,
+    InvalidRequestError,
+    JaraiError,
+)
+from jarai_async._models import (
+    Account,
+    Budget,
+    Deliverable,
+    Performance,
+    Polling,
+    Production,
+    ProductionRequest,
+    Usage,
+    as_id,
+)
+from jarai_async._names import safe_name
+from jarai_async._poller import Poller
+from jarai_async._retry import Retrier, Retry
+from jarai_async._scheduler import Scheduler
+from jarai_async._settings import checked_key, checked_url
+from jarai_async._transport import Transport
+
+_DOWNLOADS = Retry(attempts=5, base=1.0, cap=30.0)
+_LINK_REFUSED = (401, 403)  # what blob storage answers to a signed URL that has expired
+
+
+class JaraiClient:
+    """The Partner API of JARAI, awaited.
+
+        async with JaraiClient() as client:
+            production = await client.submit(request)
+            production = await client.wait(production.id)
+
+    Every request waits for its turn in one budget that the whole client shares, so any number of calls may
+    be made at once: none is refused, none causes a 429 while the key is used by this client alone.
+
+    `api_key` is taken from JARAI_API_KEY, `base_url` from JARAI_BASE_URL, where they are not given. A
+    `session` of your own is used for the API and left open; its connections are then pooled for submits too.
+    `budget` bounds what this client may spend. `idempotency_keys=True` declares that the server honours
+    `Idempotency-Key` (not documented, so False): only then is a submit whose answer was lost sent again.
+    `random` is the source of jitter. Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        session: aiohttp.ClientSession | None = None,
+        budget: Budget | None = None,
+        idempotency_keys: bool = False,
+        random: Random | None = None,
+    ) -> None:
+        key = checked_key(api_key or os.environ.get("JARAI_API_KEY", ""))
+        self._base_url = checked_url(base_url or os.environ.get("JARAI_BASE_URL") or _wire.BASE_URL)
+        self._random = random or Random()
+        self._budget = RequestBudget(budget or Budget())
+        self._scheduler = Scheduler(self._budget, self._random)
+        self._transport = Transport(self._base_url, key, session)
+        self._caller = Caller(
+            self._transport, self._scheduler, self._random, idempotency_keys=idempotency_keys
+        )
+        self._poller = Poller(self._scheduler, self._caller.read_status)
+        self._downloads = Retrier(_DOWNLOADS, self._random)
+
+    def __repr__(self) -> str:
+        return f"<JaraiClient {self._base_url}, {self._budget.limit} requests a minute>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; a session of your own stays open. What is still waiting is cancelled."""
+        await self._poller.close()
+        self._scheduler.close()
+        await self._transport.close()
+
+    # --- What the API can do ---------------------------------------------------------------------
+
+    async def accounts(self) -> list[Account]:
+        """List the accounts that the key can reach (scope `accounts:read`). Raises ApiError."""
+        return await self._caller.perform(_protocol.accounts(), Meter())
+
+    async def submit(self, request: ProductionRequest, *, idempotency_key: str | None = None) -> Production:
+        """Ask for a production (scope `productions:write`), and give it as accepted.
+
+        It costs money from here on. It is sent again only where the first attempt provably created nothing,
+        or with `idempotency_keys=True`. Raises ApiError where it was refused (BudgetExceededError: by the
+        account's budget), NotSentError where nothing was sent, UncertainSubmitError where in doubt.
+        """
+        return await self._caller.submit(request, idempotency_key or str(uuid4()), Meter())
+
+    async def fetch(self, production_id: str) -> Production:
+        """Read a production as it is now. Raises ApiError, NoAnswerError, InvalidAnswerError."""
+        return await self._caller.perform(_protocol.fetch(_valid(production_id)), Meter())
+
+    async def cancel(self, production_id: str) -> Production:
+        """Stop a production for real, and give it as it is then: it may have ended. Raises ApiError."""
+        return await self._cancel(_valid(production_id), Meter())
+
+    async def deliverables(self, production_id: str) -> list[Deliverable]:
+        """List what a production made, with signed URLs that are valid for an hour (documented).
+
+        Available in `AwaitingApproval` (for review: may still change), `Distributing` and `Published`;
+        scope `deliverables:read`. Raises ApiError.
+        """
+        return await self._caller.perform(_protocol.deliverables(_valid(production_id)), Meter())
+
+    async def performance(self, production_id: str) -> Performance:
+        """Read a production's analytics (scope `analytics:read`). Raises ApiError."""
+        return await self._caller.perform(_protocol.performance(_valid(production_id)), Meter())
+
+    async def usage(self) -> Usage:
+        """Read the partner's usage (its route is inferred). Raises ApiError."""
+        return await self._caller.perform(_protocol.usage(), Meter())
+
+    async def wait(self, production_id: str, *, deadline: float | None = None) -> Production:
+        """Wait until a production has ended, and give it: `Published`, `Failed` or `Cancelled`.
+
+        Any number may be waited for at once: the polls of all of them share the budget, each going where a
+        change is likeliest. Raises DeadlineExceededError after `deadline` seconds; the production goes on.
+        """
+        try:
+            async with asyncio.timeout(deadline) as timeout:
+                production = await self.fetch(production_id)
+                watch = self._poller.watch(production, Polling(), Meter())
+                while not production.status.is_terminal:
+                    production = (await self._poller.changed(watch)).production
+                return production
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+        raise DeadlineExceededError(f"production {production_id} did not end within {deadline} s")
+
+    async def download(self, deliverable: Deliverable, path: str | os.PathLike[str]) -> Path:
+        """Fetch a file whole into `path` (in an existing folder: under its own name), and give its path.
+
+        It is written beside its target, verified by every length and checksum that is offered, and only then
+        given its name. A signed URL that has expired is renewed. Raises DownloadError, FileWriteError.
+        """
+        target = await _downloads.destination(
+            Path(path), safe_name(deliverable.file_name or deliverable.type)
+        )
+        await self._download(deliverable, target, Meter(), self._downloads)
+        return target
+
+    # --- How ---------------------------------------------------------------------------------------
+
+    async def _cancel(self, production_id: str, meter: Meter) -> Production:
+        refusal = None
+        try:
+            await self._caller.perform(_protocol.cancel(production_id), meter)
+        except ApiError as error:
+            refusal = error  # 404 or 409 may mean that it had already ended: reading it decides
+        production = await self._caller.perform(_protocol.fetch(production_id), meter)
+        if refusal is not None and not production.status.is_terminal:
+            raise refusal
+        return production
+
+    async def _download(self, wanted: Deliverable, target: Path, meter: Meter, retrier: Retrier) -> None:
+        links = [wanted]
+
+        async def attempt() -> None:
+            try:
+                await _downloads.download(self._transport, links[-1], target, https=self._https)
+            except DownloadError as error:
+                if error.status not in _LINK_REFUSED or len(links) > 1:
+                    raise
+                links.append(await self._renewed(wanted, meter))
+                await _downloads.download(self._transport, links[-1], target, https=self._https)
+
+        await retrier(attempt, _may_download_again)
+
+    @property
+    def _https(self) -> bool:
+        """Whether deliverables must be on https, too: as the API itself is."""
+        return self._base_url.startswith("https:")
+
+    async def _renewed(self, deliverable: Deliverable, meter: Meter) -> Deliverable:
+        """Find a deliverable again, with a fresh URL: by its identifier, or else by what it is."""
+        if deliverable.production_id is None:
+            raise DownloadError("the signed URL was refused, and its production is not known")
+
+        def identity(one: Deliverable) -> object:
+            return one.id or (one.type, one.platform, one.file_name)
+
+        call = _protocol.deliverables(deliverable.production_id)
+        for fresh in await self._caller.perform(call, meter):
+            if identity(fresh) == identity(deliverable):
+                return fresh
+        raise DownloadError(f"the {deliverable.type} is no longer among the deliverables")
+
+
+def _may_download_again(error: JaraiError) -> bool:
+    if isinstance(error, FileWriteError | ConfigurationError | ApiError):
+        return False
+    return error.status is None or error.status in (408, 429) or error.status >= 500
+
+
+def _valid(production_id: str) -> str:
+    try:
+        return as_id(production_id)
+    except ValueError as error:
+        raise InvalidRequestError([f"production_id is {error}"]) from None

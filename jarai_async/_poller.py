@@ -1,0 +1,176 @@
+"""One poller for all productions that anybody waits for: the orchestrator's, and those of `wait`.
+
+It asks the scheduler for a turn and only then chooses whose status to read, so that each request of the
+shared budget goes where it is worth most at that moment. A poll that fails is not a failure of the
+production: it is asked again later, less and less often.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+from attrs import define, field, frozen
+
+from jarai_async import _clock
+from jarai_async._calls import Meter
+from jarai_async._errors import JaraiError, NotFoundError
+from jarai_async._models import Polling, Production, Status
+from jarai_async._polling import PollQueue
+from jarai_async._scheduler import Scheduler
+from jarai_async._turns import Kind
+
+_log = logging.getLogger("jarai_async")
+
+_PATIENCE_WITH_404 = 300.0  # seconds: a new production may not be readable at once (inferred)
+_CERTAIN_404 = 3  # in a row
+
+
+@frozen
+class Change:
+    """A new status: it came after `after`, and no later than `at` (wall clock, UTC)."""
+
+    production: Production
+    after: datetime
+    at: datetime
+
+
+@define(eq=False)
+class Watch:
+    """One production that somebody waits for. `since` and `polled` are monotonic seconds."""
+
+    production: Production
+    polling: Polling
+    since: float
+    polled: float
+    seen_at: datetime
+    meter: Meter
+    failures: int = 0
+    missing_since: float = math.inf
+    queued: bool = False
+    change: asyncio.Future[Change] | None = field(default=None, repr=False)
+
+    @property
+    def status(self) -> Status:
+        """What its polls are chosen by."""
+        return self.production.status
+
+
+class Poller:
+    """Polls what is watched. `read` makes one poll with a given turn, and gives None after a 429."""
+
+    def __init__(
+        self, scheduler: Scheduler, read: Callable[[str, int, Meter], Awaitable[Production | None]]
+    ) -> None:
+        self._scheduler = scheduler
+        self._read = read
+        self._queue: PollQueue[Watch] = PollQueue()
+        self._pushed = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        self._polls: set[asyncio.Task[None]] = set()
+
+    def watch(self, production: Production, polling: Polling, meter: Meter) -> Watch:
+        """Begin with what is known now; nothing is polled until a change is awaited."""
+        now = _clock.monotonic()
+        return Watch(production, polling, since=now, polled=now, seen_at=_clock.utc(), meter=meter)
+
+    async def changed(self, watch: Watch) -> Change:
+        """Wait until the production's status is another than the watch's.
+
+        Raises NotFoundError once it has been missing for five minutes.
+        """
+        watch.change = asyncio.get_running_loop().create_future()
+        self._push(watch)
+        try:
+            return await watch.change
+        finally:
+            watch.change = None
+
+    def observe(self, watch: Watch, production: Production) -> None:
+        """Take in a snapshot, from a poll or from elsewhere."""
+        if watch.change is None or watch.change.done():
+            return
+        now, at = _clock.monotonic(), _clock.utc()
+        if production.status != watch.status:
+            watch.change.set_result(Change(production, watch.seen_at, at))
+            watch.since = (watch.polled + now) / 2  # somewhere between the two polls
+        watch.production = production
+        watch.polled, watch.seen_at = now, at
+        watch.failures, watch.missing_since = 0, math.inf
+
+    def _push(self, watch: Watch) -> None:
+        if watch.queued:
+            return
+        watch.queued = True
+        self._queue.push(watch)
+        self._pushed.set()
+        if self._running is None:
+            self._running = asyncio.create_task(self._run(), name="jarai poller")
+
+    async def _run(self) -> None:
+        """Give every turn that polls may have to the production where it is worth most."""
+        try:
+            while self._queue:
+                if self._queue.next_due() > _clock.monotonic():
+                    await self._until(self._queue.next_due())
+                    continue
+                slot = await self._scheduler.turn(Kind.POLL)
+                watch = self._next()
+                if watch is None:
+                    self._scheduler.give_back()
+                    continue
+                poll = asyncio.create_task(self._poll(watch, slot))
+                self._polls.add(poll)
+                poll.add_done_callback(self._polls.discard)
+        finally:
+            self._running = None
+
+    async def _until(self, moment: float) -> None:
+        """Sleep until a moment, or until another production is waiting."""
+        self._pushed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(moment):
+                await self._pushed.wait()
+
+    def _next(self) -> Watch | None:
+        while watch := self._queue.pop(_clock.monotonic()):
+            watch.queued = False
+            if watch.change is not None and not watch.change.done():
+                return watch
+        return None
+
+    async def _poll(self, watch: Watch, slot: int) -> None:
+        try:
+            production = await self._read(watch.production.id, slot, watch.meter)
+            if production is not None:
+                self.observe(watch, production)
+        except JaraiError as error:
+            self._note_failure(watch, error)
+        except Exception as error:  # noqa: BLE001  # a bug must reach whoever waits, not an unread task
+            if watch.change is not None and not watch.change.done():
+                watch.change.set_exception(error)
+        if watch.change is not None and not watch.change.done():
+            self._push(watch)
+
+    def _note_failure(self, watch: Watch, error: JaraiError) -> None:
+        now = _clock.monotonic()
+        watch.polled = now
+        watch.failures += 1
+        level = logging.WARNING if watch.failures == 1 else logging.DEBUG
+        _log.log(level, "polling %s failed, it will be asked again: %s", watch.production.id, error)
+        if not isinstance(error, NotFoundError):
+            watch.missing_since = math.inf
+            return
+        watch.missing_since = min(watch.missing_since, now)
+        lost = watch.failures >= _CERTAIN_404 and now - watch.missing_since >= _PATIENCE_WITH_404
+        if lost and watch.change is not None and not watch.change.done():
+            watch.change.set_exception(error)
+
+    async def close(self) -> None:
+        """Stop polling; who still waits is cancelled."""
+        tasks = [*self._polls, *([self._running] if self._running else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

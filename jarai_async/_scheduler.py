@@ -1,0 +1,88 @@
+"""The gate that every request passes: waiting for one's turn, on one timer.
+
+One gate for a whole client, so a 429 pauses everyone once and ends nobody's wait. What may be sent
+is `_budget`'s to say, who goes next is `_turns`'s; here is only the waiting.
+"""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from random import Random
+
+from jarai_async import _clock
+from jarai_async._answers import Rate
+from jarai_async._budget import RequestBudget
+from jarai_async._turns import Kind, Turns
+
+_log = logging.getLogger("jarai_async")
+
+
+class Scheduler:
+    """Gives requests their turns."""
+
+    def __init__(self, budget: RequestBudget, random: Random) -> None:
+        self._budget = budget
+        self._random = random
+        self._turns = Turns()
+        self._waiting: dict[Kind, deque[asyncio.Future[int]]] = {kind: deque() for kind in Kind}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def turn(self, kind: Kind) -> int:
+        """Wait until a request of this kind may be sent.
+
+        What it gives belongs to `answered`; a turn ends by that, by `lost` or by `give_back`.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting[kind].append(future)
+        self._serve()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # cancelled between getting it and using it
+                self._budget.give_back()
+            self._serve()
+            raise
+
+    def _serve(self) -> None:
+        """Give out all turns that there are, then set the timer for the next."""
+        now, wall = _clock.monotonic(), _clock.wall()
+        while open_kinds := self._open_kinds(now, wall):
+            kind = self._turns.choose(open_kinds)
+            self._waiting[kind].popleft().set_result(self._budget.take(kind, now, wall))
+        if self._timer:
+            self._timer.cancel()
+        waiting = [kind for kind in Kind if self._waiting[kind]]
+        at = min((self._budget.may_send_at(kind, now, wall) for kind in waiting), default=math.inf)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(at, self._serve) if at < math.inf else None
+
+    def _open_kinds(self, now: float, wall: float) -> list[Kind]:
+        for queue in self._waiting.values():
+            while queue and queue[0].done():  # its waiter was cancelled
+                queue.popleft()
+        return [k for k in Kind if self._waiting[k] and self._budget.may_send_at(k, now, wall) <= now]
+
+    def answered(self, slot: int, rate: Rate, *, attempts: int = 1) -> None:
+        """An answer came, after so many attempts on the wire: correct the budget by it, and go on."""
+        now = _clock.monotonic()
+        if rate.retry_after is not None and self._budget.paused_until <= now:
+            _log.warning("the request budget is spent (429): all requests wait %.0f s", rate.retry_after)
+        self._budget.answered(rate, slot, now, self._random, attempts=attempts)
+        self._serve()
+
+    def lost(self) -> None:
+        """A request failed without an answer."""
+        self._budget.lost(_clock.monotonic())
+        self._serve()
+
+    def give_back(self) -> None:
+        """A request was never sent."""
+        self._budget.give_back()
+        self._serve()
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None

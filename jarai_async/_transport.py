@@ -1,0 +1,204 @@
+"""The one door to the network for the client: aiohttp in, `Answer` or our own errors out.
+
+Three kinds of traffic, kept apart. Reads use pooled connections. Submits get a fresh connection each: on a
+pooled one that the server is just closing, 6 % of POSTs were lost with no way to tell whether they had
+been carried out. Signed URLs use a session that has never seen the API key.
+
+Whether a request left at all decides whether it is safe to send again. aiohttp's trace hook fires before
+the first byte is written: where it did not fire, nothing was sent. No exception of aiohttp's escapes or is
+chained: its `repr` holds the key, its `str` the signed URL, and its status 400 is often the verdict of its
+own parser on an answer to a request that was carried out.
+"""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import aiohttp
+from attrs import define
+from yarl import URL
+
+from jarai_async import _wire
+from jarai_async._answers import Answer
+from jarai_async._errors import (
+    ConfigurationError,
+    InvalidAnswerError,
+    JaraiError,
+    NoAnswerError,
+    NotSentError,
+)
+from jarai_async._protocol import Call
+from jarai_async._secret import Secret
+from jarai_async._turns import Kind
+
+_LARGEST_ANSWER = 1 << 20  # bytes; a status is under 2 KiB
+_LARGEST_LIST = 4 << 20  # bytes; more than 100 deliverables with signed URLs fit
+_CHUNK = 1 << 16  # bytes
+# `sock_read` rather than `total`: after a stall of the loop `total` fires although the answer is there.
+_TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=30)  # seconds
+_BLOB_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
+_FAILURES = (aiohttp.ClientError, OSError, ValueError)  # TimeoutError is an OSError
+
+
+class Sink(Protocol):
+    """Where a file goes as it arrives. What it raises is passed on as it is."""
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """Accept or refuse the answer by its status and headers."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+
+
+@define
+class _Attempts:
+    """How often one request was on the wire: 0 proves that it was never sent."""
+
+    count: int = 0
+
+
+class Transport:
+    """Sends calls to one base URL, and reads signed URLs."""
+
+    def __init__(self, base_url: str, api_key: Secret, session: aiohttp.ClientSession | None = None) -> None:
+        self._base_url = base_url
+        self._api_key = api_key
+        self._given = session
+        self._made: dict[str, aiohttp.ClientSession] = {}  # by the traffic that it carries
+        self._closed = False
+
+    async def send(self, call: Call[Any]) -> Answer:
+        """Send a call once and read its whole answer. A redirect is an answer too, and never followed.
+
+        Raises NotSentError where it provably never left, else NoAnswerError or InvalidAnswerError.
+        """
+        attempts = _Attempts()
+        try:
+            return await self._exchange(call, attempts)
+        except _FAILURES as error:
+            failure = self._translated(error, attempts)
+        raise failure  # outside of the handler, so that it has no aiohttp error as its context
+
+    async def _exchange(self, call: Call[Any], attempts: _Attempts) -> Answer:
+        async with self._session_for(call.kind).request(
+            call.method,
+            URL(self._base_url + call.path, encoded=True),
+            data=call.body,
+            headers=self._headers(call),
+            allow_redirects=False,
+            timeout=_TIMEOUT,
+            trace_request_ctx=attempts,
+        ) as response:
+            limit = _LARGEST_LIST if call.kind is Kind.DELIVERABLES else _LARGEST_ANSWER
+            body = await _read(response, limit)
+            return Answer(response.status, response.headers, body, max(1, attempts.count))
+
+    def _headers(self, call: Call[Any]) -> dict[str, str]:
+        headers = {_wire.API_KEY: self._api_key.reveal(), "Accept": "application/json"}
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        if call.idempotency_key is not None:
+            headers[_wire.IDEMPOTENCY_KEY] = call.idempotency_key
+        return headers
+
+    async def read_blob(self, url: str, sink: Sink) -> None:
+        """Read a signed URL into a sink, without the key, a cookie, a redirect or an encoding.
+
+        Raises NotSentError, NoAnswerError or InvalidAnswerError, none of which names the URL.
+        """
+        try:
+            return await self._read_blob(url, sink)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            failure = self._translated(error, _Attempts(1))
+        raise failure
+
+    async def _read_blob(self, url: str, sink: Sink) -> None:
+        async with self._blob_session().get(
+            URL(url, encoded=True),
+            headers={"Accept-Encoding": "identity"},
+            allow_redirects=False,
+            timeout=_BLOB_TIMEOUT,
+        ) as response:
+            sink.begin(response.status, response.headers)
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                await sink.write(chunk)
+
+    def _session_for(self, kind: Kind) -> aiohttp.ClientSession:
+        self._check_open()
+        if self._given is not None:
+            return self._given
+        traffic = "submits" if kind is Kind.SUBMIT else "reads"
+        if traffic not in self._made:
+            connector = aiohttp.TCPConnector(limit=0, force_close=kind is Kind.SUBMIT)
+            self._made[traffic] = _session(connector, trace_configs=[_counting_attempts()])
+        return self._made[traffic]
+
+    def _blob_session(self) -> aiohttp.ClientSession:
+        self._check_open()
+        if "blobs" not in self._made:
+            if self._given is None:
+                self._made["blobs"] = _session(aiohttp.TCPConnector(limit=0), auto_decompress=False)
+            else:  # its connections, resolver and proxies, but none of its headers and cookies
+                self._made["blobs"] = _session(
+                    self._given.connector,
+                    connector_owner=False,
+                    trust_env=self._given.trust_env,
+                    auto_decompress=False,
+                )
+        return self._made["blobs"]
+
+    def _check_open(self) -> None:
+        if self._closed or (self._given is not None and self._given.closed):
+            raise ConfigurationError("the client, or the session that it was given, is closed")
+
+    def _translated(self, error: Exception, attempts: _Attempts) -> JaraiError:
+        """Name a failure without its text, which may hold the key or a signed URL."""
+        if isinstance(error, JaraiError):
+            return error
+        what = f"{type(error).__name__}{_reason(error)}"
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return ConfigurationError(f"no trusted TLS connection to the server: {what}")
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return NotSentError(f"no connection: {what}")
+        if attempts.count == 0 and self._given is None:
+            return NotSentError(f"not sent: {what}")
+        if isinstance(error, aiohttp.ClientResponseError):
+            return InvalidAnswerError(f"what came back is not HTTP: {what}")
+        return NoAnswerError(f"no whole answer: {what}")
+
+    async def close(self) -> None:
+        """Close what was opened here; a session that was given stays open."""
+        self._closed = True
+        for session in self._made.values():
+            await session.close()
+
+
+def _session(connector: aiohttp.BaseConnector | None, **options: Any) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), **options)
+
+
+def _counting_attempts() -> aiohttp.TraceConfig:
+    trace = aiohttp.TraceConfig()
+
+    async def count(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+        context.trace_request_ctx.count += 1
+
+    trace.on_request_headers_sent.append(count)
+    return trace
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read a body that may be endless, or a bomb of compressed zeros."""
+    chunks, size = [], 0
+    while chunk := await response.content.readany():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise InvalidAnswerError(f"the answer is larger than {limit} bytes")
+    return b"".join(chunks)
+
+
+def _reason(error: Exception) -> str:
+    """Give the operating system's words for it, where it has any."""
+    reason = getattr(getattr(error, "os_error", error), "strerror", None)
+    return f" ({reason})" if isinstance(reason, str) else ""
