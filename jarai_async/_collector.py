@@ -1,0 +1,122 @@
+"""Collecting what a production made: the list, every file, and a manifest of them in one folder."""
+
+import asyncio
+import json
+import mimetypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from jarai_async import _downloads, _protocol
+from jarai_async._calls import Meter
+from jarai_async._client import JaraiClient
+from jarai_async._errors import DownloadError, JaraiError
+from jarai_async._events import DeliverablesReady, Downloaded
+from jarai_async._models import Deliverable, Production, ProductionRequest
+from jarai_async._names import distinct, safe_name
+from jarai_async._retry import Retrier
+
+MANIFEST = "manifest.json"
+
+
+@frozen
+class Shelf:
+    """Where the files of all productions go, and how patiently and how many at a time they are fetched."""
+
+    client: JaraiClient
+    folder: Path | None
+    retrier: Retrier
+    places: asyncio.Semaphore
+
+
+class Collector:
+    """Collects for one request. `tell` takes the kind and the fields of an event."""
+
+    __slots__ = ("_meter", "_reference", "_request", "_shelf", "_tell", "deliverables", "files")
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        request: ProductionRequest,
+        reference: str,
+        meter: Meter,
+        tell: Callable[..., None],
+    ) -> None:
+        self.deliverables: tuple[Deliverable, ...] = ()
+        self.files: dict[Path, Deliverable] = {}
+        self._shelf = shelf
+        self._request = request
+        self._reference = reference
+        self._meter = meter
+        self._tell = tell
+
+    async def collect(self, production: Production, *, final: bool) -> JaraiError | None:
+        """List the deliverables and fetch each file that is not there yet; give what went wrong."""
+        call = _protocol.deliverables(production.id)
+        try:
+            found = await self._shelf.client._caller.perform(call, self._meter, self._shelf.retrier)
+            self.deliverables = tuple(found)
+            self._tell(DeliverablesReady, deliverables=self.deliverables, final=final)
+            if self._shelf.folder is not None:
+                await self._fetch_into(self._shelf.folder / folder_name(self._reference, production))
+        except JaraiError as error:
+            return error
+        return None
+
+    async def _fetch_into(self, folder: Path) -> None:
+        names = distinct([MANIFEST, *map(file_name, self.deliverables)])[1:]
+        targets = {folder / name: one for name, one in zip(names, self.deliverables, strict=True)}
+        wanted = [path for path, one in targets.items() if not _is_the_same(self.files.get(path), one)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._fetch(path, targets[path])) for path in wanted]
+        errors = [error for task in tasks if (error := task.result())]
+        await _downloads.write_text(folder / MANIFEST, self._manifest(targets))
+        if errors:
+            message = f"{len(errors)} of {len(targets)} files could not be fetched; the first: "
+            raise DownloadError(message + errors[0].message, status=errors[0].status)
+
+    async def _fetch(self, path: Path, deliverable: Deliverable) -> JaraiError | None:
+        try:
+            async with self._shelf.places:
+                await self._shelf.client._download(deliverable, path, self._meter, self._shelf.retrier)
+        except JaraiError as error:
+            return error
+        self.files[path] = deliverable
+        self._tell(Downloaded, deliverable=deliverable, path=path)
+        return None
+
+    def _manifest(self, targets: dict[Path, Deliverable]) -> str:
+        """Say what is here: without signed URLs, which are secrets."""
+        files = [
+            {"file": path.name, "complete": path in self.files, "type": one.type, "platform": one.platform}
+            for path, one in targets.items()
+        ]
+        production = self.deliverables[0].production_id if self.deliverables else None
+        facts: dict[str, Any] = {
+            "reference": self._reference,
+            "productionId": production,
+            "accountId": self._request.account_id,
+            "topic": self._request.topic,
+            "files": files,
+        }
+        return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+
+
+def folder_name(reference: str, production: Production) -> str:
+    """Name a production's folder: readable, and distinct even where references are not."""
+    return f"{safe_name(reference)}-{production.id[:8]}"
+
+
+def file_name(deliverable: Deliverable) -> str:
+    """Name a deliverable's file: as the server does, or by what it is."""
+    if deliverable.file_name:
+        return safe_name(deliverable.file_name)
+    stem = "-".join(filter(None, (deliverable.type, deliverable.platform)))
+    return safe_name(stem + (mimetypes.guess_extension(deliverable.content_type or "") or ""))
+
+
+def _is_the_same(before: Deliverable | None, now: Deliverable) -> bool:
+    """Whether a file fetched for review is still current: only a checksum can tell."""
+    return before is not None and now.content_md5 is not None and before.content_md5 == now.content_md5

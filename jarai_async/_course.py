@@ -1,0 +1,245 @@
+"""The course of one request: submit, watch, collect, conclude. One coroutine each, all alike.
+
+What happens is told as events, in order; how it ends is the `Outcome` that the coroutine returns. Nothing
+that happens to one production is an exception to the others. Cancelling the coroutine stops watching, and
+nothing else: the production goes on at JARAI.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from attrs import frozen
+
+from jarai_async import _clock
+from jarai_async._calls import Meter
+from jarai_async._collector import Collector, Shelf
+from jarai_async._errors import (
+    DeadlineExceededError,
+    JaraiError,
+    NotFoundError,
+    NotSentError,
+    ProductionFailedError,
+    ServiceUnavailableError,
+    UncertainSubmitError,
+)
+from jarai_async._events import Event, Finished, Outcome, OutcomeState, StatusChanged, Submitted
+from jarai_async._lifecycle import end
+from jarai_async._models import Polling, Production, ProductionRequest, Status
+from jarai_async._poller import Watch
+
+_log = logging.getLogger("jarai_async")
+
+_OUTAGE = 60.0  # seconds between two attempts to submit while the network or JARAI is down
+
+_End = tuple[OutcomeState, JaraiError | None]
+
+
+@frozen
+class Terms:
+    """What all courses of one orchestrator have in common. `deadline` is in seconds from acceptance."""
+
+    shelf: Shelf
+    polling: Polling
+    deadline: float | None
+    review: bool
+
+
+class Place:
+    """One of the places in flight: taken once, and given back once, however often that is said."""
+
+    __slots__ = ("_held", "_places")
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._held = False
+
+    async def take(self) -> None:
+        """Wait for a place, unless it is held already."""
+        if not self._held:
+            await self._places.acquire()
+            self._held = True
+
+    def release(self) -> None:
+        """Give the place to another."""
+        if self._held:
+            self._held = False
+            self._places.release()
+
+
+class Course:
+    """One request on its way. `emit` takes its events."""
+
+    __slots__ = (
+        "_cancelled", "_client", "_collector", "_emit", "_key", "_landing", "_place", "_scope", "_sequence",
+        "_submitted_at", "_terms", "_watch", "meter", "production", "reference", "request",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        terms: Terms,
+        request: ProductionRequest,
+        reference: str,
+        *,
+        emit: Callable[[Event], None],
+        place: Place,
+    ) -> None:
+        self.request = request
+        self.reference = reference
+        self.production: Production | None = None
+        self.meter = Meter()
+        self._terms = terms
+        self._client = terms.shelf.client
+        self._collector = Collector(terms.shelf, request, reference, self.meter, self._tell)
+        self._emit = emit
+        self._place = place
+        self._key = str(uuid4())
+        self._sequence = 0
+        self._submitted_at: datetime | None = None
+        self._watch: Watch | None = None
+        self._cancelled = False
+        self._scope: asyncio.Timeout | None = None
+        self._landing: asyncio.Future[None] | None = None
+
+    async def run(self) -> Outcome:
+        """Go all the way, and give how it ended."""
+        try:
+            state, error = await self._submit_and_watch()
+            if state is OutcomeState.PUBLISHED:
+                error = await self._collector.collect(self._known, final=True)
+        finally:
+            self._place.release()
+        outcome = self._concluded(state, error)
+        self._tell(Finished, outcome=outcome)
+        return outcome
+
+    def _tell(self, kind: type[Event], **fields: Any) -> None:
+        self._sequence += 1
+        self._emit(
+            kind(
+                reference=self.reference,
+                production=self.production,
+                sequence=self._sequence,
+                observed_at=_clock.utc(),
+                **fields,
+            )
+        )
+
+    def _concluded(self, state: OutcomeState, error: JaraiError | None) -> Outcome:
+        return Outcome(
+            request=self.request,
+            reference=self.reference,
+            state=state,
+            production=self.production,
+            deliverables=self._collector.deliverables,
+            files=self._collector.files,
+            error=error,
+            submitted_at=self._submitted_at,
+            finished_at=_clock.utc(),
+            requests=self.meter.requests,
+        )
+
+    async def _submit_and_watch(self) -> _End:
+        refused = await self._submit()
+        if self._landing is not None:
+            self._landing.set_result(None)
+        if refused is not None:
+            return refused
+        return await self._watch_within_the_deadline()
+
+    # --- Submit ------------------------------------------------------------------------------------
+
+    async def _submit(self) -> _End | None:
+        """Submit, and give the end where there is nothing to watch."""
+        try:
+            async with asyncio.timeout(None) as self._scope:  # so that `cancel` can end the wait for a turn
+                self.production = await self._accepted()
+        except TimeoutError:
+            return self._withdrawn()
+        except UncertainSubmitError as error:
+            return OutcomeState.UNCERTAIN, error
+        except JaraiError as error:
+            return OutcomeState.REJECTED, error
+        self._submitted_at = _clock.utc()
+        self._tell(Submitted)
+        return None
+
+    async def _accepted(self) -> Production:
+        caller = self._client._caller
+        await self._place.take()
+        while True:
+            try:
+                return await caller.submit(self.request, self._key, self.meter)
+            except (NotSentError, ServiceUnavailableError) as error:
+                if not caller.reached:
+                    raise  # nothing ever answered there: a wrong address rather than an outage
+                _log.warning("%s was not submitted, it will be tried again: %s", self.reference, error)
+                await asyncio.sleep(max(_OUTAGE, error.retry_after or 0))
+
+    def landed(self) -> asyncio.Future[None]:
+        """Give a future for the moment at which the submit that is on its way has an answer."""
+        self._landing = asyncio.get_running_loop().create_future()
+        return self._landing
+
+    def _withdrawn(self) -> _End:
+        if not self.meter.requests:
+            return OutcomeState.CANCELLED, None
+        message = "the submit was cancelled on its way"
+        return OutcomeState.UNCERTAIN, UncertainSubmitError(message, idempotency_key=self._key)
+
+    async def cancel(self) -> None:
+        """Withdraw what was not sent yet, and stop what was."""
+        self._cancelled = True
+        if self.production is not None:
+            await self._cancel_for_real()
+        elif self._scope is not None and not self.meter.sending:
+            self._scope.reschedule(_clock.monotonic())
+
+    async def _cancel_for_real(self) -> None:
+        seen = await self._client._cancel(self._known.id, self.meter)
+        if self._watch is not None:
+            self._client._poller.observe(self._watch, seen)
+
+    # --- Watch -------------------------------------------------------------------------------------
+
+    async def _watch_within_the_deadline(self) -> _End:
+        try:
+            async with asyncio.timeout(self._terms.deadline):
+                return await self._watch_to_the_end(self._known)
+        except TimeoutError:
+            message = f"the production did not end within {self._terms.deadline} s"
+            return OutcomeState.TIMED_OUT, DeadlineExceededError(message)
+
+    @property
+    def _known(self) -> Production:
+        if self.production is None:
+            raise RuntimeError("no production is known before it was accepted")
+        return self.production
+
+    async def _watch_to_the_end(self, production: Production) -> _End:
+        poller = self._client._poller
+        watch = self._watch = poller.watch(production, self._terms.polling, self.meter)
+        if self._cancelled:  # while the submit was on its way
+            await self._cancel_for_real()
+        while not production.status.is_terminal:
+            try:
+                change = await poller.changed(watch)
+            except NotFoundError as error:
+                message = "JARAI does not know the production any more"
+                facts = {"status": error.status, "correlation_id": error.correlation_id}
+                return OutcomeState.FAILED, ProductionFailedError(message, **facts)  # type: ignore[arg-type]
+            previous, production = production.status, change.production
+            self.production = production
+            self._tell(StatusChanged, previous=previous, changed_after=change.after)
+            if production.status == Status.AWAITING_APPROVAL:
+                await self._park(production)
+        return end(production)
+
+    async def _park(self, production: Production) -> None:
+        """Give the place to another while a person decides, perhaps for days."""
+        self._place.release()
+        if self._terms.review and (error := await self._collector.collect(production, final=False)):
+            _log.warning("%s could not be fetched for review: %s", self.reference, error)

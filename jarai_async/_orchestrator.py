@@ -1,0 +1,265 @@
+"""Many productions at once: a place for each, one budget for all.
+
+Two limits with two names. `concurrency` is how many productions may be in flight, and a semaphore holds
+it; the *budget* is how many requests a minute they may spend between them, and the client holds that. One
+that waits for a person's approval gives back its place, and keeps being watched.
+
+Requests are drawn as places become free. Events go into a stream that never blocks whoever fills it:
+a slow reader delays nothing but the drawing of further requests.
+
+Each production has a task of its own, and these belong to the `async with` block, not to the iterator:
+leaving the block ends them, and no task of a production can end another's. (A TaskGroup would cancel all
+of them for one, and wrap the user's own exception.)
+"""
+
+import asyncio
+import logging
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from contextlib import aclosing
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from jarai_async._client import JaraiClient
+from jarai_async._collector import Shelf
+from jarai_async._course import Course, Place, Terms
+from jarai_async._errors import ConfigurationError, InvalidRequestError, StoppedError
+from jarai_async._events import Event, Outcome
+from jarai_async._models import Polling, ProductionRequest
+from jarai_async._retry import Retrier, Retry
+from jarai_async._streams import Stream
+from jarai_async._ticket import History, Ticket
+
+_log = logging.getLogger("jarai_async")
+
+_Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
+
+_PATIENT = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
+_DOWNLOADS = 8  # files at a time: enough to fill a line, few enough to finish some first
+_UNREAD = 1_000  # events; beyond, no further request is drawn until the reader has caught up
+_GRACE = 10.0  # seconds for submits that are on their way when the block is left
+
+
+class Orchestrator:
+    """Runs any number of productions, `concurrency` of them in flight at once.
+
+        async with Orchestrator(client, download_to="deliverables") as orchestrator:
+            async for event in orchestrator.run(requests):
+                print(event)
+
+    - `concurrency`: productions in flight, those parked for approval not counted.
+    - `download_to`: a folder that receives one folder for each production; None fetches no files.
+    - `polling`: seconds between two polls of one production; the budget decides within these bounds.
+    - `review`: fetch deliverables in `AwaitingApproval` already; what has changed since, at the end again.
+    - `deadline`: seconds from its acceptance after which a production is no longer waited for.
+    - `cancel_on_exit`: cancel what still runs when the block is left. Otherwise leaving it, Ctrl-C included,
+      stops watching and nothing else: the productions are paid for, and go on.
+
+    Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        client: JaraiClient,
+        *,
+        concurrency: int = 100,
+        download_to: str | PathLike[str] | None = None,
+        polling: Polling | None = None,
+        review: bool = False,
+        deadline: float | None = None,
+        cancel_on_exit: bool = False,
+    ) -> None:
+        if concurrency < 1:
+            raise ConfigurationError(f"concurrency must be 1 or more, not {concurrency}")
+        if deadline is not None and deadline <= 0:
+            raise ConfigurationError(f"deadline must be more than 0 seconds, not {deadline}")
+        folder = None if download_to is None else Path(download_to)
+        retrier = Retrier(_PATIENT, client._random)
+        shelf = Shelf(client, folder, retrier, asyncio.Semaphore(_DOWNLOADS))
+        self._terms = Terms(shelf, polling or Polling(), deadline, review)
+        self._client = client
+        self._places = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
+        self._cancel_on_exit = cancel_on_exit
+        self._courses: dict[asyncio.Task[Outcome], Course] = {}
+        self._feeders: set[asyncio.Task[None]] = set()
+        self._drawn = 0
+        self._open = False
+
+    def __repr__(self) -> str:
+        return f"<Orchestrator {len(self._courses)} under way, {self._concurrency} in flight at most>"
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open = False
+        await _stop(self._feeders)
+        if self._cancel_on_exit:
+            await self._cancel_all()
+        await self._let_land()
+        self._say_how_to_go_on()
+        await _stop(self._courses)
+
+    def submit(self, request: ProductionRequest) -> Ticket:
+        """Begin one production as soon as there is a place for it, and give what to await and to cancel.
+
+        Raises ConfigurationError outside of the orchestrator's `async with` block.
+        """
+        history = History()
+        course, task = self._begin(request, Place(self._places), history.append, history.end)
+        return Ticket(course, task, history)
+
+    def run(self, requests: _Requests) -> "Run":
+        """Run all requests, and iterate over the events of all of them as they come.
+
+        Requests are drawn as places become free. The iteration ends when each of them has `Finished`; where
+        drawing them raises, that exception comes after the outcomes of those that were drawn. Leaving the
+        iteration stops the drawing. Raises ConfigurationError outside of the `async with` block.
+        """
+        self._check_open()
+        batch = _Batch(Stream())
+        feeder = asyncio.create_task(self._feed(requests, batch), name="jarai feeder")
+        self._feeders.add(feeder)
+        feeder.add_done_callback(self._feeders.discard)
+        return Run(batch.stream, feeder)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ConfigurationError("use the orchestrator inside its `async with` block")
+
+    def _begin(
+        self,
+        request: ProductionRequest,
+        place: Place,
+        emit: Callable[[Event], None],
+        ended: Callable[[BaseException | None], None],
+    ) -> tuple[Course, asyncio.Task[Outcome]]:
+        self._check_open()
+        if not isinstance(request, ProductionRequest):
+            raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
+        self._drawn += 1
+        reference = request.reference or f"request-{self._drawn:04}"
+        course = Course(self._terms, request, reference, emit=emit, place=place)
+        task = asyncio.create_task(course.run(), name=f"jarai {reference}")
+        self._courses[task] = course
+
+        def conclude(task: asyncio.Task[Outcome]) -> None:
+            del self._courses[task]
+            ended(StoppedError("the orchestrator was left") if task.cancelled() else task.exception())
+
+        task.add_done_callback(conclude)
+        return course, task
+
+    async def _feed(self, requests: _Requests, batch: "_Batch") -> None:
+        """Draw requests, each when there is a place for it and the reader has kept up."""
+        failure = None
+        place = Place(self._places)
+        try:
+            async with aclosing(_each(requests)) as source:
+                await place.take()
+                async for request in source:
+                    self._begin(request, place, batch.stream.put, batch.one_ended)
+                    batch.running += 1
+                    place = Place(self._places)
+                    await batch.stream.drained(below=_UNREAD)
+                    await place.take()
+        except Exception as error:  # noqa: BLE001  # the caller's iterable: passed on when the rest has ended
+            failure = error
+            _log.error("no more requests are drawn: %s", type(error).__name__)
+        finally:
+            place.release()
+            batch.all_drawn(failure)
+
+    async def _cancel_all(self) -> None:
+        courses = list(self._courses.values())
+        results = await asyncio.gather(*(course.cancel() for course in courses), return_exceptions=True)
+        for course, result in zip(courses, results, strict=True):
+            if isinstance(result, Exception):
+                _log.warning("%s could not be cancelled: %s", course.reference, result)
+        if self._courses:
+            await asyncio.wait(self._courses, timeout=_GRACE)
+
+    async def _let_land(self) -> None:
+        """Give submits that are on their way a moment to say what became of them."""
+        courses = self._courses.values()
+        landing = [course.landed() for course in courses if course.meter.sending and not course.production]
+        if landing:
+            await asyncio.wait(landing, timeout=_GRACE)
+
+    def _say_how_to_go_on(self) -> None:
+        left = [course.production.id for course in self._courses.values() if course.production]
+        if left:
+            _log.warning(
+                "stopped watching %d productions, which go on at JARAI and are paid for; wait for them with "
+                "`JaraiClient.wait(id)` or look with `jarai status ID`: %s",
+                len(left),
+                " ".join(left),
+            )
+
+
+class Run:
+    """The events of one `Orchestrator.run`, as an async iterator."""
+
+    def __init__(self, stream: Stream[Event], feeder: asyncio.Task[None]) -> None:
+        self._stream = stream
+        self._feeder = feeder
+        weakref.finalize(self, feeder.cancel).atexit = False  # left by `break`: nothing more is drawn
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await anext(self._stream)
+
+    async def aclose(self) -> None:
+        """Stop drawing requests; what was drawn is followed until the orchestrator is left."""
+        await _stop([self._feeder])
+        self._stream.end()
+
+
+class _Batch:
+    """Ends a stream when all requests are drawn and each of them has ended."""
+
+    def __init__(self, stream: Stream[Event]) -> None:
+        self.stream = stream
+        self.running = 0
+        self._drawn = False
+        self._failure: BaseException | None = None
+
+    def one_ended(self, error: BaseException | None) -> None:
+        self.running -= 1
+        if error is not None:
+            self.stream.end(error)
+        self._end_if_done()
+
+    def all_drawn(self, failure: BaseException | None) -> None:
+        self._drawn, self._failure = True, failure
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._drawn and not self.running:
+            self.stream.end(self._failure)
+
+
+async def _each(requests: _Requests) -> AsyncGenerator[ProductionRequest, None]:
+    """Iterate over what may be an async iterable or not."""
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
+
+
+async def _stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and wait until they are gone."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,112 @@
+"""What an app holds of one request that is under way."""
+
+import asyncio
+from collections.abc import Generator
+from typing import Any
+
+from jarai_async._course import Course
+from jarai_async._errors import StoppedError
+from jarai_async._events import Event, Outcome
+from jarai_async._models import Id, Production, ProductionRequest, Status
+from jarai_async._streams import Stream
+
+
+class History:
+    """The events of one request, for readers that come and go."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._readers: list[Stream[Event]] = []
+        self._ended = False
+
+    def append(self, event: Event) -> None:
+        """Keep an event, and pass it on."""
+        self._events.append(event)
+        for reader in self._readers:
+            reader.put(event)
+
+    def read(self) -> Stream[Event]:
+        """Iterate from the first event to the last."""
+        reader = Stream(self._events)
+        if self._ended:
+            reader.end()
+        self._readers.append(reader)
+        return reader
+
+    def end(self, error: BaseException | None) -> None:
+        """There is no more."""
+        self._ended = True
+        for reader in self._readers:
+            reader.end(error)
+
+
+class Ticket:
+    """One request of an `Orchestrator`. Await it for its `Outcome`.
+
+    A production that fails, is refused or runs out of time is an outcome, not an exception. Awaiting raises
+    StoppedError where the orchestrator was left before the end.
+    """
+
+    def __init__(self, course: Course, task: asyncio.Task[Outcome], history: History) -> None:
+        self._course = course
+        self._task = task
+        self._history = history
+
+    def __repr__(self) -> str:
+        known = f"{self.production_id} {self.status}" if self.production_id else "not yet submitted"
+        return f"<Ticket {self.reference!r} {known}{', ended' if self.done else ''}>"
+
+    def __await__(self) -> Generator[Any, None, Outcome]:
+        return self._result().__await__()
+
+    async def _result(self) -> Outcome:
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            if not self._task.cancelled():
+                raise  # whoever awaits was cancelled, not the ticket
+        raise StoppedError(
+            f"{self.reference} is not watched any more ({self.production_id or 'not submitted'})"
+        )
+
+    @property
+    def request(self) -> ProductionRequest:
+        """What was asked for."""
+        return self._course.request
+
+    @property
+    def reference(self) -> str:
+        """The request's reference, or one made from its place."""
+        return self._course.reference
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing more to come."""
+        return self._task.done()
+
+    @property
+    def production(self) -> Production | None:
+        """The production as last seen, once the request was accepted."""
+        return self._course.production
+
+    @property
+    def production_id(self) -> Id | None:
+        """JARAI's identifier, once the request was accepted."""
+        return self.production.id if self.production else None
+
+    @property
+    def status(self) -> Status | None:
+        """The last status seen, once the request was accepted."""
+        return self.production.status if self.production else None
+
+    def events(self) -> Stream[Event]:
+        """Iterate over the events of this request, from its first one to `Finished`."""
+        return self._history.read()
+
+    async def cancel(self) -> None:
+        """Stop the production for real; await the ticket to see how it ended, for it may have ended before.
+
+        A request that was not sent yet is withdrawn. Raises ApiError where JARAI refuses.
+        """
+        if not self.done:
+            await self._course.cancel()
