@@ -26,6 +26,7 @@ from typing import Generic, Protocol, TypeVar
 from jarai_async._models import Polling, Status
 from jarai_async._sojourn import age_bin, hazard
 
+_LEAST_GAIN = 0.03  # seconds of expected delay that a poll must save: at most 28 s while nothing is likely
 _MOST_DOUBLINGS = 6  # of the floor, for a production whose polls fail: 5 seconds become 5 minutes
 
 
@@ -63,8 +64,14 @@ def expected_delay(watched: Watched, now: float) -> float:
 
 
 def due_at(watched: Watched) -> float:
-    """Give the earliest moment of the next poll: the floor, doubled for each failure in a row."""
-    return watched.polled + watched.polling.floor * (1 << min(watched.failures, _MOST_DOUBLINGS))
+    """Give the earliest moment at which the next poll makes sense.
+
+    That is the floor, doubled for each failure in a row; and not before the poll is worth its while, even
+    where budget is left over: W is about h g^2 / 2, so one that may be parked for days sinks to rare polls.
+    """
+    floor = watched.polling.floor * (1 << min(watched.failures, _MOST_DOUBLINGS))
+    worth_it = math.sqrt(2 * _LEAST_GAIN / hazard(watched.status, watched.polled - watched.since))
+    return watched.polled + min(max(floor, worth_it), watched.polling.ceiling)
 
 
 class PollQueue(Generic[W]):

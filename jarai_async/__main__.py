@@ -1,0 +1,5 @@
+"""`python -m jarai_async` is the command `jarai`."""
+
+from jarai_async._cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,112 @@
+"""A batch file, JSON Lines or CSV, made into requests: all of them, or every fault with its line."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jarai_async._errors import ConfigurationError, InvalidRequestError
+from jarai_async._models import ProductionRequest
+
+_FIELDS = (
+    "topic",
+    "account_id",
+    "language_id",
+    "country_id",
+    "avatar_id",
+    "project_type",
+    "metadata",
+    "reference",
+    "extra",
+)
+
+
+class BatchError(ConfigurationError):
+    """A batch has faulty lines; `faults` names each by its number. Nothing was submitted."""
+
+    advice = "Nothing was submitted: correct these lines and run it again."
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__(f"{len(faults)} faults in the batch:\n  " + "\n  ".join(faults) + "\n")
+
+
+def read_batch(text: str, *, as_csv: bool, defaults: Mapping[str, str | None]) -> list[ProductionRequest]:
+    """Read every line. What a line leaves out, or leaves empty, comes from `defaults`. Raises BatchError."""
+    rows = _csv_rows(text) if as_csv else _json_rows(text)
+    requests: list[ProductionRequest] = []
+    faults: list[str] = []
+    seen: dict[str, int] = {}
+    for line, row in rows:
+        try:
+            request = _request(row, defaults)
+        except InvalidRequestError as error:
+            faults += [f"line {line}: {fault}" for fault in error.faults]
+            continue
+        if request.reference in seen:
+            faults.append(
+                f"line {line}: reference {request.reference!r} is that of line {seen[request.reference]}"
+            )
+        elif request.reference is not None:
+            seen[request.reference] = line
+        requests.append(request)
+    if not requests and not faults:
+        faults.append("there is no request in it")
+    if faults:
+        raise BatchError(faults)
+    return requests
+
+
+def _request(row: object, defaults: Mapping[str, str | None]) -> ProductionRequest:
+    if isinstance(row, str):
+        raise InvalidRequestError([row])
+    if not isinstance(row, dict):
+        raise InvalidRequestError([f"expected a JSON object, not {type(row).__name__}"])
+    given = {name: value for name, value in row.items() if value not in (None, "")}
+    unknown = [
+        f"unknown field {name!r}; known are {', '.join(_FIELDS)}" for name in given if name not in _FIELDS
+    ]
+    values: dict[str, Any] = {name: value for name, value in defaults.items() if value} | given
+    needed = ("topic", "account_id", "language_id", "country_id", "avatar_id")
+    missing = [f"{name} is missing" for name in needed if name not in values]
+    if unknown or missing:
+        raise InvalidRequestError([*unknown, *missing])
+    if not isinstance(values.get("extra", {}), dict):
+        raise InvalidRequestError(["extra must be a JSON object"])
+    return ProductionRequest(**values)
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, object]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield number, f"not JSON: {error}"
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        first = reader.line_num + 1
+        for cells in reader:
+            if cells:
+                yield first, _csv_row(header, cells)
+            first = reader.line_num + 1
+    except csv.Error as error:
+        yield reader.line_num, f"not CSV: {error}"
+
+
+def _csv_row(header: list[str], cells: list[str]) -> object:
+    if len(cells) > len(header):
+        return f"{len(cells)} cells, but the header names {len(header)}"
+    row: dict[str, Any] = dict(zip(header, cells, strict=False))
+    if row.get("extra"):
+        try:
+            row["extra"] = json.loads(row["extra"])
+        except (ValueError, RecursionError) as error:
+            return f"extra is not JSON: {error}"
+    return row

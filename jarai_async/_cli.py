@@ -1,0 +1,243 @@
+"""The command line: `jarai run BATCH`, and one command for each thing that one does by hand.
+
+Exit code 0: everything that was asked for is done; of a batch, each production is published and all of its
+files are here. 1: something is not, and the last lines say what. 2: nothing was sent: the command, the batch
+or the configuration is wrong.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jarai_async import _report
+from jarai_async._batch import read_batch
+from jarai_async._client import JaraiClient
+from jarai_async._collector import file_name
+from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError
+from jarai_async._models import Production, ProductionRequest
+from jarai_async._names import distinct
+from jarai_async._orchestrator import Orchestrator
+from jarai_async.simulator import Simulator
+from jarai_async.simulator import run as run_simulated
+
+_IDS = ("account_id", "language_id", "country_id", "avatar_id")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command, and give its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options.command(options), options)
+    except (ConfigurationError, InvalidRequestError) as error:
+        _report.print_error(error)
+        return 2
+    except JaraiError as error:
+        _report.print_error(error)
+        return 1
+    except OSError as error:
+        _report.print_error(f"{error.filename or ''}: {error.strerror or error}")
+        return 2
+    except KeyboardInterrupt:
+        return 1
+
+
+def _run(command: Coroutine[Any, Any, int], options: argparse.Namespace) -> int:
+    """Run on the clock that the options ask for: the world's, a faster one, or one that jumps."""
+    if getattr(options, "simulate", False):
+        return run_simulated(command)
+    speed = getattr(options, "speed", None)
+    return asyncio.run(command) if speed is None else run_simulated(command, speed=speed)
+
+
+# --- Commands ------------------------------------------------------------------------------------
+
+
+async def _run_batch(options: argparse.Namespace) -> int:
+    defaults = {name: getattr(options, name) for name in (*_IDS, "project_type")}
+    if not options.simulate:
+        requests = _read(options.batch, defaults)
+        async with JaraiClient(base_url=options.base_url) as client:
+            return await _follow(client, requests, options)
+    async with Simulator(tier=options.tier, seed=options.seed) as simulator:
+        simulated = {name: getattr(simulator, name) for name in _IDS}
+        requests = _read(
+            options.batch, simulated | {name: value for name, value in defaults.items() if value}
+        )
+        async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
+            return await _follow(client, requests, options, created=simulator.productions.keys)
+
+
+def _read(batch: str, defaults: dict[str, str | None]) -> list[ProductionRequest]:
+    content = sys.stdin.buffer.read() if batch == "-" else Path(batch).read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the batch is not UTF-8: {error.reason} at byte {error.start}") from None
+    as_csv = batch.endswith(".csv") or (batch == "-" and not text.lstrip().startswith("{"))
+    return read_batch(text, as_csv=as_csv, defaults=defaults)
+
+
+async def _follow(
+    client: JaraiClient,
+    requests: list[ProductionRequest],
+    options: argparse.Namespace,
+    created: Callable[[], Collection[str]] = tuple,
+) -> int:
+    """Run the batch, show what happens, and sum it up, also when it is interrupted."""
+    _stop_on_terminate()
+    tally = _report.Tally(len(requests))
+    orchestrator = Orchestrator(
+        client,
+        concurrency=options.concurrency,
+        download_to=options.download_to,
+        review=options.review,
+        deadline=options.deadline,
+        cancel_on_exit=options.cancel_on_exit,
+    )
+    interrupted = False
+    try:
+        with _report.progress(tally) as show:
+            async with orchestrator:
+                async for event in orchestrator.run(requests):
+                    tally.add(event)
+                    show(event)
+    except asyncio.CancelledError:
+        interrupted = True
+    summary = tally.summary(interrupted=interrupted, created=created())
+    _report.conclude(f"{summary}; files in {options.download_to}")
+    return 0 if tally.ok else 1
+
+
+def _stop_on_terminate() -> None:
+    """Let SIGTERM stop watching as Ctrl-C does: in order, and saying how to go on."""
+    task = asyncio.current_task()
+    if task is not None and sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+async def _simulate(options: argparse.Namespace) -> int:
+    async with Simulator(port=options.port, tier=options.tier, seed=options.seed) as simulator:
+        _report.print_line(
+            {
+                "JARAI_BASE_URL": simulator.base_url,
+                "JARAI_API_KEY": simulator.api_key,
+                **{name: getattr(simulator, name) for name in _IDS},
+            }
+        )
+        _report.print_error(f"the simulator serves {simulator.base_url} until Ctrl-C")
+        _stop_on_terminate()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return 0
+    return 0
+
+
+async def _status(options: argparse.Namespace) -> int:
+    async with JaraiClient(base_url=options.base_url) as client:
+        return await _for_each(options.production_id, client.fetch)
+
+
+async def _cancel(options: argparse.Namespace) -> int:
+    async with JaraiClient(base_url=options.base_url) as client:
+        return await _for_each(options.production_id, client.cancel)
+
+
+async def _for_each(ids: list[str], ask: Callable[[str], Awaitable[Production]]) -> int:
+    """Ask for each production; one that fails does not keep the others from being asked."""
+    code = 0
+    for production_id in ids:
+        try:
+            _report.print_line(_report.production_line(await ask(production_id)))
+        except JaraiError as error:
+            _report.print_error(f"{production_id}: {error}")
+            code = 1
+    return code
+
+
+async def _deliverables(options: argparse.Namespace) -> int:
+    async with JaraiClient(base_url=options.base_url) as client:
+        found = await client.deliverables(options.production_id)
+        folder = Path(options.download_to) if options.download_to else None
+        names = distinct(map(file_name, found))
+        for name, one in zip(names, found, strict=True):
+            path = await client.download(one, folder / name) if folder else None
+            _report.print_line(_report.deliverable_line(one, path))
+    return 0
+
+
+async def _accounts(options: argparse.Namespace) -> int:
+    async with JaraiClient(base_url=options.base_url) as client:
+        for account in await client.accounts():
+            _report.print_line(_report.account_line(account))
+    return 0
+
+
+# --- Arguments -----------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jarai",
+        description="Productions of the JARAI Partner API, by the batch or by hand.",
+        epilog="The API key is read from JARAI_API_KEY. Exit codes: 0 all done; 1 something is not, "
+        "the last lines say what; 2 nothing was sent: the command, batch or configuration is wrong.",
+    )
+    parser.add_argument("--version", action="version", version=version("jarai-async"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_simulate(commands)
+    for name, command, help_ in (
+        ("status", _status, "show where productions stand"),
+        ("cancel", _cancel, "stop productions for real"),
+    ):
+        _add(commands, name, command, help_).add_argument("production_id", nargs="+")
+    deliverables = _add(commands, "deliverables", _deliverables, "list a production's files, or fetch them")
+    deliverables.add_argument("production_id")
+    deliverables.add_argument("--download-to", metavar="FOLDER", help="fetch the files into this folder")
+    _add(commands, "accounts", _accounts, "list the accounts that the key can reach")
+    return parser
+
+
+def _add(commands: Any, name: str, command: Any, help_: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_)
+    parser.set_defaults(command=command)
+    parser.add_argument("--base-url", help="of the API (JARAI_BASE_URL)")
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    run = _add(commands, "run", _run_batch, "submit, follow and collect a batch of productions")
+    run.add_argument("batch", help="JSON Lines, or CSV with a header; - for standard input")
+    run.add_argument("--download-to", metavar="FOLDER", default="deliverables", help="(%(default)s)")
+    run.add_argument("--concurrency", type=int, default=100, help="productions in flight (%(default)s)")
+    run.add_argument("--review", action="store_true", help="fetch files in AwaitingApproval already")
+    run.add_argument("--deadline", type=float, metavar="SECONDS", help="how long to wait for one production")
+    run.add_argument("--cancel-on-exit", action="store_true", help="cancel what still runs on Ctrl-C")
+    for name in (*_IDS, "project_type"):
+        run.add_argument(f"--{name.replace('_', '-')}", help=f"for lines without {name}")
+    run.add_argument("--simulate", action="store_true", help="use the embedded simulator, on its fast clock")
+    _add_world(run)
+
+
+def _add_simulate(commands: Any) -> None:
+    simulate = _add(commands, "simulate", _simulate, "serve a local Partner API until Ctrl-C")
+    simulate.add_argument("--port", type=int, default=8765, help="on 127.0.0.1 (%(default)s)")
+    _add_world(simulate)
+
+
+def _add_world(parser: argparse.ArgumentParser) -> None:
+    """Options of the simulator, and of the clock that it shares with whoever uses it."""
+    tiers = ("free", "standard", "enterprise")
+    parser.add_argument("--tier", choices=tiers, default="enterprise", help="of the simulator (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulator (%(default)s)")
+    parser.add_argument(
+        "--speed",
+        type=float,
+        help="simulated seconds in a real one: give `jarai simulate` and `jarai run` the same",
+    )

@@ -1,0 +1,165 @@
+"""What the command line shows: progress where a person watches, JSON lines where a program reads."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from jarai_async._errors import JaraiError
+from jarai_async._events import (
+    DeliverablesReady,
+    Downloaded,
+    Event,
+    Finished,
+    OutcomeState,
+    StatusChanged,
+    Submitted,
+)
+from jarai_async._models import Account, Deliverable, Production
+
+_USUAL = (OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.REJECTED)
+
+
+class Tally:
+    """Counts what became of a batch."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.begun = 0
+        self.running: dict[str, Production] = {}
+        self.ends: Counter[OutcomeState] = Counter()
+        self.incomplete = 0
+        self._known: set[str] = set()
+
+    def add(self, event: Event) -> None:
+        """Count one event."""
+        if event.production is not None:
+            self._known.add(event.production.id)
+            self.running[event.reference] = event.production
+        if isinstance(event, Submitted):
+            self.begun += 1
+        if isinstance(event, Finished):
+            outcome = event.outcome
+            self.running.pop(event.reference, None)
+            self.ends[outcome.state] += 1
+            self.begun += outcome.state in (OutcomeState.REJECTED, OutcomeState.UNCERTAIN)
+            self.incomplete += outcome.state is OutcomeState.PUBLISHED and not outcome.ok
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything was published and collected."""
+        return self.ends[OutcomeState.PUBLISHED] == self.total and not self.incomplete
+
+    def summary(self, *, interrupted: bool, created: Collection[str] = ()) -> str:
+        """Say it in one line.
+
+        Lost is what was accepted, but has no outcome though the batch has ended; and what was created
+        without being known here, where a simulator tells that.
+        """
+        lost = len(set(created) - self._known) + (0 if interrupted else len(self.running))
+        others = [state for state in OutcomeState if state not in _USUAL and self.ends[state]]
+        counts = [f"{self.ends[state]} {state.replace('_', ' ')}" for state in (*_USUAL, *others)]
+        if self.incomplete:
+            counts.append(f"{self.incomplete} with files missing")
+        if interrupted:
+            counts += [f"{len(self.running)} still running", f"{self.total - self.begun} not submitted"]
+        return f"{self.begun} submitted, {self.ends.total()} finished: {', '.join(counts)}, {lost} lost"
+
+
+def event_line(event: Event) -> dict[str, Any]:
+    """Give an event as JSON values: camelCase like the API's, and without signed URLs."""
+    line: dict[str, Any] = {"event": type(event).__name__, "reference": event.reference}
+    if event.production is not None:
+        line |= {"productionId": event.production.id, "status": event.production.status}
+    line |= {"sequence": event.sequence, "observedAt": event.observed_at.isoformat()}
+    match event:
+        case StatusChanged():
+            line |= {"previous": event.previous, "changedAfter": event.changed_after.isoformat()}
+        case DeliverablesReady():
+            line |= {"final": event.final, "deliverables": [one.type for one in event.deliverables]}
+        case Downloaded():
+            line |= {"type": event.deliverable.type, "path": str(event.path)}
+        case Finished():
+            outcome = event.outcome
+            line |= {"outcome": outcome.state, "files": len(outcome.files), "requests": outcome.requests}
+            line |= {"error": str(outcome.error) if outcome.error else None}
+    return line
+
+
+def production_line(production: Production) -> dict[str, Any]:
+    """Give a production as JSON values."""
+    return {"productionId": production.id, "status": production.status, "errorCode": production.error_code}
+
+
+def deliverable_line(deliverable: Deliverable, path: Path | None) -> dict[str, Any]:
+    """Give a deliverable as JSON values: with its path once it is fetched, else with its signed URL."""
+    line = {"type": deliverable.type, "platform": deliverable.platform, "size": deliverable.size}
+    return line | ({"path": str(path)} if path else {"url": deliverable.url})
+
+
+def account_line(account: Account) -> dict[str, Any]:
+    """Give an account as JSON values."""
+    return {"accountId": account.id, "name": account.name, "avatars": [one.id for one in account.avatars]}
+
+
+def print_line(line: dict[str, Any]) -> None:
+    """Print one JSON line, at once: a program may be waiting for it."""
+    print(json.dumps(line, ensure_ascii=False), flush=True)  # noqa: T201
+
+
+def print_error(error: JaraiError | str) -> None:
+    """Tell a person."""
+    print(f"jarai: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def conclude(summary: str) -> None:
+    """Give the last line: for a person, and where a program reads for that program, too."""
+    if not sys.stdout.isatty():
+        print_line({"event": "Summary", "summary": summary})
+    print(summary, file=sys.stdout if sys.stdout.isatty() else sys.stderr, flush=True)
+
+
+Shown = Callable[[Event], None]
+
+
+def progress(tally: Tally) -> AbstractContextManager[Shown]:
+    """Show events as they come: a progress bar on a terminal (with rich), JSON lines elsewhere."""
+    if not sys.stdout.isatty():
+        return _json_lines()
+    try:
+        return _progress_bar(tally)
+    except ImportError:
+        print_error("for a progress bar: pip install 'jarai-async[cli]'")
+        return _json_lines()
+
+
+@contextmanager
+def _json_lines() -> Iterator[Shown]:
+    yield lambda event: print_line(event_line(event))
+
+
+@contextmanager
+def _progress_bar(tally: Tally) -> Iterator[Shown]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("submitting", total=tally.total)
+
+        def show(event: Event) -> None:
+            bar.update(task, completed=tally.ends.total(), description=_description(tally))
+            if isinstance(event, Finished) and not event.outcome.ok:
+                bar.console.print(
+                    f"{event.reference}: {event.outcome.state}: {event.outcome.error}", markup=False
+                )
+
+        yield show
+
+
+def _description(tally: Tally) -> str:
+    """Say where those stand that are under way."""
+    statuses = Counter(str(production.status) for production in tally.running.values())
+    return ", ".join(f"{count} {status}" for status, count in statuses.most_common())
