@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from datetime import datetime
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
@@ -28,10 +29,15 @@ _LONGER_THAN_A_WINDOW = 120.0  # seconds: a longer Retry-After is a day's quota
 
 @define
 class Meter:
-    """Counts the API requests that are sent for one purpose, and tells whether one is on its way."""
+    """Counts the API requests that are sent for one purpose.
+
+    `sending` tells whether one is on its way, `sent_at` when the last one left: what its answer says was
+    true at that moment or later.
+    """
 
     requests: int = 0
     sending: bool = False
+    sent_at: datetime | None = None
 
 
 class Caller:
@@ -95,7 +101,7 @@ class Caller:
 
     async def _exchange(self, call: Call[Any], slot: int, meter: Meter) -> Answer:
         """Use a turn, and tell the scheduler how it went."""
-        meter.sending = True
+        meter.sending, meter.sent_at = True, _clock.utc()
         try:
             answer = await self._transport.send(call)
         except NotSentError:

@@ -8,8 +8,6 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-import aiohttp
-
 from jarai_async import _downloads, _protocol, _wire
 from jarai_async._budget import RequestBudget
 from jarai_async._calls import Caller, Meter
@@ -38,7 +36,7 @@ from jarai_async._poller import Poller
 from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
 from jarai_async._settings import checked_key, checked_url
-from jarai_async._transport import Transport
+from jarai_async._transport import Session, Transport
 
 _DOWNLOADS = Retry(attempts=5, base=1.0, cap=30.0)
 _LINK_REFUSED = (401, 403)  # what blob storage answers to a signed URL that has expired
@@ -66,7 +64,7 @@ class JaraiClient:
         api_key: str | None = None,
         *,
         base_url: str | None = None,
-        session: aiohttp.ClientSession | None = None,
+        session: Session | None = None,
         budget: Budget | None = None,
         idempotency_keys: bool = False,
         random: Random | None = None,
@@ -147,8 +145,10 @@ class JaraiClient:
         """
         try:
             async with asyncio.timeout(deadline) as timeout:
-                production = await self.fetch(production_id)
-                watch = self._poller.watch(production, Polling(), Meter())
+                meter = Meter()
+                call = _protocol.fetch(_valid(production_id))
+                production = await self._caller.perform(call, meter)
+                watch = self._poller.watch(production, Polling(), meter)
                 while not production.status.is_terminal:
                     production = (await self._poller.changed(watch)).production
                 return production

@@ -72,9 +72,10 @@ class Poller:
         self._polls: set[asyncio.Task[None]] = set()
 
     def watch(self, production: Production, polling: Polling, meter: Meter) -> Watch:
-        """Begin with what is known now; nothing is polled until a change is awaited."""
+        """Begin with what `meter` has just read; nothing is polled until a change is awaited."""
         now = _clock.monotonic()
-        return Watch(production, polling, since=now, polled=now, seen_at=_clock.utc(), meter=meter)
+        seen_at = meter.sent_at or _clock.utc()
+        return Watch(production, polling, since=now, polled=now, seen_at=seen_at, meter=meter)
 
     async def changed(self, watch: Watch) -> Change:
         """Wait until the production's status is another than the watch's.
@@ -89,7 +90,7 @@ class Poller:
             watch.change = None
 
     def observe(self, watch: Watch, production: Production) -> None:
-        """Take in a snapshot, from a poll or from elsewhere."""
+        """Take in a snapshot that was read just now, by a poll or otherwise, through the watch's meter."""
         if watch.change is None or watch.change.done():
             return
         now, at = _clock.monotonic(), _clock.utc()
@@ -97,7 +98,7 @@ class Poller:
             watch.change.set_result(Change(production, watch.seen_at, at))
             watch.since = (watch.polled + now) / 2  # somewhere between the two polls
         watch.production = production
-        watch.polled, watch.seen_at = now, at
+        watch.polled, watch.seen_at = now, watch.meter.sent_at or at  # seen as it was when we asked, or later
         watch.failures, watch.missing_since = 0, math.inf
 
     def _push(self, watch: Watch) -> None:

@@ -31,6 +31,8 @@ from jarai_async._protocol import Call
 from jarai_async._secret import Secret
 from jarai_async._turns import Kind
 
+Session = aiohttp.ClientSession
+
 _LARGEST_ANSWER = 1 << 20  # bytes; a status is under 2 KiB
 _LARGEST_LIST = 4 << 20  # bytes; more than 100 deliverables with signed URLs fit
 _CHUNK = 1 << 16  # bytes
@@ -60,7 +62,7 @@ class _Attempts:
 class Transport:
     """Sends calls to one base URL, and reads signed URLs."""
 
-    def __init__(self, base_url: str, api_key: Secret, session: aiohttp.ClientSession | None = None) -> None:
+    def __init__(self, base_url: str, api_key: Secret, session: Session | None = None) -> None:
         self._base_url = base_url
         self._api_key = api_key
         self._given = session
