@@ -170,6 +170,8 @@ class Course:
     async def _accepted(self) -> Production:
         caller = self._client._caller
         await self._place.take()
+        if self._cancelled:  # before this coroutine had begun
+            raise TimeoutError
         while True:
             try:
                 return await caller.submit(self.request, self._key, self.meter)

@@ -14,7 +14,13 @@ from typing import IO, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from jarai_async._errors import DownloadError, FileWriteError
+from jarai_async._errors import (
+    DownloadError,
+    FileWriteError,
+    InvalidAnswerError,
+    NoAnswerError,
+    NotSentError,
+)
 from jarai_async._models import Deliverable
 from jarai_async._transport import Transport
 
@@ -27,8 +33,8 @@ _LARGEST_FILE = 20 << 30  # bytes, where no size is known: an endless body must 
 async def download(transport: Transport, deliverable: Deliverable, target: Path, *, https: bool) -> None:
     """Fetch a deliverable's signed URL into `target`, replacing what is there.
 
-    Raises DownloadError (with the blob store's `status` where that refused), FileWriteError, or the
-    transport's errors. With `https`, a URL of another kind is refused.
+    Raises DownloadError, with the blob store's `status` where that refused, and FileWriteError. With
+    `https`, a URL of another kind is refused.
     """
     _check_url(deliverable.url, https=https)
     part = target.with_name(f".{uuid4().hex}.part")
@@ -37,6 +43,8 @@ async def download(transport: Transport, deliverable: Deliverable, target: Path,
         await _in_thread(sink.open)
         await transport.read_blob(deliverable.url, sink)
         await _in_thread(lambda: sink.finish(target))
+    except (NotSentError, NoAnswerError, InvalidAnswerError) as error:
+        raise DownloadError(f"blob storage: {error.message}") from error
     finally:
         await _in_thread(sink.abandon)
 

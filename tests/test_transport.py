@@ -1,0 +1,199 @@
+"""The door to the network, against servers that say exactly what a test wants said."""
+
+import asyncio
+import gzip
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from socket import SO_LINGER, SOL_SOCKET
+
+import aiohttp
+import pytest
+
+from jarai_async._answers import Answer
+from jarai_async._errors import (
+    ConfigurationError,
+    InvalidAnswerError,
+    JaraiError,
+    NoAnswerError,
+    NotSentError,
+)
+from jarai_async._protocol import Call
+from jarai_async._secret import Secret
+from jarai_async._transport import Transport, _Attempts
+from jarai_async._turns import Kind
+
+KEY = "jarai_live_c2VjcmV0"
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def call(method: str = "POST", kind: Kind = Kind.SUBMIT) -> Call[Answer]:
+    return Call(kind, method, "/x", lambda answer: answer, body=b"{}" if method == "POST" else None)
+
+
+@asynccontextmanager
+async def server(script: Script) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Serve a script; it finds the whole request in what was received."""
+    received: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            received.append(await reader.readuntil(b"\r\n\r\n"))
+            await script(reader, writer)
+        finally:
+            writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listener:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", received
+
+
+@asynccontextmanager
+async def transport(base_url: str) -> AsyncIterator[Transport]:
+    transport = Transport(base_url, Secret(KEY))
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+def says(data: bytes) -> Script:
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+
+    return script
+
+
+async def resets(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def never_answers(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(3600)
+
+
+async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    for _n in range(100):
+        writer.write(b"x")
+        await asyncio.sleep(5)
+
+
+OK = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}"
+AMBIGUOUS = {
+    "reset": (resets, NoAnswerError),
+    "closed without a word": (says(b""), NoAnswerError),
+    "no answer": (never_answers, NoAnswerError),
+    "a drip": (drips, NoAnswerError),
+    "half a status line": (says(b"HTTP/1.1 20"), JaraiError),
+    "garbage": (says(b"\x00\xff garbage\r\n\r\n"), InvalidAnswerError),
+    "an endless header": (says(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"), InvalidAnswerError),
+    "two lengths": (
+        says(b"HTTP/1.1 202 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
+        InvalidAnswerError,
+    ),
+    "a body cut short": (says(b"HTTP/1.1 202 OK\r\nContent-Length: 50\r\n\r\n{"), NoAnswerError),
+    "a chunk cut short": (
+        says(b"HTTP/1.1 202 OK\r\nTransfer-Encoding: chunked\r\n\r\n50\r\n{"),
+        NoAnswerError,
+    ),
+    "not what it says it is": (
+        says(b"HTTP/1.1 202 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"),
+        JaraiError,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", AMBIGUOUS)
+async def test_what_may_have_been_carried_out_is_never_called_unsent(fault: str) -> None:
+    """Once the request has left, no failure is a NotSentError, nor has it a status."""
+    script, expected = AMBIGUOUS[fault]
+    async with server(script) as (url, received), transport(url) as door:
+        with pytest.raises(expected) as failure:
+            await door.send(call())
+        assert not isinstance(failure.value, NotSentError)
+        assert failure.value.status is None
+        assert len(received) == 1
+
+
+async def test_a_refused_connection_was_not_sent() -> None:
+    """There is proof: no byte could leave."""
+    async with transport("http://127.0.0.1:9") as door:
+        with pytest.raises(NotSentError):
+            await door.send(call())
+
+
+async def test_a_name_that_is_not_known_was_not_sent() -> None:
+    """A look-up that fails comes before any byte."""
+    async with transport("http://nowhere.invalid") as door:
+        with pytest.raises(NotSentError):
+            await door.send(call())
+
+
+async def test_tls_to_a_plain_port_was_not_sent() -> None:
+    """A handshake that fails comes before any request."""
+    script = says(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    async with server(script) as (url, _), transport(url.replace("http:", "https:")) as door:
+        with pytest.raises(NotSentError):
+            await door.send(call())
+
+
+async def test_an_untrusted_certificate_is_a_mistake_to_correct() -> None:
+    """It is not retried, and not worked around."""
+    failure = ssl.SSLCertVerificationError("self-signed")
+    error = aiohttp.ClientConnectorCertificateError(None, failure)  # type: ignore[arg-type]  # no key needed
+    async with transport("https://127.0.0.1:9") as door:
+        assert isinstance(door._translated(error, _Attempts()), ConfigurationError)
+
+
+async def test_every_submit_has_a_connection_of_its_own() -> None:
+    """A pooled connection may be closing just then, and the answer be lost with it."""
+    async with server(says(OK)) as (url, received), transport(url) as door:
+        for _ in range(3):
+            assert (await door.send(call())).status == 202
+        assert len(received) == 3
+        assert all(b"connection: close" in head.lower() for head in received)
+
+
+async def test_a_get_on_a_connection_that_had_gone_is_counted_twice() -> None:
+    """aiohttp sends it again by itself; the budget must know."""
+
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await reader.readuntil(b"\r\n\r\n")  # the next request on this connection gets no answer
+
+    async with server(twice) as (url, _), transport(url) as door:
+        assert (await door.send(call("GET", Kind.READ))).attempts == 1
+        assert (await door.send(call("GET", Kind.READ))).attempts == 2
+
+
+async def test_a_redirect_is_an_answer_and_the_key_stays_here() -> None:
+    """Nobody else ever sees the key."""
+    async with server(says(OK)) as (trap, trapped):
+        head = f"HTTP/1.1 307 Elsewhere\r\nLocation: {trap}/\r\nContent-Length: 0\r\n\r\n"
+        async with server(says(head.encode())) as (url, _), transport(url) as door:
+            assert (await door.send(call("GET", Kind.READ))).status == 307
+        assert trapped == []
+
+
+async def test_a_bomb_of_zeros_is_given_up() -> None:
+    """A small body that unpacks to 64 MiB is refused once it is too large."""
+    body = gzip.compress(bytes(64 << 20))
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with server(says(head + body)) as (url, _), transport(url) as door:
+        with pytest.raises(InvalidAnswerError, match="larger than"):
+            await door.send(call("GET", Kind.READ))
+
+
+@pytest.mark.parametrize("fault", AMBIGUOUS)
+async def test_no_failure_shows_or_holds_the_key(fault: str) -> None:
+    """Neither its text nor what it is chained to."""
+    async with server(AMBIGUOUS[fault][0]) as (url, _), transport(url) as door:
+        with pytest.raises(JaraiError) as failure:
+            await door.send(call())
+    assert failure.value.__cause__ is None
+    assert failure.value.__context__ is None
+    assert KEY not in repr(failure.value) + str(failure.value)
