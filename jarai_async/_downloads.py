@@ -22,6 +22,7 @@ from jarai_async._errors import (
     NotSentError,
 )
 from jarai_async._models import Deliverable
+from jarai_async._secret import Secret
 from jarai_async._transport import Transport
 
 T = TypeVar("T")
@@ -36,12 +37,13 @@ async def download(transport: Transport, deliverable: Deliverable, target: Path,
     Raises DownloadError, with the blob store's `status` where that refused, and FileWriteError. With
     `https`, a URL of another kind is refused.
     """
-    _check_url(deliverable.url, https=https)
+    if not _is_allowed(deliverable.url, https=https):
+        raise DownloadError("the deliverable's URL is not one of https to a plain host")
     part = target.with_name(f".{uuid4().hex}.part")
     sink = _FileSink(part, deliverable)
     try:
         await _in_thread(sink.open)
-        await transport.read_blob(deliverable.url, sink)
+        await transport.read_blob(Secret(deliverable.url), sink)
         await _in_thread(lambda: sink.finish(target))
     except (NotSentError, NoAnswerError, InvalidAnswerError) as error:
         raise DownloadError(f"blob storage: {error.message}") from error
@@ -86,14 +88,13 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return job.result()
 
 
-def _check_url(url: str, *, https: bool) -> None:
+def _is_allowed(url: str, *, https: bool) -> bool:
     try:
         parts = urlsplit(url)
-        well_formed = parts.hostname and parts.username is None
+        plain = bool(parts.hostname) and parts.username is None and parts.port != 0
     except ValueError:
-        well_formed = False
-    if not well_formed or parts.scheme not in ("https",) + (() if https else ("http",)):
-        raise DownloadError("the deliverable's URL is not one of https to a plain host")
+        return False
+    return plain and parts.scheme in (("https",) if https else ("https", "http"))
 
 
 class _FileSink:

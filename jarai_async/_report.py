@@ -130,10 +130,11 @@ def progress(tally: Tally) -> AbstractContextManager[Shown]:
     if not sys.stdout.isatty():
         return _json_lines()
     try:
-        return _progress_bar(tally)
+        import rich.progress
     except ImportError:
         print_error("for a progress bar: pip install 'jarai-async[cli]'")
         return _json_lines()
+    return _progress_bar(rich.progress, tally)
 
 
 @contextmanager
@@ -142,11 +143,14 @@ def _json_lines() -> Iterator[Shown]:
 
 
 @contextmanager
-def _progress_bar(tally: Tally) -> Iterator[Shown]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns) as bar:
+def _progress_bar(rich: Any, tally: Tally) -> Iterator[Shown]:
+    columns = (
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.description}"),
+        rich.TimeElapsedColumn(),
+    )
+    with rich.Progress(*columns) as bar:
         task = bar.add_task("submitting", total=tally.total)
 
         def show(event: Event) -> None:

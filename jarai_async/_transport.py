@@ -79,7 +79,9 @@ class Transport:
             return await self._exchange(call, attempts)
         except _FAILURES as error:
             failure = self._translated(error, attempts)
-        raise failure  # outside of the handler, so that it has no aiohttp error as its context
+        # outside of the handler, so that it has neither an aiohttp error as its context nor frames that
+        # hold a request or a response: a crash reporter would print them
+        raise failure
 
     async def _exchange(self, call: Call[Any], attempts: _Attempts) -> Answer:
         async with self._session_for(call.kind).request(
@@ -103,20 +105,20 @@ class Transport:
             headers[_wire.IDEMPOTENCY_KEY] = call.idempotency_key
         return headers
 
-    async def read_blob(self, url: str, sink: Sink) -> None:
+    async def read_blob(self, url: Secret, sink: Sink) -> None:
         """Read a signed URL into a sink, without the key, a cookie, a redirect or an encoding.
 
         Raises NotSentError, NoAnswerError or InvalidAnswerError, none of which names the URL.
         """
         try:
             return await self._read_blob(url, sink)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError, JaraiError) as error:
             failure = self._translated(error, _Attempts(1))
-        raise failure
+        raise failure  # outside, as in `send`
 
-    async def _read_blob(self, url: str, sink: Sink) -> None:
+    async def _read_blob(self, url: Secret, sink: Sink) -> None:
         async with self._blob_session().get(
-            URL(url, encoded=True),
+            URL(url.reveal(), encoded=True),
             headers={"Accept-Encoding": "identity"},
             allow_redirects=False,
             timeout=_BLOB_TIMEOUT,
@@ -156,7 +158,7 @@ class Transport:
     def _translated(self, error: Exception, attempts: _Attempts) -> JaraiError:
         """Name a failure without its text, which may hold the key or a signed URL."""
         if isinstance(error, JaraiError):
-            return error
+            return error.with_traceback(None)
         what = f"{type(error).__name__}{_reason(error)}"
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return ConfigurationError(f"no trusted TLS connection to the server: {what}")
