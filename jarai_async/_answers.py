@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -52,9 +53,9 @@ def parse(answer: Answer) -> Any:
     try:
         return json.loads(answer.body, parse_constant=refuse)
     except (ValueError, RecursionError):  # also what is not UTF-8, and an integer of 5,000 digits
-        content_type = _printable(answer.headers.get("Content-Type")) or "no content type"
         size = len(answer.body)
-        raise InvalidAnswerError(f"expected JSON, got {size} bytes that are not ({content_type})") from None
+        message = f"expected JSON, got {size} bytes that are not ({_content_type(answer)})"
+        raise InvalidAnswerError(message) from None
 
 
 def parse_object(answer: Answer) -> dict[str, Any]:
@@ -71,6 +72,7 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
     403: PermissionDeniedError,
     404: NotFoundError,
     413: BadRequestError,
+    422: BadRequestError,
     429: RateLimitError,
 }
 
@@ -90,7 +92,7 @@ def refusal(answer: Answer) -> JaraiError:
         return InvalidAnswerError("the API redirected, and a key is not sent to another place", **facts)
     kind = _error_class(answer.status, code)
     if code is None and answer.status >= 500:
-        message = f"not JARAI's answer but a gateway's: {_printable(answer.headers.get('Content-Type'))}"
+        message = f"not JARAI's answer but a gateway's: {_content_type(answer)}"
     return kind(message or f"the API answered {answer.status}", **facts)
 
 
@@ -109,6 +111,10 @@ def _envelope(answer: Answer) -> dict[str, Any]:
         return parse_object(answer)
     except InvalidAnswerError:
         return {}
+
+
+def _content_type(answer: Answer) -> str:
+    return _printable(answer.headers.get("Content-Type")) or "no content type"
 
 
 def _printable(value: object) -> str | None:
@@ -137,25 +143,30 @@ def rate(answer: Answer) -> Rate:
 def retry_after(answer: Answer) -> float | None:
     """Seconds to wait by the body, Retry-After and the reset: the longest of them, within reason.
 
-    A 429 that names none means the whole window. The reset is a moment on the server's clock, so it is
-    compared with the `Date` of the same answer and never with ours.
+    A 429 that names none means the whole window. The reset, and a Retry-After that is a date, are moments on
+    the server's clock, so they are compared with the `Date` of the same answer and never with ours.
     """
-    waits = [_seconds(_envelope(answer).get(_wire.RETRY_AFTER)), _seconds(answer.headers.get("Retry-After"))]
+    header = answer.headers.get("Retry-After")
+    waits = [_seconds(_envelope(answer).get(_wire.RETRY_AFTER)), _seconds(header)]
+    moments = [_moment(header)]
     if answer.status == 429:
-        waits.append(_seconds_to_reset(answer))
+        moments.append(_seconds(answer.headers.get(_wire.RATE_RESET)))
+    now = _moment(answer.headers.get("Date"))
+    if now is not None:
+        waits += [moment - now for moment in moments if moment is not None]
     known = [wait for wait in waits if wait is not None]
     if not known:
         return _WINDOW if answer.status == 429 else None
     return min(max(1.0, *known), _DAY_AND_AN_HOUR)
 
 
-def _seconds_to_reset(answer: Answer) -> float | None:
-    reset = _seconds(answer.headers.get(_wire.RATE_RESET))
+def _moment(date: str | None) -> float | None:
+    """Read the date of a header, as Unix seconds. One that names no zone is UTC, not local time."""
     try:
-        date = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
-    except (ValueError, TypeError, OverflowError):
+        moment = parsedate_to_datetime(date or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return None if reset is None else reset - date
 
 
 def _seconds(value: object) -> float | None:

@@ -9,17 +9,8 @@ from typing import Any
 from jarai_async._errors import ConfigurationError, InvalidRequestError
 from jarai_async._models import ProductionRequest
 
-_FIELDS = (
-    "topic",
-    "account_id",
-    "language_id",
-    "country_id",
-    "avatar_id",
-    "project_type",
-    "metadata",
-    "reference",
-    "extra",
-)
+_NEEDED = ("topic", "account_id", "language_id", "country_id", "avatar_id")
+_FIELDS = (*_NEEDED, "project_type", "metadata", "reference", "extra")
 
 
 class BatchError(ConfigurationError):
@@ -29,7 +20,13 @@ class BatchError(ConfigurationError):
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
-        super().__init__(f"{len(faults)} faults in the batch:\n  " + "\n  ".join(faults) + "\n")
+        super().__init__(f"{len(faults)} faults in the batch:\n  " + "\n  ".join(faults))
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.advice}"
+
+    def __reduce__(self) -> tuple[type["BatchError"], tuple[list[str]]]:
+        return type(self), (self.faults,)
 
 
 def read_batch(text: str, *, as_csv: bool, defaults: Mapping[str, str | None]) -> list[ProductionRequest]:
@@ -59,22 +56,24 @@ def read_batch(text: str, *, as_csv: bool, defaults: Mapping[str, str | None]) -
 
 
 def _request(row: object, defaults: Mapping[str, str | None]) -> ProductionRequest:
-    if isinstance(row, str):
-        raise InvalidRequestError([row])
+    if isinstance(row, InvalidRequestError):
+        raise row
     if not isinstance(row, dict):
         raise InvalidRequestError([f"expected a JSON object, not {type(row).__name__}"])
     given = {name: value for name, value in row.items() if value not in (None, "")}
     unknown = [
         f"unknown field {name!r}; known are {', '.join(_FIELDS)}" for name in given if name not in _FIELDS
     ]
-    values: dict[str, Any] = {name: value for name, value in defaults.items() if value} | given
-    needed = ("topic", "account_id", "language_id", "country_id", "avatar_id")
-    missing = [f"{name} is missing" for name in needed if name not in values]
-    if unknown or missing:
-        raise InvalidRequestError([*unknown, *missing])
-    if not isinstance(values.get("extra", {}), dict):
-        raise InvalidRequestError(["extra must be a JSON object"])
-    return ProductionRequest(**values)
+    values: dict[str, Any] = dict.fromkeys(_NEEDED)
+    values |= {name: value for name, value in defaults.items() if value}
+    values |= {name: value for name, value in given.items() if name in _FIELDS}
+    try:
+        request = ProductionRequest(**values)
+    except InvalidRequestError as error:
+        raise InvalidRequestError([*unknown, *error.faults]) from None
+    if unknown:
+        raise InvalidRequestError(unknown)
+    return request
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, object]]:
@@ -84,29 +83,34 @@ def _json_rows(text: str) -> Iterator[tuple[int, object]]:
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield number, f"not JSON: {error}"
+            yield number, InvalidRequestError([f"not JSON: {error}"])
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    first = 1
     try:
         header = [name.strip() for name in next(reader, [])]
+        twice = sorted({name for name in header if name and header.count(name) > 1})
+        if twice:
+            yield 1, InvalidRequestError([f"the header names {', '.join(twice)} more than once"])
+            return
         first = reader.line_num + 1
         for cells in reader:
             if cells:
                 yield first, _csv_row(header, cells)
             first = reader.line_num + 1
     except csv.Error as error:
-        yield reader.line_num, f"not CSV: {error}"
+        yield first, InvalidRequestError([f"not CSV: {error}"])
 
 
 def _csv_row(header: list[str], cells: list[str]) -> object:
     if len(cells) > len(header):
-        return f"{len(cells)} cells, but the header names {len(header)}"
+        return InvalidRequestError([f"{len(cells)} cells, but the header names {len(header)}"])
     row: dict[str, Any] = dict(zip(header, cells, strict=False))
     if row.get("extra"):
         try:
             row["extra"] = json.loads(row["extra"])
         except (ValueError, RecursionError) as error:
-            return f"extra is not JSON: {error}"
+            return InvalidRequestError([f"extra is not JSON: {error}"])
     return row

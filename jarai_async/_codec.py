@@ -5,10 +5,9 @@ with the path in the error. What may be missing becomes its default when it is m
 expected: an odd optional field must not hide a status. All that came is kept in `raw`.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import attrs
 from cattrs import Converter, transform_error
@@ -111,18 +110,23 @@ def _structure_model(model: type[attrs.AttrsInstance]) -> Callable[[Any, Any], A
     return structure_and_keep
 
 
-def _finite(value: object, _: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
-        raise TypeError(f"expected a number, not {type(value).__name__}")
-    return float(value)  # type: ignore[arg-type]
+def _is_tuple(kind: Any) -> bool:
+    origin: Any = get_origin(kind)
+    return origin is tuple
+
+
+def _structure_tuple(value: object, kind: Any) -> tuple[Any, ...]:
+    """Refuse what can merely be iterated: "YouTube" is not seven platforms."""
+    items = _exactly(list)(value, list)
+    return tuple(_converter.structure(item, get_args(kind)[0]) for item in items)
 
 
 _converter = Converter()
 for _kind in (str, int, bool):
     _converter.register_structure_hook(_kind, _exactly(_kind))
-_converter.register_structure_hook(float, _finite)
 _converter.register_structure_hook(Status, _structure_status)
 _converter.register_structure_hook(datetime, _structure_time)
 _converter.register_structure_hook_func(lambda kind: kind is Id, lambda value, _: as_id(value))
+_converter.register_structure_hook_func(_is_tuple, _structure_tuple)
 for _model in (Avatar, Account, Production, Deliverable):  # what a model holds comes before it
     _converter.register_structure_hook(_model, _structure_model(_model))

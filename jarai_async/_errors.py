@@ -13,7 +13,7 @@
     │   └── FileWriteError          this machine could not keep it
     ├── ProductionFailedError   the production itself ended as Failed, or is gone
     └── ApiError                the API answered with an error
-        ├── BadRequestError             400, 413
+        ├── BadRequestError             400, 413, 422
         ├── AuthenticationError         401
         ├── PermissionDeniedError       403
         ├── NotFoundError               404
@@ -146,7 +146,7 @@ class ApiError(JaraiError):
 
 
 class BadRequestError(ApiError):
-    """400 or 413: the request is wrong. Documented as permanent."""
+    """400, 413 or 422 (not documented): the request is wrong, and that is permanent."""
 
     advice = "Correct the request: sending the same again cannot succeed."
 

@@ -22,8 +22,13 @@ def as_id(value: object) -> Id:
     """Give the canonical form of a UUID. Raises ValueError: no other text may reach a URL."""
     text = str(value) if isinstance(value, UUID) else value
     if not isinstance(text, str) or not _UUID.fullmatch(text):
-        raise ValueError(f"not a UUID: {str(value)[:80]!r}")
+        raise ValueError(f"not a UUID: {_shown(value)}")
     return Id(text.lower())
+
+
+def _shown(value: object) -> str:
+    """Quote text; of anything else give the type, for it may be nested too deep for a `repr`."""
+    return repr(value[:80]) if isinstance(value, str) else type(value).__name__
 
 
 class Status(str):
@@ -179,18 +184,23 @@ class Polling:
 
 
 def _id_or_text(value: object) -> str:
-    """Canonical where it is a UUID; anything else is left for the validation to name."""
+    """Canonical where it is a UUID, empty for None; anything else is left for the validation to name."""
     try:
         return as_id(value)
     except ValueError:
-        return str(value)
+        return "" if value is None else value if isinstance(value, str) else _shown(value)
+
+
+def _copied(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Copy a mapping, so that the caller's may change; anything else is left for the validation to name."""
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _length_faults(name: str, value: object, most: int | None = None, *, required: bool = False) -> list[str]:
-    if value is None and not required:
-        return []
+    if value is None:
+        return [f"{name} is missing"] if required else []
     if not isinstance(value, str) or not value.strip():
-        return [f"{name} must be text, and not blank: {value!r:.80}"]
+        return [f"{name} must be text, and not blank: {_shown(value)}"]
     if most and len(value) > most:
         return [f"{name} has {len(value)} characters, of at most {most}"]
     return []
@@ -214,7 +224,7 @@ class ProductionRequest:
     project_type: str | None = None
     metadata: str | None = field(default=None, repr=False)
     reference: str | None = None
-    extra: Mapping[str, Any] = field(factory=dict, converter=dict, repr=False)
+    extra: Mapping[str, Any] = field(factory=dict, converter=_copied, repr=False)
 
     def __attrs_post_init__(self) -> None:
         faults = [*self._text_faults(), *self._id_faults(), *self._extra_faults()]
@@ -231,13 +241,16 @@ class ProductionRequest:
 
     def _id_faults(self) -> list[str]:
         names = ("account_id", "language_id", "country_id", "avatar_id")
+        values = {name: getattr(self, name) for name in names}
         return [
-            f"{name} is not a UUID: {getattr(self, name)[:80]!r}"
-            for name in names
-            if not _UUID.fullmatch(getattr(self, name))
+            f"{name} is not a UUID: {_shown(value)}" if value else f"{name} is missing"
+            for name, value in values.items()
+            if not _UUID.fullmatch(value)
         ]
 
     def _extra_faults(self) -> list[str]:
+        if not isinstance(self.extra, dict):
+            return [f"extra must be a JSON object, not {_shown(self.extra)}"]
         known = {"topic", "languageId", "countryId", "avatarId", "projectTypeSlug", "metadataMD"}
         faults = [f"extra may not hold {name!r}" for name in sorted(known & self.extra.keys())]
         try:

@@ -6,17 +6,18 @@ from collections.abc import Iterable
 
 _LONGEST = 120  # bytes; file systems allow 255, and a copy elsewhere may add to it
 _UNSAFE = re.compile(r'[/\\:*?"<>|]')
-_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)  # reserved on Windows
+_DEVICE = re.compile(  # reserved on Windows
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE
+)
+_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode
 
 
 def safe_name(text: str) -> str:
     """Make one path component of any text: never empty, hidden, a device, or longer than 120 bytes."""
-    # NFC, so that a name equals itself on every system; control, format (bidi, zero width) and
-    # surrogate characters can disguise a name, or cannot be written at all
-    kept = "".join(
-        char for char in unicodedata.normalize("NFC", text) if unicodedata.category(char)[0] != "C"
-    )
-    name = _UNSAFE.sub("_", kept).strip(" .").lstrip("-~")
+    # Control, format (bidi, zero width) and surrogate characters can disguise a name, or cannot be written
+    # at all; then NFC, so that a name equals itself on every system
+    kept = "".join(char for char in text if unicodedata.category(char) not in _INVISIBLE)
+    name = _UNSAFE.sub("_", unicodedata.normalize("NFC", kept)).lstrip(" .-~").rstrip(" .")
     if _DEVICE.match(name):
         name = f"_{name}"
     return _shortened(name).rstrip(" .") or "file"

@@ -148,16 +148,23 @@ def _submitted(answer: Answer) -> Production:
     """Read an accepted submit; where the body names no production, the Location header may."""
     try:
         value = parse_object(answer)
-        if value.get("status") is None:
-            value = value | {"status": str(Status.QUEUED)}  # accepted: that it is queued is inferred
-        return decode(value, Production)
+        status = value.get("status")
+        if not isinstance(status, str) or not status:
+            status = str(Status.QUEUED)  # accepted: that it is queued is inferred
+        return evolve(decode(value | {"status": status}, Production), raw=value)
     except InvalidAnswerError:
-        location = urlsplit(answer.headers.get("Location", "")).path.rstrip("/").rpartition("/")[2]
-        try:
-            return Production(as_id(location), Status.QUEUED)
-        except ValueError:
-            pass
-        raise
+        production_id = _id_in_location(answer)
+        if production_id is None:
+            raise
+        return Production(production_id, Status.QUEUED)
+
+
+def _id_in_location(answer: Answer) -> Id | None:
+    try:
+        path = urlsplit(answer.headers.get("Location", "")).path
+        return as_id(path.rstrip("/").rpartition("/")[2])
+    except ValueError:  # also of a URL that is none
+        return None
 
 
 # What provably created nothing. 408, 425, an unknown 4xx, a 5xx or a redirect may stand for a request that
@@ -180,8 +187,11 @@ def may_repeat(call: Call[Any], error: JaraiError, *, idempotency_keys: bool) ->
 
     What provably was not carried out may: it never left, or was refused before execution. So may what is
     harmless to carry out twice: every GET, every DELETE, and a submit whose key the server honours. Any
-    other 4xx is permanent (documented). A 429 is not counted as an attempt at all: it waits.
+    other 4xx is permanent (documented). A 429 is not counted as an attempt at all: it waits. Nor does a
+    client that is closed, or that no certificate convinces, get better by trying.
     """
+    if isinstance(error, ConfigurationError):
+        return False
     if isinstance(error, NotSentError | ServiceUnavailableError | RateLimitError):
         return True
     if isinstance(error, ApiError) and not isinstance(error, ServerError):

@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 from jarai_async._errors import ConfigurationError
 from jarai_async._secret import Secret
 
+_SENDABLE = re.compile(r"[\x21-\x7e]+")
+
 
 def checked_key(key: str) -> Secret:
     """Check that the key can be sent; warn of one that does not look like JARAI's."""
     if not key:
         raise ConfigurationError("no API key: pass api_key, or set JARAI_API_KEY")
-    if not re.fullmatch(r"[\x21-\x7e]+", key):
+    if not _SENDABLE.fullmatch(key):
         raise ConfigurationError("the API key has white space or characters that no header can carry")
     if not key.startswith("jarai_"):
         warnings.warn("the API key does not begin with jarai_: is it JARAI's?", stacklevel=3)
@@ -24,8 +26,12 @@ def checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        valid = valid and parts.username is None
     except ValueError:
         valid = False
-    if not valid or parts.username is not None or parts.query or parts.fragment or not url.isascii():
-        raise ConfigurationError("base_url must be http(s)://host/path, without user, query or fragment")
+    # urlsplit overlooks white space around and line ends within, and a query that is empty as yet
+    if not valid or "?" in url or "#" in url or not _SENDABLE.fullmatch(url):
+        raise ConfigurationError(
+            "base_url must be http(s)://host/path, without user, query, fragment or space"
+        )
     return url.rstrip("/")

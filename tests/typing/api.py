@@ -1,0 +1,192 @@
+"""The public API as its users see it: type-checked, and never run."""
+
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import Any, assert_never, assert_type
+from uuid import UUID
+
+import aiohttp
+
+from jarai_async import (
+    Account,
+    ApiError,
+    Budget,
+    BudgetExceededError,
+    Deliverable,
+    DeliverablesReady,
+    Downloaded,
+    Event,
+    Finished,
+    InvalidRequestError,
+    JaraiClient,
+    JaraiError,
+    Orchestrator,
+    Outcome,
+    OutcomeState,
+    Performance,
+    Polling,
+    Production,
+    ProductionRequest,
+    Status,
+    StatusChanged,
+    Submitted,
+    Ticket,
+    UncertainSubmitError,
+    Usage,
+)
+from jarai_async.simulator import Simulator
+
+request = ProductionRequest(topic="Tides", account_id="a", language_id="b", country_id="c", avatar_id="d")
+full = ProductionRequest(
+    topic="Tides",
+    account_id="a",
+    language_id="b",
+    country_id="c",
+    avatar_id="d",
+    project_type="social-video-30s",
+    metadata="# Markdown",
+    reference="mine",
+    extra={"further": [1, None]},
+)
+
+
+async def each_call(session: aiohttp.ClientSession, production_id: str) -> None:
+    JaraiClient("key", base_url="https://h", session=session, budget=Budget(per_minute=10, per_day=None))
+    async with JaraiClient(idempotency_keys=True, random=Random(1)) as client:
+        assert_type(client, JaraiClient)
+        production = await client.submit(request, idempotency_key="key")
+        assert_type(production, Production)
+        assert_type(await client.submit(request), Production)
+        assert_type(await client.fetch(production.id), Production)
+        assert_type(await client.wait(production_id, deadline=3_600), Production)
+        assert_type(await client.cancel(production_id), Production)
+        found = await client.deliverables(production_id)
+        assert_type(found, list[Deliverable])
+        assert_type(await client.download(found[0], "folder"), Path)
+        assert_type(await client.download(found[0], Path("a.mp4")), Path)
+        assert_type(await client.accounts(), list[Account])
+        assert_type(await client.performance(production_id), Performance)
+        assert_type(await client.usage(), Usage)
+        await client.close()
+
+
+def each_value(production: Production, deliverable: Deliverable, account: Account, outcome: Outcome) -> None:
+    assert_type(production.status, Status)
+    assert_type(production.status.is_terminal, bool)
+    assert_type(Status.PUBLISHED, Status)
+    as_text: str = production.id
+    as_text = production.status
+    assert_type(production.created_at, datetime | None)
+    assert_type(production.raw, Mapping[str, Any])
+    assert_type(deliverable.url, str)
+    assert_type(deliverable.size, int | None)
+    as_text = account.avatars[0].id
+    assert_type(outcome.state, OutcomeState)
+    assert_type(outcome.ok, bool)
+    assert_type(outcome.production, Production | None)
+    assert_type(outcome.files, Mapping[Path, Deliverable])
+    assert_type(outcome.error, JaraiError | None)
+    del as_text
+
+
+async def streamed() -> AsyncIterator[ProductionRequest]:
+    yield request
+
+
+async def a_batch(client: JaraiClient, requests: Iterable[ProductionRequest]) -> None:
+    async with Orchestrator(
+        client,
+        concurrency=100,
+        download_to=Path("deliverables"),
+        polling=Polling(floor=5, ceiling=60.0),
+        review=True,
+        deadline=3_600,
+        cancel_on_exit=True,
+    ) as orchestrator:
+        assert_type(orchestrator, Orchestrator)
+        async for event in orchestrator.run(requests):
+            assert_type(event, Event)
+            assert_type(told(event), str)
+        run = orchestrator.run(streamed())
+        assert_type(await anext(run), Event)
+        await run.aclose()
+        Orchestrator(client, download_to="deliverables")
+
+
+def told(event: Event) -> str:
+    match event:
+        case Submitted(reference=reference, production=production):
+            return f"{reference} {production.id}"
+        case StatusChanged(status=Status.PUBLISHED | Status.FAILED):
+            pass
+        case StatusChanged(previous=previous, status=status, changed_after=after, observed_at=before):
+            assert_type(previous, Status)
+            assert_type(status, Status)
+            assert_type(before - after > before - after, bool)
+            return f"{previous} -> {status}"
+        case DeliverablesReady(deliverables=deliverables, final=True):
+            assert_type(deliverables, tuple[Deliverable, ...])
+            return f"{len(deliverables)} files"
+        case Downloaded(path=path, deliverable=deliverable):
+            return f"{path.name} {deliverable.type}"
+        case Finished(outcome=outcome):
+            return ended(outcome)
+    assert_type(event.production, Production | None)
+    return f"{event.sequence}"
+
+
+def ended(outcome: Outcome) -> str:
+    match outcome.state:
+        case OutcomeState.PUBLISHED | OutcomeState.FAILED | OutcomeState.CANCELLED:
+            return "over"
+        case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT:
+            return f"{outcome.error}"
+        case never:
+            assert_never(never)
+
+
+async def as_one_goes(orchestrator: Orchestrator) -> None:
+    ticket = orchestrator.submit(request)
+    assert_type(ticket, Ticket)
+    assert_type(await ticket, Outcome)
+    waiting: Awaitable[Outcome] = ticket
+    assert_type(await waiting, Outcome)
+    assert_type(ticket.reference, str)
+    assert_type(ticket.status, Status | None)
+    assert_type(ticket.production, Production | None)
+    text: str | None = ticket.production_id
+    assert_type(ticket.done, bool)
+    async for event in ticket.events():
+        assert_type(event, Event)
+    await ticket.cancel()
+    del text
+
+
+def caught(error: Exception) -> None:
+    match error:
+        case InvalidRequestError(faults=faults):
+            assert_type(faults, tuple[str, ...])
+        case UncertainSubmitError(idempotency_key=key):
+            assert_type(key, str)
+        case BudgetExceededError() | ApiError():
+            assert_type(error.status, int | None)
+        case JaraiError(code=code, retry_after=seconds):
+            assert_type(code, str | None)
+            assert_type(seconds, float | None)
+
+
+async def simulated() -> None:
+    async with Simulator(seed=1) as simulator:
+        JaraiClient(simulator.api_key, base_url=simulator.base_url)
+
+
+def refused(client: JaraiClient, production: Production, several: Sequence[ProductionRequest]) -> None:
+    """Each ignore is itself checked: mypy complains of one that is not needed."""
+    ProductionRequest("Tides")  # type: ignore[call-arg]  # keyword-only
+    ProductionRequest(topic="Tides")  # type: ignore[call-arg]  # required fields
+    production.status = Status.QUEUED  # type: ignore[misc]  # frozen
+    client.submit(several)  # type: ignore[arg-type, unused-coroutine]  # one request at a time
+    client.fetch(UUID(int=0))  # type: ignore[arg-type, unused-coroutine]  # text
+    Orchestrator(client, 100)  # type: ignore[call-arg]  # keyword-only
