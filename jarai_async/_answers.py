@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -26,6 +27,7 @@ from jarai_async._errors import (
 
 _DAY_AND_AN_HOUR = 25 * 3600.0  # no documented wait is longer: a day's quota ends at midnight UTC
 _WINDOW = 60.0
+_KEY = re.compile(r"jarai_[A-Za-z0-9_-]{8,}")
 
 
 @frozen
@@ -118,9 +120,10 @@ def _content_type(answer: Answer) -> str:
 
 
 def _printable(value: object) -> str | None:
-    """Quote text of the server's in one line of ours: bounded, and without control characters."""
+    """Quote text of the server's in one line: bounded, printable, and without a key that it repeats."""
     if not isinstance(value, str) or not value:
         return None
+    value = _KEY.sub("jarai_***", value)
     return "".join(char if char.isprintable() else " " for char in value[:300])
 
 

@@ -120,11 +120,11 @@ class Deliverable:
 
     `url` is signed and valid for an hour (documented), so it is a secret and not in the `repr`;
     `JaraiClient.download` fetches a fresh one by itself. `file_name`, `size` (bytes) and `content_md5`
-    (base64) are used where the server sends them (inferred).
+    (base64) are used where the server sends them (inferred). One without a URL cannot be fetched.
     """
 
     type: str
-    url: str = field(repr=False)
+    url: str = field(default="", repr=False)
     platform: str | None = None
     id: str | None = None
     file_name: str | None = None

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from jarai_async._errors import ConfigurationError
 from jarai_async._secret import Secret
 
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -34,4 +35,6 @@ def checked_url(url: str) -> str:
         raise ConfigurationError(
             "base_url must be http(s)://host/path, without user, query, fragment or space"
         )
+    if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
+        warnings.warn(f"the API key travels to {parts.hostname} unencrypted: use https", stacklevel=3)
     return url.rstrip("/")

@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, settings
 from jarai_async import JaraiClient
 from jarai_async.simulator import SimulatedEventLoop, Simulator
 
-
 # Tests give the same verdict on every run and every machine: no dice, and no clock.
 settings.register_profile(
     "jarai", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

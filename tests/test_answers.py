@@ -263,3 +263,11 @@ def test_reading_the_budget_is_total(body: bytes, status: int, head: dict[str, s
     assert told.limit is None or told.limit > 0
     assert told.remaining is None or told.remaining >= 0
     assert (told.retry_after is not None) == (status == 429)
+
+
+def test_a_key_that_the_server_repeats_is_masked() -> None:
+    """An error that quotes the key back does not bring it into a log."""
+    body = b'{"error": "UNAUTHORIZED", "message": "no such key: jarai_live_c2VjcmV0LXRleHQ"}'
+    shown = str(refusal(Answer(401, {}, body)))
+    assert "c2VjcmV0" not in shown
+    assert "jarai_***" in shown

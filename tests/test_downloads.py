@@ -185,3 +185,11 @@ async def test_no_signed_url_is_written_down(
     everything = "".join([*printed, *written, caplog.text])
     assert "sig=" not in everything
     assert simulator.api_key not in everything
+
+
+async def test_a_deliverable_without_a_url_is_said_and_the_others_are_fetched(
+    client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """One that is not ready must not hide the rest of the list."""
+    with pytest.raises(DownloadError, match="URL"):
+        await client.download(evolve(video, url=""), tmp_path)

@@ -36,7 +36,7 @@ async def test_the_batch_script_fetches_every_topic(
     await defined_by(BATCH)["main"]()
     printed = capsys.readouterr().out
     assert printed.count(" published") == 3
-    assert len(list((tmp_path / "deliverables").glob("*/manifest.json"))) == 3  # noqa: ASYNC240
+    assert len(list((tmp_path / "deliverables").glob("*/manifest.json"))) == 3
 
 
 @pytest.mark.usefixtures("_key_in_the_environment")
@@ -51,7 +51,7 @@ async def test_by_hand_fetches_files_and_stops(simulator: Simulator, tmp_path: P
     """Submit, wait, download; and cancel."""
     names = defined_by(BY_HAND)
     await names["by_hand"](request_for(simulator))
-    assert list(tmp_path.glob("Video-*"))  # noqa: ASYNC240
+    assert list(tmp_path.glob("Video-*"))
     (production_id,) = simulator.productions
     await names["stop"](production_id)
 

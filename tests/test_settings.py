@@ -89,3 +89,11 @@ def test_polling_needs_bounds_in_order(floor: float, ceiling: float) -> None:
     with pytest.raises(ConfigurationError, match="floor"):
         Polling(floor=floor, ceiling=ceiling)
     assert Polling(floor=1, ceiling=1)
+
+
+def test_a_key_that_would_travel_unencrypted_is_warned_about() -> None:
+    """Plain http is for this machine."""
+    with pytest.warns(UserWarning, match="unencrypted"):
+        checked_url("http://mock.example/v1/partner")
+    for host in ("127.0.0.1:80", "[::1]", "localhost:8765"):
+        checked_url(f"http://{host}/v1/partner")
