@@ -46,14 +46,17 @@ class Answer:
         return _printable(self.headers.get(_wire.CORRELATION_ID))
 
 
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse).decode  # made once: `json.loads` would make one a call
+
+
 def parse(answer: Answer) -> Any:
     """Read JSON as strictly as its standard. Raises InvalidAnswerError."""
-
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is not JSON")
-
     try:
-        return json.loads(answer.body, parse_constant=refuse)
+        return _decode(answer.body.decode(json.detect_encoding(answer.body)))
     except (ValueError, RecursionError):  # also what is not UTF-8, and an integer of 5,000 digits
         size = len(answer.body)
         message = f"expected JSON, got {size} bytes that are not ({_content_type(answer)})"

@@ -9,14 +9,21 @@ caused 56 to 3,642 an hour.)
 
 What others spend shows in the headers: if the server counts more requests than we do, the difference is
 theirs and its slots are taken here too, for a minute. While others are about, two slots are kept back, for
-they may send between our answer and our next request. The first request goes alone: its headers tell the
-limit, and what an earlier process spent.
+they may send between our answer and our next request, and requests go one after the other rather than in
+bursts: two clients that both saturated 60 a minute caused 1,700 429s an hour without that, and 65 with it.
+That each gets its part is not promised: a server that does not count what it refuses hides who comes
+away empty. Where that matters give each of them a `Budget`.
+
+The first request goes alone: its headers tell the limit, and what an earlier process spent.
 
 Polls are spread evenly over the window rather than spent as soon as slots are free: slots that were spent
 together come free together, for ever, and polls that come in bursts see changes late.
 
 A day's quota would be gone in half an hour at full rate. So polls may spend only a share of what is left of
-it per hour, which never quite uses it up; a tenth stays for submits, deliverables and cancels.
+it per hour, which never quite uses it up; a tenth stays for submits, deliverables and cancels until midnight.
+
+What the caller allows us a minute bounds our own requests alone, whatever others spend; the server's limit
+bounds the sum.
 
 Not here: who goes next (`_turns`), and waiting (`_scheduler`). All times are seconds; `now` is monotonic,
 `wall` is since the Unix epoch. Nothing here reads a clock.
@@ -32,9 +39,11 @@ from jarai_async._models import Budget
 from jarai_async._turns import Kind
 
 WINDOW = 60.0  # seconds: documented
+LONGER_THAN_A_WINDOW = 2 * WINDOW  # a longer Retry-After is a day's quota
 _DAY = 86_400.0
 _ASSUMED_LIMIT = 10  # a minute: the smallest tier, until a header says otherwise
 _RESERVE = 2  # documented advice: stop at 2 remaining; needed only while others spend too
+_SPACING = 0.5  # of an even spread: the least time between two requests while others are about
 _OTHERS_LINGER = 600.0  # seconds for which others, once noticed, are expected to come back
 _BURST = 2.0  # polls that may follow each other at once after a pause: keeps the window full
 _DAY_HORIZON = 3600.0  # seconds in which polls may spend what is left of a day's quota, less 1/e
@@ -49,8 +58,10 @@ class RequestBudget:
         self._limit: int | None = None
         self._in_flight = 0
         self._taken: deque[float] = deque()  # moments at which slots come back, in order
+        self._own: deque[float] = deque()  # those of them that are ours
         self._came_back = 0  # slots that ever did
         self._others_seen = -math.inf
+        self._last_sent = -math.inf
         self._paused_until = -math.inf
         self._next_poll = -math.inf
         self._day = -1
@@ -70,6 +81,11 @@ class RequestBudget:
         return _wire.REQUESTS_PER_DAY.get(self._limit or 0, math.inf)
 
     @property
+    def has_days(self) -> bool:
+        """Whether there may be quotas a day: unless the tier is known to have none."""
+        return self._limit is None or self.per_day < math.inf
+
+    @property
     def paused_until(self) -> float:
         """The moment before which nothing is sent, after a 429."""
         return self._paused_until
@@ -79,6 +95,8 @@ class RequestBudget:
         while self._taken and self._taken[0] <= now:
             self._taken.popleft()
             self._came_back += 1
+        while self._own and self._own[0] <= now:
+            self._own.popleft()
         return self._in_flight + len(self._taken)
 
     def may_send_at(self, kind: Kind, now: float, wall: float) -> float:
@@ -88,47 +106,59 @@ class RequestBudget:
         """
         moments = [now, self._paused_until, self._slot_at(now), self._quota_at(now, wall)]
         if kind is Kind.POLL:
-            moments.append(self._poll_at(now))
+            moments.append(self._poll_at(now, wall))
         return max(moments)
 
     def _slot_at(self, now: float) -> float:
-        others_about = now - self._others_seen < _OTHERS_LINGER
-        usable = self.limit - (min(_RESERVE, self.limit - 1) if others_about else 0)
         if self._limit is None and self._in_flight:
             return math.inf  # the first goes alone
-        excess = self.used(now) - usable
+        self.used(now)
+        shared, spaced = self._limit or self.limit, now
+        if now - self._others_seen < _OTHERS_LINGER:
+            # One after the other, so that the answer to each tells the next what others have spent.
+            spaced = max(now, self._last_sent + _SPACING * WINDOW / shared)
+            shared -= min(_RESERVE, shared - 1)
+        slots = self._falls_below(shared, self._taken, now), self._falls_below(self.limit, self._own, now)
+        return max(spaced, *slots)
+
+    def _falls_below(self, usable: int, taken: deque[float], now: float) -> float:
+        """Give the moment at which fewer than `usable` of these slots are taken."""
+        excess = self._in_flight + len(taken) - usable
         if excess < 0:
             return now
-        return self._taken[excess] if excess < len(self._taken) else math.inf
+        return taken[excess] if excess < len(taken) else math.inf
 
     def _quota_at(self, now: float, wall: float) -> float:
-        return now + _DAY - wall % _DAY if self._left_today(wall) <= 0 else now
+        return now + _to_midnight(wall) if self._left_today(wall) <= 0 else now
 
     def _left_today(self, wall: float) -> float:
         if int(wall // _DAY) != self._day:
-            self._day, self._spent_today = int(wall // _DAY), 0
+            # What is on its way may arrive on either side of midnight, so it counts on both.
+            self._day, self._spent_today = int(wall // _DAY), self._in_flight
         return self.per_day - self._spent_today
 
-    def _poll_at(self, now: float) -> float:
+    def _poll_at(self, now: float, wall: float) -> float:
+        if self._left_for_polls(wall) < 1:
+            return now + _to_midnight(wall)
         return max(self._next_poll, now)
+
+    def _left_for_polls(self, wall: float) -> float:
+        left = self._left_today(wall)
+        return left if math.isinf(left) else left - _DAY_RESERVE * self.per_day
 
     def take(self, kind: Kind, now: float, wall: float) -> int:
         """Count a request as sent. Its `answered` wants what this gives: the slots back by then."""
         self.used(now)
+        left = self._left_for_polls(wall)
         self._in_flight += 1
-        left = self._left_today(wall)
+        self._last_sent = now
         self._spent_today += 1
         if kind is Kind.POLL:
             even = WINDOW / self.limit
-            self._next_poll = max(self._next_poll, now - _BURST * even) + max(even, self._day_interval(left))
+            # so that the day's quota lasts; but tomorrow there is a new one
+            interval = min(max(even, _DAY_HORIZON / max(left, 1)), _to_midnight(wall))
+            self._next_poll = max(self._next_poll, now - _BURST * even) + interval
         return self._came_back
-
-    def _day_interval(self, left: float) -> float:
-        """Seconds between two polls, so that the day's quota lasts."""
-        if math.isinf(left):
-            return 0.0
-        spendable = left - _DAY_RESERVE * self.per_day
-        return _DAY_HORIZON / spendable if spendable >= 1 else _DAY
 
     def give_back(self) -> None:
         """Undo a `take` whose request was never sent."""
@@ -138,7 +168,12 @@ class RequestBudget:
     def lost(self, now: float) -> None:
         """A request failed without an answer; the server may have counted it until now."""
         self._in_flight -= 1
-        self._taken.append(now + WINDOW)
+        self._hold(1, now)
+
+    def _hold(self, slots: int, now: float) -> None:
+        """Keep slots of ours for a minute from now."""
+        self._taken.extend([now + WINDOW] * slots)
+        self._own.extend([now + WINDOW] * slots)
 
     def answered(self, rate: Rate, came_back: int, now: float, random: Random, *, attempts: int = 1) -> None:
         """An answer came: its slot comes back in a minute, its headers correct the model.
@@ -146,7 +181,10 @@ class RequestBudget:
         `attempts` is how often it was on the wire: a GET on a connection that had gone is sent twice.
         """
         self.lost(now)
-        self._taken.extend([now + WINDOW] * (attempts - 1))
+        self._hold(attempts - 1, now)
+        self._spent_today += attempts - 1
+        if rate.retry_after is not None and rate.retry_after > LONGER_THAN_A_WINDOW:
+            rate = Rate(retry_after=rate.retry_after)  # its other headers may tell of the day, not the minute
         if rate.limit is not None:
             self._limit = rate.limit
         elif self._limit is None:
@@ -171,3 +209,7 @@ class RequestBudget:
         """Stop everyone once. Jitter on top, so that not all processes come back together."""
         self._paused_until = max(self._paused_until, now + seconds + random.uniform(0, min(5, seconds / 10)))
         self._next_poll = max(self._next_poll, self._paused_until)
+
+
+def _to_midnight(wall: float) -> float:
+    return _DAY - wall % _DAY

@@ -2,16 +2,20 @@
 
 import asyncio
 import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-from attrs import define, evolve
+from attrs import define
 
 from jarai_async import _clock, _protocol
 from jarai_async._answers import Answer, Rate, rate
-from jarai_async._errors import JaraiError, NotSentError, UncertainSubmitError
+from jarai_async._budget import LONGER_THAN_A_WINDOW
+from jarai_async._errors import ConfigurationError, JaraiError, NotSentError, UncertainSubmitError
 from jarai_async._models import Production, ProductionRequest
 from jarai_async._protocol import Call, may_repeat, was_refused
 from jarai_async._retry import Retrier, Retry
@@ -22,9 +26,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger("jarai_async")
 
+_NO_LANE = nullcontext()
 _READS = Retry(attempts=4)
 _SUBMITS = Retry(attempts=8)
-_LONGER_THAN_A_WINDOW = 120.0  # seconds: a longer Retry-After is a day's quota
 
 
 @define
@@ -53,7 +57,8 @@ class Caller:
         self._reads, self._submits = Retrier(_READS, random), Retrier(_SUBMITS, random)
         self.reached = False
         """Whether the server ever answered: then a failing connection is an outage, not a wrong address."""
-        self._frozen: dict[str | None, float] = {}  # accounts whose day's quota is spent, until when
+        self._lanes: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._frozen: dict[str, float] = {}  # accounts whose day's quota is spent, until when
 
     async def perform(self, call: Call[T], meter: Meter, retrier: Retrier | None = None) -> T:
         """Send a call until it has a result, as often as is safe: by the given policy, or a read's."""
@@ -89,22 +94,32 @@ class Caller:
     async def _once(self, call: Call[T], meter: Meter) -> T:
         """Send a call once, when its turn has come; a 429 is no answer but a longer wait."""
         while True:
-            if seconds := self._frozen_for(call.account_id):
-                await asyncio.sleep(seconds)
-            slot = await self._scheduler.turn(call.kind)
-            if self._frozen_for(call.account_id):  # meanwhile
-                self._scheduler.give_back()
-                continue
-            answer = await self._exchange(call, slot, meter)
+            async with self._lane(call.account_id) if call.account_id else _NO_LANE:
+                slot = await self._scheduler.turn(call.kind)
+                answer = await self._exchange(call, slot, meter)
             if answer.status != 429:
                 return call.read(answer)
+
+    @asynccontextmanager
+    async def _lane(self, account_id: str) -> AsyncIterator[None]:
+        """Let submits of one account go one after the other where productions a day are limited.
+
+        So the first that is refused for the day is the only one, and the others wait with it until midnight.
+        """
+        async with self._lanes[account_id]:
+            if self._scheduler.budget.has_days:
+                if seconds := self._frozen_for(account_id):
+                    await asyncio.sleep(seconds)
+                yield
+                return
+        yield
 
     async def _exchange(self, call: Call[Any], slot: int, meter: Meter) -> Answer:
         """Use a turn, and tell the scheduler how it went."""
         meter.sending, meter.sent_at = True, _clock.utc()
         try:
             answer = await self._transport.send(call)
-        except NotSentError:
+        except (NotSentError, ConfigurationError):
             self._scheduler.give_back()
             raise
         except BaseException:
@@ -121,9 +136,9 @@ class Caller:
     def _told(self, call: Call[Any], answer: Answer) -> Rate:
         """Read the budget from an answer; an account's quota of productions a day is none of it."""
         told = rate(answer)
-        if call.account_id and (told.retry_after or 0) > _LONGER_THAN_A_WINDOW:
+        if call.account_id and (told.retry_after or 0) > LONGER_THAN_A_WINDOW:
             self._freeze(call.account_id, told.retry_after or 0)
-            return evolve(told, retry_after=None)
+            return Rate()  # its limit and what remains of it may be the account's as well
         return told
 
     def _freeze(self, account_id: str, seconds: float) -> None:
@@ -132,7 +147,7 @@ class Caller:
             _log.warning("account %s has no productions left today: submits wait %.1f h", account_id, hours)
         self._frozen[account_id] = _clock.monotonic() + seconds + self._random.uniform(0, 60)
 
-    def _frozen_for(self, account_id: str | None) -> float:
+    def _frozen_for(self, account_id: str) -> float:
         return max(0.0, self._frozen[account_id] - _clock.monotonic()) if account_id in self._frozen else 0.0
 
     async def read_status(self, production_id: str, slot: int, meter: Meter) -> Production | None:

@@ -17,7 +17,6 @@ from jarai_async._errors import (
     DeadlineExceededError,
     DownloadError,
     FileWriteError,
-    InvalidRequestError,
     JaraiError,
 )
 from jarai_async._models import (
@@ -29,7 +28,6 @@ from jarai_async._models import (
     Production,
     ProductionRequest,
     Usage,
-    as_id,
 )
 from jarai_async._names import safe_name
 from jarai_async._poller import Poller
@@ -115,11 +113,11 @@ class JaraiClient:
 
     async def fetch(self, production_id: str) -> Production:
         """Read a production as it is now. Raises ApiError, NoAnswerError, InvalidAnswerError."""
-        return await self._caller.perform(_protocol.fetch(_valid(production_id)), Meter())
+        return await self._caller.perform(_protocol.fetch(production_id), Meter())
 
     async def cancel(self, production_id: str) -> Production:
         """Stop a production for real, and give it as it is then: it may have ended. Raises ApiError."""
-        return await self._cancel(_valid(production_id), Meter())
+        return await self._cancel(production_id, Meter())
 
     async def deliverables(self, production_id: str) -> list[Deliverable]:
         """List what a production made, with signed URLs that are valid for an hour (documented).
@@ -127,11 +125,11 @@ class JaraiClient:
         Available in `AwaitingApproval` (for review: may still change), `Distributing` and `Published`;
         scope `deliverables:read`. Raises ApiError.
         """
-        return await self._caller.perform(_protocol.deliverables(_valid(production_id)), Meter())
+        return await self._caller.perform(_protocol.deliverables(production_id), Meter())
 
     async def performance(self, production_id: str) -> Performance:
         """Read a production's analytics (scope `analytics:read`). Raises ApiError."""
-        return await self._caller.perform(_protocol.performance(_valid(production_id)), Meter())
+        return await self._caller.perform(_protocol.performance(production_id), Meter())
 
     async def usage(self) -> Usage:
         """Read the partner's usage (its route is inferred). Raises ApiError."""
@@ -146,7 +144,7 @@ class JaraiClient:
         try:
             async with asyncio.timeout(deadline) as timeout:
                 meter = Meter()
-                call = _protocol.fetch(_valid(production_id))
+                call = _protocol.fetch(production_id)
                 production = await self._caller.perform(call, meter)
                 watch = self._poller.watch(production, Polling(), meter)
                 while not production.status.is_terminal:
@@ -220,10 +218,3 @@ def _may_download_again(error: JaraiError) -> bool:
     if isinstance(error, FileWriteError | ConfigurationError | ApiError):
         return False
     return error.status is None or error.status in (408, 429) or error.status >= 500
-
-
-def _valid(production_id: str) -> str:
-    try:
-        return as_id(production_id)
-    except ValueError as error:
-        raise InvalidRequestError([f"production_id is {error}"]) from None

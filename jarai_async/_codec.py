@@ -7,6 +7,7 @@ expected: an odd optional field must not hide a status. All that came is kept in
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin
 
 import attrs
@@ -77,10 +78,15 @@ def _structure_time(value: object, _: Any) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _lenient(default: Any) -> Callable[[Any, Any], Any]:
-    def structure(value: Any, kind: Any) -> Any:
+def _lenient(default: Any, kind: Any) -> Callable[[Any, Any], Any]:
+    (inner,) = [one for one in get_args(kind) if one is not NoneType] if default is None else [kind]
+    hook = _converter.get_structure_hook(inner)  # looked up once, not for each value
+
+    def structure(value: Any, _: Any) -> Any:
+        if value is None:
+            return default
         try:
-            return _converter.structure(value, kind)
+            return hook(value, inner)
         except (BaseValidationError, ValueError, TypeError):
             return default
 
@@ -93,7 +99,7 @@ def _override(model: type, attribute: "attrs.Attribute[Any]") -> Any:
     name = field_name(model, attribute.name)
     if attribute.default is attrs.NOTHING:
         return override(rename=name)
-    return override(rename=name, struct_hook=_lenient(attribute.default))
+    return override(rename=name, struct_hook=_lenient(attribute.default, attribute.type))
 
 
 def _structure_model(model: type[attrs.AttrsInstance]) -> Callable[[Any, Any], Any]:

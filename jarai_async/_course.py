@@ -29,7 +29,7 @@ from jarai_async._errors import (
 from jarai_async._events import Event, Finished, Outcome, OutcomeState, StatusChanged, Submitted
 from jarai_async._lifecycle import end
 from jarai_async._models import Polling, Production, ProductionRequest, Status
-from jarai_async._poller import Watch
+from jarai_async._poller import Change, Watch
 
 _log = logging.getLogger("jarai_async")
 
@@ -74,8 +74,8 @@ class Course:
     """One request on its way. `emit` takes its events."""
 
     __slots__ = (
-        "_cancelled", "_client", "_collector", "_emit", "_key", "_landing", "_place", "_scope", "_sequence",
-        "_submitted_at", "_terms", "_watch", "meter", "production", "reference", "request",
+        "_accepted_as", "_cancelled", "_client", "_collector", "_emit", "_key", "_landing", "_place",
+        "_scope", "_sequence", "_submitted_at", "_terms", "_watch", "meter", "reference", "request",
     )  # fmt: skip
 
     def __init__(
@@ -89,7 +89,6 @@ class Course:
     ) -> None:
         self.request = request
         self.reference = reference
-        self.production: Production | None = None
         self.meter = Meter()
         self._terms = terms
         self._client = terms.shelf.client
@@ -99,10 +98,16 @@ class Course:
         self._key = str(uuid4())
         self._sequence = 0
         self._submitted_at: datetime | None = None
+        self._accepted_as: Production | None = None
         self._watch: Watch | None = None
         self._cancelled = False
         self._scope: asyncio.Timeout | None = None
         self._landing: asyncio.Future[None] | None = None
+
+    @property
+    def production(self) -> Production | None:
+        """The production as last seen, once it was accepted."""
+        return self._watch.production if self._watch is not None else self._accepted_as
 
     async def run(self) -> Outcome:
         """Go all the way, and give how it ended."""
@@ -156,13 +161,14 @@ class Course:
         """Submit, and give the end where there is nothing to watch."""
         try:
             async with asyncio.timeout(None) as self._scope:  # so that `cancel` can end the wait for a turn
-                self.production = await self._accepted()
+                self._accepted_as = await self._accepted()
         except TimeoutError:
             return self._withdrawn()
         except UncertainSubmitError as error:
             return OutcomeState.UNCERTAIN, error
         except JaraiError as error:
             return OutcomeState.REJECTED, error
+        self._scope = None
         self._submitted_at = _clock.utc()
         self._tell(Submitted)
         return None
@@ -226,19 +232,21 @@ class Course:
         watch = self._watch = poller.watch(production, self._terms.polling, self.meter)
         if self._cancelled:  # while the submit was on its way
             await self._cancel_for_real()
-        while not production.status.is_terminal:
+        self._accepted_as = None  # the watch knows it now
+        while not watch.status.is_terminal:
             try:
-                change = await poller.changed(watch)
+                self._tell_change(await poller.changed(watch))
             except NotFoundError as error:
                 message = "JARAI does not know the production any more"
                 facts = {"status": error.status, "correlation_id": error.correlation_id}
                 return OutcomeState.FAILED, ProductionFailedError(message, **facts)  # type: ignore[arg-type]
-            previous, production = production.status, change.production
-            self.production = production
-            self._tell(StatusChanged, previous=previous, changed_after=change.after)
-            if production.status == Status.AWAITING_APPROVAL:
-                await self._park(production)
-        return end(production)
+            if watch.status == Status.AWAITING_APPROVAL:
+                await self._park(watch.production)
+        return end(watch.production)
+
+    def _tell_change(self, change: Change) -> None:
+        """Tell of a change, and keep no snapshot of it: a thousand of them would be a megabyte or two."""
+        self._tell(StatusChanged, previous=change.previous, changed_after=change.after)
 
     async def _park(self, production: Production) -> None:
         """Give the place to another while a person decides, perhaps for days."""

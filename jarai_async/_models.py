@@ -15,15 +15,17 @@ from jarai_async._errors import ConfigurationError, InvalidRequestError
 Id = NewType("Id", str)
 """An identifier of the API: a UUID in its canonical, lower-case form."""
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def as_id(value: object) -> Id:
     """Give the canonical form of a UUID. Raises ValueError: no other text may reach a URL."""
     text = str(value) if isinstance(value, UUID) else value
-    if not isinstance(text, str) or not _UUID.fullmatch(text):
-        raise ValueError(f"not a UUID: {_shown(value)}")
-    return Id(text.lower())
+    if isinstance(text, str):
+        for form in (text, text.lower()):
+            if _CANONICAL.fullmatch(form):
+                return Id(form)
+    raise ValueError(f"not a UUID: {_shown(value)}")
 
 
 def _shown(value: object) -> str:
@@ -245,7 +247,7 @@ class ProductionRequest:
         return [
             f"{name} is not a UUID: {_shown(value)}" if value else f"{name} is missing"
             for name, value in values.items()
-            if not _UUID.fullmatch(value)
+            if not _CANONICAL.fullmatch(value)
         ]
 
     def _extra_faults(self) -> list[str]:

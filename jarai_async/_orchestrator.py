@@ -169,6 +169,7 @@ class Orchestrator:
                     place = Place(self._places)
                     await batch.stream.drained(below=_UNREAD)
                     await place.take()
+                    await asyncio.sleep(0)  # many places may be free: let others have their turn in between
         except Exception as error:  # noqa: BLE001  # the caller's iterable: passed on when the rest has ended
             failure = error
             _log.error("no more requests are drawn: %s", type(error).__name__)
@@ -232,14 +233,16 @@ class _Batch:
         self._drawn = False
         self._failure: BaseException | None = None
 
-    def one_ended(self, error: BaseException | None) -> None:
+    def one_ended(self, failure: BaseException | None) -> None:
+        """Note an end. A failure, which is a bug of ours, is raised when the others have ended, too."""
         self.running -= 1
-        if error is not None:
-            self.stream.end(error)
+        self._failure = self._failure or failure
         self._end_if_done()
 
     def all_drawn(self, failure: BaseException | None) -> None:
-        self._drawn, self._failure = True, failure
+        """Note that no more begin."""
+        self._drawn = True
+        self._failure = self._failure or failure
         self._end_if_done()
 
     def _end_if_done(self) -> None:

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 from jarai_async import _clock
 from jarai_async._calls import Meter
-from jarai_async._errors import JaraiError, NotFoundError
+from jarai_async._errors import JaraiError, NotFoundError, StoppedError
 from jarai_async._models import Polling, Production, Status
 from jarai_async._polling import PollQueue
 from jarai_async._scheduler import Scheduler
@@ -30,11 +30,11 @@ _CERTAIN_404 = 3  # in a row
 
 @frozen
 class Change:
-    """A new status: it came after `after`, and no later than `at` (wall clock, UTC)."""
+    """A new status, in place of `previous`: it came after `after` (wall clock, UTC), and is seen now."""
 
+    previous: Status
     production: Production
     after: datetime
-    at: datetime
 
 
 @define(eq=False)
@@ -48,6 +48,7 @@ class Watch:
     seen_at: datetime
     meter: Meter
     failures: int = 0
+    missing: int = 0
     missing_since: float = math.inf
     queued: bool = False
     change: asyncio.Future[Change] | None = field(default=None, repr=False)
@@ -70,6 +71,7 @@ class Poller:
         self._pushed = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._polls: set[asyncio.Task[None]] = set()
+        self._awaited: set[asyncio.Future[Change]] = set()
 
     def watch(self, production: Production, polling: Polling, meter: Meter) -> Watch:
         """Begin with what `meter` has just read; nothing is polled until a change is awaited."""
@@ -80,26 +82,33 @@ class Poller:
     async def changed(self, watch: Watch) -> Change:
         """Wait until the production's status is another than the watch's.
 
-        Raises NotFoundError once it has been missing for five minutes.
+        A watch is for one waiter at a time. Raises NotFoundError once it has been missing for five minutes.
         """
-        watch.change = asyncio.get_running_loop().create_future()
+        if watch.change is not None and not watch.change.done():
+            raise RuntimeError("somebody else awaits this watch already")
+        change: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
+        watch.change = change
+        self._awaited.add(change)
         self._push(watch)
         try:
-            return await watch.change
+            return await change
         finally:
-            watch.change = None
+            self._awaited.discard(change)
+            if watch.change is change:  # a next waiter may have come before this one was told to go
+                watch.change = None
 
     def observe(self, watch: Watch, production: Production) -> None:
         """Take in a snapshot that was read just now, by a poll or otherwise, through the watch's meter."""
         if watch.change is None or watch.change.done():
             return
-        now, at = _clock.monotonic(), _clock.utc()
+        now = _clock.monotonic()
         if production.status != watch.status:
-            watch.change.set_result(Change(production, watch.seen_at, at))
+            watch.change.set_result(Change(watch.status, production, watch.seen_at))
             watch.since = (watch.polled + now) / 2  # somewhere between the two polls
         watch.production = production
-        watch.polled, watch.seen_at = now, watch.meter.sent_at or at  # seen as it was when we asked, or later
-        watch.failures, watch.missing_since = 0, math.inf
+        watch.polled = now
+        watch.seen_at = watch.meter.sent_at or _clock.utc()  # as it was when we asked, or later
+        watch.failures, watch.missing, watch.missing_since = 0, 0, math.inf
 
     def _push(self, watch: Watch) -> None:
         if watch.queued:
@@ -162,15 +171,19 @@ class Poller:
         level = logging.WARNING if watch.failures == 1 else logging.DEBUG
         _log.log(level, "polling %s failed, it will be asked again: %s", watch.production.id, error)
         if not isinstance(error, NotFoundError):
-            watch.missing_since = math.inf
+            watch.missing, watch.missing_since = 0, math.inf
             return
+        watch.missing += 1
         watch.missing_since = min(watch.missing_since, now)
-        lost = watch.failures >= _CERTAIN_404 and now - watch.missing_since >= _PATIENCE_WITH_404
+        lost = watch.missing >= _CERTAIN_404 and now - watch.missing_since >= _PATIENCE_WITH_404
         if lost and watch.change is not None and not watch.change.done():
             watch.change.set_exception(error)
 
     async def close(self) -> None:
-        """Stop polling; who still waits is cancelled."""
+        """Stop polling; who still waits gets a StoppedError."""
+        for change in self._awaited:
+            if not change.done():
+                change.set_exception(StoppedError("the client was closed"))
         tasks = [*self._polls, *([self._running] if self._running else [])]
         for task in tasks:
             task.cancel()

@@ -14,7 +14,12 @@ last poll were alike, the one unpolled for longest has the greatest W. So there 
 queue for each (status, age bin), and only the heads are compared, each with its true age.
 
 A floor keeps two polls of one production apart; until then it rests in a heap, by the moment at which it
-is due. A ceiling brings back what would otherwise be forgotten. Pure: `now` is an argument, nothing waits.
+is due. A ceiling brings back what would otherwise be forgotten: beyond it W is the whole gap, which is more
+than any W within. So among those beyond it the longest unseen goes first, and nobody starves however many
+there are for the budget. (With W infinite there, as the first version had it, 300 productions on ten polls a
+minute left some unseen for hours: those that come again and again tie with those that wait.)
+
+Pure: `now` is an argument, nothing waits.
 """
 
 import heapq
@@ -24,9 +29,9 @@ from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 from jarai_async._models import Polling, Status
-from jarai_async._sojourn import age_bin, hazard
+from jarai_async._sojourn import age_bin, expected_unseen, hazard
 
-_LEAST_GAIN = 0.03  # seconds of expected delay that a poll must save: at most 28 s while nothing is likely
+_LEAST_GAIN = 0.022  # seconds of expected delay that a poll must save: 30 s apart while nothing is likely
 _MOST_DOUBLINGS = 6  # of the floor, for a production whose polls fail: 5 seconds become 5 minutes
 
 
@@ -55,12 +60,14 @@ W = TypeVar("W", bound=Watched)
 
 
 def expected_delay(watched: Watched, now: float) -> float:
-    """Seconds for which a transition since the last poll is expected to have gone unseen."""
+    """Seconds for which a transition since the last poll is expected to have gone unseen.
+
+    Beyond the ceiling: all of them, as if it had come at once.
+    """
     gap = now - watched.polled
     if gap >= watched.polling.ceiling:
-        return math.inf
-    h = hazard(watched.status, watched.polled - watched.since + gap / 2)
-    return gap + math.expm1(-h * gap) / h
+        return gap
+    return expected_unseen(watched.status, watched.polled - watched.since, gap)
 
 
 def due_at(watched: Watched) -> float:

@@ -22,6 +22,7 @@ from jarai_async._errors import (
     BudgetExceededError,
     ConfigurationError,
     InvalidAnswerError,
+    InvalidRequestError,
     JaraiError,
     NotFoundError,
     NotSentError,
@@ -90,18 +91,18 @@ def submit(request: ProductionRequest, key: str) -> Call[Production]:
 
 def fetch(production_id: str) -> Call[Production]:
     """Read one production's status."""
-    wanted = as_id(production_id)
+    wanted = _valid(production_id)
     return Call(Kind.READ, "GET", _path(_wire.PRODUCTION, wanted), lambda answer: _production(answer, wanted))
 
 
 def cancel(production_id: str) -> Call[None]:
     """Stop one production. What its body says is not documented: a following read decides."""
-    return Call(Kind.CANCEL, "DELETE", _path(_wire.PRODUCTION, production_id), lambda _: None)
+    return Call(Kind.CANCEL, "DELETE", _path(_wire.PRODUCTION, _valid(production_id)), lambda _: None)
 
 
 def deliverables(production_id: str) -> Call[list[Deliverable]]:
     """List what one production made, with fresh signed URLs."""
-    owner = as_id(production_id)
+    owner = _valid(production_id)
 
     def read(answer: Answer) -> list[Deliverable]:
         found = _list(answer, _wire.DELIVERABLES, Deliverable)
@@ -112,7 +113,7 @@ def deliverables(production_id: str) -> Call[list[Deliverable]]:
 
 def performance(production_id: str) -> Call[Performance]:
     """Read one production's analytics."""
-    owner = as_id(production_id)
+    owner = _valid(production_id)
     path = _path(_wire.PERFORMANCE, owner)
     return Call(Kind.READ, "GET", path, lambda answer: Performance(owner, raw=parse_object(answer)))
 
@@ -122,9 +123,16 @@ def usage() -> Call[Usage]:
     return Call(Kind.READ, "GET", _wire.USAGE, lambda answer: Usage(raw=parse_object(answer)))
 
 
-def _path(route: str, production_id: str) -> str:
-    # Only a UUID may become part of a path: joining "../x" would climb out of the API.
-    return route.format(production_id=as_id(production_id))
+def _valid(production_id: str) -> Id:
+    """Only a UUID may become part of a path: joining "../x" would climb out of the API."""
+    try:
+        return as_id(production_id)
+    except ValueError as error:
+        raise InvalidRequestError([f"production_id is {error}"]) from None
+
+
+def _path(route: str, production_id: Id) -> str:
+    return route.format(production_id=production_id)
 
 
 def _list(answer: Answer, route: str, model: type[T]) -> list[T]:

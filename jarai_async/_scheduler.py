@@ -13,19 +13,23 @@ from random import Random
 from jarai_async import _clock
 from jarai_async._answers import Rate
 from jarai_async._budget import RequestBudget
-from jarai_async._turns import Kind, Turns
+from jarai_async._errors import ConfigurationError
+from jarai_async._turns import KINDS, Kind, Turns
 
 _log = logging.getLogger("jarai_async")
+
+
+_AT_ONCE = 20  # turns given out before the loop goes round: each begins with a third of a millisecond of work
 
 
 class Scheduler:
     """Gives requests their turns."""
 
     def __init__(self, budget: RequestBudget, random: Random) -> None:
-        self._budget = budget
+        self.budget = budget
         self._random = random
         self._turns = Turns()
-        self._waiting: dict[Kind, deque[asyncio.Future[int]]] = {kind: deque() for kind in Kind}
+        self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
         self._timer: asyncio.TimerHandle | None = None
 
     async def turn(self, kind: Kind) -> int:
@@ -33,6 +37,10 @@ class Scheduler:
 
         What it gives belongs to `answered`; a turn ends by that, by `lost` or by `give_back`.
         """
+        if not any(self._waiting):
+            now, wall = _clock.monotonic(), _clock.wall()
+            if self.budget.may_send_at(kind, now, wall) <= now:
+                return self.budget.take(self._turns.choose([kind]), now, wall)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[kind].append(future)
         self._serve()
@@ -40,49 +48,60 @@ class Scheduler:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():  # cancelled between getting it and using it
-                self._budget.give_back()
+                self.budget.give_back()
             self._serve()
             raise
 
     def _serve(self) -> None:
-        """Give out all turns that there are, then set the timer for the next."""
+        """Give out the turns that there are, then set the timer for the next."""
+        self._stop_timer()
+        if not any(self._waiting):
+            return
         now, wall = _clock.monotonic(), _clock.wall()
-        while open_kinds := self._open_kinds(now, wall):
+        for _ in range(_AT_ONCE):
+            if not (open_kinds := self._open_kinds(now, wall)):
+                break
             kind = self._turns.choose(open_kinds)
-            self._waiting[kind].popleft().set_result(self._budget.take(kind, now, wall))
-        if self._timer:
-            self._timer.cancel()
-        waiting = [kind for kind in Kind if self._waiting[kind]]
-        at = min((self._budget.may_send_at(kind, now, wall) for kind in waiting), default=math.inf)
+            self._waiting[kind].popleft().set_result(self.budget.take(kind, now, wall))
+        waiting = [kind for kind in KINDS if self._waiting[kind]]
+        at = min((self.budget.may_send_at(kind, now, wall) for kind in waiting), default=math.inf)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_at(at, self._serve) if at < math.inf else None
 
     def _open_kinds(self, now: float, wall: float) -> list[Kind]:
-        for queue in self._waiting.values():
+        for queue in self._waiting:
             while queue and queue[0].done():  # its waiter was cancelled
                 queue.popleft()
-        return [k for k in Kind if self._waiting[k] and self._budget.may_send_at(k, now, wall) <= now]
+        return [k for k in KINDS if self._waiting[k] and self.budget.may_send_at(k, now, wall) <= now]
 
     def answered(self, slot: int, rate: Rate, *, attempts: int = 1) -> None:
         """An answer came, after so many attempts on the wire: correct the budget by it, and go on."""
         now = _clock.monotonic()
-        if rate.retry_after is not None and self._budget.paused_until <= now:
+        if rate.retry_after is not None and self.budget.paused_until <= now:
             _log.warning("the request budget is spent (429): all requests wait %.0f s", rate.retry_after)
-        self._budget.answered(rate, slot, now, self._random, attempts=attempts)
+        self.budget.answered(rate, slot, now, self._random, attempts=attempts)
         self._serve()
 
     def lost(self) -> None:
         """A request failed without an answer."""
-        self._budget.lost(_clock.monotonic())
+        self.budget.lost(_clock.monotonic())
         self._serve()
 
     def give_back(self) -> None:
         """A request was never sent."""
-        self._budget.give_back()
+        self.budget.give_back()
         self._serve()
 
     def close(self) -> None:
-        """Stop the timer."""
+        """Stop the timer; who still waits for a turn gets a ConfigurationError."""
+        for queue in self._waiting:
+            for future in queue:
+                if not future.done():
+                    future.set_exception(ConfigurationError("the client was closed"))
+            queue.clear()
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None

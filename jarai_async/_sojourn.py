@@ -5,6 +5,7 @@ in 15 to 30 minutes (long form in 1 to 3 hours), published in a minute or two. A
 autonomous mode, and hours where a person decides. An unknown status gets a hazard that keeps it in view.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Final
@@ -34,6 +35,28 @@ def hazard(status: Status, age: float) -> float:
     steps = _HAZARDS.get(status, _UNKNOWN)
     at = bisect_right(steps, age, key=lambda step: step[0])
     return steps[max(at - 1, 0)][1]
+
+
+def expected_unseen(status: Status, age: float, gap: float) -> float:
+    """Seconds for which a transition is expected to have gone unseen, `gap` after the status had this age.
+
+    The integral over the gap of the chance to have left by then, with the hazard of each age: exact, so it
+    grows with the gap. (With one hazard for the whole gap it would fall at each step of the table.)
+    """
+    steps = _HAZARDS.get(status, _UNKNOWN)
+    at = max(bisect_right(steps, age, key=lambda step: step[0]) - 1, 0)
+    unseen, stays = 0.0, 1.0
+    while gap > 0:
+        hazard = steps[at][1]
+        at += 1
+        ends = steps[at][0] - age if at < len(steps) else math.inf
+        seconds = min(gap, ends)
+        leaves = -math.expm1(-hazard * seconds)
+        unseen += seconds - stays * leaves / hazard
+        stays *= 1 - leaves
+        gap -= seconds
+        age += seconds
+    return unseen
 
 
 def age_bin(age: float) -> int:

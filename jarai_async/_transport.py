@@ -4,10 +4,12 @@ Three kinds of traffic, kept apart. Reads use pooled connections. Submits get a 
 pooled one that the server is just closing, 6 % of POSTs were lost with no way to tell whether they had
 been carried out. Signed URLs use a session that has never seen the API key.
 
-Whether a request left at all decides whether it is safe to send again. aiohttp's trace hook fires before
-the first byte is written: where it did not fire, nothing was sent. No exception of aiohttp's escapes or is
-chained: its `repr` holds the key, its `str` the signed URL, and its status 400 is often the verdict of its
-own parser on an answer to a request that was carried out.
+Whether a submit left at all decides whether it is safe to send again. aiohttp's trace hook fires before the
+first byte is written: where it did not fire, nothing was sent. A read needs no such proof; that aiohttp sends
+one again by itself, on a connection that had gone, is counted by a middleware, which is cheaper.
+
+No exception of aiohttp's escapes or is chained: its `repr` holds the key, its `str` the signed URL, and its
+status 400 is often the verdict of its own parser on an answer to a request that was carried out.
 """
 
 from collections.abc import Mapping
@@ -39,7 +41,6 @@ _CHUNK = 1 << 16  # bytes
 # `sock_read` rather than `total`: after a stall of the loop `total` fires although the answer is there.
 _TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=30)  # seconds
 _BLOB_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
-_FAILURES = (aiohttp.ClientError, OSError, ValueError)  # TimeoutError is an OSError
 
 
 class Sink(Protocol):
@@ -54,9 +55,17 @@ class Sink(Protocol):
 
 @define
 class _Attempts:
-    """How often one request was on the wire: 0 proves that it was never sent."""
+    """How often one request was on the wire, as far as `proof` goes: then 0 means that it was never sent."""
 
+    proof: bool
     count: int = 0
+
+    async def counted(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Count an attempt of a read, as a middleware of aiohttp's."""
+        self.count += 1
+        return await send(request)
 
 
 class Transport:
@@ -74,11 +83,11 @@ class Transport:
 
         Raises NotSentError where it provably never left, else NoAnswerError or InvalidAnswerError.
         """
-        attempts = _Attempts()
+        attempts = _Attempts(proof=call.kind is Kind.SUBMIT and self._given is None)
         try:
             return await self._exchange(call, attempts)
-        except _FAILURES as error:
-            failure = self._translated(error, attempts)
+        except Exception as error:  # noqa: BLE001  # whatever aiohttp raises: a foreign exception shows the key
+            failure = _translated(error, attempts)
         # outside of the handler, so that it has neither an aiohttp error as its context nor frames that
         # hold a request or a response: a crash reporter would print them
         raise failure
@@ -92,6 +101,7 @@ class Transport:
             allow_redirects=False,
             timeout=_TIMEOUT,
             trace_request_ctx=attempts,
+            middlewares=() if attempts.proof else (attempts.counted,),
         ) as response:
             limit = _LARGEST_LIST if call.kind is Kind.DELIVERABLES else _LARGEST_ANSWER
             body = await _read(response, limit)
@@ -112,8 +122,8 @@ class Transport:
         """
         try:
             return await self._read_blob(url, sink)
-        except (aiohttp.ClientError, TimeoutError, ValueError, JaraiError) as error:
-            failure = self._translated(error, _Attempts(1))
+        except Exception as error:  # noqa: BLE001  # as in `send`
+            failure = _translated(error, _Attempts(proof=False))
         raise failure  # outside, as in `send`
 
     async def _read_blob(self, url: Secret, sink: Sink) -> None:
@@ -134,7 +144,8 @@ class Transport:
         traffic = "submits" if kind is Kind.SUBMIT else "reads"
         if traffic not in self._made:
             connector = aiohttp.TCPConnector(limit=0, force_close=kind is Kind.SUBMIT)
-            self._made[traffic] = _session(connector, trace_configs=[_counting_attempts()])
+            traces = [_counting_attempts()] if kind is Kind.SUBMIT else []
+            self._made[traffic] = _session(connector, trace_configs=traces)
         return self._made[traffic]
 
     def _blob_session(self) -> aiohttp.ClientSession:
@@ -155,26 +166,27 @@ class Transport:
         if self._closed or (self._given is not None and self._given.closed):
             raise ConfigurationError("the client, or the session that it was given, is closed")
 
-    def _translated(self, error: Exception, attempts: _Attempts) -> JaraiError:
-        """Name a failure without its text, which may hold the key or a signed URL."""
-        if isinstance(error, JaraiError):
-            return error.with_traceback(None)
-        what = f"{type(error).__name__}{_reason(error)}"
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return ConfigurationError(f"no trusted TLS connection to the server: {what}")
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return NotSentError(f"no connection: {what}")
-        if attempts.count == 0 and self._given is None:
-            return NotSentError(f"not sent: {what}")
-        if isinstance(error, aiohttp.ClientResponseError):
-            return InvalidAnswerError(f"what came back is not HTTP: {what}")
-        return NoAnswerError(f"no whole answer: {what}")
-
     async def close(self) -> None:
         """Close what was opened here; a session that was given stays open."""
         self._closed = True
         for session in self._made.values():
             await session.close()
+
+
+def _translated(error: Exception, attempts: _Attempts) -> JaraiError:
+    """Name a failure without its text, which may hold the key or a signed URL."""
+    if isinstance(error, JaraiError):
+        return error.with_traceback(None)
+    what = f"{type(error).__name__}{_reason(error)}"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ConfigurationError(f"no trusted TLS connection to the server: {what}")
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return NotSentError(f"no connection: {what}")
+    if attempts.proof and attempts.count == 0:
+        return NotSentError(f"not sent: {what}")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return InvalidAnswerError(f"what came back is not HTTP: {what}")
+    return NoAnswerError(f"no whole answer: {what}")
 
 
 def _session(connector: aiohttp.BaseConnector | None, **options: Any) -> aiohttp.ClientSession:

@@ -21,7 +21,7 @@ from jarai_async._errors import (
 )
 from jarai_async._protocol import Call
 from jarai_async._secret import Secret
-from jarai_async._transport import Transport, _Attempts
+from jarai_async._transport import Transport, _Attempts, _translated
 from jarai_async._turns import Kind
 
 KEY = "jarai_live_c2VjcmV0"
@@ -145,8 +145,7 @@ async def test_an_untrusted_certificate_is_a_mistake_to_correct() -> None:
     """It is not retried, and not worked around."""
     failure = ssl.SSLCertVerificationError("self-signed")
     error = aiohttp.ClientConnectorCertificateError(None, failure)  # type: ignore[arg-type]  # no key needed
-    async with transport("https://127.0.0.1:9") as door:
-        assert isinstance(door._translated(error, _Attempts()), ConfigurationError)
+    assert isinstance(_translated(error, _Attempts(proof=True)), ConfigurationError)
 
 
 async def test_every_submit_has_a_connection_of_its_own() -> None:

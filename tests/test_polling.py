@@ -1,0 +1,190 @@
+"""Whose poll is next: the queue against a brute-force comparison of all, and its bounds."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jarai_async import Polling, Status
+from jarai_async._polling import PollQueue, due_at, expected_delay
+from jarai_async._sojourn import AGE_BINS, age_bin, expected_unseen, hazard
+
+STATUSES = [
+    Status.QUEUED,
+    Status.PRODUCING,
+    Status.AWAITING_APPROVAL,
+    Status.DISTRIBUTING,
+    Status("Rendering"),
+]
+ONE_AGE_EACH = [2.0, 20.0, 31.0, 100.0, 130.0, 310.0, 605.0, 950.0, 1850.0, 3700.0, 90_000.0]
+NOW = 1_000_000.0
+
+
+@define(eq=False)
+class Watched:
+    """A production as the queue sees it."""
+
+    status: Status
+    since: float
+    polled: float
+    failures: int = 0
+    polling: Polling = field(factory=Polling)
+
+
+def seen(status: Status, age: float, gap: float, failures: int = 0) -> Watched:
+    """Make one that was last polled `gap` seconds ago, at this age."""
+    return Watched(status, NOW - gap - age, NOW - gap, failures)
+
+
+def queue_of(*productions: Watched) -> PollQueue[Watched]:
+    queue: PollQueue[Watched] = PollQueue()
+    for production in productions:
+        queue.push(production)
+    return queue
+
+
+def of_ages(ages: st.SearchStrategy[float], gap: float = 2000) -> st.SearchStrategy[list[Watched]]:
+    one = st.builds(seen, st.sampled_from(STATUSES), ages, st.floats(0, gap))
+    return st.lists(one, min_size=1, max_size=40)
+
+
+@given(of_ages(st.sampled_from(ONE_AGE_EACH)))
+def test_the_greatest_expected_delay_goes_first(productions: list[Watched]) -> None:
+    """Where those of one queue have one age, the heads give just what comparing all would give."""
+    queue, left = queue_of(*productions), list(productions)
+    while (chosen := queue.pop(NOW)) is not None:
+        due = [one for one in left if due_at(one) <= NOW]
+        best = max(expected_delay(one, NOW) for one in due)
+        assert expected_delay(chosen, NOW) == pytest.approx(best)
+        left.remove(chosen)
+    assert not [one for one in left if due_at(one) <= NOW]
+    assert len(queue) == len(left)
+
+
+@given(of_ages(st.floats(0, 40_000), gap=600))
+def test_within_a_queue_ages_differ_little(productions: list[Watched]) -> None:
+    """Alike is not the same: in one (status, age bin) the head may be a little worse than the best.
+
+    Bins are half as wide as they are old, and a step of the hazard may lie within one, so the choice is
+    not exact. It is never worse than an eighth of the best.
+    """
+    queue = queue_of(*productions)
+    chosen = queue.pop(NOW)
+    due = [expected_delay(one, NOW) for one in productions if due_at(one) <= NOW]
+    if chosen is None:
+        assert not due
+    else:
+        assert expected_delay(chosen, NOW) >= max(due) / 8
+
+
+@given(st.sampled_from(STATUSES), st.floats(0, 10_000), st.floats(0, 899), st.floats(0.1, 500))
+def test_the_longer_unpolled_the_greater_the_expected_delay(
+    status: Status, age: float, gap: float, more: float
+) -> None:
+    """The expected delay grows with the gap, is never more than it, and jumps up at the ceiling only."""
+    now, later = (expected_delay(seen(status, age, one), NOW) for one in (gap, gap + more))
+    assert 0 <= now <= gap + 1e-6
+    assert now <= later + 1e-6
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("age", [0.0, 29.0, 100.0, 1799.0, 50_000.0])
+def test_the_expected_delay_is_the_integral_over_the_gap(status: Status, age: float) -> None:
+    """It is the mean of (now - moment of the transition), by summing it up in small steps."""
+    step, stays, unseen = 0.01, 1.0, 0.0
+    for n in range(20_000):
+        unseen += (1 - stays) * step
+        stays *= math.exp(-hazard(status, age + (n + 0.5) * step) * step)
+    assert expected_unseen(status, age, 200.0) == pytest.approx(unseen, rel=0.001, abs=0.01)
+
+
+def test_the_hazard_is_never_zero_and_an_unknown_status_stays_in_view() -> None:
+    """Any status at any age, even a negative one, has a chance to change."""
+    for status in STATUSES:
+        assert all(hazard(status, age) > 0 for age in (-5.0, 0.0, 1e9))
+    assert hazard(Status("Rendering"), 50) == pytest.approx(1 / 600)
+    assert [age_bin(age) for age in (-1.0, 0.0, 15.0, 1e9)] == [0, 0, 1, len(AGE_BINS)]
+
+
+def test_two_polls_of_one_production_are_a_floor_apart() -> None:
+    """Not before the floor, even with budget left over; and not before a poll is worth its while."""
+    queued = Watched(Status.QUEUED, 0, 0)
+    queue = queue_of(queued)
+    assert queue.next_due() == 5
+    assert queue.pop(4.999) is None
+    assert queue.pop(5) is queued
+    assert len(queue) == 0
+    assert queue.next_due() == math.inf
+    assert due_at(Watched(Status.PRODUCING, 0, 0)) == pytest.approx(29.7, abs=0.1)
+    slow = Watched(Status.QUEUED, 0, 0, polling=Polling(floor=60, ceiling=60))
+    assert due_at(slow) == 60
+
+
+def test_what_is_ready_is_due_at_once() -> None:
+    """When several are due together, the next is due as soon as the first is taken."""
+    queue = queue_of(Watched(Status.QUEUED, 0, 0), Watched(Status.QUEUED, 0, 0))
+    queue.pop(10)
+    assert queue.next_due() == -math.inf
+    assert len(queue) == 1
+
+
+def test_failures_back_off_and_stop_at_the_ceiling() -> None:
+    """Each failure in a row doubles the floor, at most six times, and never beyond the ceiling."""
+    waits = [due_at(Watched(Status.QUEUED, 0, 0, failures=n)) for n in range(9)]
+    assert waits == [5, 10, 20, 40, 80, 160, 320, 320, 320]
+    low = Polling(floor=5, ceiling=100)
+    assert due_at(Watched(Status.QUEUED, 0, 0, failures=9, polling=low)) == 100
+
+
+def test_beyond_the_ceiling_the_longest_unseen_goes_first() -> None:
+    """A parked production that has reached its ceiling goes before likelier ones, the oldest at its head."""
+    parked = seen(Status.AWAITING_APPROVAL, 90_000, 900)
+    longer = seen(Status.PRODUCING, 10, 901)
+    likely = seen(Status.QUEUED, 10, 800)
+    queue = queue_of(likely, parked, longer)
+    assert [queue.pop(NOW) for _ in range(3)] == [longer, parked, likely]
+
+
+def keep_polling(productions: list[Watched], every: float, seconds: float) -> dict[Watched, list[float]]:
+    """Spend one poll every so often; give the moments at which each was polled."""
+    queue, polls = queue_of(*productions), {one: [one.polled] for one in productions}
+    for n in range(1, int(seconds / every)):
+        now = NOW + n * every
+        if (one := queue.pop(now)) is not None:
+            one.polled = now
+            polls[one].append(now)
+            queue.push(one)
+    return {one: [*moments, NOW + seconds] for one, moments in polls.items()}
+
+
+@pytest.mark.parametrize("parked", [0, 250])
+def test_nobody_is_forgotten_however_scarce_the_budget(parked: int) -> None:
+    """With 300 in flight and ten polls a minute, each is seen within little more than a round of all."""
+    productions = [seen(Status.PRODUCING, 10, 5) for _ in range(300 - parked)]
+    productions += [seen(Status.AWAITING_APPROVAL, 90_000, 5) for _ in range(parked)]
+    polls = keep_polling(productions, every=6, seconds=20_000)
+    longest = max(later - earlier for one in polls.values() for earlier, later in pairwise(one))
+    assert longest <= 1.1 * 300 * 6
+
+
+def test_the_ceiling_is_kept_where_the_budget_allows_it() -> None:
+    """However unlikely a change, nobody is unseen for longer while a round takes less than the ceiling."""
+    productions = [seen(Status.QUEUED, 10, 5) for _ in range(60)]
+    productions += [seen(Status.AWAITING_APPROVAL, 90_000, 5) for _ in range(20)]
+    polls = keep_polling(productions, every=3, seconds=10_000)
+    longest = max(later - earlier for one in polls.values() for earlier, later in pairwise(one))
+    assert longest <= 900 + 80 * 3
+
+
+def test_likelier_changes_are_polled_more_often_by_the_square_root() -> None:
+    """With a hundredth of the hazard a production gets about a tenth of the polls."""
+    often = [Watched(Status.QUEUED, NOW - 130, NOW - 5) for _ in range(20)]  # 1 / 120
+    seldom = [Watched(Status.AWAITING_APPROVAL, NOW - 9000, NOW - 5) for _ in range(20)]  # 1 / 7,200
+    for one in often:
+        one.since = math.inf  # stays young: a negative age has the hazard of age 0
+    polls = keep_polling([*often, *seldom], every=1, seconds=8000)
+    ratio = sum(len(polls[one]) for one in often) / sum(len(polls[one]) for one in seldom)
+    assert math.sqrt(7200 / 40) / 1.5 < ratio < math.sqrt(7200 / 40) * 1.5
