@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from random import Random
@@ -26,7 +26,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("jarai_async")
 
-_NO_LANE = nullcontext()
 _READS = Retry(attempts=4)
 _SUBMITS = Retry(attempts=8)
 
@@ -94,11 +93,16 @@ class Caller:
     async def _once(self, call: Call[T], meter: Meter) -> T:
         """Send a call once, when its turn has come; a 429 is no answer but a longer wait."""
         while True:
-            async with self._lane(call.account_id) if call.account_id else _NO_LANE:
-                slot = await self._scheduler.turn(call.kind)
-                answer = await self._exchange(call, slot, meter)
+            if call.account_id is None:
+                answer = await self._in_turn(call, meter)
+            else:
+                async with self._lane(call.account_id):
+                    answer = await self._in_turn(call, meter)
             if answer.status != 429:
                 return call.read(answer)
+
+    async def _in_turn(self, call: Call[Any], meter: Meter) -> Answer:
+        return await self._exchange(call, await self._scheduler.turn(call.kind), meter)
 
     @asynccontextmanager
     async def _lane(self, account_id: str) -> AsyncIterator[None]:

@@ -71,14 +71,25 @@ class Retrier:
         The last error is raised as it is.
         """
         try:
-            result: T = await self._call(attempt, may_repeat)
+            return await attempt()  # hardly any call comes to need more than this
+        except JaraiError as error:
+            if not may_repeat(error):
+                raise
+            failed = [error]
+        try:
+            result: T = await self._call(attempt, may_repeat, failed)
         except _AgainError as again:
             raise again.error from again.error.__cause__
         return result
 
 
-async def _once(attempt: Callable[[], Awaitable[Any]], may_repeat: Callable[[JaraiError], bool]) -> Any:
+async def _once(
+    attempt: Callable[[], Awaitable[Any]], may_repeat: Callable[[JaraiError], bool], failed: list[JaraiError]
+) -> Any:
+    """Try once; the first time only fail as was done already, so that the wait comes before the next."""
     try:
+        if failed:
+            raise failed.pop()
         return await attempt()
     except JaraiError as error:
         if may_repeat(error):

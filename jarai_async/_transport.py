@@ -38,8 +38,10 @@ Session = aiohttp.ClientSession
 _LARGEST_ANSWER = 1 << 20  # bytes; a status is under 2 KiB
 _LARGEST_LIST = 4 << 20  # bytes; more than 100 deliverables with signed URLs fit
 _CHUNK = 1 << 16  # bytes
-# `sock_read` rather than `total`: after a stall of the loop `total` fires although the answer is there.
-_TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=30)  # seconds
+# Seconds. A submit waits by `sock_read`, with `total` far out: after a stall of the loop `total` fires although
+# the answer is there, and its submit would be uncertain. A read is simply made again.
+_SUBMIT_TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=30)
+_READ_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
 _BLOB_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
 
 
@@ -99,7 +101,7 @@ class Transport:
             data=call.body,
             headers=self._headers(call),
             allow_redirects=False,
-            timeout=_TIMEOUT,
+            timeout=_SUBMIT_TIMEOUT if call.kind is Kind.SUBMIT else _READ_TIMEOUT,
             trace_request_ctx=attempts,
             middlewares=() if attempts.proof else (attempts.counted,),
         ) as response:
