@@ -37,8 +37,6 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
-    attempts: int = 1
-    """How often the request was on the wire: aiohttp sends a GET again on a connection that had gone."""
 
     @property
     def correlation_id(self) -> str | None:

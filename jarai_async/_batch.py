@@ -20,7 +20,8 @@ class BatchError(ConfigurationError):
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
-        super().__init__(f"{len(faults)} faults in the batch:\n  " + "\n  ".join(faults))
+        noun = "fault" if len(faults) == 1 else "faults"
+        super().__init__(f"{len(faults)} {noun} in the batch:\n  " + "\n  ".join(faults))
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.advice}"

@@ -55,7 +55,8 @@ class RequestBudget:
 
     def __init__(self, budget: Budget) -> None:
         self._given = budget
-        self._limit: int | None = None
+        self._answered = False
+        self._limit: int | None = None  # as headers say it; what is assumed until then says nothing of a day
         self._in_flight = 0
         self._taken: deque[float] = deque()  # moments at which slots come back, in order
         self._own: deque[float] = deque()  # those of them that are ours
@@ -110,7 +111,7 @@ class RequestBudget:
         return max(moments)
 
     def _slot_at(self, now: float) -> float:
-        if self._limit is None and self._in_flight:
+        if not self._answered and self._in_flight:
             return math.inf  # the first goes alone
         self.used(now)
         shared, spaced = self._limit or self.limit, now
@@ -180,6 +181,7 @@ class RequestBudget:
 
         `attempts` is how often it was on the wire: a GET on a connection that had gone is sent twice.
         """
+        self._answered = True
         self.lost(now)
         self._hold(attempts - 1, now)
         self._spent_today += attempts - 1
@@ -187,8 +189,6 @@ class RequestBudget:
             rate = Rate(retry_after=rate.retry_after)  # its other headers may tell of the day, not the minute
         if rate.limit is not None:
             self._limit = rate.limit
-        elif self._limit is None:
-            self._limit = _ASSUMED_LIMIT  # an answer without headers: the careful guess, until one has them
         if rate.remaining is not None and self._limit is not None:
             self._charge_others(self._limit - rate.remaining, came_back, now)
         if rate.retry_after is not None:

@@ -3,24 +3,30 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-from attrs import define
+from attrs import define, field
 
 from jarai_async import _clock, _protocol
 from jarai_async._answers import Answer, Rate, rate
 from jarai_async._budget import LONGER_THAN_A_WINDOW
-from jarai_async._errors import ConfigurationError, JaraiError, NotSentError, UncertainSubmitError
+from jarai_async._errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    JaraiError,
+    NotSentError,
+    ServiceUnavailableError,
+    UncertainSubmitError,
+)
 from jarai_async._models import Production, ProductionRequest
 from jarai_async._protocol import Call, may_repeat, was_refused
 from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
-from jarai_async._transport import Transport
+from jarai_async._transport import Attempts, Transport
 
 T = TypeVar("T")
 
@@ -28,19 +34,47 @@ _log = logging.getLogger("jarai_async")
 
 _READS = Retry(attempts=4)
 _SUBMITS = Retry(attempts=8)
+_LONGEST_PAUSE = 60.0  # seconds between two attempts to submit while JARAI is out of reach
 
 
-@define
+class WithdrawnError(Exception):
+    """A submit was withdrawn before anything was created."""
+
+
+@define(eq=False)
 class Meter:
-    """Counts the API requests that are sent for one purpose.
+    """What is known of the requests that are made for one purpose.
 
-    `sending` tells whether one is on its way, `sent_at` when the last one left: what its answer says was
-    true at that moment or later.
+    `sent_at` is when the last one left: what its answer says was true at that moment or later. `in_doubt`
+    means that a submit left of which it is not known whether it created a production. `withdrawn` may be set
+    to keep a submit from being sent, or sent again. `frozen` is called when a submit has to wait for its
+    account's next day.
     """
 
     requests: int = 0
     sending: bool = False
     sent_at: datetime | None = None
+    in_doubt: bool = False
+    withdrawn: bool = False
+    frozen: Callable[[], None] | None = field(default=None, repr=False)
+
+
+@define(eq=False)
+class _Lane:
+    """The submits of one account; `frozen_until` is when its day's quota of productions comes back."""
+
+    one_at_a_time: asyncio.Lock = field(factory=asyncio.Lock)
+    frozen_until: float = 0.0
+    waiting: set[Meter] = field(factory=set)
+
+    def frozen_for(self) -> float:
+        return max(0.0, self.frozen_until - _clock.monotonic())
+
+    def give_back_places(self) -> None:
+        """Let others go on while these wait for hours."""
+        for meter in self.waiting if self.frozen_for() else ():
+            if meter.frozen:
+                meter.frozen()
 
 
 class Caller:
@@ -56,16 +90,28 @@ class Caller:
         self._reads, self._submits = Retrier(_READS, random), Retrier(_SUBMITS, random)
         self.reached = False
         """Whether the server ever answered: then a failing connection is an outage, not a wrong address."""
-        self._lanes: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._frozen: dict[str, float] = {}  # accounts whose day's quota is spent, until when
+        self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)  # by account
+        self._probing = asyncio.Lock()
+        self._outage = 0  # submits in a row that JARAI was not there to take
+        self._outage_until = 0.0
 
     async def perform(self, call: Call[T], meter: Meter, retrier: Retrier | None = None) -> T:
         """Send a call until it has a result, as often as is safe: by the given policy, or a read's."""
         again = partial(may_repeat, call, idempotency_keys=self._idempotency_keys)
         return await (retrier or self._reads)(lambda: self._once(call, meter), again)
 
+    async def read_status(self, production_id: str, slot: int, meter: Meter) -> Production | None:
+        """Make one poll, in a turn that the poller has."""
+        call = _protocol.fetch(production_id)
+        answer = await self._exchange(call, slot, meter)
+        return call.read(answer) if answer.status != 429 else None
+
+    # --- Submits -----------------------------------------------------------------------------------
+
     async def submit(self, request: ProductionRequest, key: str, meter: Meter) -> Production:
         """Submit at most once, or with a key that the server honours; UncertainSubmitError if in doubt."""
+        if not (isinstance(key, str) and key.isascii() and key.isprintable() and 0 < len(key) <= 255):
+            raise InvalidRequestError(["idempotency_key must be 1 to 255 printable ASCII characters"])
         call = _protocol.submit(request, key)
         doubts: list[JaraiError] = []
 
@@ -77,18 +123,71 @@ class Caller:
                     doubts.append(error)
                 raise
 
+        def again(error: JaraiError) -> bool:
+            may = may_repeat(call, error, idempotency_keys=self._idempotency_keys)
+            return may and not meter.withdrawn
+
         try:
-            again = partial(may_repeat, call, idempotency_keys=self._idempotency_keys)
-            return await self._submits(attempt, again)
-        except JaraiError:
+            production = await self._submits(attempt, again)
+        except (JaraiError, WithdrawnError):
             # Once an attempt may have been carried out, a later refusal proves nothing: the budget, say,
             # may be exceeded because the first attempt has spent it.
             if not doubts:
                 raise
+        else:
+            meter.in_doubt = False
+            return production
         doubt = doubts[-1]
         facts = {"status": doubt.status, "code": doubt.code, "correlation_id": doubt.correlation_id}
         message = f"the submit may have been accepted: {doubt.message}"
         raise UncertainSubmitError(message, idempotency_key=key, **facts) from doubt
+
+    async def _in_lane(self, call: Call[Any], account_id: str, meter: Meter) -> Answer:
+        """Let submits of one account go one after the other where productions a day are limited.
+
+        So the first that is refused for the day is the only one, and the others wait with it until midnight.
+        """
+        lane = self._lanes[account_id]
+        lane.waiting.add(meter)
+        lane.give_back_places()
+        try:
+            async with lane.one_at_a_time:
+                if self._scheduler.budget.has_days:
+                    if seconds := lane.frozen_for():
+                        await self._scheduler.pause(seconds)
+                    return await self._when_in_reach(call, meter)
+            return await self._when_in_reach(call, meter)
+        finally:
+            lane.waiting.discard(meter)
+
+    async def _when_in_reach(self, call: Call[Any], meter: Meter) -> Answer:
+        """While JARAI is out of reach one submit at a time asks whether it still is; the others wait."""
+        if not self._outage:
+            return await self._in_turn(call, meter)
+        async with self._probing:
+            if self._outage:
+                await self._scheduler.pause(self._outage_until - _clock.monotonic())
+            return await self._in_turn(call, meter)
+
+    def _note_outage(self, error: JaraiError | None) -> None:
+        """Count what keeps submits from JARAI; any other answer ends it."""
+        if not isinstance(error, NotSentError | ServiceUnavailableError):
+            self._outage = 0
+        elif self.reached:
+            self._outage += 1
+            longest = min(_LONGEST_PAUSE, 2.0 ** min(self._outage, 6))
+            pause = max(self._random.uniform(longest / 2, longest), error.retry_after or 0.0)
+            self._outage_until = _clock.monotonic() + pause
+
+    def _freeze(self, account_id: str, seconds: float) -> None:
+        lane = self._lanes[account_id]
+        if not lane.frozen_for():
+            hours = seconds / 3600
+            _log.warning("account %s has no productions left today: submits wait %.1f h", account_id, hours)
+        lane.frozen_until = _clock.monotonic() + seconds + self._random.uniform(0, 60)
+        lane.give_back_places()
+
+    # --- All calls ---------------------------------------------------------------------------------
 
     async def _once(self, call: Call[T], meter: Meter) -> T:
         """Send a call once, when its turn has come; a 429 is no answer but a longer wait."""
@@ -96,46 +195,54 @@ class Caller:
             if call.account_id is None:
                 answer = await self._in_turn(call, meter)
             else:
-                async with self._lane(call.account_id):
-                    answer = await self._in_turn(call, meter)
+                answer = await self._in_lane(call, call.account_id, meter)
             if answer.status != 429:
                 return call.read(answer)
 
     async def _in_turn(self, call: Call[Any], meter: Meter) -> Answer:
-        return await self._exchange(call, await self._scheduler.turn(call.kind), meter)
-
-    @asynccontextmanager
-    async def _lane(self, account_id: str) -> AsyncIterator[None]:
-        """Let submits of one account go one after the other where productions a day are limited.
-
-        So the first that is refused for the day is the only one, and the others wait with it until midnight.
-        """
-        async with self._lanes[account_id]:
-            if self._scheduler.budget.has_days:
-                if seconds := self._frozen_for(account_id):
-                    await asyncio.sleep(seconds)
-                yield
-                return
-        yield
+        slot = await self._scheduler.turn(call.kind)
+        if meter.withdrawn and call.account_id is not None:
+            self._scheduler.give_back()
+            raise WithdrawnError("withdrawn before it was sent")
+        return await self._exchange(call, slot, meter)
 
     async def _exchange(self, call: Call[Any], slot: int, meter: Meter) -> Answer:
         """Use a turn, and tell the scheduler how it went."""
         meter.sending, meter.sent_at = True, _clock.utc()
+        attempts = Attempts()
         try:
-            answer = await self._transport.send(call)
-        except (NotSentError, ConfigurationError):
-            self._scheduler.give_back()
-            raise
-        except BaseException:
-            meter.requests += 1
-            self._scheduler.lost()
+            answer = await self._transport.send(call, attempts)
+        except BaseException as error:
+            self._note_failure(call, error, attempts, meter)
             raise
         finally:
             meter.sending = False
         self.reached = True
-        meter.requests += answer.attempts
-        self._scheduler.answered(slot, self._told(call, answer), attempts=answer.attempts)
+        meter.requests += attempts.count
+        self._scheduler.answered(slot, self._told(call, answer), attempts=attempts.count)
+        if call.account_id is not None:
+            self._note_submit(call, answer, meter)
         return answer
+
+    def _note_failure(self, call: Call[Any], error: BaseException, attempts: Attempts, meter: Meter) -> None:
+        if attempts.unsent or isinstance(error, NotSentError | ConfigurationError):
+            self._scheduler.give_back()
+        else:
+            meter.requests += 1
+            meter.in_doubt = meter.in_doubt or call.account_id is not None
+            self._scheduler.lost()
+        if call.account_id is not None and isinstance(error, JaraiError):
+            self._note_outage(error)
+
+    def _note_submit(self, call: Call[Any], answer: Answer, meter: Meter) -> None:
+        """Take from the answer to a submit whether JARAI is in reach, and what is in doubt."""
+        try:
+            call.read(answer)
+        except JaraiError as error:
+            self._note_outage(error)
+            meter.in_doubt = meter.in_doubt or not was_refused(error)
+        else:
+            self._note_outage(None)
 
     def _told(self, call: Call[Any], answer: Answer) -> Rate:
         """Read the budget from an answer; an account's quota of productions a day is none of it."""
@@ -144,18 +251,3 @@ class Caller:
             self._freeze(call.account_id, told.retry_after or 0)
             return Rate()  # its limit and what remains of it may be the account's as well
         return told
-
-    def _freeze(self, account_id: str, seconds: float) -> None:
-        if not self._frozen_for(account_id):
-            hours = seconds / 3600
-            _log.warning("account %s has no productions left today: submits wait %.1f h", account_id, hours)
-        self._frozen[account_id] = _clock.monotonic() + seconds + self._random.uniform(0, 60)
-
-    def _frozen_for(self, account_id: str) -> float:
-        return max(0.0, self._frozen[account_id] - _clock.monotonic()) if account_id in self._frozen else 0.0
-
-    async def read_status(self, production_id: str, slot: int, meter: Meter) -> Production | None:
-        """Make one poll, in a turn that the poller has."""
-        call = _protocol.fetch(production_id)
-        answer = await self._exchange(call, slot, meter)
-        return call.read(answer) if answer.status != 429 else None

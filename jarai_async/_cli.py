@@ -7,8 +7,11 @@ or the configuration is wrong.
 
 import argparse
 import asyncio
+import contextlib
+import os
 import signal
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +20,12 @@ from typing import Any
 from jarai_async import _report
 from jarai_async._batch import read_batch
 from jarai_async._client import JaraiClient
-from jarai_async._collector import file_name
-from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError
+from jarai_async._downloads import file_name
+from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError, StoppedError
 from jarai_async._models import Production, ProductionRequest
 from jarai_async._names import distinct
 from jarai_async._orchestrator import Orchestrator
+from jarai_async._runs import Run
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 
@@ -30,7 +34,11 @@ _IDS = ("account_id", "language_id", "country_id", "avatar_id")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command, and give its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if getattr(options, "simulate", False) and (options.speed or options.base_url):
+        parser.error("--simulate has a clock and an address of its own: no --speed, no --base-url")
+    warnings.showwarning = lambda message, *_: _report.print_error(str(message))
     try:
         return _run(options.command(options), options)
     except (ConfigurationError, InvalidRequestError) as error:
@@ -39,8 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     except JaraiError as error:
         _report.print_error(error)
         return 1
+    except BrokenPipeError:  # who reads has left; productions may be under way, as the log says
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
-        _report.print_error(f"{error.filename or ''}: {error.strerror or error}")
+        what = error.strerror or error
+        _report.print_error(f"{error.filename}: {what}" if error.filename else str(what))
         return 2
     except KeyboardInterrupt:
         return 1
@@ -100,16 +112,23 @@ async def _follow(
         cancel_on_exit=options.cancel_on_exit,
     )
     interrupted = False
-    try:
-        with _report.progress(tally) as show:
+    with _report.progress(tally) as show:
+
+        async def follow(run: Run) -> None:
+            async for event in run:
+                tally.add(event)
+                show(event)
+
+        try:
             async with orchestrator:
-                async for event in orchestrator.run(requests):
-                    tally.add(event)
-                    show(event)
-    except asyncio.CancelledError:
-        interrupted = True
+                run = orchestrator.run(requests)
+                await follow(run)
+        except asyncio.CancelledError:
+            interrupted = True
+            with contextlib.suppress(StoppedError):  # what was still to be told when watching stopped
+                await follow(run)
     summary = tally.summary(interrupted=interrupted, created=created())
-    _report.conclude(f"{summary}; files in {options.download_to}")
+    _report.conclude(tally.notes, f"{summary}; files in {options.download_to}")
     return 0 if tally.ok else 1
 
 
@@ -196,23 +215,30 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _status, "show where productions stand"),
         ("cancel", _cancel, "stop productions for real"),
     ):
-        _add(commands, name, command, help_).add_argument("production_id", nargs="+")
-    deliverables = _add(commands, "deliverables", _deliverables, "list a production's files, or fetch them")
+        _add_remote(commands, name, command, help_).add_argument("production_id", nargs="+")
+    deliverables = _add_remote(
+        commands, "deliverables", _deliverables, "list a production's files, or fetch them"
+    )
     deliverables.add_argument("production_id")
     deliverables.add_argument("--download-to", metavar="FOLDER", help="fetch the files into this folder")
-    _add(commands, "accounts", _accounts, "list the accounts that the key can reach")
+    _add_remote(commands, "accounts", _accounts, "list the accounts that the key can reach")
     return parser
 
 
 def _add(commands: Any, name: str, command: Any, help_: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_)
     parser.set_defaults(command=command)
+    return parser
+
+
+def _add_remote(commands: Any, name: str, command: Any, help_: str) -> argparse.ArgumentParser:
+    parser = _add(commands, name, command, help_)
     parser.add_argument("--base-url", help="of the API (JARAI_BASE_URL)")
     return parser
 
 
 def _add_run(commands: Any) -> None:
-    run = _add(commands, "run", _run_batch, "submit, follow and collect a batch of productions")
+    run = _add_remote(commands, "run", _run_batch, "submit, follow and collect a batch of productions")
     run.add_argument("batch", help="JSON Lines, or CSV with a header; - for standard input")
     run.add_argument("--download-to", metavar="FOLDER", default="deliverables", help="(%(default)s)")
     run.add_argument("--concurrency", type=int, default=100, help="productions in flight (%(default)s)")
@@ -227,7 +253,7 @@ def _add_run(commands: Any) -> None:
 
 def _add_simulate(commands: Any) -> None:
     simulate = _add(commands, "simulate", _simulate, "serve a local Partner API until Ctrl-C")
-    simulate.add_argument("--port", type=int, default=8765, help="on 127.0.0.1 (%(default)s)")
+    simulate.add_argument("--port", type=_port, default=8765, help="on 127.0.0.1 (%(default)s)")
     _add_world(simulate)
 
 
@@ -238,6 +264,20 @@ def _add_world(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the simulator (%(default)s)")
     parser.add_argument(
         "--speed",
-        type=float,
+        type=_speed,
         help="simulated seconds in a real one: give `jarai simulate` and `jarai run` the same",
     )
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed < float("inf"):
+        raise ValueError
+    return speed
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 65_536:
+        raise ValueError
+    return port

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -13,11 +14,11 @@ from jarai_async._budget import RequestBudget
 from jarai_async._calls import Caller, Meter
 from jarai_async._errors import (
     ApiError,
-    ConfigurationError,
     DeadlineExceededError,
     DownloadError,
-    FileWriteError,
-    JaraiError,
+    IncompleteDownloadError,
+    InvalidRequestError,
+    NotFoundError,
 )
 from jarai_async._models import (
     Account,
@@ -29,14 +30,16 @@ from jarai_async._models import (
     ProductionRequest,
     Usage,
 )
-from jarai_async._names import safe_name
 from jarai_async._poller import Poller
+from jarai_async._protocol import Call
 from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
 from jarai_async._settings import checked_key, checked_url
 from jarai_async._transport import Session, Transport
 
 _DOWNLOADS = Retry(attempts=5, base=1.0, cap=30.0)
+_NEW = (2, 4, 8, 16, 30)  # seconds between reads of a production that is not found, at first
+_ANYWHERE: AbstractAsyncContextManager[None] = nullcontext()
 _LINK_REFUSED = (401, 403)  # what blob storage answers to a signed URL that has expired
 
 
@@ -67,7 +70,7 @@ class JaraiClient:
         idempotency_keys: bool = False,
         random: Random | None = None,
     ) -> None:
-        key = checked_key(api_key or os.environ.get("JARAI_API_KEY", ""))
+        key = checked_key(os.environ.get("JARAI_API_KEY", "") if api_key is None else api_key)
         self._base_url = checked_url(base_url or os.environ.get("JARAI_BASE_URL") or _wire.BASE_URL)
         self._random = random or Random()
         self._budget = RequestBudget(budget or Budget())
@@ -91,10 +94,12 @@ class JaraiClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; a session of your own stays open. What is still waiting is cancelled."""
-        await self._poller.close()
+        """Close the connections; a session of your own stays open. What still waits gets a StoppedError."""
         self._scheduler.close()
-        await self._transport.close()
+        try:
+            await self._poller.close()
+        finally:
+            await self._transport.close()
 
     # --- What the API can do ---------------------------------------------------------------------
 
@@ -109,6 +114,8 @@ class JaraiClient:
         or with `idempotency_keys=True`. Raises ApiError where it was refused (BudgetExceededError: by the
         account's budget), NotSentError where nothing was sent, UncertainSubmitError where in doubt.
         """
+        if not isinstance(request, ProductionRequest):
+            raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
         return await self._caller.submit(request, idempotency_key or str(uuid4()), Meter())
 
     async def fetch(self, production_id: str) -> Production:
@@ -139,33 +146,41 @@ class JaraiClient:
         """Wait until a production has ended, and give it: `Published`, `Failed` or `Cancelled`.
 
         Any number may be waited for at once: the polls of all of them share the budget, each going where a
-        change is likeliest. Raises DeadlineExceededError after `deadline` seconds; the production goes on.
+        change is likeliest. Raises DeadlineExceededError after `deadline` seconds: the production goes on.
+        Raises ApiError where it cannot be read; NotFoundError only after a minute, for it may be too new.
         """
         try:
             async with asyncio.timeout(deadline) as timeout:
                 meter = Meter()
-                call = _protocol.fetch(production_id)
-                production = await self._caller.perform(call, meter)
+                production = await self._known(_protocol.fetch(production_id), meter)
                 watch = self._poller.watch(production, Polling(), meter)
-                while not production.status.is_terminal:
-                    production = (await self._poller.changed(watch)).production
-                return production
+                while not watch.status.is_terminal:
+                    await self._poller.changed(watch)
+                return watch.production
         except TimeoutError:
             if not timeout.expired():
                 raise
         raise DeadlineExceededError(f"production {production_id} did not end within {deadline} s")
 
     async def download(self, deliverable: Deliverable, path: str | os.PathLike[str]) -> Path:
-        """Fetch a file whole into `path` (in an existing folder: under its own name), and give its path.
+        """Fetch a file whole into `path`, and give its path.
 
+        A folder, or a path that ends with a slash, takes it under its own name, made if it is not there.
         It is written beside its target, verified by every length and checksum that is offered, and only then
         given its name. A signed URL that has expired is renewed. Raises DownloadError, FileWriteError.
         """
-        target = await _downloads.destination(
-            Path(path), safe_name(deliverable.file_name or deliverable.type)
-        )
+        target = await _downloads.destination(path, deliverable)
         await self._download(deliverable, target, Meter(), self._downloads)
         return target
+
+    async def _known(self, call: Call[Production], meter: Meter) -> Production:
+        """Read a production that may be too new to be found (inferred: reads may lag behind a submit)."""
+        for pause in _NEW:
+            try:
+                return await self._caller.perform(call, meter)
+            except NotFoundError:
+                await self._scheduler.pause(pause)
+        return await self._caller.perform(call, meter)
 
     # --- How ---------------------------------------------------------------------------------------
 
@@ -180,19 +195,28 @@ class JaraiClient:
             raise refusal
         return production
 
-    async def _download(self, wanted: Deliverable, target: Path, meter: Meter, retrier: Retrier) -> None:
+    async def _download(
+        self,
+        wanted: Deliverable,
+        target: Path,
+        meter: Meter,
+        retrier: Retrier,
+        place: AbstractAsyncContextManager[None] = _ANYWHERE,
+    ) -> None:
+        """Fetch a file; the place is held while bytes flow, and not while waiting to try again."""
         links = [wanted]
 
         async def attempt() -> None:
-            try:
-                await _downloads.download(self._transport, links[-1], target, https=self._https)
-            except DownloadError as error:
-                if error.status not in _LINK_REFUSED or len(links) > 1:
-                    raise
-                links.append(await self._renewed(wanted, meter))
-                await _downloads.download(self._transport, links[-1], target, https=self._https)
+            async with place:
+                try:
+                    await _downloads.download(self._transport, links[-1], target, https=self._https)
+                except DownloadError as error:
+                    if error.status not in _LINK_REFUSED or len(links) > 1:
+                        raise
+                    links.append(await self._renewed(wanted, meter))
+                    await _downloads.download(self._transport, links[-1], target, https=self._https)
 
-        await retrier(attempt, _may_download_again)
+        await retrier(attempt, lambda error: isinstance(error, IncompleteDownloadError))
 
     @property
     def _https(self) -> bool:
@@ -212,9 +236,3 @@ class JaraiClient:
             if identity(fresh) == identity(deliverable):
                 return fresh
         raise DownloadError(f"the {deliverable.type} is no longer among the deliverables")
-
-
-def _may_download_again(error: JaraiError) -> bool:
-    if isinstance(error, FileWriteError | ConfigurationError | ApiError):
-        return False
-    return error.status is None or error.status in (408, 429) or error.status >= 500

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import mimetypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,32 +54,36 @@ class Collector:
     async def collect(self, production: Production, *, final: bool) -> JaraiError | None:
         """List the deliverables and fetch each file that is not there yet; give what went wrong."""
         call = _protocol.deliverables(production.id)
+        client = self._shelf.client
+        # What is paid for outlasts an outage; what is for review must not keep the next change waiting.
+        retrier = self._shelf.retrier if final else client._downloads
         try:
-            found = await self._shelf.client._caller.perform(call, self._meter, self._shelf.retrier)
+            found = await client._caller.perform(call, self._meter, retrier)
             self.deliverables = tuple(found)
             self._tell(DeliverablesReady, deliverables=self.deliverables, final=final)
             if self._shelf.folder is not None:
-                await self._fetch_into(self._shelf.folder / folder_name(self._reference, production))
+                await self._fetch_into(self._shelf.folder / folder_name(self._reference, production), retrier)
         except JaraiError as error:
             return error
         return None
 
-    async def _fetch_into(self, folder: Path) -> None:
-        names = distinct([MANIFEST, *map(file_name, self.deliverables)])[1:]
+    async def _fetch_into(self, folder: Path, retrier: Retrier) -> None:
+        names = distinct([MANIFEST, *map(_downloads.file_name, self.deliverables)])[1:]
         targets = {folder / name: one for name, one in zip(names, self.deliverables, strict=True)}
         wanted = [path for path, one in targets.items() if not _is_the_same(self.files.get(path), one)]
+        self.files = {path: one for path, one in self.files.items() if path in targets and path not in wanted}
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._fetch(path, targets[path])) for path in wanted]
+            tasks = [group.create_task(self._fetch(path, targets[path], retrier)) for path in wanted]
         errors = [error for task in tasks if (error := task.result())]
         await _downloads.write_text(folder / MANIFEST, self._manifest(targets))
         if errors:
             message = f"{len(errors)} of {len(targets)} files could not be fetched; the first: "
             raise DownloadError(message + errors[0].message, status=errors[0].status)
 
-    async def _fetch(self, path: Path, deliverable: Deliverable) -> JaraiError | None:
+    async def _fetch(self, path: Path, deliverable: Deliverable, retrier: Retrier) -> JaraiError | None:
+        shelf = self._shelf
         try:
-            async with self._shelf.places:
-                await self._shelf.client._download(deliverable, path, self._meter, self._shelf.retrier)
+            await shelf.client._download(deliverable, path, self._meter, retrier, shelf.places)
         except JaraiError as error:
             return error
         self.files[path] = deliverable
@@ -101,20 +104,12 @@ class Collector:
             "topic": self._request.topic,
             "files": files,
         }
-        return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(facts, indent=2) + "\n"
 
 
 def folder_name(reference: str, production: Production) -> str:
     """Name a production's folder: readable, and distinct even where references are not."""
     return f"{safe_name(reference)}-{production.id[:8]}"
-
-
-def file_name(deliverable: Deliverable) -> str:
-    """Name a deliverable's file: as the server does, or by what it is."""
-    if deliverable.file_name:
-        return safe_name(deliverable.file_name)
-    stem = "-".join(filter(None, (deliverable.type, deliverable.platform)))
-    return safe_name(stem + (mimetypes.guess_extension(deliverable.content_type or "") or ""))
 
 
 def _is_the_same(before: Deliverable | None, now: Deliverable) -> bool:

@@ -15,7 +15,7 @@ from uuid import uuid4
 from attrs import frozen
 
 from jarai_async import _clock
-from jarai_async._calls import Meter
+from jarai_async._calls import Meter, WithdrawnError
 from jarai_async._collector import Collector, Shelf
 from jarai_async._errors import (
     DeadlineExceededError,
@@ -32,8 +32,6 @@ from jarai_async._models import Polling, Production, ProductionRequest, Status
 from jarai_async._poller import Change, Watch
 
 _log = logging.getLogger("jarai_async")
-
-_OUTAGE = 60.0  # seconds between two attempts to submit while the network or JARAI is down
 
 _End = tuple[OutcomeState, JaraiError | None]
 
@@ -89,7 +87,7 @@ class Course:
     ) -> None:
         self.request = request
         self.reference = reference
-        self.meter = Meter()
+        self.meter = Meter(frozen=place.release)
         self._terms = terms
         self._client = terms.shelf.client
         self._collector = Collector(terms.shelf, request, reference, self.meter, self._tell)
@@ -149,7 +147,7 @@ class Course:
 
     async def _submit_and_watch(self) -> _End:
         refused = await self._submit()
-        if self._landing is not None:
+        if self._landing is not None and not self._landing.done():
             self._landing.set_result(None)
         if refused is not None:
             return refused
@@ -162,7 +160,7 @@ class Course:
         try:
             async with asyncio.timeout(None) as self._scope:  # so that `cancel` can end the wait for a turn
                 self._accepted_as = await self._accepted()
-        except TimeoutError:
+        except (TimeoutError, WithdrawnError):
             return self._withdrawn()
         except UncertainSubmitError as error:
             return OutcomeState.UNCERTAIN, error
@@ -175,17 +173,19 @@ class Course:
 
     async def _accepted(self) -> Production:
         caller = self._client._caller
-        await self._place.take()
-        if self._cancelled:  # before this coroutine had begun
-            raise TimeoutError
-        while True:
+        if not self.meter.withdrawn:
+            await self._place.take()
+        told = False
+        while not self.meter.withdrawn:
             try:
                 return await caller.submit(self.request, self._key, self.meter)
             except (NotSentError, ServiceUnavailableError) as error:
                 if not caller.reached:
                     raise  # nothing ever answered there: a wrong address rather than an outage
-                _log.warning("%s was not submitted, it will be tried again: %s", self.reference, error)
-                await asyncio.sleep(max(_OUTAGE, error.retry_after or 0))
+                if not told:
+                    _log.warning("%s is not submitted yet, it goes on trying: %s", self.reference, error)
+                told = True
+        raise WithdrawnError("withdrawn before it was sent")
 
     def landed(self) -> asyncio.Future[None]:
         """Give a future for the moment at which the submit that is on its way has an answer."""
@@ -193,23 +193,42 @@ class Course:
         return self._landing
 
     def _withdrawn(self) -> _End:
-        if not self.meter.requests:
+        if not self.meter.in_doubt:
             return OutcomeState.CANCELLED, None
         message = "the submit was cancelled on its way"
         return OutcomeState.UNCERTAIN, UncertainSubmitError(message, idempotency_key=self._key)
 
+    @property
+    def key(self) -> str:
+        """The idempotency key of its submit."""
+        return self._key
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether a submit left, of which it is not known whether it created a production."""
+        return self.production is None and (self.meter.in_doubt or self.meter.sending)
+
+    def withdraw(self) -> None:
+        """Send no submit any more; one that is on its way is let land."""
+        self.meter.withdrawn = True
+        scope, self._scope = self._scope, None
+        if scope is not None and not self.meter.sending:
+            scope.reschedule(_clock.monotonic())
+
     async def cancel(self) -> None:
         """Withdraw what was not sent yet, and stop what was."""
         self._cancelled = True
-        if self.production is not None:
-            await self._cancel_for_real()
-        elif self._scope is not None and not self.meter.sending:
-            self._scope.reschedule(_clock.monotonic())
+        if self.production is None:
+            self.withdraw()
+        else:
+            await self.cancel_for_real()
 
-    async def _cancel_for_real(self) -> None:
+    async def cancel_for_real(self) -> None:
+        """Stop the production at JARAI."""
+        asked_at = _clock.utc()
         seen = await self._client._cancel(self._known.id, self.meter)
         if self._watch is not None:
-            self._client._poller.observe(self._watch, seen)
+            self._client._poller.observe(self._watch, seen, asked_at)
 
     # --- Watch -------------------------------------------------------------------------------------
 
@@ -231,7 +250,7 @@ class Course:
         poller = self._client._poller
         watch = self._watch = poller.watch(production, self._terms.polling, self.meter)
         if self._cancelled:  # while the submit was on its way
-            await self._cancel_for_real()
+            await self._cancel_or_watch()
         self._accepted_as = None  # the watch knows it now
         while not watch.status.is_terminal:
             try:
@@ -243,6 +262,12 @@ class Course:
             if watch.status == Status.AWAITING_APPROVAL:
                 await self._park(watch.production)
         return end(watch.production)
+
+    async def _cancel_or_watch(self) -> None:
+        try:
+            await self.cancel_for_real()
+        except JaraiError as error:
+            _log.warning("%s could not be cancelled, it is watched on: %s", self.reference, error)
 
     def _tell_change(self, change: Change) -> None:
         """Tell of a change, and keep no snapshot of it: a thousand of them would be a megabyte or two."""

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import mimetypes
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,20 +15,26 @@ from typing import IO, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from jarai_async import _clock
 from jarai_async._errors import (
     DownloadError,
     FileWriteError,
+    IncompleteDownloadError,
     InvalidAnswerError,
     NoAnswerError,
     NotSentError,
 )
 from jarai_async._models import Deliverable
+from jarai_async._names import safe_name
 from jarai_async._secret import Secret
 from jarai_async._transport import Transport
 
 T = TypeVar("T")
 
 _BUFFER = 1 << 20  # bytes
+_LEAST_SPEED = 1024  # bytes a second, over each of these seconds:
+_SPEED_WINDOW = 30.0
+_PASSING = (408, 429)  # and 5xx: what blob storage answers when it may be asked again
 _LARGEST_FILE = 20 << 30  # bytes, where no size is known: an endless body must end
 
 
@@ -38,7 +45,7 @@ async def download(transport: Transport, deliverable: Deliverable, target: Path,
     `https`, a URL of another kind is refused.
     """
     if not _is_allowed(deliverable.url, https=https):
-        raise DownloadError("the deliverable's URL is not one of https to a plain host")
+        raise DownloadError(f"the {deliverable.type} has no URL of https to a plain host")
     part = target.with_name(f".{uuid4().hex}.part")
     sink = _FileSink(part, deliverable)
     try:
@@ -46,14 +53,20 @@ async def download(transport: Transport, deliverable: Deliverable, target: Path,
         await transport.read_blob(Secret(deliverable.url), sink)
         await _in_thread(lambda: sink.finish(target))
     except (NotSentError, NoAnswerError, InvalidAnswerError) as error:
-        raise DownloadError(f"blob storage: {error.message}") from error
+        raise IncompleteDownloadError(f"blob storage: {error.message}") from error
     finally:
         await _in_thread(sink.abandon)
 
 
-async def destination(path: Path, name: str) -> Path:
-    """Where a file goes: `path` itself, or `name` in it where it is a folder."""
-    return path / name if await _in_thread(path.is_dir) else path
+async def destination(path: str | os.PathLike[str], deliverable: Deliverable) -> Path:
+    """Where a file goes: `path` itself, or its own name in it where that is a folder or ends with a slash."""
+    folder = os.fspath(path).endswith(("/", os.sep)) or await _in_thread(Path(path).is_dir)
+    return Path(path) / file_name(deliverable) if folder else Path(path)
+
+
+async def make_folder(folder: Path) -> None:
+    """Make a folder, unless it is there. Raises FileWriteError."""
+    await _in_thread(lambda: folder.mkdir(parents=True, exist_ok=True))
 
 
 async def write_text(target: Path, text: str) -> None:
@@ -88,6 +101,14 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return job.result()
 
 
+def file_name(deliverable: Deliverable) -> str:
+    """Name a deliverable's file: as the server does, or by what it is."""
+    if deliverable.file_name:
+        return safe_name(deliverable.file_name)
+    stem = "-".join(filter(None, (deliverable.type, deliverable.platform)))
+    return safe_name(stem + (mimetypes.guess_extension(deliverable.content_type or "") or ""))
+
+
 def _is_allowed(url: str, *, https: bool) -> bool:
     try:
         parts = urlsplit(url)
@@ -106,6 +127,7 @@ class _FileSink:
         self._file: IO[bytes] | None = None
         self._buffer = bytearray()
         self._received = 0
+        self._received_before, self._since = 0, _clock.monotonic()
         self._expected: int | None = deliverable.size
         self._checksums = [deliverable.content_md5]
         self._digest = hashlib.md5(usedforsecurity=False)  # what blob storage offers (Content-MD5)
@@ -116,7 +138,8 @@ class _FileSink:
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         if status != 200:
-            raise DownloadError(f"blob storage answered {status}", status=status)
+            kind = IncompleteDownloadError if status in _PASSING or status >= 500 else DownloadError
+            raise kind(f"blob storage answered {status}", status=status)
         if headers.get("Content-Encoding", "identity") != "identity":
             raise DownloadError("blob storage sent an encoding that was not asked for", status=status)
         length = headers.get("Content-Length", "")
@@ -129,16 +152,26 @@ class _FileSink:
 
     def _expect(self, length: int) -> None:
         if self._expected not in (None, length):
-            raise DownloadError(f"{length} bytes are offered, {self._expected} were announced")
+            raise IncompleteDownloadError(f"{length} bytes are offered, {self._expected} were announced")
         self._expected = length
 
     async def write(self, chunk: bytes) -> None:
         self._buffer += chunk
         self._received += len(chunk)
+        self._check_speed()
         if self._received > (_LARGEST_FILE if self._expected is None else self._expected):
             raise DownloadError("the file does not end where it should")
         if len(self._buffer) >= _BUFFER:
             await _in_thread(self._flush)
+
+    def _check_speed(self) -> None:
+        """Give up what merely drips: it would hold its place for days."""
+        now = _clock.monotonic()
+        if now - self._since < _SPEED_WINDOW:
+            return
+        if self._received - self._received_before < _LEAST_SPEED * _SPEED_WINDOW:
+            raise IncompleteDownloadError(f"less than {_LEAST_SPEED} bytes a second came")
+        self._since, self._received_before = now, self._received
 
     def _flush(self) -> None:
         if self._file is not None:
@@ -159,10 +192,10 @@ class _FileSink:
 
     def _verify(self) -> None:
         if self._expected not in (None, self._received):
-            raise DownloadError(f"{self._received} bytes came of {self._expected}")
+            raise IncompleteDownloadError(f"{self._received} bytes came of {self._expected}")
         for checksum in self._checksums:
             if checksum and _decoded(checksum) != self._digest.digest():
-                raise DownloadError("the file does not match its checksum")
+                raise IncompleteDownloadError("the file does not match its checksum")
 
     def abandon(self) -> None:
         """Leave nothing behind; after `finish` there is nothing left."""

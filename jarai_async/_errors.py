@@ -8,8 +8,9 @@
     ├── InvalidAnswerError      an answer that is not what the API documents
     ├── UncertainSubmitError    a production may or may not have been created: never sent again
     ├── DeadlineExceededError   the time that you gave is over; the production goes on
-    ├── StoppedError            you stopped watching; the production goes on
+    ├── StoppedError            you closed what was waiting; the production goes on
     ├── DownloadError           a file could not be fetched whole
+    │   ├── IncompleteDownloadError what came was broken or too slow, again and again
     │   └── FileWriteError          this machine could not keep it
     ├── ProductionFailedError   the production itself ended as Failed, or is gone
     └── ApiError                the API answered with an error
@@ -60,7 +61,7 @@ class JaraiError(Exception):
         facts = [str(fact) for fact in (self.status, self.code) if fact is not None]
         if self.correlation_id:
             facts.append(f"correlation id {self.correlation_id}")
-        text = f"{self.message} ({', '.join(facts)})" if facts else self.message
+        text = f"{self.message.rstrip('.')} ({', '.join(facts)})" if facts else self.message
         return f"{text.rstrip('.')}. {self.advice}" if self.advice else text
 
 
@@ -118,7 +119,7 @@ class DeadlineExceededError(JaraiError, TimeoutError):
 
 
 class StoppedError(JaraiError):
-    """The orchestrator was left while this request was under way."""
+    """The orchestrator was left, or the client closed, while this was under way."""
 
     advice = "A production that was accepted goes on at JARAI: wait for it with its production id."
 
@@ -129,6 +130,10 @@ class DownloadError(JaraiError):
     advice = "Nothing incomplete was kept: download it again."
 
 
+class IncompleteDownloadError(DownloadError):
+    """What came was not the whole file: cut, damaged, too slow, or a passing error of the blob store."""
+
+
 class FileWriteError(DownloadError):
     """A file could not be kept on this machine: no space, no permission, a name in the way."""
 
@@ -136,13 +141,16 @@ class FileWriteError(DownloadError):
 
 
 class ProductionFailedError(JaraiError):
-    """The production ended as `Failed`; `code` is JARAI's `errorCode`."""
+    """The production ended as `Failed`; `code` is JARAI's `errorCode`.
 
-    advice = "PRODUCTION_EXPIRED is safe to submit again at once; for others ask JARAI."
+    `PRODUCTION_EXPIRED` means that it was never begun and is safe to submit again at once (documented).
+    """
 
 
 class ApiError(JaraiError):
     """The API answered with an error status that has no class of its own."""
+
+    advice = "The code and the message are JARAI's; quote the correlation id to its support."
 
 
 class BadRequestError(ApiError):
@@ -166,7 +174,7 @@ class PermissionDeniedError(ApiError):
 class NotFoundError(ApiError):
     """404: no such thing, or not yet."""
 
-    advice = "Check the identifier, and that it belongs to this key's partner."
+    advice = "Check the identifier and the base URL, and that it belongs to this key's partner."
 
 
 class BudgetExceededError(ApiError):

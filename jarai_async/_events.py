@@ -34,7 +34,7 @@ class Outcome:
     `requests` counts the API requests that were sent for it, downloads from blob storage not included.
     """
 
-    request: ProductionRequest
+    request: ProductionRequest = field(repr=False)
     reference: str
     state: OutcomeState
     production: Production | None = None
@@ -45,6 +45,11 @@ class Outcome:
     finished_at: datetime
     requests: int = 0
 
+    def __str__(self) -> str:
+        files = f", {len(self.files)} files" if self.files else ""
+        reason = f": {self.error}" if self.error else ""
+        return f"{self.reference}: {self.state.replace('_', ' ')}{files}{reason}"
+
     @property
     def ok(self) -> bool:
         """Whether it was published and all that was asked for was collected."""
@@ -53,7 +58,7 @@ class Outcome:
 
 @frozen(kw_only=True)
 class Event:
-    """Something that happened to one request.
+    """Something that happened to one request; as text, one line.
 
     `reference` is the request's own, or else one made from its place in the batch. `sequence` counts the
     events of this request from 1. `observed_at` is when this process learned of it (UTC).
@@ -64,12 +69,21 @@ class Event:
     sequence: int
     observed_at: datetime
 
+    def __str__(self) -> str:
+        return f"{self.reference}: {self._what()}"
+
+    def _what(self) -> str:
+        raise NotImplementedError
+
 
 @frozen(kw_only=True)
 class Submitted(Event):
     """JARAI accepted the request; `production.id` identifies it from now on."""
 
     production: Production
+
+    def _what(self) -> str:
+        return f"submitted as {self.production.id}"
 
 
 @frozen(kw_only=True)
@@ -85,6 +99,9 @@ class StatusChanged(Event):
         """The new status."""
         return self.production.status
 
+    def _what(self) -> str:
+        return f"{self.previous} -> {self.production.status}"
+
 
 @frozen(kw_only=True)
 class DeliverablesReady(Event):
@@ -93,6 +110,9 @@ class DeliverablesReady(Event):
     production: Production
     deliverables: tuple[Deliverable, ...]
     final: bool
+
+    def _what(self) -> str:
+        return f"{len(self.deliverables)} deliverables{'' if self.final else ', for review'}"
 
 
 @frozen(kw_only=True)
@@ -103,9 +123,15 @@ class Downloaded(Event):
     deliverable: Deliverable
     path: Path
 
+    def _what(self) -> str:
+        return f"downloaded {self.path}"
+
 
 @frozen(kw_only=True)
 class Finished(Event):
     """The last event of a request."""
 
     outcome: Outcome
+
+    def __str__(self) -> str:
+        return str(self.outcome)

@@ -19,5 +19,8 @@ def end(production: Production) -> tuple[OutcomeState, ProductionFailedError | N
     state = _ENDS[production.status]
     if state is not OutcomeState.FAILED:
         return state, None
-    reason = production.error_message or "no reason given"
-    return state, ProductionFailedError(f"the production failed: {reason}", code=production.error_code)
+    reason = (production.error_message or "no reason given").rstrip(".")
+    message = f"production {production.id} failed: {reason}"
+    if production.error_code == "PRODUCTION_EXPIRED":  # documented
+        message += ": it was never begun and is safe to submit again at once"
+    return state, ProductionFailedError(message, code=production.error_code)

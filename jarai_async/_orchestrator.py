@@ -14,32 +14,32 @@ of them for one, and wrap the user's own exception.)
 
 import asyncio
 import logging
-import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from jarai_async._client import JaraiClient
 from jarai_async._collector import Shelf
 from jarai_async._course import Course, Place, Terms
-from jarai_async._errors import ConfigurationError, InvalidRequestError, StoppedError
+from jarai_async._downloads import make_folder
+from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError, StoppedError
 from jarai_async._events import Event, Outcome
 from jarai_async._models import Polling, ProductionRequest
 from jarai_async._retry import Retrier, Retry
+from jarai_async._runs import Batch, Requests, Run, each, stop
 from jarai_async._streams import Stream
 from jarai_async._ticket import History, Ticket
 
 _log = logging.getLogger("jarai_async")
 
-_Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
-
 _PATIENT = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
 _DOWNLOADS = 8  # files at a time: enough to fill a line, few enough to finish some first
 _UNREAD = 1_000  # events; beyond, no further request is drawn until the reader has caught up
 _GRACE = 10.0  # seconds for submits that are on their way when the block is left
+_CANCELLING = 60.0  # seconds for cancelling what runs, where that was asked for
 
 
 class Orchestrator:
@@ -49,7 +49,7 @@ class Orchestrator:
             async for event in orchestrator.run(requests):
                 print(event)
 
-    - `concurrency`: productions in flight, those parked for approval not counted.
+    - `concurrency`: productions in flight, each from its submit until it first waits for approval, or ends.
     - `download_to`: a folder that receives one folder for each production; None fetches no files.
     - `polling`: seconds between two polls of one production; the budget decides within these bounds.
     - `review`: fetch deliverables in `AwaitingApproval` already; what has changed since, at the end again.
@@ -71,10 +71,14 @@ class Orchestrator:
         deadline: float | None = None,
         cancel_on_exit: bool = False,
     ) -> None:
-        if concurrency < 1:
-            raise ConfigurationError(f"concurrency must be 1 or more, not {concurrency}")
-        if deadline is not None and deadline <= 0:
+        if not isinstance(client, JaraiClient):
+            raise ConfigurationError(f"the client must be a JaraiClient, not {_kind(client)}")
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise ConfigurationError(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
+        if deadline is not None and not deadline > 0:
             raise ConfigurationError(f"deadline must be more than 0 seconds, not {deadline}")
+        if polling is not None and not isinstance(polling, Polling):
+            raise ConfigurationError(f"polling must be a Polling(floor=, ceiling=), not {_kind(polling)}")
         folder = None if download_to is None else Path(download_to)
         retrier = Retrier(_PATIENT, client._random)
         shelf = Shelf(client, folder, retrier, asyncio.Semaphore(_DOWNLOADS))
@@ -92,6 +96,11 @@ class Orchestrator:
         return f"<Orchestrator {len(self._courses)} under way, {self._concurrency} in flight at most>"
 
     async def __aenter__(self) -> Self:
+        if self._terms.shelf.folder is not None:
+            try:
+                await make_folder(self._terms.shelf.folder)
+            except FileWriteError as error:  # before anything is paid for
+                raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         self._open = True
         return self
 
@@ -99,12 +108,15 @@ class Orchestrator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
-        await _stop(self._feeders)
-        if self._cancel_on_exit:
-            await self._cancel_all()
-        await self._let_land()
-        self._say_how_to_go_on()
-        await _stop(self._courses)
+        try:
+            await stop(self._feeders)
+            await self._withdraw()
+            await self._let_land()
+            if self._cancel_on_exit:
+                await self._cancel_all()
+        finally:  # also where leaving is itself cancelled
+            self._say_how_to_go_on()
+            await stop(self._courses)
 
     def submit(self, request: ProductionRequest) -> Ticket:
         """Begin one production as soon as there is a place for it, and give what to await and to cancel.
@@ -115,15 +127,18 @@ class Orchestrator:
         course, task = self._begin(request, Place(self._places), history.append, history.end)
         return Ticket(course, task, history)
 
-    def run(self, requests: _Requests) -> "Run":
+    def run(self, requests: Requests) -> Run:
         """Run all requests, and iterate over the events of all of them as they come.
 
         Requests are drawn as places become free. The iteration ends when each of them has `Finished`; where
         drawing them raises, that exception comes after the outcomes of those that were drawn. Leaving the
-        iteration stops the drawing. Raises ConfigurationError outside of the `async with` block.
+        iteration by `break` stops the drawing (of an iterator that you hold in a variable: `aclose()`), not
+        the watching. Raises ConfigurationError outside of the `async with` block.
         """
         self._check_open()
-        batch = _Batch(Stream())
+        if not isinstance(requests, Iterable | AsyncIterable):
+            raise InvalidRequestError([f"run() takes an iterable of requests, not {_kind(requests)}"])
+        batch = Batch(Stream())
         feeder = asyncio.create_task(self._feed(requests, batch), name="jarai feeder")
         self._feeders.add(feeder)
         feeder.add_done_callback(self._feeders.discard)
@@ -142,7 +157,7 @@ class Orchestrator:
     ) -> tuple[Course, asyncio.Task[Outcome]]:
         self._check_open()
         if not isinstance(request, ProductionRequest):
-            raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
+            raise InvalidRequestError([f"expected a ProductionRequest, not {_kind(request)}"])
         self._drawn += 1
         reference = request.reference or f"request-{self._drawn:04}"
         course = Course(self._terms, request, reference, emit=emit, place=place)
@@ -156,12 +171,12 @@ class Orchestrator:
         task.add_done_callback(conclude)
         return course, task
 
-    async def _feed(self, requests: _Requests, batch: "_Batch") -> None:
+    async def _feed(self, requests: Requests, batch: Batch) -> None:
         """Draw requests, each when there is a place for it and the reader has kept up."""
         failure = None
         place = Place(self._places)
         try:
-            async with aclosing(_each(requests)) as source:
+            async with aclosing(each(requests)) as source:
                 await place.take()
                 async for request in source:
                     self._begin(request, place, batch.stream.put, batch.one_ended)
@@ -172,97 +187,63 @@ class Orchestrator:
                     await asyncio.sleep(0)  # many places may be free: let others have their turn in between
         except Exception as error:  # noqa: BLE001  # the caller's iterable: passed on when the rest has ended
             failure = error
-            _log.error("no more requests are drawn: %s", type(error).__name__)
+            what = error if isinstance(error, InvalidRequestError) else type(error).__name__
+            _log.error("no more requests are drawn after the first %d: %s", self._drawn, what)
         finally:
             place.release()
             batch.all_drawn(failure)
 
-    async def _cancel_all(self) -> None:
-        courses = list(self._courses.values())
-        results = await asyncio.gather(*(course.cancel() for course in courses), return_exceptions=True)
-        for course, result in zip(courses, results, strict=True):
-            if isinstance(result, Exception):
-                _log.warning("%s could not be cancelled: %s", course.reference, result)
-        if self._courses:
-            await asyncio.wait(self._courses, timeout=_GRACE)
+    async def _withdraw(self) -> None:
+        """Send no submit any more: end those that wait, and let those on their way be the last."""
+        waiting = []
+        for task, course in self._courses.items():
+            course.meter.withdrawn = True
+            if course.production is None and not course.meter.sending:
+                waiting.append(task)
+        await stop(waiting)
 
     async def _let_land(self) -> None:
         """Give submits that are on their way a moment to say what became of them."""
         courses = self._courses.values()
-        landing = [course.landed() for course in courses if course.meter.sending and not course.production]
+        landing = [course.landed() for course in courses if course.production is None]
         if landing:
             await asyncio.wait(landing, timeout=_GRACE)
 
+    async def _cancel_all(self) -> None:
+        """Cancel what runs, as far as that can be done within a minute."""
+        courses = [course for course in self._courses.values() if course.production is not None]
+        tasks = {asyncio.ensure_future(course.cancel()): course for course in courses}
+        if not tasks:
+            return
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=_CANCELLING)
+        finally:
+            await stop(tasks)
+        for task in done:
+            if error := task.exception():
+                _log.warning("%s could not be cancelled: %s", tasks[task].reference, error)
+        if self._courses:  # those that are cancelled end by themselves
+            await asyncio.wait(self._courses, timeout=_GRACE)
+
     def _say_how_to_go_on(self) -> None:
-        left = [course.production.id for course in self._courses.values() if course.production]
-        if left:
+        courses = self._courses.values()
+        running = [f"  {course.reference}  {course.production.id}" for course in courses if course.production]
+        if running:
             _log.warning(
                 "stopped watching %d productions, which go on at JARAI and are paid for; wait for them with "
-                "`JaraiClient.wait(id)` or look with `jarai status ID`: %s",
-                len(left),
-                " ".join(left),
+                "`JaraiClient.wait(id)` or look with `jarai status ID`:\n%s",
+                len(running),
+                "\n".join(running),
+            )
+        doubtful = [f"  {course.reference}  {course.key}" for course in courses if course.may_exist]
+        if doubtful:
+            _log.warning(
+                "left %d submits whose answers had not come: look in JARAI Studio whether they were created "
+                "before you submit them again (reference, idempotency key):\n%s",
+                len(doubtful),
+                "\n".join(doubtful),
             )
 
 
-class Run:
-    """The events of one `Orchestrator.run`, as an async iterator."""
-
-    def __init__(self, stream: Stream[Event], feeder: asyncio.Task[None]) -> None:
-        self._stream = stream
-        self._feeder = feeder
-        weakref.finalize(self, feeder.cancel).atexit = False  # left by `break`: nothing more is drawn
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        return await anext(self._stream)
-
-    async def aclose(self) -> None:
-        """Stop drawing requests; what was drawn is followed until the orchestrator is left."""
-        await _stop([self._feeder])
-        self._stream.end()
-
-
-class _Batch:
-    """Ends a stream when all requests are drawn and each of them has ended."""
-
-    def __init__(self, stream: Stream[Event]) -> None:
-        self.stream = stream
-        self.running = 0
-        self._drawn = False
-        self._failure: BaseException | None = None
-
-    def one_ended(self, failure: BaseException | None) -> None:
-        """Note an end. A failure, which is a bug of ours, is raised when the others have ended, too."""
-        self.running -= 1
-        self._failure = self._failure or failure
-        self._end_if_done()
-
-    def all_drawn(self, failure: BaseException | None) -> None:
-        """Note that no more begin."""
-        self._drawn = True
-        self._failure = self._failure or failure
-        self._end_if_done()
-
-    def _end_if_done(self) -> None:
-        if self._drawn and not self.running:
-            self.stream.end(self._failure)
-
-
-async def _each(requests: _Requests) -> AsyncGenerator[ProductionRequest, None]:
-    """Iterate over what may be an async iterable or not."""
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield request
-    else:
-        for request in requests:
-            yield request
-
-
-async def _stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and wait until they are gone."""
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -97,8 +97,8 @@ class Poller:
             if watch.change is change:  # a next waiter may have come before this one was told to go
                 watch.change = None
 
-    def observe(self, watch: Watch, production: Production) -> None:
-        """Take in a snapshot that was read just now, by a poll or otherwise, through the watch's meter."""
+    def observe(self, watch: Watch, production: Production, asked_at: datetime) -> None:
+        """Take in a snapshot that was asked for at that moment, by a poll or otherwise."""
         if watch.change is None or watch.change.done():
             return
         now = _clock.monotonic()
@@ -107,7 +107,7 @@ class Poller:
             watch.since = (watch.polled + now) / 2  # somewhere between the two polls
         watch.production = production
         watch.polled = now
-        watch.seen_at = watch.meter.sent_at or _clock.utc()  # as it was when we asked, or later
+        watch.seen_at = asked_at  # it was so then, or later
         watch.failures, watch.missing, watch.missing_since = 0, 0, math.inf
 
     def _push(self, watch: Watch) -> None:
@@ -134,8 +134,15 @@ class Poller:
                 poll = asyncio.create_task(self._poll(watch, slot))
                 self._polls.add(poll)
                 poll.add_done_callback(self._polls.discard)
+        except Exception as error:  # noqa: BLE001  # a bug must reach whoever waits, not an unread task
+            self._fail_all(error)
         finally:
             self._running = None
+
+    def _fail_all(self, error: Exception) -> None:
+        for change in self._awaited:
+            if not change.done():
+                change.set_exception(error)
 
     async def _until(self, moment: float) -> None:
         """Sleep until a moment, or until another production is waiting."""
@@ -152,10 +159,11 @@ class Poller:
         return None
 
     async def _poll(self, watch: Watch, slot: int) -> None:
+        asked_at = _clock.utc()
         try:
             production = await self._read(watch.production.id, slot, watch.meter)
             if production is not None:
-                self.observe(watch, production)
+                self.observe(watch, production, asked_at)
         except JaraiError as error:
             self._note_failure(watch, error)
         except Exception as error:  # noqa: BLE001  # a bug must reach whoever waits, not an unread task
@@ -181,9 +189,7 @@ class Poller:
 
     async def close(self) -> None:
         """Stop polling; who still waits gets a StoppedError."""
-        for change in self._awaited:
-            if not change.done():
-                change.set_exception(StoppedError("the client was closed"))
+        self._fail_all(StoppedError("the client was closed"))
         tasks = [*self._polls, *([self._running] if self._running else [])]
         for task in tasks:
             task.cancel()

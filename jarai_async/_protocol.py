@@ -30,6 +30,7 @@ from jarai_async._errors import (
     RateLimitError,
     ServerError,
     ServiceUnavailableError,
+    StoppedError,
 )
 from jarai_async._models import (
     Account,
@@ -187,6 +188,7 @@ _REFUSALS = (
     BudgetExceededError,
     NotSentError,
     ServiceUnavailableError,
+    StoppedError,
 )
 
 
@@ -198,7 +200,7 @@ def may_repeat(call: Call[Any], error: JaraiError, *, idempotency_keys: bool) ->
     other 4xx is permanent (documented). A 429 is not counted as an attempt at all: it waits. Nor does a
     client that is closed, or that no certificate convinces, get better by trying.
     """
-    if isinstance(error, ConfigurationError):
+    if isinstance(error, ConfigurationError | StoppedError):
         return False
     if isinstance(error, NotSentError | ServiceUnavailableError | RateLimitError):
         return True

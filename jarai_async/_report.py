@@ -20,6 +20,7 @@ from jarai_async._events import (
 )
 from jarai_async._models import Account, Deliverable, Production
 
+_NOTES = 20  # lines at most before the last one
 _USUAL = (OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.REJECTED)
 
 
@@ -32,6 +33,8 @@ class Tally:
         self.running: dict[str, Production] = {}
         self.ends: Counter[OutcomeState] = Counter()
         self.incomplete = 0
+        self.notes: list[str] = []
+        """One line for each request that is not all right."""
         self._known: set[str] = set()
 
     def add(self, event: Event) -> None:
@@ -47,6 +50,8 @@ class Tally:
             self.ends[outcome.state] += 1
             self.begun += outcome.state in (OutcomeState.REJECTED, OutcomeState.UNCERTAIN)
             self.incomplete += outcome.state is OutcomeState.PUBLISHED and not outcome.ok
+            if not outcome.ok:
+                self.notes.append(str(outcome))
 
     @property
     def ok(self) -> bool:
@@ -107,7 +112,7 @@ def account_line(account: Account) -> dict[str, Any]:
 
 def print_line(line: dict[str, Any]) -> None:
     """Print one JSON line, at once: a program may be waiting for it."""
-    print(json.dumps(line, ensure_ascii=False), flush=True)  # noqa: T201
+    print(json.dumps(line), flush=True)  # noqa: T201
 
 
 def print_error(error: JaraiError | str) -> None:
@@ -115,11 +120,14 @@ def print_error(error: JaraiError | str) -> None:
     print(f"jarai: {error}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def conclude(summary: str) -> None:
-    """Give the last line: for a person, and where a program reads for that program, too."""
-    if not sys.stdout.isatty():
+def conclude(notes: list[str], summary: str) -> None:
+    """Give the last lines: for a person, and where a program reads for that program, too."""
+    terminal = sys.stdout.isatty()
+    if not terminal:
         print_line({"event": "Summary", "summary": summary})
-    print(summary, file=sys.stdout if sys.stdout.isatty() else sys.stderr, flush=True)
+    more = [f"and {len(notes) - _NOTES} more"] if len(notes) > _NOTES else []
+    for line in [*notes[:_NOTES], *more, summary]:
+        print(line, file=sys.stdout if terminal else sys.stderr, flush=True)
 
 
 Shown = Callable[[Event], None]
@@ -153,17 +161,15 @@ def _progress_bar(rich: Any, tally: Tally) -> Iterator[Shown]:
     with rich.Progress(*columns) as bar:
         task = bar.add_task("submitting", total=tally.total)
 
-        def show(event: Event) -> None:
+        def show(_: Event) -> None:
             bar.update(task, completed=tally.ends.total(), description=_description(tally))
-            if isinstance(event, Finished) and not event.outcome.ok:
-                bar.console.print(
-                    f"{event.reference}: {event.outcome.state}: {event.outcome.error}", markup=False
-                )
 
         yield show
 
 
 def _description(tally: Tally) -> str:
-    """Say where those stand that are under way."""
-    statuses = Counter(str(production.status) for production in tally.running.values())
-    return ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+    """Say how many are still to be submitted, where the others stand, and how many are not all right."""
+    counts = Counter({"to submit": tally.total - tally.begun})
+    counts.update(str(production.status) for production in tally.running.values())
+    counts["not published"] = len(tally.notes)
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)

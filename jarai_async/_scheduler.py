@@ -5,6 +5,7 @@ is `_budget`'s to say, who goes next is `_turns`'s; here is only the waiting.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections import deque
@@ -13,7 +14,7 @@ from random import Random
 from jarai_async import _clock
 from jarai_async._answers import Rate
 from jarai_async._budget import RequestBudget
-from jarai_async._errors import ConfigurationError
+from jarai_async._errors import StoppedError
 from jarai_async._turns import KINDS, Kind, Turns
 
 _log = logging.getLogger("jarai_async")
@@ -31,12 +32,26 @@ class Scheduler:
         self._turns = Turns()
         self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = asyncio.Event()
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep. Raises StoppedError when the client is closed meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise StoppedError("the client was closed")
 
     async def turn(self, kind: Kind) -> int:
         """Wait until a request of this kind may be sent.
 
-        What it gives belongs to `answered`; a turn ends by that, by `lost` or by `give_back`.
+        What it gives belongs to `answered`; a turn ends by that, by `lost` or by `give_back`. Raises
+        StoppedError when the client is closed.
         """
+        self._check_open()
         if not any(self._waiting):
             now, wall = _clock.monotonic(), _clock.wall()
             if self.budget.may_send_at(kind, now, wall) <= now:
@@ -93,11 +108,12 @@ class Scheduler:
         self._serve()
 
     def close(self) -> None:
-        """Stop the timer; who still waits for a turn gets a ConfigurationError."""
+        """Stop the timer; who still waits gets a StoppedError."""
+        self._closed.set()
         for queue in self._waiting:
             for future in queue:
                 if not future.done():
-                    future.set_exception(ConfigurationError("the client was closed"))
+                    future.set_exception(StoppedError("the client was closed"))
             queue.clear()
         self._stop_timer()
 

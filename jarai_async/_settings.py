@@ -13,6 +13,8 @@ _SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 def checked_key(key: str) -> Secret:
     """Check that the key can be sent; warn of one that does not look like JARAI's."""
+    if not isinstance(key, str):
+        raise ConfigurationError(f"the API key must be text, not {type(key).__name__}")
     if not key:
         raise ConfigurationError("no API key: pass api_key, or set JARAI_API_KEY")
     if not _SENDABLE.fullmatch(key):

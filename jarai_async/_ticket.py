@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Generator
 from typing import Any
+from weakref import WeakSet
 
 from jarai_async._course import Course
 from jarai_async._errors import StoppedError
@@ -16,8 +17,9 @@ class History:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
-        self._readers: list[Stream[Event]] = []
+        self._readers: WeakSet[Stream[Event]] = WeakSet()
         self._ended = False
+        self._error: BaseException | None = None
 
     def append(self, event: Event) -> None:
         """Keep an event, and pass it on."""
@@ -29,13 +31,13 @@ class History:
         """Iterate from the first event to the last."""
         reader = Stream(self._events)
         if self._ended:
-            reader.end()
-        self._readers.append(reader)
+            reader.end(self._error)
+        self._readers.add(reader)
         return reader
 
     def end(self, error: BaseException | None) -> None:
         """There is no more."""
-        self._ended = True
+        self._ended, self._error = True, error
         for reader in self._readers:
             reader.end(error)
 
@@ -54,7 +56,8 @@ class Ticket:
 
     def __repr__(self) -> str:
         known = f"{self.production_id} {self.status}" if self.production_id else "not yet submitted"
-        return f"<Ticket {self.reference!r} {known}{', ended' if self.done else ''}>"
+        end = ", not watched any more" if self._task.cancelled() else ", ended" if self.done else ""
+        return f"<Ticket {self.reference!r} {known}{end}>"
 
     def __await__(self) -> Generator[Any, None, Outcome]:
         return self._result().__await__()
@@ -63,10 +66,16 @@ class Ticket:
         try:
             return await asyncio.shield(self._task)
         except asyncio.CancelledError:
-            if not self._task.cancelled():
+            current = asyncio.current_task()
+            if not self._task.cancelled() or (current is not None and current.cancelling()):
                 raise  # whoever awaits was cancelled, not the ticket
-        raise StoppedError(
-            f"{self.reference} is not watched any more ({self.production_id or 'not submitted'})"
+        raise StoppedError(f"{self.reference} is not watched any more ({self._fate()})")
+
+    def _fate(self) -> str:
+        if self.production_id is not None:
+            return self.production_id
+        return (
+            f"may have been submitted, key {self._course.key}" if self._course.may_exist else "not submitted"
         )
 
     @property
@@ -106,7 +115,10 @@ class Ticket:
     async def cancel(self) -> None:
         """Stop the production for real; await the ticket to see how it ended, for it may have ended before.
 
-        A request that was not sent yet is withdrawn. Raises ApiError where JARAI refuses.
+        A request that was not sent yet is withdrawn. Raises ApiError where JARAI refuses, and StoppedError
+        where the client is closed.
         """
-        if not self.done:
+        if self._task.cancelled() and self.production is not None:  # the orchestrator was left: it runs on
+            await self._course.cancel_for_real()
+        elif not self.done:
             await self._course.cancel()

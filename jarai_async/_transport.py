@@ -38,8 +38,8 @@ Session = aiohttp.ClientSession
 _LARGEST_ANSWER = 1 << 20  # bytes; a status is under 2 KiB
 _LARGEST_LIST = 4 << 20  # bytes; more than 100 deliverables with signed URLs fit
 _CHUNK = 1 << 16  # bytes
-# Seconds. A submit waits by `sock_read`, with `total` far out: after a stall of the loop `total` fires although
-# the answer is there, and its submit would be uncertain. A read is simply made again.
+# Seconds. A submit waits by `sock_read`, with `total` far out: after a stall of the loop `total` fires
+# although the answer is there, and its submit would be uncertain. A read is simply made again.
 _SUBMIT_TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=30)
 _READ_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
 _BLOB_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
@@ -56,11 +56,20 @@ class Sink(Protocol):
 
 
 @define
-class _Attempts:
-    """How often one request was on the wire, as far as `proof` goes: then 0 means that it was never sent."""
+class Attempts:
+    """How often one request was on the wire.
 
-    proof: bool
+    `unsent` is True where it provably never was: for a submit over a session of ours. A read is counted by a
+    middleware, since aiohttp sends it again by itself on a connection that had gone; over the session of a
+    caller nothing is counted, for its own hooks and middlewares are left alone.
+    """
+
     count: int = 0
+    proof: bool = False
+
+    @property
+    def unsent(self) -> bool:
+        return self.proof and self.count == 0
 
     async def counted(
         self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
@@ -80,12 +89,12 @@ class Transport:
         self._made: dict[str, aiohttp.ClientSession] = {}  # by the traffic that it carries
         self._closed = False
 
-    async def send(self, call: Call[Any]) -> Answer:
+    async def send(self, call: Call[Any], attempts: Attempts) -> Answer:
         """Send a call once and read its whole answer. A redirect is an answer too, and never followed.
 
-        Raises NotSentError where it provably never left, else NoAnswerError or InvalidAnswerError.
+        Raises NotSentError where it provably never left, else NoAnswerError or InvalidAnswerError. How often
+        it was on the wire is noted in `attempts`, also where this raises or is cancelled.
         """
-        attempts = _Attempts(proof=call.kind is Kind.SUBMIT and self._given is None)
         try:
             return await self._exchange(call, attempts)
         except Exception as error:  # noqa: BLE001  # whatever aiohttp raises: a foreign exception shows the key
@@ -94,20 +103,28 @@ class Transport:
         # hold a request or a response: a crash reporter would print them
         raise failure
 
-    async def _exchange(self, call: Call[Any], attempts: _Attempts) -> Answer:
+    async def _exchange(self, call: Call[Any], attempts: Attempts) -> Answer:
         async with self._session_for(call.kind).request(
             call.method,
             URL(self._base_url + call.path, encoded=True),
             data=call.body,
             headers=self._headers(call),
             allow_redirects=False,
+            raise_for_status=False,
             timeout=_SUBMIT_TIMEOUT if call.kind is Kind.SUBMIT else _READ_TIMEOUT,
-            trace_request_ctx=attempts,
-            middlewares=() if attempts.proof else (attempts.counted,),
+            **self._counting(call.kind, attempts),
         ) as response:
             limit = _LARGEST_LIST if call.kind is Kind.DELIVERABLES else _LARGEST_ANSWER
-            body = await _read(response, limit)
-            return Answer(response.status, response.headers, body, max(1, attempts.count))
+            return Answer(response.status, response.headers, await _read(response, limit))
+
+    def _counting(self, kind: Kind, attempts: Attempts) -> dict[str, Any]:
+        if self._given is not None:
+            attempts.count = 1
+            return {}
+        if kind is Kind.SUBMIT:
+            attempts.proof = True
+            return {"trace_request_ctx": attempts}
+        return {"middlewares": (attempts.counted,)}
 
     def _headers(self, call: Call[Any]) -> dict[str, str]:
         headers = {_wire.API_KEY: self._api_key.reveal(), "Accept": "application/json"}
@@ -125,7 +142,7 @@ class Transport:
         try:
             return await self._read_blob(url, sink)
         except Exception as error:  # noqa: BLE001  # as in `send`
-            failure = _translated(error, _Attempts(proof=False))
+            failure = _translated(error, Attempts())
         raise failure  # outside, as in `send`
 
     async def _read_blob(self, url: Secret, sink: Sink) -> None:
@@ -175,7 +192,7 @@ class Transport:
             await session.close()
 
 
-def _translated(error: Exception, attempts: _Attempts) -> JaraiError:
+def _translated(error: Exception, attempts: Attempts) -> JaraiError:
     """Name a failure without its text, which may hold the key or a signed URL."""
     if isinstance(error, JaraiError):
         return error.with_traceback(None)
@@ -184,7 +201,7 @@ def _translated(error: Exception, attempts: _Attempts) -> JaraiError:
         return ConfigurationError(f"no trusted TLS connection to the server: {what}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return NotSentError(f"no connection: {what}")
-    if attempts.proof and attempts.count == 0:
+    if attempts.unsent:
         return NotSentError(f"not sent: {what}")
     if isinstance(error, aiohttp.ClientResponseError):
         return InvalidAnswerError(f"what came back is not HTTP: {what}")

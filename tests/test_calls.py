@@ -167,7 +167,7 @@ async def test_an_attempt_that_never_left_costs_nothing() -> None:
     with pytest.raises(ConfigurationError):
         await client._caller.perform(_protocol.accounts(), meter)
     assert client._budget.used(_clock.monotonic()) == 0
-    assert meter == Meter(0, sending=False, sent_at=meter.sent_at)
+    assert (meter.requests, meter.sending, meter.in_doubt) == (0, False, False)
 
 
 async def test_every_request_is_counted(simulator: Simulator, client: JaraiClient) -> None:

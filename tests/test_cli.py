@@ -173,11 +173,65 @@ def test_an_interrupt_sums_up_and_says_how_to_go_on(served: dict[str, str], tmp_
     assert "still running" in error.splitlines()[-1]
 
 
+def test_cancelling_on_exit_says_what_was_cancelled(served: dict[str, str], tmp_path: Path) -> None:
+    """Ctrl-C, where that was asked for, stops what is paid for, and the last line counts it."""
+    ids = [f"--{name.replace('_', '-')}={served[name]}" for name in IDS]
+    command = [sys.executable, "-m", "jarai_async", "run", batch(tmp_path, 3), "--speed", "600", *ids]
+    with subprocess.Popen(
+        [*command, "--cancel-on-exit"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdout is not None
+        submitted = 0
+        while submitted < 3:
+            submitted += '"Submitted"' in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 1
+    assert "3 cancelled" in error.splitlines()[-1]
+
+
+def test_a_reader_that_leaves_is_no_reason_to_say_that_nothing_was_sent(
+    served: dict[str, str], tmp_path: Path
+) -> None:
+    """`| head -1` ends with 1, and the log names what goes on."""
+    ids = [f"--{name.replace('_', '-')}={served[name]}" for name in IDS]
+    command = [sys.executable, "-m", "jarai_async", "run", batch(tmp_path, 3), "--speed", "600", *ids]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        error = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert "go on at JARAI" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["simulate", "--speed", "0"],
+        ["simulate", "--port", "99999"],
+        ["run", "x.csv", "--simulate", "--speed", "2"],
+        ["run", "x.csv", "--simulate", "--base-url", "http://127.0.0.1"],
+    ],
+)
+def test_arguments_that_make_no_sense_are_two(arguments: list[str]) -> None:
+    """Each is refused by name, before anything is read."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+
+
 def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
     """A bar while it runs, each failure with its reason, the summary at the end, and no JSON."""
     printed = on_a_terminal(["run", batch(tmp_path, 25), "--simulate", "--seed", "5"], tmp_path)
     assert "25/25" in printed
-    assert "failed: the production failed" in printed
+    assert "failed: production " in printed.splitlines()[-2]
     assert "25 submitted, 25 finished" in printed.splitlines()[-1]
     assert '{"' not in printed
 

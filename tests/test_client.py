@@ -22,6 +22,7 @@ from jarai_async import (
     PermissionDeniedError,
     ServerError,
     Status,
+    StoppedError,
     UncertainSubmitError,
 )
 from jarai_async.simulator import Simulator
@@ -254,7 +255,7 @@ async def test_a_closed_client_says_so(simulator: Simulator) -> None:
     """Using a client after its block is a mistake with a name."""
     async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
         pass
-    with pytest.raises(ConfigurationError, match="closed"):
+    with pytest.raises(StoppedError, match="closed"):
         await client.accounts()
 
 

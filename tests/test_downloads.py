@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import hashlib
+import json
 import logging
 from pathlib import Path
+from random import Random
 
 import pytest
 from attrs import evolve
@@ -19,6 +21,7 @@ from jarai_async import (
     JaraiClient,
     Orchestrator,
     OutcomeState,
+    StatusChanged,
 )
 from jarai_async.simulator import Simulator
 
@@ -193,3 +196,73 @@ async def test_a_deliverable_without_a_url_is_said_and_the_others_are_fetched(
     """One that is not ready must not hide the rest of the list."""
     with pytest.raises(DownloadError, match="URL"):
         await client.download(evolve(video, url=""), tmp_path)
+
+
+async def test_what_merely_drips_is_given_up(
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """A file that would take days is tried again instead, and keeps nobody waiting."""
+    simulator.faults.add("slow", on="download", seconds=7 * 24 * 3600)
+    began = asyncio.get_running_loop().time()
+    await client.download(video, tmp_path)
+    assert asyncio.get_running_loop().time() - began < 600
+
+
+async def test_what_cannot_get_better_is_not_tried_again(
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """A file that is gone is asked for once."""
+    simulator.faults.add("not_found", on="download", times=None)
+    with pytest.raises(DownloadError, match="404"):
+        await client.download(video, tmp_path)
+    assert simulator.faults.fired["not_found"] == 1
+
+
+async def test_files_that_fail_keep_no_other_from_being_fetched(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Waiting to try again holds no place among those that are fetched at a time."""
+    simulator.faults.add("internal_error", on="download", times=60)
+    ends: dict[str, float] = {}
+    published: dict[str, float] = {}
+    async with Orchestrator(client, download_to=tmp_path) as orchestrator:
+        async for event in orchestrator.run(requests_for(simulator, 12)):
+            moment = asyncio.get_running_loop().time()
+            if isinstance(event, Finished):
+                assert event.outcome.ok
+                ends[event.reference] = moment
+            elif isinstance(event, StatusChanged) and event.status == "Published":
+                published[event.reference] = moment
+    waits = sorted(ends[reference] - published[reference] for reference in ends)
+    assert waits[0] < 10  # the last ones are fetched while the first still wait to try again
+
+
+async def test_a_folder_takes_files_under_their_own_names(
+    client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """Also one that is yet to be made; and where the server names none, by what they are."""
+    assert (await client.download(video, f"{tmp_path}/new/")).name == "video-youtube.mp4"
+    nameless = evolve(video, file_name=None)
+    assert (await client.download(nameless, tmp_path)).name == "Video-YouTube.mp4"
+
+
+async def test_what_was_fetched_for_review_and_not_again_is_not_called_complete(tmp_path: Path) -> None:
+    """A file that has changed since is stale: neither the outcome nor the manifest counts it."""
+
+    def stages(_: Random, __: str) -> list[tuple[str, float]]:
+        return [("Queued", 20), ("Producing", 900), ("AwaitingApproval", 3600), ("Distributing", 60)]
+
+    async with (
+        Simulator(durations=stages, failure_rate=0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Orchestrator(client, download_to=tmp_path, review=True) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(3000)
+        simulator.faults.add("not_found", on="download", times=None)
+        outcome = await ticket
+    assert not outcome.ok
+    assert "attribution.json" not in {path.name for path in outcome.files}
+    (manifest,) = [json.loads(path.read_bytes()) for path in tmp_path.glob("*/manifest.json")]
+    stale = [one["file"] for one in manifest["files"] if not one["complete"]]
+    assert stale == ["attribution.json"]

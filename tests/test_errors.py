@@ -73,7 +73,7 @@ def test_every_error_has_its_facts(kind: type[JaraiError]) -> None:
     assert str(error) == (f"why. {kind.advice}" if kind.advice else "why")
     if kind is not InvalidRequestError:
         told = str(kind("why.", **FACTS))
-        assert told.startswith("why. (400, X, correlation id c-1)")
+        assert told.startswith("why (400, X, correlation id c-1)")
         assert told.endswith(kind.advice)
 
 

@@ -21,7 +21,7 @@ FLOORS = [
     {"_client"},
     {"_collector"},
     {"_course"},
-    {"_ticket"},
+    {"_runs", "_ticket"},
     {"_orchestrator", "_report", "simulator"},
     {"_cli"},
     {"__main__"},

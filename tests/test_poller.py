@@ -200,11 +200,11 @@ async def test_what_is_learned_elsewhere_ends_the_wait(queued: Simulator) -> Non
     async with submitted(queued) as (client, watch):
         wait = asyncio.create_task(client._poller.changed(watch))
         await asyncio.sleep(1)
-        client._poller.observe(watch, watch.production)
+        client._poller.observe(watch, watch.production, _clock.utc())
         assert not wait.done()
         cancelled = evolve(watch.production, status=Status.CANCELLED)
-        client._poller.observe(watch, cancelled)
-        client._poller.observe(watch, watch.production)  # too late to count
+        client._poller.observe(watch, cancelled, _clock.utc())
+        client._poller.observe(watch, watch.production, _clock.utc())  # too late to count
         assert (await wait).production.status == Status.CANCELLED
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenarios import request_for
 
-from jarai_async import Budget, ConfigurationError, JaraiClient, _clock
+from jarai_async import Budget, JaraiClient, StoppedError, _clock
 from jarai_async._answers import Rate
 from jarai_async._budget import RequestBudget
 from jarai_async._scheduler import Scheduler
@@ -208,5 +208,5 @@ async def test_closing_ends_every_wait() -> None:
         await client.close()
         async with asyncio.timeout(1):
             results = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(result) for result in results] == [list] * 10 + [ConfigurationError] * 5
+    assert [type(result) for result in results] == [list] * 10 + [StoppedError] * 5
     assert client._scheduler._timer is None

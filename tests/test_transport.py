@@ -21,7 +21,7 @@ from jarai_async._errors import (
 )
 from jarai_async._protocol import Call
 from jarai_async._secret import Secret
-from jarai_async._transport import Transport, _Attempts, _translated
+from jarai_async._transport import Attempts, Transport, _translated
 from jarai_async._turns import Kind
 
 KEY = "jarai_live_c2VjcmV0"
@@ -113,7 +113,7 @@ async def test_what_may_have_been_carried_out_is_never_called_unsent(fault: str)
     script, expected = AMBIGUOUS[fault]
     async with server(script) as (url, received), transport(url) as door:
         with pytest.raises(expected) as failure:
-            await door.send(call())
+            await door.send(call(), Attempts())
         assert not isinstance(failure.value, NotSentError)
         assert failure.value.status is None
         assert len(received) == 1
@@ -123,14 +123,14 @@ async def test_a_refused_connection_was_not_sent() -> None:
     """There is proof: no byte could leave."""
     async with transport("http://127.0.0.1:9") as door:
         with pytest.raises(NotSentError):
-            await door.send(call())
+            await door.send(call(), Attempts())
 
 
 async def test_a_name_that_is_not_known_was_not_sent() -> None:
     """A look-up that fails comes before any byte."""
     async with transport("http://nowhere.invalid") as door:
         with pytest.raises(NotSentError):
-            await door.send(call())
+            await door.send(call(), Attempts())
 
 
 async def test_tls_to_a_plain_port_was_not_sent() -> None:
@@ -138,21 +138,21 @@ async def test_tls_to_a_plain_port_was_not_sent() -> None:
     script = says(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     async with server(script) as (url, _), transport(url.replace("http:", "https:")) as door:
         with pytest.raises(NotSentError):
-            await door.send(call())
+            await door.send(call(), Attempts())
 
 
 async def test_an_untrusted_certificate_is_a_mistake_to_correct() -> None:
     """It is not retried, and not worked around."""
     failure = ssl.SSLCertVerificationError("self-signed")
     error = aiohttp.ClientConnectorCertificateError(None, failure)  # type: ignore[arg-type]  # no key needed
-    assert isinstance(_translated(error, _Attempts(proof=True)), ConfigurationError)
+    assert isinstance(_translated(error, Attempts()), ConfigurationError)
 
 
 async def test_every_submit_has_a_connection_of_its_own() -> None:
     """A pooled connection may be closing just then, and the answer be lost with it."""
     async with server(says(OK)) as (url, received), transport(url) as door:
         for _ in range(3):
-            assert (await door.send(call())).status == 202
+            assert (await door.send(call(), Attempts())).status == 202
         assert len(received) == 3
         assert all(b"connection: close" in head.lower() for head in received)
 
@@ -165,8 +165,10 @@ async def test_a_get_on_a_connection_that_had_gone_is_counted_twice() -> None:
         await reader.readuntil(b"\r\n\r\n")  # the next request on this connection gets no answer
 
     async with server(twice) as (url, _), transport(url) as door:
-        assert (await door.send(call("GET", Kind.READ))).attempts == 1
-        assert (await door.send(call("GET", Kind.READ))).attempts == 2
+        for expected in (1, 2):
+            attempts = Attempts()
+            await door.send(call("GET", Kind.READ), attempts)
+            assert attempts.count == expected
 
 
 async def test_a_redirect_is_an_answer_and_the_key_stays_here() -> None:
@@ -174,7 +176,7 @@ async def test_a_redirect_is_an_answer_and_the_key_stays_here() -> None:
     async with server(says(OK)) as (trap, trapped):
         head = f"HTTP/1.1 307 Elsewhere\r\nLocation: {trap}/\r\nContent-Length: 0\r\n\r\n"
         async with server(says(head.encode())) as (url, _), transport(url) as door:
-            assert (await door.send(call("GET", Kind.READ))).status == 307
+            assert (await door.send(call("GET", Kind.READ), Attempts())).status == 307
         assert trapped == []
 
 
@@ -184,7 +186,7 @@ async def test_a_bomb_of_zeros_is_given_up() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with server(says(head + body)) as (url, _), transport(url) as door:
         with pytest.raises(InvalidAnswerError, match="larger than"):
-            await door.send(call("GET", Kind.READ))
+            await door.send(call("GET", Kind.READ), Attempts())
 
 
 @pytest.mark.parametrize("fault", AMBIGUOUS)
@@ -192,7 +194,7 @@ async def test_no_failure_shows_or_holds_the_key(fault: str) -> None:
     """Neither its text nor what it is chained to."""
     async with server(AMBIGUOUS[fault][0]) as (url, _), transport(url) as door:
         with pytest.raises(JaraiError) as failure:
-            await door.send(call())
+            await door.send(call(), Attempts())
     assert failure.value.__cause__ is None
     assert failure.value.__context__ is None
     assert KEY not in repr(failure.value) + str(failure.value)

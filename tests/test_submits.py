@@ -1,0 +1,248 @@
+"""Submits in trouble: what is sent, how often, and what is said of it when watching stops."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+from scenarios import request_for, requests_for
+
+from jarai_async import (
+    ConfigurationError,
+    Finished,
+    InvalidRequestError,
+    JaraiClient,
+    Orchestrator,
+    Outcome,
+    OutcomeState,
+    StoppedError,
+)
+from jarai_async.simulator import Simulator
+
+
+def client_of(simulator: Simulator) -> JaraiClient:
+    return JaraiClient(simulator.api_key, base_url=simulator.base_url)
+
+
+@pytest.mark.parametrize("moment", [0.5, 2, 30, 61, 62, 63])
+async def test_leaving_in_the_middle_of_submitting_submits_no_more(
+    moment: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With more requests than slots: none is sent once the block is left, and each that exists is named."""
+    async with Simulator(latency=2.0) as simulator, client_of(simulator) as client:
+        async with Orchestrator(client, concurrency=600) as orchestrator:
+            orchestrator.run(requests_for(simulator, 600))
+            tickets = [orchestrator.submit(request_for(simulator)) for _ in range(5)]
+            await asyncio.sleep(moment)
+            sent = simulator.count("submit")
+        on_their_way = simulator.count("submit") - sent
+        assert on_their_way <= 200  # those whose answers had not come yet
+        left = len(simulator.productions)
+        await asyncio.sleep(3600)
+        assert len(simulator.productions) == left
+        assert len(tickets) == 5
+    assert [one for one in simulator.productions if one not in caplog.text] == []
+
+
+async def test_a_second_cancellation_while_leaving_leaves_nothing_running() -> None:
+    """Whoever is impatient twice still leaves in order."""
+    async with Simulator(latency=5.0) as slow, client_of(slow) as client:
+
+        async def program() -> None:
+            async with Orchestrator(client) as orchestrator:
+                async for _ in orchestrator.run(requests_for(slow, 20)):
+                    pass
+
+        task = asyncio.create_task(program())
+        await asyncio.sleep(3)
+        task.cancel()
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        names = [one.get_name() for one in asyncio.all_tasks()]
+        assert [name for name in names if "item-" in name] == []
+        created = len(slow.productions)
+        await asyncio.sleep(3600)
+        assert len(slow.productions) == created
+
+
+async def test_a_submit_whose_answer_never_came_is_said_to_be_in_doubt(
+    simulator: Simulator, client: JaraiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Leaving names it with the key that it carried, for it may be paid for."""
+    simulator.faults.add("hang", on="submit")
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator, reference="mine"))
+        await asyncio.sleep(1)
+    assert len(simulator.productions) == 1
+    (truth,) = simulator.productions.values()
+    assert f"mine  {truth.idempotency_key}" in caplog.text
+    with pytest.raises(StoppedError, match="may have been submitted"):
+        await ticket
+
+
+async def test_an_outage_costs_a_few_requests_and_not_the_budget() -> None:
+    """While JARAI is out of reach one submit at a time asks, ever more rarely; then all go on at once."""
+    async with Simulator(tier="standard", failure_rate=0) as simulator, client_of(simulator) as client:
+        await client.accounts()
+        simulator.faults.add("unavailable", on="submit", times=None)
+        async with Orchestrator(client) as orchestrator:
+            tickets = [orchestrator.submit(request_for(simulator)) for _ in range(15)]
+            await asyncio.sleep(2700)
+            assert simulator.count("submit") <= 100
+            simulator.faults.clear()
+            await asyncio.sleep(180)
+            assert len(simulator.productions) == 15
+            assert all(outcome.ok for outcome in await asyncio.gather(*tickets))
+
+
+async def test_a_first_contact_with_a_503_is_waited_out(simulator: Simulator, client: JaraiClient) -> None:
+    """No header has told the budget yet: nothing is assumed that would last until midnight."""
+    simulator.faults.add("unavailable", on="submit", times=None)
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(1200)
+        simulator.faults.clear()
+        await asyncio.sleep(120)
+        assert ticket.production_id in simulator.productions
+
+
+@pytest.mark.parametrize("kind", ["rate_limited", "unavailable"])
+async def test_a_submit_cancelled_on_its_way_is_not_sent_again(
+    simulator: Simulator, client: JaraiClient, kind: str
+) -> None:
+    """What was refused and withdrawn created nothing, and its outcome says so."""
+    simulator.faults.add(kind, on="submit", times=None, seconds=30)
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(0.001)
+        await ticket.cancel()
+        outcome = await ticket
+    assert outcome.state is OutcomeState.CANCELLED
+    assert simulator.faults.fired[kind] == 1
+    assert not simulator.productions
+
+
+async def test_cancelling_twice_at_once_is_as_good_as_once(simulator: Simulator, client: JaraiClient) -> None:
+    """Two parts of an app may both have had enough."""
+    async with Orchestrator(client, concurrency=1) as orchestrator:
+        orchestrator.submit(request_for(simulator))
+        waiting = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(1)
+        await asyncio.gather(waiting.cancel(), waiting.cancel())
+        await waiting.cancel()
+        assert (await waiting).state is OutcomeState.CANCELLED
+
+
+async def test_a_cancel_that_fails_leaves_the_production_watched(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """It was submitted, so its end is told, whether or not it could be stopped."""
+    simulator.faults.add("internal_error", on="cancel", times=None)
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(0.001)
+        await ticket.cancel()
+        assert (await ticket).state is OutcomeState.PUBLISHED
+
+
+async def test_a_ticket_can_be_cancelled_after_its_block(simulator: Simulator, client: JaraiClient) -> None:
+    """The production goes on, so stopping it still means something."""
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(60)
+    await ticket.cancel()
+    (truth,) = simulator.productions.values()
+    assert truth.status_at(asyncio.get_running_loop().time()) == "Cancelled"
+
+
+async def test_cancelling_on_exit_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """Where JARAI answers no cancel, leaving takes a minute or two and names what goes on."""
+    async with Simulator(approval="auto") as simulator, client_of(simulator) as client:
+        simulator.faults.add("rate_limited", on="cancel", times=None, seconds=36_000)
+        loop = asyncio.get_running_loop()
+        async with Orchestrator(client, cancel_on_exit=True) as orchestrator:
+            orchestrator.submit(request_for(simulator))
+            await asyncio.sleep(30)
+            left = loop.time()
+        assert loop.time() - left <= 120
+        (production_id,) = simulator.productions
+        assert production_id in caplog.text
+
+
+async def test_an_account_without_productions_left_today_keeps_no_place() -> None:
+    """Others go on while it waits for midnight."""
+    async with (
+        Simulator(tier="free", accounts=2, failure_rate=0, approval="auto") as simulator,
+        client_of(simulator) as client,
+    ):
+        spent, other = (account.account_id for account in simulator.accounts)
+        async with Orchestrator(client, concurrency=4) as orchestrator:
+            for _ in range(8):
+                orchestrator.submit(request_for(simulator, account_id=spent))
+            ticket = orchestrator.submit(request_for(simulator, account_id=other))
+            outcome: Outcome = await ticket
+            assert outcome.ok
+            assert asyncio.get_running_loop().time() < 12 * 3600
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "é", "x" * 256])
+async def test_a_key_that_cannot_be_sent_is_refused(
+    simulator: Simulator, client: JaraiClient, key: str
+) -> None:
+    """It would otherwise look like a submit whose fate is not known."""
+    with pytest.raises(InvalidRequestError, match="idempotency_key"):
+        await client.submit(request_for(simulator), idempotency_key=key or "\x00")
+    assert not simulator.productions
+
+
+async def test_wait_has_patience_with_a_production_that_is_not_found_yet(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """Reads may lag behind a submit."""
+    production = await client.submit(request_for(simulator))
+    simulator.faults.add("not_found", on="fetch", times=3)
+    assert (await client.wait(production.id)).status == "Published"
+
+
+async def test_a_session_that_raises_by_itself_changes_nothing(simulator: Simulator) -> None:
+    """A caller's session may have habits, middlewares and hooks of its own; they are left alone."""
+    seen = []
+
+    async def middleware(
+        request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        seen.append(request.method)
+        return await send(request)
+
+    session = aiohttp.ClientSession(raise_for_status=True, middlewares=(middleware,))
+    simulator.faults.add("rate_limited", on="submit", seconds=5)
+    async with (
+        session,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, session=session) as client,
+    ):
+        production = await client.submit(request_for(simulator))
+        await client.fetch(production.id)
+    assert seen == ["POST", "POST", "GET"]
+
+
+async def test_text_that_cannot_be_written_ends_nothing(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Half a character, from a hostile batch, passes through every file and line."""
+    async with Orchestrator(client, download_to=tmp_path) as orchestrator:
+        request = request_for(simulator, topic="half a \ud800 character", reference="x\ud800")
+        async for event in orchestrator.run([request]):
+            if isinstance(event, Finished):
+                assert event.outcome.ok
+
+
+async def test_a_folder_that_cannot_be_is_said_before_anything_is_paid_for(
+    client: JaraiClient, tmp_path: Path
+) -> None:
+    """The block is not even entered."""
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ConfigurationError, match="download_to"):
+        async with Orchestrator(client, download_to=file / "folder"):
+            pass
