@@ -106,7 +106,9 @@ def test_every_fault_of_a_request_is_named_at_once() -> None:
             reference="\n",
             extra={"topic": "again", "avatarId": ID, "x": float("nan")},
         )
-    assert caught.value.faults == (
+    *faults, last = caught.value.faults
+    assert last.startswith("extra is not JSON: ")  # the rest is Python's, and differs between versions
+    assert faults == [
         "topic must be text, and not blank: ' '",
         "metadata has 4097 characters, of at most 4096",
         "project_type must be text, and not blank: ''",
@@ -117,8 +119,7 @@ def test_every_fault_of_a_request_is_named_at_once() -> None:
         "avatar_id is not a UUID: 'int'",
         "extra may not hold 'avatarId'",
         "extra may not hold 'topic'",
-        "extra is not JSON: Out of range float values are not JSON compliant",
-    )
+    ]
     assert str(caught.value) == "; ".join(caught.value.faults)
 
 

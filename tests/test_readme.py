@@ -8,10 +8,10 @@ import pytest
 from scenarios import request_for, requests_for
 
 from jarai_async import Outcome
-from jarai_async.simulator import Simulator
+from jarai_async.simulator import SimulatedEventLoop, Simulator
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BATCH, APP, BY_HAND, TESTING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BATCH, APP, BY_HAND, TESTING, CONFTEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_by_hand_fetches_files_and_stops(simulator: Simulator, tmp_path: P
     """Submit, wait, download; and cancel."""
     names = defined_by(BY_HAND)
     await names["by_hand"](request_for(simulator))
-    assert list(tmp_path.glob("Video-*"))
+    assert list(tmp_path.glob("files/*.mp4"))
     (production_id,) = simulator.productions
     await names["stop"](production_id)
 
@@ -59,6 +59,11 @@ async def test_by_hand_fetches_files_and_stops(simulator: Simulator, tmp_path: P
 def test_the_test_of_ones_own_program_passes() -> None:
     """The example brings its own loop."""
     defined_by(TESTING)
+
+
+def test_the_conftest_is_the_one_of_these_tests() -> None:
+    """It names the hook that pytest-asyncio calls."""
+    assert defined_by(CONFTEST)["pytest_asyncio_loop_factories"]() == {"simulated": SimulatedEventLoop}
 
 
 def test_the_first_two_shell_blocks_are_one_line_each() -> None:
