@@ -195,12 +195,10 @@ class Orchestrator:
 
     async def _withdraw(self) -> None:
         """Send no submit any more: end those that wait, and let those on their way be the last."""
-        waiting = []
-        for task, course in self._courses.items():
+        for course in self._courses.values():
             course.meter.withdrawn = True
-            if course.production is None and not course.meter.sending:
-                waiting.append(task)
-        await stop(waiting)
+        courses = self._courses.items()
+        await stop([task for task, one in courses if one.production is None and not one.may_exist])
 
     async def _let_land(self) -> None:
         """Give submits that are on their way a moment to say what became of them."""
@@ -227,22 +225,21 @@ class Orchestrator:
 
     def _say_how_to_go_on(self) -> None:
         courses = self._courses.values()
-        running = [f"  {course.reference}  {course.production.id}" for course in courses if course.production]
-        if running:
-            _log.warning(
-                "stopped watching %d productions, which go on at JARAI and are paid for; wait for them with "
-                "`JaraiClient.wait(id)` or look with `jarai status ID`:\n%s",
-                len(running),
-                "\n".join(running),
-            )
-        doubtful = [f"  {course.reference}  {course.key}" for course in courses if course.may_exist]
-        if doubtful:
-            _log.warning(
-                "left %d submits whose answers had not come: look in JARAI Studio whether they were created "
-                "before you submit them again (reference, idempotency key):\n%s",
-                len(doubtful),
-                "\n".join(doubtful),
-            )
+        _warn(
+            "stopped watching %d productions, which go on at JARAI and are paid for; wait for them with "
+            "`JaraiClient.wait(id)` or look with `jarai status ID`:\n%s",
+            [f"  {course.reference}  {course.production.id}" for course in courses if course.production],
+        )
+        _warn(
+            "left %d submits whose answers had not come: look in JARAI Studio whether they were created "
+            "before you submit them again (reference, idempotency key):\n%s",
+            [f"  {course.reference}  {course.key}" for course in courses if course.may_exist],
+        )
+
+
+def _warn(message: str, lines: list[str]) -> None:
+    if lines:
+        _log.warning(message, len(lines), "\n".join(lines))
 
 
 def _kind(value: object) -> str:

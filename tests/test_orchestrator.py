@@ -329,3 +329,18 @@ async def test_times_are_utc(simulator: Simulator, client: JaraiClient) -> None:
     (outcome,) = outcomes_in({"one": events})
     moments += [outcome.submitted_at, outcome.finished_at]
     assert all(moment is not None and moment.utcoffset() is not None for moment in moments)
+
+
+async def test_events_read_as_one_line_each(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """What a script prints is worth reading."""
+    orchestrator = Orchestrator(client, download_to=tmp_path)
+    (events,) = (await events_of(orchestrator, requests_for(simulator, 1))).values()
+    lines = [str(event) for event in events]
+    assert all("\n" not in line and line.startswith("item-0: ") for line in lines)
+    assert lines[0].startswith("item-0: submitted as ")
+    assert any(line.endswith(" -> Published") for line in lines)
+    assert "item-0: 6 deliverables" in lines
+    assert lines[-1] == "item-0: published, 6 files"
+    assert any(line.startswith("item-0: downloaded ") for line in lines)

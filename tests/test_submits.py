@@ -2,6 +2,8 @@
 
 import asyncio
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import aiohttp
 import pytest
@@ -246,3 +248,41 @@ async def test_a_folder_that_cannot_be_is_said_before_anything_is_paid_for(
     with pytest.raises(ConfigurationError, match="download_to"):
         async with Orchestrator(client, download_to=file / "folder"):
             pass
+
+
+async def test_a_keyed_submit_that_waits_to_be_sent_again_is_in_doubt_when_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Between two attempts nothing is on its way, but the first may have been carried out."""
+    async with Simulator(idempotency_keys=True) as simulator:
+        simulator.faults.add("reset_after", on="submit", times=None)
+        options: dict[str, Any] = {"idempotency_keys": True, "random": Random(1)}
+        client = JaraiClient(simulator.api_key, base_url=simulator.base_url, **options)
+        async with client, Orchestrator(client) as orchestrator:
+            ticket = orchestrator.submit(request_for(simulator, reference="mine"))
+            await asyncio.sleep(5)
+            sent = simulator.count("submit")
+        assert simulator.count("submit") == sent > 1
+        (truth,) = simulator.productions.values()
+    (end,) = await asyncio.gather(ticket, return_exceptions=True)
+    named = end.error.idempotency_key if isinstance(end, Outcome) else f"{end} {caplog.text}"  # type: ignore[union-attr]
+    assert str(truth.idempotency_key) in str(named)
+
+
+async def test_what_is_handed_in_is_checked(simulator: Simulator, client: JaraiClient) -> None:
+    """A mistake in a program is named where it is made."""
+    with pytest.raises(InvalidRequestError, match="dict"):
+        await client.submit({"topic": "x"})  # type: ignore[arg-type]
+    for wrong in ("client", JaraiClient):
+        with pytest.raises(ConfigurationError, match="JaraiClient"):
+            Orchestrator(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="polling"):
+        Orchestrator(client, polling=5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="deadline"):
+        Orchestrator(client, deadline=float("nan"))
+    async with Orchestrator(client) as orchestrator:
+        assert "0 under way" in repr(orchestrator)
+        with pytest.raises(InvalidRequestError, match="iterable"):
+            orchestrator.run(request_for(simulator))  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="text"):
+            JaraiClient(5)  # type: ignore[arg-type]
