@@ -4,12 +4,13 @@ import asyncio
 import gzip
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from socket import SO_LINGER, SOL_SOCKET
 
 import aiohttp
 import pytest
+from wire import says, server
 
 from jarai_async._answers import Answer
 from jarai_async._errors import (
@@ -25,28 +26,10 @@ from jarai_async._transport import Attempts, Transport, _translated
 from jarai_async._turns import Kind
 
 KEY = "jarai_live_c2VjcmV0"
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def call(method: str = "POST", kind: Kind = Kind.SUBMIT) -> Call[Answer]:
     return Call(kind, method, "/x", lambda answer: answer, body=b"{}" if method == "POST" else None)
-
-
-@asynccontextmanager
-async def server(script: Script) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """Serve a script; it finds the whole request in what was received."""
-    received: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            received.append(await reader.readuntil(b"\r\n\r\n"))
-            await script(reader, writer)
-        finally:
-            writer.close()
-
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with listener:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", received
 
 
 @asynccontextmanager
@@ -56,14 +39,6 @@ async def transport(base_url: str) -> AsyncIterator[Transport]:
         yield transport
     finally:
         await transport.close()
-
-
-def says(data: bytes) -> Script:
-    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(data)
-        await writer.drain()
-
-    return script
 
 
 async def resets(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
