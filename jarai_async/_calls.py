@@ -90,6 +90,7 @@ class Caller:
         self._reads, self._submits = Retrier(_READS, random), Retrier(_SUBMITS, random)
         self.reached = False
         """Whether the server ever answered: then a failing connection is an outage, not a wrong address."""
+        self._unreached = False  # and that has been said
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)  # by account
         self._probing = asyncio.Lock()
         self._outage = 0  # submits in a row that JARAI was not there to take
@@ -225,6 +226,9 @@ class Caller:
         return answer
 
     def _note_failure(self, call: Call[Any], error: BaseException, attempts: Attempts, meter: Meter) -> None:
+        if isinstance(error, NotSentError) and not self.reached and not self._unreached:
+            self._unreached = True
+            _log.warning("JARAI has not been reached yet, it is tried again: %s", error)
         if attempts.unsent or isinstance(error, NotSentError | ConfigurationError):
             self._scheduler.give_back()
         else:

@@ -207,14 +207,17 @@ async def test_an_outage_is_waited_out(simulator: Simulator, client: JaraiClient
     assert simulator.faults.fired["unavailable"] == 20
 
 
-async def test_an_address_where_nothing_ever_answered_is_a_mistake() -> None:
-    """A wrong base URL rejects the requests rather than to wait for ever."""
+async def test_an_address_where_nothing_ever_answered_is_a_mistake(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A wrong base URL is said at once, once, and rejects the requests rather than to wait for ever."""
     async with Simulator() as simulator:
         requests = requests_for(simulator, 2)
     async with JaraiClient("jarai_test_x", base_url="http://127.0.0.1:9/v1/partner") as client:
         outcomes = outcomes_in(await events_of(Orchestrator(client), requests))
     assert {outcome.state for outcome in outcomes} == {OutcomeState.REJECTED}
     assert {type(outcome.error) for outcome in outcomes} == {NotSentError}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_a_production_that_has_vanished_is_an_outcome(

@@ -51,9 +51,9 @@ _CLOSING = "It was simulated, and nothing was published."
 
 _SOURCES = {
     "topic": ("The topic, as submitted: {}", "whoever submitted it", "that of the submitter"),
-    "script": ("Sentences around the topic: {}", "jarai_async", "MIT"),
-    "picture": ("Moving bars of colour, for the topic: {}", "jarai_async", "MIT"),
-    "tone": ("A sine tone, for the topic: {}", "jarai_async", "MIT"),
+    "script": ("Sentences around the topic: {}", "jarai_async", "CC0-1.0"),
+    "picture": ("Moving bars of colour, for the topic: {}", "jarai_async", "CC0-1.0"),
+    "tone": ("A sine tone, for the topic: {}", "jarai_async", "CC0-1.0"),
 }
 _MADE_FROM = {
     "Video": ("picture", "topic"),
