@@ -18,8 +18,15 @@ from jarai_async._events import (
     StatusChanged,
     Submitted,
 )
-from jarai_async._models import Account, Deliverable, Production
+from jarai_async._models import Account, Deliverable, Production, Status
 
+_STAGES: tuple[str, ...] = (
+    Status.QUEUED,
+    Status.PRODUCING,
+    Status.AWAITING_APPROVAL,
+    Status.DISTRIBUTING,
+    Status.PUBLISHED,
+)
 _NOTES = 20  # lines at most before the last one
 _USUAL = (OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.REJECTED)
 
@@ -169,7 +176,8 @@ def _progress_bar(rich: Any, tally: Tally) -> Iterator[Shown]:
 
 def _description(tally: Tally) -> str:
     """Say how many are still to be submitted, where the others stand, and how many are not all right."""
-    counts = Counter({"to submit": tally.total - tally.begun})
-    counts.update(str(production.status) for production in tally.running.values())
+    statuses: Counter[str] = Counter(production.status for production in tally.running.values())
+    counts = {"to submit": tally.total - tally.begun}
+    counts |= {stage: statuses.pop(stage, 0) for stage in _STAGES} | dict(statuses)
     counts["not published"] = len(tally.notes)
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
