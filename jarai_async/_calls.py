@@ -153,9 +153,9 @@ class Caller:
         lane.give_back_places()
         try:
             async with lane.one_at_a_time:
+                if seconds := lane.frozen_for():
+                    await self._scheduler.pause(seconds)
                 if self._scheduler.budget.has_days:
-                    if seconds := lane.frozen_for():
-                        await self._scheduler.pause(seconds)
                     return await self._when_in_reach(call, meter)
             return await self._when_in_reach(call, meter)
         finally:
@@ -199,12 +199,19 @@ class Caller:
                 answer = await self._in_lane(call, call.account_id, meter)
             if answer.status != 429:
                 return call.read(answer)
+            self._check_withdrawn(call, meter)
+
+    def _check_withdrawn(self, call: Call[Any], meter: Meter) -> None:
+        if meter.withdrawn and call.account_id is not None:
+            raise WithdrawnError("withdrawn before anything was created")
 
     async def _in_turn(self, call: Call[Any], meter: Meter) -> Answer:
         slot = await self._scheduler.turn(call.kind)
-        if meter.withdrawn and call.account_id is not None:
+        try:
+            self._check_withdrawn(call, meter)
+        except WithdrawnError:
             self._scheduler.give_back()
-            raise WithdrawnError("withdrawn before it was sent")
+            raise
         return await self._exchange(call, slot, meter)
 
     async def _exchange(self, call: Call[Any], slot: int, meter: Meter) -> Answer:

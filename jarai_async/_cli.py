@@ -7,8 +7,6 @@ or the configuration is wrong.
 
 import argparse
 import asyncio
-import contextlib
-import os
 import signal
 import sys
 import warnings
@@ -21,11 +19,10 @@ from jarai_async import _report
 from jarai_async._batch import read_batch
 from jarai_async._client import JaraiClient
 from jarai_async._downloads import file_name
-from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError, StoppedError
+from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError
 from jarai_async._models import Production, ProductionRequest
 from jarai_async._names import distinct
 from jarai_async._orchestrator import Orchestrator
-from jarai_async._runs import Run
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 
@@ -46,9 +43,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except JaraiError as error:
         _report.print_error(error)
-        return 1
-    except BrokenPipeError:  # who reads has left; productions may be under way, as the log says
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         what = error.strerror or error
@@ -101,7 +95,7 @@ async def _follow(
     created: Callable[[], Collection[str]] = tuple,
 ) -> int:
     """Run the batch, show what happens, and sum it up, also when it is interrupted."""
-    _stop_on_terminate()
+    _stop_on_signals()
     tally = _report.Tally(len(requests))
     orchestrator = Orchestrator(
         client,
@@ -112,31 +106,35 @@ async def _follow(
         cancel_on_exit=options.cancel_on_exit,
     )
     interrupted = False
+    run = None
     with _report.progress(tally) as show:
-
-        async def follow(run: Run) -> None:
-            async for event in run:
-                tally.add(event)
-                show(event)
-
         try:
             async with orchestrator:
                 run = orchestrator.run(requests)
-                await follow(run)
+                async for event in run:
+                    tally.add(event)
+                    show(event)
         except asyncio.CancelledError:
             interrupted = True
-            with contextlib.suppress(StoppedError):  # what was still to be told when watching stopped
-                await follow(run)
+        except OSError as error:  # nobody reads any more, or the disk is full: what was submitted goes on
+            interrupted = True
+            _report.print_error(f"the output cannot be written: {error.strerror or error}")
+    for event in run.unread() if run else ():
+        tally.add(event)
     summary = tally.summary(interrupted=interrupted, created=created())
     _report.conclude(tally.notes, f"{summary}; files in {options.download_to}")
     return 0 if tally.ok else 1
 
 
-def _stop_on_terminate() -> None:
-    """Let SIGTERM stop watching as Ctrl-C does: in order, and saying how to go on."""
+def _stop_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM stop watching in order, however often they come.
+
+    Left to asyncio, a second Ctrl-C is raised in the middle of whatever runs, and leaves it half done.
+    """
     task = asyncio.current_task()
     if task is not None and sys.platform != "win32":
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 async def _simulate(options: argparse.Namespace) -> int:
@@ -149,7 +147,7 @@ async def _simulate(options: argparse.Namespace) -> int:
             }
         )
         _report.print_error(f"the simulator serves {simulator.base_url} until Ctrl-C")
-        _stop_on_terminate()
+        _stop_on_signals()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:

@@ -1,6 +1,7 @@
 """The client: one method for each thing that the API can do, all within one request budget."""
 
 import asyncio
+import logging
 import os
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -36,6 +37,8 @@ from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
 from jarai_async._settings import checked_key, checked_url
 from jarai_async._transport import Session, Transport
+
+_log = logging.getLogger("jarai_async")
 
 _DOWNLOADS = Retry(attempts=5, base=1.0, cap=30.0)
 _NEW = (2, 4, 8, 16, 30)  # seconds between reads of a production that is not found, at first
@@ -116,7 +119,13 @@ class JaraiClient:
         """
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
-        return await self._caller.submit(request, idempotency_key or str(uuid4()), Meter())
+        key, meter = idempotency_key or str(uuid4()), Meter()
+        try:
+            return await self._caller.submit(request, key, meter)
+        except asyncio.CancelledError:
+            if meter.in_doubt:
+                _log.warning("a submit was cancelled on its way and may have been accepted, key %s", key)
+            raise
 
     async def fetch(self, production_id: str) -> Production:
         """Read a production as it is now. Raises ApiError, NoAnswerError, InvalidAnswerError."""

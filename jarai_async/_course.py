@@ -24,6 +24,7 @@ from jarai_async._errors import (
     NotSentError,
     ProductionFailedError,
     ServiceUnavailableError,
+    StoppedError,
     UncertainSubmitError,
 )
 from jarai_async._events import Event, Finished, Outcome, OutcomeState, StatusChanged, Submitted
@@ -164,6 +165,8 @@ class Course:
             return self._withdrawn()
         except UncertainSubmitError as error:
             return OutcomeState.UNCERTAIN, error
+        except StoppedError:
+            raise  # the client was closed: that is no word of JARAI's
         except JaraiError as error:
             return OutcomeState.REJECTED, error
         self._scope = None
@@ -221,14 +224,18 @@ class Course:
         if self.production is None:
             self.withdraw()
         else:
-            await self.cancel_for_real()
+            await self._cancel_for_real()
 
-    async def cancel_for_real(self) -> None:
-        """Stop the production at JARAI."""
+    async def _cancel_for_real(self) -> None:
         asked_at = _clock.utc()
         seen = await self._client._cancel(self._known.id, self.meter)
         if self._watch is not None:
             self._client._poller.observe(self._watch, seen, asked_at)
+
+    async def cancel_unwatched(self) -> None:
+        """Stop a production that is not watched any more, and remember how it then stood."""
+        seen = await self._client._cancel(self._known.id, self.meter)
+        self._accepted_as, self._watch = seen, None
 
     # --- Watch -------------------------------------------------------------------------------------
 
@@ -265,7 +272,7 @@ class Course:
 
     async def _cancel_or_watch(self) -> None:
         try:
-            await self.cancel_for_real()
+            await self._cancel_for_real()
         except JaraiError as error:
             _log.warning("%s could not be cancelled, it is watched on: %s", self.reference, error)
 

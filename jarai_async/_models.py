@@ -29,8 +29,10 @@ def as_id(value: object) -> Id:
 
 
 def _shown(value: object) -> str:
-    """Quote text; of anything else give the type, for it may be nested too deep for a `repr`."""
-    return repr(value[:80]) if isinstance(value, str) else type(value).__name__
+    """Quote text and numbers; of anything else give the type, for it may be nested too deep for a `repr`."""
+    if isinstance(value, str):
+        return repr(value[:80])
+    return f"{value!r:.80}" if isinstance(value, float | bool) else type(value).__name__
 
 
 class Status(str):

@@ -108,6 +108,8 @@ class Orchestrator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
+        for course in self._courses.values():
+            course.meter.withdrawn = True  # before anything is awaited: no further submit is sent
         try:
             await stop(self._feeders)
             await self._withdraw()
@@ -142,6 +144,7 @@ class Orchestrator:
         feeder = asyncio.create_task(self._feed(requests, batch), name="jarai feeder")
         self._feeders.add(feeder)
         feeder.add_done_callback(self._feeders.discard)
+        feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never came to begin
         return Run(batch.stream, feeder)
 
     def _check_open(self) -> None:
@@ -173,7 +176,7 @@ class Orchestrator:
 
     async def _feed(self, requests: Requests, batch: Batch) -> None:
         """Draw requests, each when there is a place for it and the reader has kept up."""
-        failure = None
+        failure: Exception | None = None
         place = Place(self._places)
         try:
             async with aclosing(each(requests)) as source:
@@ -185,6 +188,9 @@ class Orchestrator:
                     await batch.stream.drained(below=_UNREAD)
                     await place.take()
                     await asyncio.sleep(0)  # many places may be free: let others have their turn in between
+        except asyncio.CancelledError:
+            failure = None if self._open else StoppedError("the orchestrator was left")
+            raise
         except Exception as error:  # noqa: BLE001  # the caller's iterable: passed on when the rest has ended
             failure = error
             what = error if isinstance(error, InvalidRequestError) else type(error).__name__
@@ -194,9 +200,7 @@ class Orchestrator:
             batch.all_drawn(failure)
 
     async def _withdraw(self) -> None:
-        """Send no submit any more: end those that wait, and let those on their way be the last."""
-        for course in self._courses.values():
-            course.meter.withdrawn = True
+        """End the submits that wait, and let those on their way be the last."""
         courses = self._courses.items()
         await stop([task for task, one in courses if one.production is None and not one.may_exist])
 

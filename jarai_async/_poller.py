@@ -84,6 +84,7 @@ class Poller:
 
         A watch is for one waiter at a time. Raises NotFoundError once it has been missing for five minutes.
         """
+        self._scheduler.check_open()
         if watch.change is not None and not watch.change.done():
             raise RuntimeError("somebody else awaits this watch already")
         change: asyncio.Future[Change] = asyncio.get_running_loop().create_future()

@@ -1,6 +1,7 @@
 """What the command line shows: progress where a person watches, JSON lines where a program reads."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -131,7 +132,10 @@ def conclude(notes: list[str], summary: str) -> None:
     """Give the last lines: for a person, and where a program reads for that program, too."""
     terminal = sys.stdout.isatty()
     if not terminal:
-        print_line({"event": "Summary", "summary": summary})
+        try:
+            print_line({"event": "Summary", "summary": summary})
+        except OSError:  # nobody reads it; Python would fail again on leaving, and say so
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     more = [f"and {len(notes) - _NOTES} more"] if len(notes) > _NOTES else []
     for line in [*notes[:_NOTES], *more, summary]:
         print(line, file=sys.stdout if terminal else sys.stderr, flush=True)

@@ -26,6 +26,10 @@ class Run:
     async def __anext__(self) -> Event:
         return await anext(self._stream)
 
+    def unread(self) -> list[Event]:
+        """Take the events that are there, without waiting: what was told while the orchestrator was left."""
+        return self._stream.unread()
+
     async def aclose(self) -> None:
         """Stop drawing requests; what was drawn is followed until the orchestrator is left."""
         await stop([self._feeder])

@@ -39,9 +39,10 @@ class Scheduler:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
-        self._check_open()
+        self.check_open()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise StoppedError once the client is closed."""
         if self._closed.is_set():
             raise StoppedError("the client was closed")
 
@@ -51,7 +52,7 @@ class Scheduler:
         What it gives belongs to `answered`; a turn ends by that, by `lost` or by `give_back`. Raises
         StoppedError when the client is closed.
         """
-        self._check_open()
+        self.check_open()
         if not any(self._waiting):
             now, wall = _clock.monotonic(), _clock.wall()
             if self.budget.may_send_at(kind, now, wall) <= now:
@@ -62,7 +63,8 @@ class Scheduler:
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # cancelled between getting it and using it
+            # cancelled between getting it and using it
+            if future.done() and not future.cancelled() and future.exception() is None:
                 self.budget.give_back()
             self._serve()
             raise

@@ -48,6 +48,13 @@ class Stream(Generic[T]):
         self._moved.set()
         return item
 
+    def unread(self) -> list[T]:
+        """Take the items that are there, without waiting for more."""
+        items = list(self._items)
+        self._items.clear()
+        self._moved.set()
+        return items
+
     async def drained(self, below: int) -> None:
         """Wait until fewer items than this are unread."""
         while len(self._items) >= below:

@@ -63,11 +63,12 @@ class Ticket:
         return self._result().__await__()
 
     async def _result(self) -> Outcome:
+        current = asyncio.current_task()
+        before = current.cancelling() if current else 0
         try:
             return await asyncio.shield(self._task)
         except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if not self._task.cancelled() or (current is not None and current.cancelling()):
+            if not self._task.cancelled() or (current and current.cancelling() > before):
                 raise  # whoever awaits was cancelled, not the ticket
         raise StoppedError(f"{self.reference} is not watched any more ({self._fate()})")
 
@@ -118,7 +119,7 @@ class Ticket:
         A request that was not sent yet is withdrawn. Raises ApiError where JARAI refuses, and StoppedError
         where the client is closed.
         """
-        if self._task.cancelled() and self.production is not None:  # the orchestrator was left: it runs on
-            await self._course.cancel_for_real()
-        elif not self.done:
+        if not self.done:
             await self._course.cancel()
+        elif self.production is not None and not self.production.status.is_terminal:  # it runs on, unwatched
+            await self._course.cancel_unwatched()

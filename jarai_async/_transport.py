@@ -5,8 +5,8 @@ pooled one that the server is just closing, 6 % of POSTs were lost with no way t
 been carried out. Signed URLs use a session that has never seen the API key.
 
 Whether a submit left at all decides whether it is safe to send again. aiohttp's trace hook fires before the
-first byte is written: where it did not fire, nothing was sent. A read needs no such proof; that aiohttp sends
-one again by itself, on a connection that had gone, is counted by a middleware, which is cheaper.
+first byte is written: where it did not fire, nothing was sent. A read needs no such proof; a middleware,
+which is cheaper, keeps aiohttp from sending one again by itself: outside of the budget, that causes 429s.
 
 No exception of aiohttp's escapes or is chained: its `repr` holds the key, its `str` the signed URL, and its
 status 400 is often the verdict of its own parser on an answer to a request that was carried out.
@@ -59,9 +59,9 @@ class Sink(Protocol):
 class Attempts:
     """How often one request was on the wire.
 
-    `unsent` is True where it provably never was: for a submit over a session of ours. A read is counted by a
-    middleware, since aiohttp sends it again by itself on a connection that had gone; over the session of a
-    caller nothing is counted, for its own hooks and middlewares are left alone.
+    `unsent` is True where it provably never was: for a submit over a session of ours. A read goes through a
+    middleware, since aiohttp would send it again by itself on a connection that had gone; the session of a
+    caller may do so, for its own hooks and middlewares are left alone.
     """
 
     count: int = 0
@@ -74,7 +74,9 @@ class Attempts:
     async def counted(
         self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Count an attempt of a read, as a middleware of aiohttp's."""
+        """Count an attempt of a read, and refuse aiohttp's second one: it has no turn in the budget."""
+        if self.count:
+            raise NoAnswerError("the connection had gone")
         self.count += 1
         return await send(request)
 

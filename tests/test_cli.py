@@ -211,6 +211,40 @@ def test_a_reader_that_leaves_is_no_reason_to_say_that_nothing_was_sent(
     assert "Traceback" not in error
 
 
+def test_a_second_interrupt_is_as_orderly_as_the_first(served: dict[str, str], tmp_path: Path) -> None:
+    """Impatience loses nothing: the log, the last line and the exit code are those of one Ctrl-C."""
+    ids = [f"--{name.replace('_', '-')}={served[name]}" for name in IDS]
+    command = [sys.executable, "-m", "jarai_async", "run", batch(tmp_path, 30), "--speed", "600", *ids]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 1
+    assert "go on at JARAI" in error
+    assert "still running" in error.splitlines()[-1]
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_cannot_be_written_is_no_reason_to_say_that_nothing_was_sent(
+    served: dict[str, str], tmp_path: Path
+) -> None:
+    """Exit code 1, and the log names what goes on."""
+    ids = [f"--{name.replace('_', '-')}={served[name]}" for name in IDS]
+    command = [sys.executable, "-m", "jarai_async", "run", batch(tmp_path, 2), "--speed", "600", *ids]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(  # noqa: PLW1510  # the exit code is what is tested
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+    assert done.returncode == 1
+    assert "go on at JARAI" in done.stderr
+    assert "still running" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -1,6 +1,7 @@
 """Submits in trouble: what is sent, how often, and what is said of it when watching stops."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,6 +18,7 @@ from jarai_async import (
     Orchestrator,
     Outcome,
     OutcomeState,
+    ProductionRequest,
     StoppedError,
 )
 from jarai_async.simulator import Simulator
@@ -156,6 +158,110 @@ async def test_a_ticket_can_be_cancelled_after_its_block(simulator: Simulator, c
     await ticket.cancel()
     (truth,) = simulator.productions.values()
     assert truth.status_at(asyncio.get_running_loop().time()) == "Cancelled"
+    assert ticket.status == "Cancelled"
+
+
+async def test_a_ticket_can_be_cancelled_after_its_deadline(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """It is no longer waited for, and still runs."""
+    async with Orchestrator(client, deadline=100) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        assert (await ticket).state is OutcomeState.TIMED_OUT
+        await ticket.cancel()
+        assert ticket.status == "Cancelled"
+
+
+async def test_a_long_429_of_a_submit_is_waited_out_on_any_tier(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """Also where no tier's quota explains it."""
+    await client.accounts()
+    simulator.faults.add("rate_limited", on="submit", times=1, seconds=600)
+    await client.submit(request_for(simulator))
+    assert simulator.count("submit") == 2
+    assert asyncio.get_running_loop().time() > 600
+
+
+async def test_a_submit_cancelled_on_its_way_ends_with_its_answer(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """A 429 that asks to wait for hours is none of its business any more."""
+    simulator.faults.add("rate_limited", on="submit", times=None, seconds=36_000)
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(0.001)
+        await ticket.cancel()
+        assert (await ticket).state is OutcomeState.CANCELLED
+        assert asyncio.get_running_loop().time() < 60
+
+
+async def test_a_source_that_is_slow_to_close_lets_nothing_more_be_submitted() -> None:
+    """From the moment at which the block is left, whatever leaving itself has to wait for."""
+    async with Simulator(tier="standard", latency=1.0) as simulator, client_of(simulator) as client:
+
+        async def source() -> AsyncIterator[ProductionRequest]:
+            try:
+                for request in requests_for(simulator, 40):
+                    yield request
+                await asyncio.sleep(1e6)
+            finally:
+                await asyncio.sleep(60)
+
+        async with Orchestrator(client) as orchestrator:
+            orchestrator.run(source())
+            await asyncio.sleep(3)
+            sent = simulator.count("submit")
+        assert simulator.count("submit") <= sent + 1
+
+
+async def test_a_run_that_is_left_before_it_began_ends(simulator: Simulator, client: JaraiClient) -> None:
+    """Whoever reads it is told so, and not left waiting for ever."""
+    async with Orchestrator(client) as orchestrator:
+        run = orchestrator.run(requests_for(simulator, 3))
+    assert [event async for event in run] == []
+    async with Orchestrator(client) as orchestrator:
+        run = orchestrator.run(_endless())
+        await asyncio.sleep(1)
+    with pytest.raises(StoppedError):
+        await anext(run)
+
+
+async def _endless() -> AsyncIterator[ProductionRequest]:
+    await asyncio.sleep(1e9)
+    yield  # type: ignore[misc]  # never comes to it
+
+
+async def test_a_submit_that_is_cancelled_on_its_way_leaves_its_key_in_the_log(
+    simulator: Simulator, client: JaraiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without it nobody could name the production that may exist."""
+    simulator.faults.add("hang", on="submit")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5):
+            await client.submit(request_for(simulator))
+    (truth,) = simulator.productions.values()
+    assert str(truth.idempotency_key) in caplog.text
+
+
+async def test_closing_the_client_is_no_rejection(simulator: Simulator) -> None:
+    """A submit that waits is told that the client was closed, and is no outcome of JARAI's."""
+    client = client_of(simulator)
+    async with Orchestrator(client, concurrency=400) as orchestrator:
+        tickets = [orchestrator.submit(request_for(simulator)) for _ in range(320)]
+        await asyncio.sleep(30)
+        await client.close()
+        ends = await asyncio.gather(*tickets, return_exceptions=True)
+    assert {type(end) for end in ends} == {StoppedError}
+
+
+async def test_reads_on_connections_that_had_gone_cause_no_429() -> None:
+    """Each request has a turn of its own, also where the HTTP library would send it again by itself."""
+    async with Simulator(tier="free", daily_quotas=False) as simulator, client_of(simulator) as client:
+        production = await client.submit(request_for(simulator))
+        simulator.faults.add("reset_before", on="fetch", times=None, probability=0.5)
+        await asyncio.gather(*(client.fetch(production.id) for _ in range(40)), return_exceptions=True)
+        assert simulator.rate_limited == 0
 
 
 async def test_cancelling_on_exit_is_bounded(caplog: pytest.LogCaptureFixture) -> None:

@@ -132,18 +132,19 @@ async def test_every_submit_has_a_connection_of_its_own() -> None:
         assert all(b"connection: close" in head.lower() for head in received)
 
 
-async def test_a_get_on_a_connection_that_had_gone_is_counted_twice() -> None:
-    """aiohttp sends it again by itself; the budget must know."""
+async def test_a_get_on_a_connection_that_had_gone_is_not_sent_again_by_itself() -> None:
+    """aiohttp would; but every request needs a turn of its own in the budget."""
 
-    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         await reader.readuntil(b"\r\n\r\n")  # the next request on this connection gets no answer
 
-    async with server(twice) as (url, _), transport(url) as door:
-        for expected in (1, 2):
-            attempts = Attempts()
-            await door.send(call("GET", Kind.READ), attempts)
-            assert attempts.count == expected
+    async with server(once) as (url, received), transport(url) as door:
+        await door.send(call("GET", Kind.READ), Attempts())
+        with pytest.raises(NoAnswerError):
+            await door.send(call("GET", Kind.READ), Attempts())
+        assert len(received) == 1
+        await door.send(call("GET", Kind.READ), Attempts())
 
 
 async def test_a_redirect_is_an_answer_and_the_key_stays_here() -> None:
