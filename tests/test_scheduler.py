@@ -72,8 +72,8 @@ async def test_two_clients_on_one_key_settle() -> None:
     budget = Budget(per_day=NO_QUOTA)
     async with (
         Simulator(tier="standard", daily_quotas=False) as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as one,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as other,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget, random=Random(1)) as one,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget, random=Random(2)) as other,
     ):
         production = await one.submit(request_for(simulator))
         answered = await asyncio.gather(
