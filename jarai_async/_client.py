@@ -162,7 +162,7 @@ class JaraiClient:
             async with asyncio.timeout(deadline) as timeout:
                 meter = Meter()
                 production = await self._known(_protocol.fetch(production_id), meter)
-                watch = self._poller.watch(production, Polling(), meter)
+                watch = self._poller.watch(production, Polling(), meter, age_known=False)
                 while not watch.status.is_terminal:
                     await self._poller.changed(watch)
                 return watch.production

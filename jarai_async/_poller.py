@@ -20,6 +20,7 @@ from jarai_async._errors import JaraiError, NotFoundError, StoppedError
 from jarai_async._models import Polling, Production, Status
 from jarai_async._polling import PollQueue
 from jarai_async._scheduler import Scheduler
+from jarai_async._sojourn import Sojourns
 from jarai_async._turns import Kind
 
 _log = logging.getLogger("jarai_async")
@@ -39,14 +40,21 @@ class Change:
 
 @define(eq=False)
 class Watch:
-    """One production that somebody waits for. `since` and `polled` are monotonic seconds."""
+    """One production that somebody waits for. `since`, `polled` and `seen` are monotonic seconds.
+
+    `seen` is when it was last known to have its status: unlike `polled`, no failed poll moves it.
+    `age_known` is False until the first change of one that was not watched from its beginning: such a
+    stay teaches nothing.
+    """
 
     production: Production
     polling: Polling
     since: float
     polled: float
+    seen: float
     seen_at: datetime
     meter: Meter
+    age_known: bool = True
     failures: int = 0
     missing: int = 0
     missing_since: float = math.inf
@@ -58,26 +66,40 @@ class Watch:
         """What its polls are chosen by."""
         return self.production.status
 
+    @property
+    def project_type(self) -> str | None:
+        """What else they are chosen by."""
+        return self.production.project_type
+
 
 class Poller:
-    """Polls what is watched. `read` makes one poll with a given turn, and gives None after a 429."""
+    """Polls what is watched. `read` makes one poll with a given turn, and gives None after a 429.
+
+    What the polls tell of the time in each status goes into `sojourns`, and `queue` chooses by that.
+    """
 
     def __init__(
         self, scheduler: Scheduler, read: Callable[[str, int, Meter], Awaitable[Production | None]]
     ) -> None:
         self._scheduler = scheduler
         self._read = read
-        self._queue: PollQueue[Watch] = PollQueue()
+        self.sojourns = Sojourns()
+        self.queue: PollQueue[Watch] = PollQueue(self.sojourns)
         self._pushed = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._polls: set[asyncio.Task[None]] = set()
         self._awaited: set[asyncio.Future[Change]] = set()
 
-    def watch(self, production: Production, polling: Polling, meter: Meter) -> Watch:
-        """Begin with what `meter` has just read; nothing is polled until a change is awaited."""
+    def watch(
+        self, production: Production, polling: Polling, meter: Meter, *, age_known: bool = True
+    ) -> Watch:
+        """Begin with what `meter` has just read; nothing is polled until a change is awaited.
+
+        `age_known`: whether the production has only now come into its status.
+        """
         now = _clock.monotonic()
         seen_at = meter.sent_at or _clock.utc()
-        return Watch(production, polling, since=now, polled=now, seen_at=seen_at, meter=meter)
+        return Watch(production, polling, now, now, now, seen_at, meter, age_known)
 
     async def changed(self, watch: Watch) -> Change:
         """Wait until the production's status is another than the watch's.
@@ -103,19 +125,29 @@ class Poller:
         if watch.change is None or watch.change.done():
             return
         now = _clock.monotonic()
+        self._learn(watch, production.status, now)
         if production.status != watch.status:
             watch.change.set_result(Change(watch.status, production, watch.seen_at))
-            watch.since = (watch.polled + now) / 2  # somewhere between the two polls
+            watch.since = (watch.seen + now) / 2  # somewhere between the two answers
+            watch.age_known = True
         watch.production = production
-        watch.polled = now
+        watch.polled = watch.seen = now
         watch.seen_at = asked_at  # it was so then, or later
         watch.failures, watch.missing, watch.missing_since = 0, 0, math.inf
+
+    def _learn(self, watch: Watch, status: Status, now: float) -> None:
+        """Take in that a production had this status now. A cancelled one might have stayed for longer."""
+        if not watch.age_known:
+            return
+        left = status not in (watch.status, Status.CANCELLED)
+        learn = self.sojourns.left if left else self.sojourns.stayed
+        learn(watch.project_type, watch.status, watch.seen - watch.since, now - watch.since)
 
     def _push(self, watch: Watch) -> None:
         if watch.queued:
             return
         watch.queued = True
-        self._queue.push(watch)
+        self.queue.push(watch)
         self._pushed.set()
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name="jarai poller")
@@ -123,9 +155,9 @@ class Poller:
     async def _run(self) -> None:
         """Give every turn that polls may have to the production where it is worth most."""
         try:
-            while self._queue:
-                if self._queue.next_due() > _clock.monotonic():
-                    await self._until(self._queue.next_due())
+            while self.queue:
+                if self.queue.next_due() > _clock.monotonic():
+                    await self._until(self.queue.next_due())
                     continue
                 slot = await self._scheduler.turn(Kind.POLL)
                 watch = self._next()
@@ -153,7 +185,7 @@ class Poller:
                 await self._pushed.wait()
 
     def _next(self) -> Watch | None:
-        while watch := self._queue.pop(_clock.monotonic()):
+        while watch := self.queue.pop(_clock.monotonic()):
             watch.queued = False
             if watch.change is not None and not watch.change.done():
                 return watch

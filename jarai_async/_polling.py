@@ -11,7 +11,7 @@ which for a hazard h and a gap g since the last poll is g - (1 - exp(-h g)) / h,
 
 Comparing all of them would cost O(n) a poll. But among productions in the same status whose ages at the
 last poll were alike, the one unpolled for longest has the greatest W. So there is one first-in-first-out
-queue for each (status, age bin), and only the heads are compared, each with its true age.
+queue for each (project type, status, age bin), and only the heads are compared, each with its true age.
 
 A floor keeps two polls of one production apart; until then it rests in a heap, by the moment at which it
 is due. A ceiling brings back what would otherwise be forgotten: beyond it W is the whole gap, which is more
@@ -29,7 +29,7 @@ from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 from jarai_async._models import Polling, Status
-from jarai_async._sojourn import age_bin, expected_unseen, hazard
+from jarai_async._sojourn import Sojourns, age_bin
 
 _LEAST_GAIN = 0.022  # seconds of expected delay that a poll must save: 30 s apart while nothing is likely
 _MOST_DOUBLINGS = 6  # of the floor, for a production whose polls fail: 5 seconds become 5 minutes
@@ -38,6 +38,8 @@ _MOST_DOUBLINGS = 6  # of the floor, for a production whose polls fail: 5 second
 class Watched(Protocol):
     """What the queue needs to know of a production. Times are monotonic seconds."""
 
+    @property
+    def project_type(self) -> str | None: ...
     @property
     def status(self) -> Status: ...
     @property
@@ -59,7 +61,7 @@ class Watched(Protocol):
 W = TypeVar("W", bound=Watched)
 
 
-def expected_delay(watched: Watched, now: float) -> float:
+def expected_delay(sojourns: Sojourns, watched: Watched, now: float) -> float:
     """Seconds for which a transition since the last poll is expected to have gone unseen.
 
     Beyond the ceiling: all of them, as if it had come at once.
@@ -67,27 +69,30 @@ def expected_delay(watched: Watched, now: float) -> float:
     gap = now - watched.polled
     if gap >= watched.polling.ceiling:
         return gap
-    return expected_unseen(watched.status, watched.polled - watched.since, gap)
+    age = watched.polled - watched.since
+    return sojourns.expected_unseen(watched.project_type, watched.status, age, gap)
 
 
-def due_at(watched: Watched) -> float:
+def due_at(sojourns: Sojourns, watched: Watched) -> float:
     """Give the earliest moment at which the next poll makes sense.
 
     That is the floor, doubled for each failure in a row; and not before the poll is worth its while, even
-    where budget is left over: W is about h g^2 / 2, so one that may be parked for days sinks to rare polls.
+    where budget is left over, so one that may be parked for days sinks to rare polls.
     """
     floor = watched.polling.floor * (1 << min(watched.failures, _MOST_DOUBLINGS))
-    worth_it = math.sqrt(2 * _LEAST_GAIN / hazard(watched.status, watched.polled - watched.since))
-    return watched.polled + min(max(floor, worth_it), watched.polling.ceiling)
+    age, ceiling = watched.polled - watched.since, watched.polling.ceiling
+    worth_it = sojourns.gap_until(watched.project_type, watched.status, age, _LEAST_GAIN, ceiling)
+    return watched.polled + min(max(floor, worth_it), ceiling)
 
 
 class PollQueue(Generic[W]):
     """Productions that wait to be polled; each is in here at most once."""
 
-    def __init__(self) -> None:
+    def __init__(self, sojourns: Sojourns) -> None:
+        self._sojourns = sojourns
         self._resting: list[tuple[float, int, W]] = []  # a heap, by due moment; the count breaks ties
         self._count = count()
-        self._ready: dict[tuple[Status, int], deque[W]] = {}
+        self._ready: dict[tuple[str | None, Status, int], deque[W]] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -95,7 +100,7 @@ class PollQueue(Generic[W]):
 
     def push(self, watched: W) -> None:
         """Let a production wait for its next poll."""
-        heapq.heappush(self._resting, (due_at(watched), next(self._count), watched))
+        heapq.heappush(self._resting, (due_at(self._sojourns, watched), next(self._count), watched))
         self._size += 1
 
     def next_due(self) -> float:
@@ -108,11 +113,11 @@ class PollQueue(Generic[W]):
         """Take the production whose poll is worth most now, if any is due."""
         while self._resting and self._resting[0][0] <= now:
             watched = heapq.heappop(self._resting)[2]
-            key = watched.status, age_bin(watched.polled - watched.since)
+            key = watched.project_type, watched.status, age_bin(watched.polled - watched.since)
             self._ready.setdefault(key, deque()).append(watched)
         if not self._ready:
             return None
-        key = max(self._ready, key=lambda key: expected_delay(self._ready[key][0], now))
+        key = max(self._ready, key=lambda key: expected_delay(self._sojourns, self._ready[key][0], now))
         self._size -= 1
         watched = self._ready[key].popleft()
         if not self._ready[key]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jarai_async import Polling, Status
 from jarai_async._polling import PollQueue, due_at, expected_delay
-from jarai_async._sojourn import AGE_BINS, age_bin, expected_unseen, hazard
+from jarai_async._sojourn import Sojourns
 
 STATUSES = [
     Status.QUEUED,
@@ -21,6 +21,7 @@ STATUSES = [
 ]
 ONE_AGE_EACH = [2.0, 20.0, 31.0, 100.0, 130.0, 310.0, 605.0, 950.0, 1850.0, 3700.0, 90_000.0]
 NOW = 1_000_000.0
+UNTAUGHT = Sojourns()
 
 
 @define(eq=False)
@@ -32,6 +33,7 @@ class Watched:
     polled: float
     failures: int = 0
     polling: Polling = field(factory=Polling)
+    project_type: str | None = None
 
 
 def seen(status: Status, age: float, gap: float, failures: int = 0) -> Watched:
@@ -40,7 +42,7 @@ def seen(status: Status, age: float, gap: float, failures: int = 0) -> Watched:
 
 
 def queue_of(*productions: Watched) -> PollQueue[Watched]:
-    queue: PollQueue[Watched] = PollQueue()
+    queue: PollQueue[Watched] = PollQueue(UNTAUGHT)
     for production in productions:
         queue.push(production)
     return queue
@@ -56,11 +58,11 @@ def test_the_greatest_expected_delay_goes_first(productions: list[Watched]) -> N
     """Where those of one queue have one age, the heads give just what comparing all would give."""
     queue, left = queue_of(*productions), list(productions)
     while (chosen := queue.pop(NOW)) is not None:
-        due = [one for one in left if due_at(one) <= NOW]
-        best = max(expected_delay(one, NOW) for one in due)
-        assert expected_delay(chosen, NOW) == pytest.approx(best)
+        due = [one for one in left if due_at(UNTAUGHT, one) <= NOW]
+        best = max(expected_delay(UNTAUGHT, one, NOW) for one in due)
+        assert expected_delay(UNTAUGHT, chosen, NOW) == pytest.approx(best)
         left.remove(chosen)
-    assert not [one for one in left if due_at(one) <= NOW]
+    assert not [one for one in left if due_at(UNTAUGHT, one) <= NOW]
     assert len(queue) == len(left)
 
 
@@ -73,11 +75,11 @@ def test_within_a_queue_ages_differ_little(productions: list[Watched]) -> None:
     """
     queue = queue_of(*productions)
     chosen = queue.pop(NOW)
-    due = [expected_delay(one, NOW) for one in productions if due_at(one) <= NOW]
+    due = [expected_delay(UNTAUGHT, one, NOW) for one in productions if due_at(UNTAUGHT, one) <= NOW]
     if chosen is None:
         assert not due
     else:
-        assert expected_delay(chosen, NOW) >= max(due) / 8
+        assert expected_delay(UNTAUGHT, chosen, NOW) >= max(due) / 8
 
 
 @given(st.sampled_from(STATUSES), st.floats(0, 10_000), st.floats(0, 899), st.floats(0.1, 500))
@@ -85,28 +87,9 @@ def test_the_longer_unpolled_the_greater_the_expected_delay(
     status: Status, age: float, gap: float, more: float
 ) -> None:
     """The expected delay grows with the gap, is never more than it, and jumps up at the ceiling only."""
-    now, later = (expected_delay(seen(status, age, one), NOW) for one in (gap, gap + more))
+    now, later = (expected_delay(UNTAUGHT, seen(status, age, one), NOW) for one in (gap, gap + more))
     assert 0 <= now <= gap + 1e-6
     assert now <= later + 1e-6
-
-
-@pytest.mark.parametrize("status", STATUSES)
-@pytest.mark.parametrize("age", [0.0, 29.0, 100.0, 1799.0, 50_000.0])
-def test_the_expected_delay_is_the_integral_over_the_gap(status: Status, age: float) -> None:
-    """It is the mean of (now - moment of the transition), by summing it up in small steps."""
-    step, stays, unseen = 0.01, 1.0, 0.0
-    for n in range(20_000):
-        unseen += (1 - stays) * step
-        stays *= math.exp(-hazard(status, age + (n + 0.5) * step) * step)
-    assert expected_unseen(status, age, 200.0) == pytest.approx(unseen, rel=0.001, abs=0.01)
-
-
-def test_the_hazard_is_never_zero_and_an_unknown_status_stays_in_view() -> None:
-    """Any status at any age, even a negative one, has a chance to change."""
-    for status in STATUSES:
-        assert all(hazard(status, age) > 0 for age in (-5.0, 0.0, 1e9))
-    assert hazard(Status("Rendering"), 50) == pytest.approx(1 / 600)
-    assert [age_bin(age) for age in (-1.0, 0.0, 15.0, 1e9)] == [0, 0, 1, len(AGE_BINS)]
 
 
 def test_two_polls_of_one_production_are_a_floor_apart() -> None:
@@ -118,9 +101,9 @@ def test_two_polls_of_one_production_are_a_floor_apart() -> None:
     assert queue.pop(5) is queued
     assert len(queue) == 0
     assert queue.next_due() == math.inf
-    assert due_at(Watched(Status.PRODUCING, 0, 0)) == pytest.approx(29.7, abs=0.1)
+    assert due_at(UNTAUGHT, Watched(Status.PRODUCING, 0, 0)) == pytest.approx(29.7, abs=0.1)
     slow = Watched(Status.QUEUED, 0, 0, polling=Polling(floor=60, ceiling=60))
-    assert due_at(slow) == 60
+    assert due_at(UNTAUGHT, slow) == 60
 
 
 def test_what_is_ready_is_due_at_once() -> None:
@@ -133,10 +116,10 @@ def test_what_is_ready_is_due_at_once() -> None:
 
 def test_failures_back_off_and_stop_at_the_ceiling() -> None:
     """Each failure in a row doubles the floor, at most six times, and never beyond the ceiling."""
-    waits = [due_at(Watched(Status.QUEUED, 0, 0, failures=n)) for n in range(9)]
+    waits = [due_at(UNTAUGHT, Watched(Status.QUEUED, 0, 0, failures=n)) for n in range(9)]
     assert waits == [5, 10, 20, 40, 80, 160, 320, 320, 320]
     low = Polling(floor=5, ceiling=100)
-    assert due_at(Watched(Status.QUEUED, 0, 0, failures=9, polling=low)) == 100
+    assert due_at(UNTAUGHT, Watched(Status.QUEUED, 0, 0, failures=9, polling=low)) == 100
 
 
 def test_beyond_the_ceiling_the_longest_unseen_goes_first() -> None:
