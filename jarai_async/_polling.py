@@ -24,15 +24,20 @@ Pure: `now` is an argument, nothing waits.
 
 import heapq
 import math
+from bisect import bisect_right
 from collections import deque
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
+from jarai_async._hazards import AGE_BINS
 from jarai_async._models import Polling, Status
-from jarai_async._sojourn import Sojourns, age_bin
+from jarai_async._sojourn import Sojourns
 
 _LEAST_GAIN = 0.022  # seconds of expected delay that a poll must save: 30 s apart while nothing is likely
 _MOST_DOUBLINGS = 6  # of the floor, for a production whose polls fail: 5 seconds become 5 minutes
+
+
+_ALIKE = AGE_BINS[1::2]  # ages within half as much again: finer queues cost more and decide no better
 
 
 class Watched(Protocol):
@@ -113,7 +118,7 @@ class PollQueue(Generic[W]):
         """Take the production whose poll is worth most now, if any is due."""
         while self._resting and self._resting[0][0] <= now:
             watched = heapq.heappop(self._resting)[2]
-            key = watched.project_type, watched.status, age_bin(watched.polled - watched.since)
+            key = watched.project_type, watched.status, bisect_right(_ALIKE, watched.polled - watched.since)
             self._ready.setdefault(key, deque()).append(watched)
         if not self._ready:
             return None

@@ -1,10 +1,7 @@
 """How long a production stays in a status: the hazard, its chance a second of leaving now, as it is learned.
 
-The hazard is taken to be constant within bins of age whose edges are a quarter apart. Then all that has to
-be remembered of a bin is how many productions left their status in it, and how many seconds they all spent
-in it. With a Gamma prior worth so many transitions the mean of the posterior is
-
-    hazard = (weight + transitions) / (weight / prior + seconds)
+All that has to be remembered is how many productions left their status at which age, and how many seconds
+they all spent at it, in the bins of `_hazards`, where the rest of the theory is.
 
 - One that still waits has spent its seconds, too, and they count as they pass. (To learn from finished ones
   alone would make everything look quick while the first batch is under way.)
@@ -12,58 +9,49 @@ in it. With a Gamma prior worth so many transitions the mean of the posterior is
   between, and the seconds that it spent there are the mean of that.
 - What is first seen at some age counts from there on. What it did before is not known.
 
-The prior of a project type is what the other project types did, and theirs is a table made from the
-documented phase times: a production is picked up within seconds to minutes, made in 15 to 30 minutes (long
-form in 1 to 3 hours), published in a minute or two. Approval takes seconds in autonomous mode, and hours
-where a person decides. An unknown status begins with a hazard that keeps it in view.
+The prior of a project type is what the others did, and theirs is a table from the documentation.
 
-Pure, and a function of the counts alone: whoever imports what was exported decides the same.
+Hazards are asked for at every poll, of some dozens of productions, so they are worked out when there is
+news: a transition, or two per cent more seconds. With the mean time left at each edge, any age and gap take
+three exponentials, however many bins lie between.
+
+Pure, and whoever imports what was exported decides the same as whoever exported it, from then on.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any, Final, Self
 
-from attrs import define
+from attrs import define, field
 
+from jarai_async._hazards import AGE_BINS, BINS, EDGES, age_bin, posterior, prior, split
 from jarai_async._models import Status
 
-_Steps = tuple[tuple[float, float], ...]  # (age in seconds from which it holds, transitions a second)
-_HAZARDS: Final[Mapping[str, _Steps]] = {
-    Status.QUEUED: ((0, 1 / 40), (120, 1 / 120), (600, 1 / 300)),
-    Status.PRODUCING: (
-        (0, 1 / 20_000),  # a failure on the way, hardly anything else
-        (300, 1 / 5_000),
-        (600, 1 / 1_200),
-        (900, 1 / 500),
-        (1_800, 1 / 900),
-        (3_600, 1 / 2_400),
-    ),
-    Status.AWAITING_APPROVAL: ((0, 1 / 15), (30, 1 / 300), (120, 1 / 1_200), (3_600, 1 / 7_200)),
-    Status.DISTRIBUTING: ((0, 1 / 200), (30, 1 / 90), (300, 1 / 300)),
-}
-_UNKNOWN: Final = ((0.0, 1 / 600),)
-_WEIGHT: Final = 0.5  # transitions in each bin that a prior is worth: the least regret over six families
-AGE_BINS: Final = tuple(5 * 1.25**n for n in range(45))  # seconds: 5 s to 25 h
-_EDGES: Final = (0.0, *AGE_BINS, math.inf)
-_BINS: Final = len(_EDGES) - 1
-
-
-def age_bin(age: float) -> int:
-    """Give the bin of an age: productions in one bin have much the same hazard."""
-    return bisect_right(AGE_BINS, age)
+_NEWS: Final = 0.02  # of the seconds known, after which hazards are worked out anew
 
 
 @define
 class _Counts:
-    """What one project type did in one status, by age bin, and the hazards that follow."""
+    """What one project type did in one status, by age bin, and what follows from it."""
 
     transitions: list[float]
     seconds: list[float]
     hazards: list[float]
+    left_at: list[float]
+    """The cumulative hazard at the beginning of each bin."""
+    remaining: list[float]
+    """The mean time left to one that has come to the beginning of each bin."""
+
+
+@define
+class _Kin:
+    """One status: all project types, the seconds known, and those not yet reckoned with."""
+
+    members: list[_Counts] = field(factory=list)
+    known: float = 0.0
+    fresh: float = 0.0
+    stale: bool = True
 
 
 class Sojourns:
@@ -71,7 +59,7 @@ class Sojourns:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str | None, str], _Counts] = {}
-        self._kin: dict[str, list[_Counts]] = {}  # by status: all project types
+        self._kin: dict[str, _Kin] = {}
 
     def hazard(self, project_type: str | None, status: Status, age: float) -> float:
         """Transitions a second out of a status, at this many seconds in it. Never zero."""
@@ -83,19 +71,27 @@ class Sojourns:
         The integral over the gap of the chance to have left by then, with the hazard of each age: exact, so
         it grows with the gap. (With one hazard for the whole gap it would fall where the next bin is quiet.)
         """
-        hazards = self._of(project_type, status).hazards
-        at = bisect_right(AGE_BINS, age)
-        unseen, stays = 0.0, 1.0
-        while gap > 0:
-            hazard = hazards[at]
-            at += 1
-            seconds = min(gap, _EDGES[at] - age)
-            leaves = -math.expm1(-hazard * seconds)
-            unseen += seconds - stays * leaves / hazard
-            stays *= 1 - leaves
-            gap -= seconds
-            age += seconds
-        return unseen
+        counts = self._of(project_type, status)
+        first, until = bisect_right(AGE_BINS, age), age + gap
+        hazard, edge = counts.hazards[first], EDGES[first + 1]
+        if until <= edge:
+            return max(0.0, gap + math.expm1(-hazard * gap) / hazard)
+        last = bisect_right(AGE_BINS, until)
+        so_far = hazard * (edge - age)
+        stays = math.exp(-so_far)
+        mean_time = (1 - stays) / hazard + stays * counts.remaining[first + 1]
+        mean_time -= stays * self._after(counts, first + 1, last, until)
+        return max(0.0, gap - mean_time)
+
+    @staticmethod
+    def _after(counts: _Counts, first: int, last: int, until: float) -> float:
+        """Mean time spent beyond an age in the last bin, by one that has come to the edge of the first."""
+        hazard, edge = counts.hazards[last], EDGES[last + 1]
+        passed = counts.left_at[last] - counts.left_at[first] + hazard * (until - EDGES[last])
+        if last + 1 == BINS:
+            return math.exp(-passed) / hazard
+        stays = math.exp(-hazard * (edge - until))
+        return math.exp(-passed) * ((1 - stays) / hazard + stays * counts.remaining[last + 1])
 
     def gap_until(
         self, project_type: str | None, status: Status, age: float, unseen: float, most: float
@@ -110,7 +106,7 @@ class Sojourns:
         while gap < most:
             rate = (1 - left) * hazards[at]
             at += 1
-            seconds = min(most - gap, _EDGES[at] - age)
+            seconds = min(most - gap, EDGES[at] - age)
             gained = seconds * (left + rate * seconds / 2)
             if gained >= unseen:
                 return gap + 2 * unseen / (left + math.sqrt(left * left + 2 * rate * unseen))
@@ -122,51 +118,59 @@ class Sojourns:
 
     def stayed(self, project_type: str | None, status: Status, age: float, until: float) -> None:
         """Learn that a production was in its status from one age to another, and is in it still."""
-        counts = self._of(project_type, status)
-        bins = []
-        for at, begin, end in _split(age, until):
+        counts, seconds = self._of(project_type, status), 0.0
+        for at, begin, end in split(age, until):
             counts.seconds[at] += end - begin
-            bins.append(at)
-        self._renew(status, bins)
+            seconds += end - begin
+        kin = self._kin[status]
+        kin.fresh += seconds
+        if kin.fresh > _NEWS * kin.known:
+            kin.stale = True
 
     def left(self, project_type: str | None, status: Status, age: float, until: float) -> None:
         """Learn that a production left its status between two ages."""
         counts = self._of(project_type, status)
         age = max(age, 0.0)
         until = max(until, age + 1e-3)  # an answer takes longer than that
-        bins = []
-        for at, begin, end in _split(age, until):
+        for at, begin, end in split(age, until):
             share = (end - begin) / (until - age)
             counts.transitions[at] += share
             counts.seconds[at] += share * (until - (begin + end) / 2)
-            bins.append(at)
-        self._renew(status, bins)
+        self._kin[status].stale = True
 
     def _of(self, project_type: str | None, status: str) -> _Counts:
         counts = self._counts.get((project_type, status))
         if counts is None:
-            counts = _Counts([0.0] * _BINS, [0.0] * _BINS, [0.0] * _BINS)
+            counts = _Counts(*([0.0] * BINS for _ in range(5)))
             self._counts[project_type, status] = counts
-            self._kin.setdefault(status, []).append(counts)
-            self._renew(status, range(_BINS))
+            self._kin.setdefault(status, _Kin()).members.append(counts)
+            self._renew(status)
+        elif self._kin[status].stale:
+            self._renew(status)
         return counts
 
-    def _renew(self, status: str, bins: Iterable[int]) -> None:
-        """Work out the hazards in these bins: of all project types, as each is a prior for the others.
+    def _renew(self, status: str) -> None:
+        """Work out the hazards of all project types, as each is a prior for the others.
 
         `fsum` rounds once, so it does not matter in which order the project types were first seen.
         """
-        kin, prior = self._kin[status], _prior(_HAZARDS.get(status, _UNKNOWN))
-        for at in bins:
-            transitions = math.fsum(counts.transitions[at] for counts in kin)
-            seconds = math.fsum(counts.seconds[at] for counts in kin)
-            for counts in kin:
-                own_transitions, own_seconds = counts.transitions[at], counts.seconds[at]
-                others = _posterior(prior[at], transitions - own_transitions, seconds - own_seconds)
-                counts.hazards[at] = _posterior(others, own_transitions, own_seconds)
+        kin, table = self._kin[status], prior(status)
+        transitions = [
+            math.fsum(bins) for bins in zip(*(one.transitions for one in kin.members), strict=True)
+        ]
+        seconds = [math.fsum(bins) for bins in zip(*(one.seconds for one in kin.members), strict=True)]
+        for one in kin.members:
+            others = table
+            if len(kin.members) > 1:
+                others = posterior(table, _less(transitions, one.transitions), _less(seconds, one.seconds))
+            one.hazards[:] = posterior(others, one.transitions, one.seconds)
+            _look_ahead(one)
+        kin.known, kin.fresh, kin.stale = math.fsum(seconds), 0.0, False
 
     def export(self) -> dict[str, Any]:
         """Give all that was learned as plain data that JSON can hold, for `restored`."""
+        for status in self._kin:  # whoever restores it begins with all of it reckoned with
+            self._renew(status)
         return {
             "ages": list(AGE_BINS),
             "counts": [
@@ -195,36 +199,25 @@ class Sojourns:
         except (KeyError, TypeError) as error:
             raise ValueError(f"not what was exported: {error!r}") from None
         for status in sojourns._kin:
-            sojourns._renew(status, range(_BINS))
+            sojourns._renew(status)
         return sojourns
 
 
-def _split(age: float, until: float) -> Iterator[tuple[int, float, float]]:
-    """Cut a span of ages at the edges of the bins; negative ages do not count."""
-    begin = max(age, 0.0)
-    at = age_bin(begin)
-    while begin < until:
-        end = min(until, _EDGES[at + 1])
-        yield at, begin, end
-        begin, at = end, at + 1
+def _less(all_of_them: list[float], own: list[float]) -> list[float]:
+    return [max(total - mine, 0.0) for total, mine in zip(all_of_them, own, strict=True)]
 
 
-def _posterior(prior: float, transitions: float, seconds: float) -> float:
-    return (_WEIGHT + max(transitions, 0.0)) / (_WEIGHT / prior + max(seconds, 0.0))
-
-
-@cache
-def _prior(steps: _Steps) -> list[float]:
-    """The table's mean hazard in each age bin."""
-    return [_mean(steps, begin, end) for begin, end in pairwise(_EDGES)]
-
-
-def _mean(steps: _Steps, begin: float, end: float) -> float:
-    if end == math.inf:
-        return steps[-1][1]
-    ends = [*(age for age, _ in steps[1:]), math.inf]
-    spans = [max(0.0, min(end, to) - max(begin, start)) for (start, _), to in zip(steps, ends, strict=True)]
-    return sum(span * hazard for span, (_, hazard) in zip(spans, steps, strict=True)) / (end - begin)
+def _look_ahead(counts: _Counts) -> None:
+    """Sum up the hazards to the beginning of each bin, and the time that is left from there."""
+    passed = 0.0
+    for at in range(BINS):
+        counts.left_at[at] = passed
+        passed += counts.hazards[at] * (EDGES[at + 1] - EDGES[at])
+    remaining = 0.0
+    for at in reversed(range(BINS)):
+        stays = math.exp(-counts.hazards[at] * (EDGES[at + 1] - EDGES[at]))
+        remaining = (1 - stays) / counts.hazards[at] + stays * remaining
+        counts.remaining[at] = remaining
 
 
 def _text(value: object, *, or_none: bool = False) -> Any:
@@ -234,8 +227,8 @@ def _text(value: object, *, or_none: bool = False) -> Any:
 
 
 def _amounts(values: object) -> list[float]:
-    if not isinstance(values, list) or len(values) != _BINS:
-        raise TypeError(f"not a list of {_BINS} amounts")
+    if not isinstance(values, list) or len(values) != BINS:
+        raise TypeError(f"not a list of {BINS} amounts")
     amounts = [float(value) for value in values]
     if not all(0 <= amount < math.inf for amount in amounts):
         raise TypeError("an amount is negative, or not finite")

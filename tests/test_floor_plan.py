@@ -10,7 +10,7 @@ PACKAGE = Path(jarai_async.__file__).parent
 
 FLOORS = [
     {"_errors", "_names", "_secret", "_turns", "_wire"},
-    {"_answers", "_models", "_settings"},
+    {"_answers", "_hazards", "_models", "_settings"},
     {"_budget", "_codec", "_events", "_sojourn"},
     {"_batch", "_lifecycle", "_polling", "_protocol"},
     # the floors above may do I/O and wait

@@ -237,3 +237,56 @@ async def test_a_bug_in_reading_reaches_who_waits() -> None:
     production = Production(as_id(UUID(int=1)), Status.QUEUED)
     with pytest.raises(ZeroDivisionError):
         await poller.changed(poller.watch(production, Polling(), Meter()))
+
+
+def learned(client: JaraiClient, status: Status) -> tuple[float, float]:
+    """Transitions out of a status and seconds in it, as the client has counted them."""
+    counts = [one for one in client._poller.sojourns.export()["counts"] if one["status"] == status]
+    return sum(sum(one["transitions"]) for one in counts), sum(sum(one["seconds"]) for one in counts)
+
+
+async def test_polls_teach_how_long_a_status_lasts(queued: Simulator) -> None:
+    """One that left Queued after 500 s counts once, and for about so many seconds, failed polls or not."""
+    async with submitted(queued) as (client, watch):
+        queued.faults.add("internal_error", on="fetch", times=3)
+        await client._poller.changed(watch)
+        transitions, seconds = learned(client, Status.QUEUED)
+        assert transitions == pytest.approx(1)
+        assert seconds == pytest.approx(watch.since, abs=0.1)
+        assert abs(watch.since - 500) < 60
+
+
+async def test_one_that_still_waits_teaches_as_well(queued: Simulator) -> None:
+    """Its seconds count as they pass."""
+    async with submitted(queued) as (client, watch):
+        wait = asyncio.create_task(client._poller.changed(watch))
+        await asyncio.sleep(300)
+        transitions, seconds = learned(client, Status.QUEUED)
+        assert transitions == 0
+        assert seconds == pytest.approx(watch.seen)
+        assert seconds > 200
+        wait.cancel()
+
+
+async def test_a_wait_that_began_later_teaches_nothing_of_its_first_status(queued: Simulator) -> None:
+    """How long it had been in it is not known; the next status begins before its eyes."""
+    async with submitted(queued) as (client, first):
+        await asyncio.sleep(400)
+        wait = asyncio.create_task(client.wait(first.production.id))
+        await asyncio.sleep(1000)
+        assert learned(client, Status.QUEUED) == (0, 0)
+        assert learned(client, Status.PRODUCING)[1] > 500
+        wait.cancel()
+
+
+async def test_a_cancelled_production_might_have_stayed(queued: Simulator) -> None:
+    """Cancelling it is no change of its own."""
+    async with submitted(queued) as (client, watch):
+        wait = asyncio.create_task(client._poller.changed(watch))
+        await asyncio.sleep(100)
+        cancelled = await client.cancel(watch.production.id)
+        client._poller.observe(watch, cancelled, _clock.utc())
+        assert (await wait).production.status == Status.CANCELLED
+        transitions, seconds = learned(client, Status.QUEUED)
+        assert transitions == 0
+        assert seconds == pytest.approx(100, abs=1)
