@@ -1,0 +1,257 @@
+"""Whose poll is next: policies side by side, by how late each transition is noticed.
+
+The real client, orchestrator and simulator in simulated time over loopback HTTP, alone on a key of 300
+requests a minute, no files downloaded. All policies share the client's scheduler and budget, so none causes a
+429; they differ in the queue that the poller asks:
+
+- *documented*: each production 10 s after its last poll while Queued, else 30 s, the most overdue first.
+- *oldest first*: the one unpolled for longest, whenever a poll may be spent; at least 5 s apart, as ours.
+- *cold*: the library, which at the start knows nothing but its table.
+- *warm*: the same with what a cold run over a batch of another seed has learned.
+- *oracle*: the same with the true distributions, as histograms of 20,000 timelines drawn beforehand, in place
+  of what it learns.
+
+The lag of a transition runs from the moment at which it truly happened to the `observed_at` of the first
+event that tells of this status or a later one: the mean over all transitions, of the terminal ones in
+brackets.
+
+Three families: the simulator's own; one third long form, which takes six times as long; approval by people,
+four of five of whom take 45 minutes in the median.
+
+All of it takes an hour or two of real time; `--productions 400 --in_flight 200 --family 1` some minutes.
+"""
+
+import heapq
+import logging
+import math
+import multiprocessing
+from collections.abc import Callable, Sequence
+from itertools import count
+from random import Random
+from typing import Any
+
+from _bench import Figure, options, show, topics
+from attrs import evolve, frozen
+
+from jarai_async import Budget, JaraiClient, Orchestrator, Status, StatusChanged
+from jarai_async._poller import Watch
+from jarai_async._polling import PollQueue
+from jarai_async._sojourn import Sojourns
+from jarai_async.simulator import Simulator, run, usual_durations
+from jarai_async.simulator._fates import Durations, Recipe, draw_fate
+from jarai_async.simulator._loop import START_OF_SIMULATED_TIME
+
+_NO_QUOTA = 10**9
+_IDS = ("account_id", "language_id", "country_id", "avatar_id")
+_ENDS = ("Published", "Failed")
+_DRAWN = 20_000
+_SHORT, _LONG = "social-video-30s", "podcast-10m"
+
+
+def approved_by_people(random: Random, project_type: str) -> list[tuple[str, float]]:
+    """Seconds in each status where four of five wait for a person, 45 minutes in the median."""
+    queued, producing, distributing = usual_durations(random, project_type)
+    autonomous, at_once = random.random() < 0.2, random.uniform(2.0, 15.0)
+    by_a_person = random.lognormvariate(math.log(2700.0), 1.0)
+    return [queued, producing, ("AwaitingApproval", at_once if autonomous else by_a_person), distributing]
+
+
+@frozen
+class Family:
+    """What the productions of a batch are like; the project types take turns."""
+
+    name: str
+    durations: Durations = usual_durations
+    project_types: tuple[str, ...] = (_SHORT,)
+
+
+FAMILIES = (
+    Family("usual"),
+    Family("short and long", project_types=(_SHORT, _SHORT, _LONG)),
+    Family("people approve", approved_by_people),
+)
+
+
+class Oldest(PollQueue[Watch]):
+    """The longest unpolled first, each at least so many seconds apart."""
+
+    def __init__(self, gap: Callable[[Watch], float]) -> None:
+        super().__init__(Sojourns())
+        self._gap = gap
+        self._waiting: list[tuple[float, int, Watch]] = []
+        self._counted = count()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(self, watched: Watch) -> None:
+        """Let it wait for as long as it must."""
+        heapq.heappush(self._waiting, (watched.polled + self._gap(watched), next(self._counted), watched))
+
+    def next_due(self) -> float:
+        """Give the moment of the first."""
+        return self._waiting[0][0] if self._waiting else math.inf
+
+    def pop(self, now: float) -> Watch | None:
+        """Take the most overdue."""
+        return heapq.heappop(self._waiting)[2] if self.next_due() <= now else None
+
+
+def documented() -> PollQueue[Watch]:
+    """Give the intervals that JARAI documents."""
+    return Oldest(lambda watch: 10.0 if watch.status == Status.QUEUED else 30.0)
+
+
+def oldest_first() -> PollQueue[Watch]:
+    """Round robin, with the floor that ours has."""
+    return Oldest(lambda watch: watch.polling.floor)
+
+
+def truth(family: Family) -> Sojourns:
+    """Learn from complete timelines, of which each moment is known exactly."""
+    sojourns, recipe = Sojourns(), Recipe(family.durations)
+    for n in range(_DRAWN):
+        kind = family.project_types[n % len(family.project_types)]
+        for status, seconds in draw_fate(Random(f"truth:{n}"), kind, recipe).stages[:-1]:
+            sojourns.stayed(kind, Status(status), 0.0, seconds)
+            sojourns.left(kind, Status(status), seconds, seconds)
+    return sojourns
+
+
+@frozen
+class Result:
+    """What became of one batch: seconds of lag by new status, 429s, and what was learned."""
+
+    lags: Sequence[tuple[str, float]]
+    refused: int
+    learned: Sojourns
+
+    def mean(self, *statuses: str) -> float:
+        """Seconds of lag on average, of these statuses or of all."""
+        wanted = [lag for status, lag in self.lags if not statuses or status in statuses]
+        return sum(wanted) / len(wanted)
+
+
+@frozen
+class Batch:
+    """What all policies are given alike."""
+
+    family: Family
+    productions: int
+    in_flight: int
+    seed: str
+
+    def run(self, *, queue: PollQueue[Watch] | None = None, known: Sojourns | None = None) -> Result:
+        """Run it with another queue than the library's, or with what was learned before."""
+        return run(self._run(queue, known))
+
+    async def _run(self, queue: PollQueue[Watch] | None, known: Sojourns | None) -> Result:
+        simulator = Simulator(seed=self.seed, durations=self.family.durations, daily_quotas=False)
+        budget = Budget(per_day=_NO_QUOTA)
+        seen: dict[str, list[tuple[float, str]]] = {}
+        async with (
+            simulator,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+        ):
+            poller = client._poller  # noqa: SLF001  # the seam: whose queue it is, the poller does not ask
+            if known is not None:
+                poller.sojourns = Sojourns.restored(known.export())
+                poller.queue = PollQueue(poller.sojourns)
+            if queue is not None:
+                poller.queue = queue
+            async with Orchestrator(client, concurrency=self.in_flight) as orchestrator:
+                async for event in orchestrator.run(self._requests(simulator)):
+                    if isinstance(event, StatusChanged):
+                        moment = event.observed_at.timestamp() - START_OF_SIMULATED_TIME
+                        seen.setdefault(event.production.id, []).append((moment, str(event.status)))
+            return Result(_lags(simulator, seen), simulator.rate_limited, poller.sojourns)
+
+    def _requests(self, simulator: Simulator) -> list[Any]:
+        ids = {name: getattr(simulator, name) for name in _IDS}
+        kinds = self.family.project_types
+        requests = enumerate(topics(self.productions, ids))
+        return [evolve(request, project_type=kinds[n % len(kinds)]) for n, request in requests]
+
+
+def _lags(simulator: Simulator, seen: dict[str, list[tuple[float, str]]]) -> list[tuple[str, float]]:
+    late = []
+    for production_id, changes in seen.items():
+        timeline = simulator.productions[production_id].timeline
+        place = {status: n for n, (_, status) in enumerate(timeline)}
+        for n, (moment, status) in enumerate(timeline[1:], start=1):
+            told = (at for at, later in changes if place[later] >= n)
+            late += [(status, at - moment) for at in told][:1]
+    return late
+
+
+def documented_intervals(batch: Batch, _: Sojourns) -> Result:
+    return batch.run(queue=documented())
+
+
+def longest_unpolled(batch: Batch, _: Sojourns) -> Result:
+    return batch.run(queue=oldest_first())
+
+
+def cold(batch: Batch, _: Sojourns) -> Result:
+    return batch.run()
+
+
+def warm(batch: Batch, _: Sojourns) -> Result:
+    """Learn from another batch first."""
+    return batch.run(known=evolve(batch, seed=f"{batch.seed}, before").run().learned)
+
+
+def oracle(batch: Batch, true: Sojourns) -> Result:
+    return batch.run(queue=PollQueue(true))
+
+
+POLICIES: dict[str, Callable[[Batch, Sojourns], Result]] = {
+    "warm": warm,  # takes the longest
+    "documented": documented_intervals,
+    "oldest first": longest_unpolled,
+    "cold": cold,
+    "oracle": oracle,
+}
+
+
+def _figures(title: str, results: dict[str, list[Result]]) -> list[Figure]:
+    def mean(policy: str, *statuses: str) -> float:
+        return sum(result.mean(*statuses) for result in results[policy]) / len(results[policy])
+
+    figures = [Figure(title, "")]
+    for policy in ("documented", "oldest first", "cold", "warm", "oracle"):
+        times = mean(policy) / mean("oracle")
+        most = {"cold": 1.10, "warm": 1.05}.get(policy, math.inf)
+        value = f"{mean(policy):5.1f} ({mean(policy, *_ENDS):5.1f}) s  {times:5.2f} x oracle"
+        goal, met = ("", None) if math.isinf(most) else (f"<= {most:.2f} x", times <= most)
+        figures.append(Figure(f"  {policy}", value, goal, met))
+    refused = sum(result.refused for of_one in results.values() for result in of_one)
+    return [*figures, Figure("  429s, all policies", str(refused), "0", refused == 0)]
+
+
+def _quiet() -> None:
+    logging.disable()  # what is left over when a batch ends is of no interest
+
+
+def main() -> None:
+    names = {"productions": 1200, "in_flight": 0, "seeds": 1, "family": 0}
+    chosen = options(f"{__doc__}\nWithout --in_flight: 50, 200 and 600; --family 0: all.", **names)
+    sizes = [chosen.in_flight] if chosen.in_flight else [50, 200, 600]
+    figures: list[Figure] = []
+    with multiprocessing.get_context("spawn").Pool(initializer=_quiet) as pool:
+        for family in FAMILIES if not chosen.family else [FAMILIES[chosen.family - 1]]:
+            true = truth(family)
+            for size in sizes:
+                seeds = [f"polling {n}" for n in range(1, chosen.seeds + 1)]
+                batches = [Batch(family, chosen.productions, size, seed) for seed in seeds]
+                started = {
+                    name: [pool.apply_async(policy, (batch, true)) for batch in batches]
+                    for name, policy in POLICIES.items()
+                }
+                results = {name: [one.get() for one in of_one] for name, of_one in started.items()}
+                figures += _figures(f"{family.name.upper()}, {size} in flight", results)
+    show(f"Mean lag of {chosen.productions} productions", figures, chosen.json)
+
+
+if __name__ == "__main__":
+    main()
