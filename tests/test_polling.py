@@ -171,3 +171,43 @@ def test_likelier_changes_are_polled_more_often_by_the_square_root() -> None:
     polls = keep_polling([*often, *seldom], every=1, seconds=8000)
     ratio = sum(len(polls[one]) for one in often) / sum(len(polls[one]) for one in seldom)
     assert math.sqrt(7200 / 40) / 1.5 < ratio < math.sqrt(7200 / 40) * 1.5
+
+
+taught = st.lists(
+    st.tuples(
+        st.sampled_from(STATUSES), st.sampled_from([None, "long"]), st.floats(0, 4000), st.floats(0, 900)
+    ),
+    max_size=20,
+)
+
+
+@given(taught, of_ages(st.floats(0, 40_000)))
+def test_who_was_taught_the_same_chooses_the_same(
+    lessons: list[tuple[Status, str | None, float, float]], productions: list[Watched]
+) -> None:
+    """After a restart from exported counts the polls go on in the same order."""
+    sojourns = Sojourns()
+    for status, project_type, age, seconds in lessons:
+        sojourns.left(project_type, status, age, age + seconds)
+        sojourns.stayed(project_type, status, age, age + 2 * seconds)
+    orders = []
+    for one in (Sojourns.restored(sojourns.export()), sojourns):
+        queue: PollQueue[Watched] = PollQueue(one)
+        for production in productions:
+            queue.push(production)
+        orders.append([queue.pop(NOW) for _ in productions])
+    assert orders[0] == orders[1]
+
+
+def test_a_lesson_changes_who_goes_first() -> None:
+    """Where many left at one age, one of that age goes before another that had the greater chance before."""
+    sojourns = Sojourns()
+    young, older = seen(Status.PRODUCING, 400, 60), seen(Status.PRODUCING, 1000, 60)
+    first = queue_of(young, older)
+    assert first.pop(NOW) is older
+    for _ in range(50):
+        sojourns.left(None, Status.PRODUCING, 400, 460)
+    queue: PollQueue[Watched] = PollQueue(sojourns)
+    queue.push(young)
+    queue.push(older)
+    assert queue.pop(NOW) is young
