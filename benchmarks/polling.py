@@ -10,6 +10,8 @@ requests a minute, no files downloaded. All policies share the client's schedule
 - *warm*: the same with what a cold run over a batch of another seed has learned.
 - *oracle*: the same with the true distributions, as histograms of 20,000 timelines drawn beforehand, in place
   of what it learns.
+  It is no lower bound: it knows the distributions by true ages, but a status began somewhere between
+  two polls, and the learned rows come out up to 12 % better (where people approve; one seed, 200 in flight).
 
 The lag of a transition runs from the moment at which it truly happened to the `observed_at` of the first
 event that tells of this status or a later one: the mean over all transitions, of the terminal ones in
