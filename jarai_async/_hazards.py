@@ -24,7 +24,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final
 
 _Steps = tuple[tuple[float, float], ...]  # (age in seconds from which it holds, transitions a second)
@@ -67,14 +67,19 @@ def split(age: float, until: float) -> Iterator[tuple[int, float, float]]:
 def posterior(prior: list[float], transitions: list[float], seconds: list[float]) -> list[float]:
     """Give the hazards that follow: the prior of each bin is corrected by what its neighbours did."""
     expected = [hazard * spent for hazard, spent in zip(prior, seconds, strict=True)]
-    hazards = []
-    for at in range(BINS):
-        begin, end = max(at - _REACH, 0), at + _REACH + 1
-        seen = math.fsum(transitions[begin:end]) - transitions[at]
-        foreseen = math.fsum(expected[begin:end]) - expected[at]
-        near = prior[at] * (_WEIGHT + max(seen, 0.0)) / (_WEIGHT + max(foreseen, 0.0))
-        hazards.append((_WEIGHT + transitions[at]) / (_WEIGHT / near + seconds[at]))
-    return hazards
+    columns = zip(prior, transitions, seconds, _near(transitions), _near(expected), strict=True)
+    return [
+        (_WEIGHT + left) / (_WEIGHT / (hazard * (_WEIGHT + seen) / (_WEIGHT + foreseen)) + spent)
+        for hazard, left, spent, seen, foreseen in columns
+    ]
+
+
+def _near(amounts: list[float]) -> list[float]:
+    """Sum up each bin's neighbours."""
+    sums = [*[0.0] * (_REACH + 1), *accumulate(amounts)]
+    sums += [sums[-1]] * _REACH
+    spans = zip(sums, sums[2 * _REACH + 1 :], amounts, strict=False)
+    return [max(until - before - own, 0.0) for before, until, own in spans]
 
 
 def prior(status: str) -> list[float]:

@@ -11,16 +11,17 @@ they all spent at it, in the bins of `_hazards`, where the rest of the theory is
 
 The prior of a project type is what the others did, and theirs is a table from the documentation.
 
-Hazards are asked for at every poll, of some dozens of productions, so they are worked out when there is
-news: a transition, or two per cent more seconds. With the mean time left at each edge, any age and gap take
-three exponentials, however many bins lie between.
+Hazards are asked for at every poll, so they are worked out when there is news of this project type: two per
+cent more transitions, or seconds. What the others learn meanwhile it hears of then, too. With the mean time
+left at each edge, any age and gap take three exponentials, however many bins lie between.
 
 Pure, and whoever imports what was exported decides the same as whoever exported it, from then on.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, Final, Self
 
 from attrs import define, field
@@ -28,30 +29,27 @@ from attrs import define, field
 from jarai_async._hazards import AGE_BINS, BINS, EDGES, age_bin, posterior, prior, split
 from jarai_async._models import Status
 
-_NEWS: Final = 0.02  # of the seconds known, after which hazards are worked out anew
+_NEWS: Final = 0.02  # of what was known, after which hazards are worked out anew
+
+
+def _nothing() -> list[float]:
+    return [0.0] * BINS
 
 
 @define
 class _Counts:
     """What one project type did in one status, by age bin, and what follows from it."""
 
-    transitions: list[float]
-    seconds: list[float]
-    hazards: list[float]
-    left_at: list[float]
+    transitions: list[float] = field(factory=_nothing)
+    seconds: list[float] = field(factory=_nothing)
+    hazards: list[float] = field(factory=_nothing)
+    left_at: list[float] = field(factory=_nothing)
     """The cumulative hazard at the beginning of each bin."""
-    remaining: list[float]
+    remaining: list[float] = field(factory=_nothing)
     """The mean time left to one that has come to the beginning of each bin."""
-
-
-@define
-class _Kin:
-    """One status: all project types, the seconds known, and those not yet reckoned with."""
-
-    members: list[_Counts] = field(factory=list)
-    known: float = 0.0
-    fresh: float = 0.0
-    stale: bool = True
+    more_transitions: float = 0.0
+    """Until there is news."""
+    more_seconds: float = 0.0
 
 
 class Sojourns:
@@ -59,7 +57,7 @@ class Sojourns:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str | None, str], _Counts] = {}
-        self._kin: dict[str, _Kin] = {}
+        self._kin: dict[str, list[_Counts]] = {}  # all project types in one status
 
     def hazard(self, project_type: str | None, status: Status, age: float) -> float:
         """Transitions a second out of a status, at this many seconds in it. Never zero."""
@@ -118,14 +116,10 @@ class Sojourns:
 
     def stayed(self, project_type: str | None, status: Status, age: float, until: float) -> None:
         """Learn that a production was in its status from one age to another, and is in it still."""
-        counts, seconds = self._of(project_type, status), 0.0
+        counts = self._of(project_type, status)
         for at, begin, end in split(age, until):
             counts.seconds[at] += end - begin
-            seconds += end - begin
-        kin = self._kin[status]
-        kin.fresh += seconds
-        if kin.fresh > _NEWS * kin.known:
-            kin.stale = True
+        counts.more_seconds -= until - max(age, 0.0)
 
     def left(self, project_type: str | None, status: Status, age: float, until: float) -> None:
         """Learn that a production left its status between two ages."""
@@ -136,41 +130,44 @@ class Sojourns:
             share = (end - begin) / (until - age)
             counts.transitions[at] += share
             counts.seconds[at] += share * (until - (begin + end) / 2)
-        self._kin[status].stale = True
+        counts.more_transitions -= 1
+        counts.more_seconds -= (until - age) / 2
 
     def _of(self, project_type: str | None, status: str) -> _Counts:
         counts = self._counts.get((project_type, status))
         if counts is None:
-            counts = _Counts(*([0.0] * BINS for _ in range(5)))
+            counts = _Counts()
             self._counts[project_type, status] = counts
-            self._kin.setdefault(status, _Kin()).members.append(counts)
-            self._renew(status)
-        elif self._kin[status].stale:
-            self._renew(status)
+            self._kin.setdefault(status, []).append(counts)
+            self._renew(counts, status)
+        elif counts.more_transitions < 0 or counts.more_seconds < 0:
+            self._renew(counts, status)
         return counts
 
-    def _renew(self, status: str) -> None:
-        """Work out the hazards of all project types, as each is a prior for the others.
+    def _renew(self, counts: _Counts, status: str) -> None:
+        """Work out the hazards of a project type, whose prior is what the others did.
 
         `fsum` rounds once, so it does not matter in which order the project types were first seen.
         """
-        kin, table = self._kin[status], prior(status)
-        transitions = [
-            math.fsum(bins) for bins in zip(*(one.transitions for one in kin.members), strict=True)
-        ]
-        seconds = [math.fsum(bins) for bins in zip(*(one.seconds for one in kin.members), strict=True)]
-        for one in kin.members:
-            others = table
-            if len(kin.members) > 1:
-                others = posterior(table, _less(transitions, one.transitions), _less(seconds, one.seconds))
-            one.hazards[:] = posterior(others, one.transitions, one.seconds)
-            _look_ahead(one)
-        kin.known, kin.fresh, kin.stale = math.fsum(seconds), 0.0, False
+        transitions = self._others(status, counts.transitions, attrgetter("transitions"))
+        seconds = self._others(status, counts.seconds, attrgetter("seconds"))
+        others = posterior(prior(status), transitions, seconds)
+        counts.hazards[:] = posterior(others, counts.transitions, counts.seconds)
+        _look_ahead(counts)
+        counts.more_transitions = _NEWS * math.fsum(counts.transitions)
+        counts.more_seconds = _NEWS * math.fsum(counts.seconds)
+
+    def _others(self, status: str, own: list[float], get: Callable[[_Counts], list[float]]) -> list[float]:
+        totals = map(math.fsum, zip(*map(get, self._kin[status]), strict=True))
+        return [max(total - mine, 0.0) for total, mine in zip(totals, own, strict=True)]
+
+    def _renew_all(self) -> None:
+        for (_, status), counts in self._counts.items():
+            self._renew(counts, status)
 
     def export(self) -> dict[str, Any]:
         """Give all that was learned as plain data that JSON can hold, for `restored`."""
-        for status in self._kin:  # whoever restores it begins with all of it reckoned with
-            self._renew(status)
+        self._renew_all()  # whoever restores it begins with all of it reckoned with
         return {
             "ages": list(AGE_BINS),
             "counts": [
@@ -198,13 +195,8 @@ class Sojourns:
                 counts.seconds[:] = _amounts(one["seconds"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"not what was exported: {error!r}") from None
-        for status in sojourns._kin:
-            sojourns._renew(status)
+        sojourns._renew_all()
         return sojourns
-
-
-def _less(all_of_them: list[float], own: list[float]) -> list[float]:
-    return [max(total - mine, 0.0) for total, mine in zip(all_of_them, own, strict=True)]
 
 
 def _look_ahead(counts: _Counts) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jarai_async import Polling, Status
-from jarai_async._polling import PollQueue, due_at, expected_delay
+from jarai_async._polling import PollQueue, due_at, worth
 from jarai_async._sojourn import Sojourns
 
 STATUSES = [
@@ -54,13 +54,13 @@ def of_ages(ages: st.SearchStrategy[float], gap: float = 2000) -> st.SearchStrat
 
 
 @given(of_ages(st.sampled_from(ONE_AGE_EACH)))
-def test_the_greatest_expected_delay_goes_first(productions: list[Watched]) -> None:
+def test_the_poll_that_is_worth_most_goes_first(productions: list[Watched]) -> None:
     """Where those of one queue have one age, the heads give just what comparing all would give."""
     queue, left = queue_of(*productions), list(productions)
     while (chosen := queue.pop(NOW)) is not None:
         due = [one for one in left if due_at(UNTAUGHT, one) <= NOW]
-        best = max(expected_delay(UNTAUGHT, one, NOW) for one in due)
-        assert expected_delay(UNTAUGHT, chosen, NOW) == pytest.approx(best)
+        best = max(worth(UNTAUGHT, one, NOW) for one in due)
+        assert worth(UNTAUGHT, chosen, NOW) == pytest.approx(best)
         left.remove(chosen)
     assert not [one for one in left if due_at(UNTAUGHT, one) <= NOW]
     assert len(queue) == len(left)
@@ -75,19 +75,19 @@ def test_within_a_queue_ages_differ_little(productions: list[Watched]) -> None:
     """
     queue = queue_of(*productions)
     chosen = queue.pop(NOW)
-    due = [expected_delay(UNTAUGHT, one, NOW) for one in productions if due_at(UNTAUGHT, one) <= NOW]
+    due = [worth(UNTAUGHT, one, NOW) for one in productions if due_at(UNTAUGHT, one) <= NOW]
     if chosen is None:
         assert not due
     else:
-        assert expected_delay(UNTAUGHT, chosen, NOW) >= max(due) / 8
+        assert worth(UNTAUGHT, chosen, NOW) >= max(due) / 8
 
 
 @given(st.sampled_from(STATUSES), st.floats(0, 10_000), st.floats(0, 899), st.floats(0.1, 500))
-def test_the_longer_unpolled_the_greater_the_expected_delay(
+def test_the_longer_unpolled_the_greater_the_worth(
     status: Status, age: float, gap: float, more: float
 ) -> None:
-    """The expected delay grows with the gap, is never more than it, and jumps up at the ceiling only."""
-    now, later = (expected_delay(UNTAUGHT, seen(status, age, one), NOW) for one in (gap, gap + more))
+    """It grows with the gap, is never more than it, and jumps up at the ceiling only."""
+    now, later = (worth(UNTAUGHT, seen(status, age, one), NOW) for one in (gap, gap + more))
     assert 0 <= now <= gap + 1e-6
     assert now <= later + 1e-6
 
