@@ -2,16 +2,19 @@
 
 The real client, orchestrator and simulator in simulated time over loopback HTTP, alone on a key of 300
 requests a minute, no files downloaded. All policies share the client's scheduler and budget, so none causes a
-429; they differ in the queue that the poller asks:
+429; they differ in whom they ask:
 
 - *documented*: each production 10 s after its last poll while Queued, else 30 s, the most overdue first.
+- *back-off*: `backoff.on_predicate(backoff.expo, max_value=60)` around `client.fetch`, for each by itself.
 - *oldest first*: the one unpolled for longest, whenever a poll may be spent; at least 5 s apart, as ours.
 - *cold*: the library, which at the start knows nothing but its table.
 - *warm*: the same with what a cold run over a batch of another seed has learned.
-- *oracle*: the same with the true distributions, as histograms of 20,000 timelines drawn beforehand, in place
-  of what it learns.
-  It is no lower bound: it knows the distributions by true ages, but a status began somewhere between
-  two polls, and the learned rows come out up to 12 % better (where people approve; one seed, 200 in flight).
+- *oracle*: the same, but told by the simulator when each status truly began, and with the true distributions,
+  as histograms of 20,000 timelines drawn beforehand, in place of what it learns. No one can do that.
+
+So many are *in flight* as have been submitted and have not ended, those that wait for approval included. (The
+orchestrator's `concurrency` is another number: there they give back their places.) Submits and lists of
+deliverables are paid for from the same budget.
 
 The lag of a transition runs from the moment at which it truly happened to the `observed_at` of the first
 event that tells of this status or a later one: the mean over all transitions, of the terminal ones in
@@ -23,19 +26,29 @@ four of five of whom take 45 minutes in the median.
 All of it takes an hour or two of real time; `--productions 400 --in_flight 200 --family 1` some minutes.
 """
 
+import asyncio
 import heapq
 import logging
 import math
 import multiprocessing
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import count, cycle
 from random import Random
-from typing import Any
 
+import backoff
 from _bench import Figure, options, show, topics
 from attrs import evolve, frozen
 
-from jarai_async import Budget, JaraiClient, Orchestrator, Status, StatusChanged
+from jarai_async import (
+    Budget,
+    Finished,
+    JaraiClient,
+    Orchestrator,
+    Production,
+    ProductionRequest,
+    Status,
+    StatusChanged,
+)
 from jarai_async._poller import Watch
 from jarai_async._polling import PollQueue
 from jarai_async._sojourn import Sojourns
@@ -56,6 +69,9 @@ def approved_by_people(random: Random, project_type: str) -> list[tuple[str, flo
     autonomous, at_once = random.random() < 0.2, random.uniform(2.0, 15.0)
     by_a_person = random.lognormvariate(math.log(2700.0), 1.0)
     return [queued, producing, ("AwaitingApproval", at_once if autonomous else by_a_person), distributing]
+
+
+_Queue = Callable[[Simulator], PollQueue[Watch]]
 
 
 @frozen
@@ -99,14 +115,28 @@ class Oldest(PollQueue[Watch]):
         return heapq.heappop(self._waiting)[2] if self.next_due() <= now else None
 
 
-def documented() -> PollQueue[Watch]:
+def documented(_: Simulator) -> PollQueue[Watch]:
     """Give the intervals that JARAI documents."""
     return Oldest(lambda watch: 10.0 if watch.status == Status.QUEUED else 30.0)
 
 
-def oldest_first() -> PollQueue[Watch]:
+def oldest_first(_: Simulator) -> PollQueue[Watch]:
     """Round robin, with the floor that ours has."""
     return Oldest(lambda watch: watch.polling.floor)
+
+
+class Told(PollQueue[Watch]):
+    """The library's queue, which is told when each status began."""
+
+    def __init__(self, true: Sojourns, simulator: Simulator) -> None:
+        super().__init__(true)
+        self._simulator = simulator
+
+    def push(self, watched: Watch) -> None:
+        """Correct what the watch knows before it waits."""
+        timeline = self._simulator.productions[watched.production.id].timeline
+        watched.since = next(moment for moment, status in timeline if status == watched.status)
+        super().push(watched)
 
 
 def truth(family: Family) -> Sojourns:
@@ -143,11 +173,11 @@ class Batch:
     in_flight: int
     seed: str
 
-    def run(self, *, queue: PollQueue[Watch] | None = None, known: Sojourns | None = None) -> Result:
+    def run(self, *, queue: _Queue | None = None, known: Sojourns | None = None) -> Result:
         """Run it with another queue than the library's, or with what was learned before."""
         return run(self._run(queue, known))
 
-    async def _run(self, queue: PollQueue[Watch] | None, known: Sojourns | None) -> Result:
+    async def _run(self, queue: _Queue | None, known: Sojourns | None) -> Result:
         simulator = Simulator(seed=self.seed, durations=self.family.durations, daily_quotas=False)
         budget = Budget(per_day=_NO_QUOTA)
         seen: dict[str, list[tuple[float, str]]] = {}
@@ -160,19 +190,60 @@ class Batch:
                 poller.sojourns = Sojourns.restored(known.export())
                 poller.queue = PollQueue(poller.sojourns)
             if queue is not None:
-                poller.queue = queue
-            async with Orchestrator(client, concurrency=self.in_flight) as orchestrator:
-                async for event in orchestrator.run(self._requests(simulator)):
+                poller.queue = queue(simulator)
+            places = asyncio.Semaphore(self.in_flight)
+            async with Orchestrator(client, concurrency=self.productions) as orchestrator:
+                async for event in orchestrator.run(self._requests(simulator, places)):
                     if isinstance(event, StatusChanged):
                         moment = event.observed_at.timestamp() - START_OF_SIMULATED_TIME
                         seen.setdefault(event.production.id, []).append((moment, str(event.status)))
+                    elif isinstance(event, Finished):
+                        places.release()
             return Result(_lags(simulator, seen), simulator.rate_limited, poller.sojourns)
 
-    def _requests(self, simulator: Simulator) -> list[Any]:
+    async def _requests(
+        self, simulator: Simulator, places: asyncio.Semaphore
+    ) -> AsyncIterator[ProductionRequest]:
         ids = {name: getattr(simulator, name) for name in _IDS}
-        kinds = self.family.project_types
-        requests = enumerate(topics(self.productions, ids))
-        return [evolve(request, project_type=kinds[n % len(kinds)]) for n, request in requests]
+        kinds = cycle(self.family.project_types)
+        for request in topics(self.productions, ids):
+            await places.acquire()
+            yield evolve(request, project_type=next(kinds))
+
+    def run_backing_off(self) -> Result:
+        """Run it with a loop of its own around each production, and no poller."""
+        return run(self._run_backing_off())
+
+    async def _run_backing_off(self) -> Result:
+        simulator = Simulator(seed=self.seed, durations=self.family.durations, daily_quotas=False)
+        budget = Budget(per_day=_NO_QUOTA)
+        seen: dict[str, list[tuple[float, str]]] = {}
+        places = asyncio.Semaphore(self.in_flight)
+        async with (
+            simulator,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+
+            async def follow(request: ProductionRequest) -> None:
+                production = await client.submit(request)
+                changes = seen.setdefault(production.id, [])
+
+                @backoff.on_predicate(
+                    backoff.expo, lambda seen: not seen.status.is_terminal, max_value=60, logger=None
+                )
+                async def fetched() -> Production:
+                    found = await client.fetch(production.id)
+                    changes.append((asyncio.get_running_loop().time(), str(found.status)))
+                    return found
+
+                if (await fetched()).status == Status.PUBLISHED:
+                    await client.deliverables(production.id)
+                places.release()
+
+            async for request in self._requests(simulator, places):
+                tasks.create_task(follow(request))
+        return Result(_lags(simulator, seen), simulator.rate_limited, Sojourns())
 
 
 def _lags(simulator: Simulator, seen: dict[str, list[tuple[float, str]]]) -> list[tuple[str, float]]:
@@ -187,11 +258,15 @@ def _lags(simulator: Simulator, seen: dict[str, list[tuple[float, str]]]) -> lis
 
 
 def documented_intervals(batch: Batch, _: Sojourns) -> Result:
-    return batch.run(queue=documented())
+    return batch.run(queue=documented)
+
+
+def back_off(batch: Batch, _: Sojourns) -> Result:
+    return batch.run_backing_off()
 
 
 def longest_unpolled(batch: Batch, _: Sojourns) -> Result:
-    return batch.run(queue=oldest_first())
+    return batch.run(queue=oldest_first)
 
 
 def cold(batch: Batch, _: Sojourns) -> Result:
@@ -204,12 +279,13 @@ def warm(batch: Batch, _: Sojourns) -> Result:
 
 
 def oracle(batch: Batch, true: Sojourns) -> Result:
-    return batch.run(queue=PollQueue(true))
+    return batch.run(queue=lambda simulator: Told(true, simulator))
 
 
 POLICIES: dict[str, Callable[[Batch, Sojourns], Result]] = {
     "warm": warm,  # takes the longest
     "documented": documented_intervals,
+    "back-off": back_off,
     "oldest first": longest_unpolled,
     "cold": cold,
     "oracle": oracle,
@@ -221,7 +297,7 @@ def _figures(title: str, results: dict[str, list[Result]]) -> list[Figure]:
         return sum(result.mean(*statuses) for result in results[policy]) / len(results[policy])
 
     figures = [Figure(title, "")]
-    for policy in ("documented", "oldest first", "cold", "warm", "oracle"):
+    for policy in ("documented", "back-off", "oldest first", "cold", "warm", "oracle"):
         times = mean(policy) / mean("oracle")
         most = {"cold": 1.10, "warm": 1.05}.get(policy, math.inf)
         value = f"{mean(policy):5.1f} ({mean(policy, *_ENDS):5.1f}) s  {times:5.2f} x oracle"
