@@ -111,7 +111,10 @@ class Course:
     async def run(self) -> Outcome:
         """Go all the way, and give how it ended."""
         try:
-            state, error = await self._submit_and_watch()
+            refused = await self._submit()
+            if self._landing is not None and not self._landing.done():
+                self._landing.set_result(None)
+            state, error = refused or await self._watch_within_the_deadline()
             if state is OutcomeState.PUBLISHED:
                 error = await self._collector.collect(self._known, final=True)
         finally:
@@ -145,14 +148,6 @@ class Course:
             finished_at=_clock.utc(),
             requests=self.meter.requests,
         )
-
-    async def _submit_and_watch(self) -> _End:
-        refused = await self._submit()
-        if self._landing is not None and not self._landing.done():
-            self._landing.set_result(None)
-        if refused is not None:
-            return refused
-        return await self._watch_within_the_deadline()
 
     # --- Submit ------------------------------------------------------------------------------------
 
