@@ -12,16 +12,20 @@ orchestrator against the real simulator over loopback HTTP. No files are downloa
   first event that tells of this status or a later one.
 
 Daily quotas are off (Standard's 2,000 requests would be spent in 34 minutes), on the server and in the
-client. The second table has them on, in their documented sizes and with one account: what a whole UTC day
-brings, the second one, for the first begins at nine; where all ends before that, the whole run.
+client, but for two tables: what a whole UTC day brings with the documented ones and one account, the second
+day, for the first begins at nine; and a batch of as many productions as an account may have a day.
+
+*Round the clock* keeps as many in flight for 24 hours. *Two on one key* are two clients that know nothing of
+each other, with half as many each, for two hours.
 """
 
 import asyncio
 import logging
 import math
+import multiprocessing
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any, get_args
 
 from _bench import Figure, options, quantile, show, topics
 from attrs import define, field
@@ -35,6 +39,9 @@ _DAY = 86_400.0
 _NO_QUOTA = 10**9
 _ENDS = ("Published", "Failed", "Cancelled")
 _EVERY = {"Queued": 10.0}  # seconds between polls, as documented; 30 otherwise
+_ENDLESS = 100_000  # productions: more than a day can take
+_TOGETHER = 7_200.0  # seconds
+_Scenario = Callable[..., Coroutine[Any, Any, list[Figure]]]
 _IDS = ("account_id", "language_id", "country_id", "avatar_id")
 
 
@@ -51,12 +58,14 @@ class Seen:
         self.changes.setdefault(event.production.id, []).append((moment, str(event.status)))
 
 
-async def follow(simulator: Simulator, count: int, budget: Budget, seconds: float = math.inf) -> Seen:
-    """Run so many productions, to the end or for a while."""
+async def follow(
+    simulator: Simulator, count: int, budget: Budget, seconds: float = math.inf, *, in_flight: int = 0
+) -> Seen:
+    """Run so many productions, all at once unless it is said how many, to the end or for a while."""
     seen = Seen()
     ids = {name: getattr(simulator, name) for name in _IDS}
     async with JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client:
-        async with Orchestrator(client, concurrency=count) as orchestrator:
+        async with Orchestrator(client, concurrency=in_flight or count) as orchestrator:
             try:
                 async with asyncio.timeout(None if math.isinf(seconds) else seconds):
                     async for event in orchestrator.run(topics(count, ids)):
@@ -68,15 +77,15 @@ async def follow(simulator: Simulator, count: int, budget: Budget, seconds: floa
     return seen
 
 
-def lags(simulator: Simulator, seen: Seen) -> list[float]:
-    """Seconds by which each transition that was told of, or passed over, was late."""
+def lags(simulator: Simulator, seen: Seen, statuses: Collection[str] = ()) -> list[float]:
+    """Seconds by which each transition that was told of, or passed over, was late; to these, or to all."""
     late = []
     for production_id, changes in seen.changes.items():
         timeline = simulator.productions[production_id].timeline
         place = {status: n for n, (_, status) in enumerate(timeline)}
-        for n, (moment, _) in enumerate(timeline[1:], start=1):
+        for n, (moment, new) in enumerate(timeline[1:], start=1):
             told = (at for at, status in changes if place[status] >= n)
-            late += [at - moment for at in told][:1]
+            late += [at - moment for at in told if not statuses or new in statuses][:1]
     return late
 
 
@@ -142,16 +151,75 @@ async def a_day(tier: TierName, count: int, seed: int) -> list[Figure]:
         ]
 
 
-def main() -> None:
+async def a_batch_of_a_day(tier: TierName, seed: int) -> list[Figure]:
+    """As many productions as an account may have a day, with the documented quotas."""
+    limits = TIERS[tier]
+    count, quota = limits.productions_per_day, limits.requests_per_day
+    if count is None or quota is None:
+        return []
+    async with Simulator(tier=tier, seed=seed) as simulator:
+        seen = await follow(simulator, count, Budget())
+        ended = sum(any(status in _ENDS for _, status in changes) for changes in seen.changes.values())
+        requests = len(simulator.requests)
+        fits = ended == count and requests <= quota and not simulator.rate_limited
+        return [
+            Figure(f"{tier}: productions ended", f"{ended} of {count}", "all", fits),
+            Figure("  requests used; 429s", f"{requests} of {quota}; {simulator.rate_limited}"),
+            Figure("  lag, mean and 95th percentile", _lag(lags(simulator, seen))),
+            Figure("  of the ends alone", _lag(lags(simulator, seen, _ENDS))),
+            Figure("  all seen after", f"{seen.ended / 60:.0f} min"),
+        ]
+
+
+async def round_the_clock(tier: TierName, count: int, seed: int) -> list[Figure]:
+    """A day and a night with as many in flight, alone on the key."""
+    async with Simulator(tier=tier, seed=seed, daily_quotas=False) as simulator:
+        await follow(simulator, _ENDLESS, Budget(per_day=_NO_QUOTA), _DAY, in_flight=count)
+        used, refused = len(simulator.requests), simulator.rate_limited
+        return [Figure(f"{tier}: 429s, of all requests", f"{refused} of {used:,}", "0", refused == 0)]
+
+
+async def two_on_one_key(tier: TierName, count: int, seed: int) -> list[Figure]:
+    """Two clients that share nothing but the key."""
+    async with Simulator(tier=tier, seed=seed, daily_quotas=False) as simulator:
+        budget = Budget(per_day=_NO_QUOTA)
+        half = (
+            follow(simulator, _ENDLESS, budget, _TOGETHER, in_flight=max(count // 2, 1)) for _ in range(2)
+        )
+        await asyncio.gather(*half)
+        used, refused = len(simulator.requests), simulator.rate_limited
+        share = f"{refused} of {used:,}: {refused / used:.2%}"
+        return [Figure(f"{tier}: 429s, of all requests", share, "<= 1 %", refused <= 0.01 * used)]
+
+
+def measured(scenario: _Scenario, *arguments: Any) -> list[Figure]:
+    """Run one in a process of its own."""
     logging.disable()  # that submits wait for the next day is what is measured
+    return run(scenario(*arguments))
+
+
+def main() -> None:
     chosen = options(__doc__, productions=200, seed=1)
-    figures = [Figure("DAILY QUOTAS OFF", f"{chosen.productions} at once")]
-    for tier in get_args(TierName):
-        figures += run(a_batch(tier, chosen.productions, chosen.seed))
-    figures.append(Figure("DAILY QUOTAS ON", "a UTC day"))
-    for tier in get_args(TierName):
-        figures += run(a_day(tier, chosen.productions, chosen.seed))
-    show("The request budget, alone on the key, in simulated time", figures, chosen.json)
+    size, seed, tiers = chosen.productions, chosen.seed, get_args(TierName)
+    tables: list[tuple[str, str, list[tuple[_Scenario, Any]]]] = [
+        ("DAILY QUOTAS OFF", f"{size} at once", [(a_batch, (tier, size, seed)) for tier in tiers]),
+        ("DAILY QUOTAS ON", "a UTC day", [(a_day, (tier, size, seed)) for tier in tiers]),
+        ("A BATCH OF A DAY", "quotas on", [(a_batch_of_a_day, (tier, seed)) for tier in tiers]),
+        ("ROUND THE CLOCK", f"{size} in flight", [(round_the_clock, (tier, size, seed)) for tier in tiers]),
+        ("TWO ON ONE KEY", f"{size} in flight", [(two_on_one_key, (tier, size, seed)) for tier in tiers]),
+    ]
+    figures: list[Figure] = []
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        started = [
+            (
+                Figure(title, what),
+                [pool.apply_async(measured, (one, *arguments)) for one, arguments in scenarios],
+            )
+            for title, what, scenarios in tables
+        ]
+        for heading, results in started:
+            figures += [heading, *(figure for result in results for figure in result.get())]
+    show("The request budget, in simulated time", figures, chosen.json)
 
 
 if __name__ == "__main__":
