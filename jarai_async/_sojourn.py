@@ -63,6 +63,31 @@ class Sojourns:
         """Transitions a second out of a status, at this many seconds in it. Never zero."""
         return self._of(project_type, status).hazards[age_bin(age)]
 
+    def mean_left(self, project_type: str | None, status: Status, age: float) -> float:
+        """Seconds for which one of this age will stay in its status yet, on average."""
+        counts, at = self._of(project_type, status), age_bin(age)
+        hazard = counts.hazards[at]
+        if at + 1 == BINS:
+            return 1 / hazard
+        stays = math.exp(-hazard * (EDGES[at + 1] - age))
+        return (1 - stays) / hazard + stays * counts.remaining[at + 1]
+
+    def stay(self, project_type: str | None, status: Status, age: float, passed: float) -> float:
+        """Seconds from this age until so much hazard has passed: a draw, where `passed` is exponential."""
+        counts, at = self._of(project_type, status), age_bin(age)
+        passed += counts.left_at[at] + counts.hazards[at] * (age - EDGES[at])
+        at = bisect_right(counts.left_at, passed) - 1
+        return EDGES[at] + (passed - counts.left_at[at]) / counts.hazards[at] - age
+
+    def profile(self, project_type: str | None, status: Status) -> list[tuple[float, float]]:
+        """Give for each bin of age the mean seconds that a production spends in it, and the hazard there."""
+        counts = self._of(project_type, status)
+        stays = [*(math.exp(-passed) for passed in counts.left_at), 0.0]
+        return [
+            ((now - then) / hazard, hazard)
+            for now, then, hazard in zip(stays, stays[1:], counts.hazards, strict=False)
+        ]
+
     def expected_unseen(self, project_type: str | None, status: Status, age: float, gap: float) -> float:
         """Seconds for which a transition is expected to have gone unseen, `gap` after this age.
 

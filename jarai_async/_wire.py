@@ -45,4 +45,6 @@ RETRY_AFTER: Final = "retryAfterSeconds"
 # Limits that the documentation gives. D
 TOPIC_LENGTH: Final = 500  # characters
 METADATA_LENGTH: Final = 4_096  # characters
-REQUESTS_PER_DAY: Final[Mapping[int, int]] = {10: 100, 60: 2_000}  # by requests a minute: the tiers
+REQUESTS_PER_MINUTE: Final[Mapping[str, int]] = {"free": 10, "standard": 60, "enterprise": 300}  # the tiers
+REQUESTS_PER_DAY: Final[Mapping[int, int]] = {10: 100, 60: 2_000}  # by requests a minute
+PRODUCTIONS_PER_DAY: Final[Mapping[int, int]] = {10: 3, 60: 20}  # of one account, by requests a minute

@@ -10,9 +10,10 @@ PACKAGE = Path(jarai_async.__file__).parent
 
 FLOORS = [
     {"_errors", "_names", "_secret", "_turns", "_wire"},
-    {"_answers", "_hazards", "_models", "_settings"},
+    {"_answers", "_hazards", "_models", "_quotas", "_settings"},
     {"_budget", "_codec", "_events", "_sojourn"},
-    {"_batch", "_lifecycle", "_polling", "_protocol"},
+    {"_batch", "_forecast", "_lifecycle", "_polling", "_protocol"},
+    {"_plan"},
     # the floors above may do I/O and wait
     {"_clock", "_streams"},
     {"_retry", "_scheduler", "_transport"},
@@ -26,7 +27,7 @@ FLOORS = [
     {"_cli"},
     {"__main__"},
 ]
-PURE = set().union(*FLOORS[:4])
+PURE = set().union(*FLOORS[:5])
 WORLD = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
 DOORS = {
     "aiohttp": {"_transport", "simulator"},
