@@ -59,6 +59,7 @@ from jarai_async._models import (
     Usage,
 )
 from jarai_async._orchestrator import Orchestrator
+from jarai_async._outlook import Statistics
 from jarai_async._ticket import Ticket
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "RateLimitError",
     "ServerError",
     "ServiceUnavailableError",
+    "Statistics",
     "Status",
     "StatusChanged",
     "StoppedError",

@@ -91,6 +91,19 @@ class RequestBudget:
         """The moment before which nothing is sent, after a 429."""
         return self._paused_until
 
+    @property
+    def productions_per_day(self) -> float:
+        """Productions of one account a UTC day, by the documented tiers."""
+        return _wire.PRODUCTIONS_PER_DAY.get(self._limit or 0, math.inf)
+
+    def free(self, now: float) -> int:
+        """Slots that may be taken now."""
+        return max(0, self.limit - self.used(now))
+
+    def left_today(self, wall: float) -> int | None:
+        """Requests that are left of the day's quota; None where there is none."""
+        return None if math.isinf(self.per_day) else max(0, int(self._left_today(wall)))
+
     def used(self, now: float) -> int:
         """Slots that are taken, by us or by others."""
         while self._taken and self._taken[0] <= now:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -24,9 +24,11 @@ from jarai_async._errors import (
 )
 from jarai_async._models import Production, ProductionRequest
 from jarai_async._protocol import Call, may_repeat, was_refused
+from jarai_async._quotas import DAY
 from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
 from jarai_async._transport import Attempts, Transport
+from jarai_async._turns import Kind
 
 T = TypeVar("T")
 
@@ -65,6 +67,7 @@ class _Lane:
 
     one_at_a_time: asyncio.Lock = field(factory=asyncio.Lock)
     frozen_until: float = 0.0
+    accepted: Counter[int] = field(factory=Counter)  # by UTC day
     waiting: set[Meter] = field(factory=set)
 
     def frozen_for(self) -> float:
@@ -90,6 +93,10 @@ class Caller:
         self._reads, self._submits = Retrier(_READS, random), Retrier(_SUBMITS, random)
         self.reached = False
         """Whether the server ever answered: then a failing connection is an outage, not a wrong address."""
+        self.sent: Counter[Kind] = Counter()
+        """Requests that were on the wire, by what for."""
+        self.refused = 0
+        """Those of them that were answered with a 429."""
         self._unreached = False  # and that has been said
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)  # by account
         self._probing = asyncio.Lock()
@@ -103,7 +110,7 @@ class Caller:
 
     async def read_status(self, production_id: str, slot: int, meter: Meter) -> Production | None:
         """Make one poll, in a turn that the poller has."""
-        call = _protocol.fetch(production_id)
+        call = _protocol.fetch(production_id, Kind.POLL)
         answer = await self._exchange(call, slot, meter)
         return call.read(answer) if answer.status != 429 else None
 
@@ -180,6 +187,13 @@ class Caller:
             pause = max(self._random.uniform(longest / 2, longest), error.retry_after or 0.0)
             self._outage_until = _clock.monotonic() + pause
 
+    def left_today(self, account_id: str) -> float:
+        """Productions that this account may still submit today, as far as known; infinite without a quota."""
+        lane = self._lanes[account_id]
+        if lane.frozen_for():
+            return 0
+        return max(0, self._scheduler.budget.productions_per_day - lane.accepted[_today()])
+
     def _freeze(self, account_id: str, seconds: float) -> None:
         lane = self._lanes[account_id]
         if not lane.frozen_for():
@@ -227,6 +241,8 @@ class Caller:
             meter.sending = False
         self.reached = True
         meter.requests += attempts.count
+        self.sent[call.kind] += attempts.count
+        self.refused += answer.status == 429
         self._scheduler.answered(slot, self._told(call, answer), attempts=attempts.count)
         if call.account_id is not None:
             self._note_submit(call, answer, meter)
@@ -240,6 +256,7 @@ class Caller:
             self._scheduler.give_back()
         else:
             meter.requests += 1
+            self.sent[call.kind] += 1
             meter.in_doubt = meter.in_doubt or call.account_id is not None
             self._scheduler.lost()
         if call.account_id is not None and isinstance(error, JaraiError):
@@ -254,6 +271,7 @@ class Caller:
             meter.in_doubt = meter.in_doubt or not was_refused(error)
         else:
             self._note_outage(None)
+            self._lanes[call.account_id or ""].accepted[_today()] += 1
 
     def _told(self, call: Call[Any], answer: Answer) -> Rate:
         """Read the budget from an answer; an account's quota of productions a day is none of it."""
@@ -262,3 +280,7 @@ class Caller:
             self._freeze(call.account_id, told.retry_after or 0)
             return Rate()  # its limit and what remains of it may be the account's as well
         return told
+
+
+def _today() -> int:
+    return int(_clock.wall() // DAY)

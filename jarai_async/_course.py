@@ -8,7 +8,7 @@ nothing else: the production goes on at JARAI.
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -28,8 +28,10 @@ from jarai_async._errors import (
     UncertainSubmitError,
 )
 from jarai_async._events import Event, Finished, Outcome, OutcomeState, StatusChanged, Submitted
+from jarai_async._forecast import UnderWay, mean_left
 from jarai_async._lifecycle import end
 from jarai_async._models import Polling, Production, ProductionRequest, Status
+from jarai_async._places import Place
 from jarai_async._poller import Change, Watch
 
 _log = logging.getLogger("jarai_async")
@@ -45,28 +47,6 @@ class Terms:
     polling: Polling
     deadline: float | None
     review: bool
-
-
-class Place:
-    """One of the places in flight: taken once, and given back once, however often that is said."""
-
-    __slots__ = ("_held", "_places")
-
-    def __init__(self, places: asyncio.Semaphore) -> None:
-        self._places = places
-        self._held = False
-
-    async def take(self) -> None:
-        """Wait for a place, unless it is held already."""
-        if not self._held:
-            await self._places.acquire()
-            self._held = True
-
-    def release(self) -> None:
-        """Give the place to another."""
-        if self._held:
-            self._held = False
-            self._places.release()
 
 
 class Course:
@@ -107,6 +87,22 @@ class Course:
     def production(self) -> Production | None:
         """The production as last seen, once it was accepted."""
         return self._watch.production if self._watch is not None else self._accepted_as
+
+    @property
+    def under_way(self) -> UnderWay | None:
+        """Where the production stands, once it was accepted."""
+        if self.production is None:
+            return None
+        age = _clock.monotonic() - self._watch.since if self._watch else 0.0
+        return UnderWay(self.production.project_type, self.production.status, age, self._place.held)
+
+    @property
+    def expected_finish(self) -> datetime | None:
+        """The mean of when the production ends, once it was accepted."""
+        if (one := self.under_way) is None:
+            return None
+        left = mean_left(self._client._poller.sojourns, one.project_type, one.status, one.age)
+        return _clock.utc() + timedelta(seconds=left)
 
     async def run(self) -> Outcome:
         """Go all the way, and give how it ended."""

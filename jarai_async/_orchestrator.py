@@ -23,11 +23,13 @@ from typing import Self
 
 from jarai_async._client import JaraiClient
 from jarai_async._collector import Shelf
-from jarai_async._course import Course, Place, Terms
+from jarai_async._course import Course, Terms
 from jarai_async._downloads import make_folder
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError, StoppedError
 from jarai_async._events import Event, Outcome
 from jarai_async._models import Polling, ProductionRequest
+from jarai_async._outlook import Outlook, Statistics
+from jarai_async._places import Place
 from jarai_async._retry import Retrier, Retry
 from jarai_async._runs import Batch, Requests, Run, each, stop
 from jarai_async._streams import Stream
@@ -88,8 +90,13 @@ class Orchestrator:
         self._concurrency = concurrency
         self._cancel_on_exit = cancel_on_exit
         self._courses: dict[asyncio.Task[Outcome], Course] = {}
-        self._feeders: set[asyncio.Task[None]] = set()
+        self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws its requests
+        self._heralds: set[asyncio.Task[None]] = set()
+        self._outlook = Outlook(
+            client, self._terms.polling, concurrency, self._courses.values(), self._batches.values()
+        )
         self._drawn = 0
+        self._finished = 0
         self._open = False
 
     def __repr__(self) -> str:
@@ -111,7 +118,7 @@ class Orchestrator:
         for course in self._courses.values():
             course.meter.withdrawn = True  # before anything is awaited: no further submit is sent
         try:
-            await stop(self._feeders)
+            await stop([*self._batches, *self._heralds])
             await self._withdraw()
             await self._let_land()
             if self._cancel_on_exit:
@@ -135,17 +142,25 @@ class Orchestrator:
         Requests are drawn as places become free. The iteration ends when each of them has `Finished`; where
         drawing them raises, that exception comes after the outcomes of those that were drawn. Leaving the
         iteration by `break` stops the drawing (of an iterator that you hold in a variable: `aclose()`), not
-        the watching. Raises ConfigurationError outside of the `async with` block.
+        the watching. Where today's quotas are not enough for a list (or the like) of requests, a warning says
+        when they will be finished. Raises ConfigurationError outside of the `async with` block.
         """
         self._check_open()
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_kind(requests)}"])
-        batch = Batch(Stream())
+        batch = Batch(Stream(), requests)
         feeder = asyncio.create_task(self._feed(requests, batch), name="jarai feeder")
-        self._feeders.add(feeder)
-        feeder.add_done_callback(self._feeders.discard)
+        self._batches[feeder] = batch
+        feeder.add_done_callback(self._batches.pop)
+        herald = asyncio.create_task(self._outlook.foretell(), name="jarai herald")
+        self._heralds.add(herald)
+        herald.add_done_callback(self._heralds.discard)
         feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never came to begin
         return Run(batch.stream, feeder)
+
+    def statistics(self) -> Statistics:
+        """Say what was sent and what the budget has left, where all productions stand, and when they end."""
+        return self._outlook.statistics(self._finished)
 
     def _check_open(self) -> None:
         if not self._open:
@@ -169,6 +184,7 @@ class Orchestrator:
 
         def conclude(task: asyncio.Task[Outcome]) -> None:
             del self._courses[task]
+            self._finished += not task.cancelled()
             ended(StoppedError("the orchestrator was left") if task.cancelled() else task.exception())
 
         task.add_done_callback(conclude)
@@ -183,7 +199,7 @@ class Orchestrator:
                 await place.take()
                 async for request in source:
                     self._begin(request, place, batch.stream.put, batch.one_ended)
-                    batch.running += 1
+                    batch.one_began()
                     place = Place(self._places)
                     await batch.stream.drained(below=_UNREAD)
                     await place.take()

@@ -89,6 +89,8 @@ class Poller:
         self._running: asyncio.Task[None] | None = None
         self._polls: set[asyncio.Task[None]] = set()
         self._awaited: set[asyncio.Future[Change]] = set()
+        self._changes = 0
+        self._late = 0.0  # seconds, of all of them
 
     def watch(
         self, production: Production, polling: Polling, meter: Meter, *, age_known: bool = True
@@ -127,6 +129,7 @@ class Poller:
         now = _clock.monotonic()
         self._learn(watch, production.status, now)
         if production.status != watch.status:
+            self._note_lag(production.status, now - watch.seen)
             watch.change.set_result(Change(watch.status, production, watch.seen_at))
             watch.since = (watch.seen + now) / 2  # somewhere between the two answers
             watch.age_known = True
@@ -134,6 +137,16 @@ class Poller:
         watch.polled = watch.seen = now
         watch.seen_at = asked_at  # it was so then, or later
         watch.failures, watch.missing, watch.missing_since = 0, 0, math.inf
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds by which changes were seen late, on average: as if each came in the middle of two polls."""
+        return self._late / self._changes if self._changes else None
+
+    def _note_lag(self, status: Status, gap: float) -> None:
+        if status != Status.CANCELLED:  # which is seen at once, where it was our doing
+            self._changes += 1
+            self._late += gap / 2
 
     def _learn(self, watch: Watch, status: Status, now: float) -> None:
         """Take in that a production had this status now. A cancelled one might have stayed for longer."""

@@ -90,10 +90,10 @@ def submit(request: ProductionRequest, key: str) -> Call[Production]:
     )
 
 
-def fetch(production_id: str) -> Call[Production]:
+def fetch(production_id: str, kind: Kind = Kind.READ) -> Call[Production]:
     """Read one production's status."""
     wanted = _valid(production_id)
-    return Call(Kind.READ, "GET", _path(_wire.PRODUCTION, wanted), lambda answer: _production(answer, wanted))
+    return Call(kind, "GET", _path(_wire.PRODUCTION, wanted), lambda answer: _production(answer, wanted))
 
 
 def cancel(production_id: str) -> Call[None]:

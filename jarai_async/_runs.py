@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Sequence
 from typing import Any, Self
 
 from jarai_async._events import Event
@@ -39,11 +39,23 @@ class Run:
 class Batch:
     """Ends a stream when all requests are drawn and each of them has ended."""
 
-    def __init__(self, stream: Stream[Event]) -> None:
+    def __init__(self, stream: Stream[Event], requests: Requests) -> None:
         self.stream = stream
         self.running = 0
+        self.begun = 0
+        self._planned = _foreseeable(requests)
         self._drawn = False
         self._failure: BaseException | None = None
+
+    @property
+    def to_draw(self) -> Sequence[ProductionRequest]:
+        """The requests that are still to be drawn, as far as that can be known."""
+        return () if self._drawn else self._planned[self.begun :]
+
+    def one_began(self) -> None:
+        """Note that a request was drawn."""
+        self.running += 1
+        self.begun += 1
 
     def one_ended(self, failure: BaseException | None) -> None:
         """Note an end. A failure, which is a bug of ours, is raised when the others have ended, too."""
@@ -60,6 +72,13 @@ class Batch:
     def _end_if_done(self) -> None:
         if self._drawn and not self.running:
             self.stream.end(self._failure)
+
+
+def _foreseeable(requests: Requests) -> Sequence[ProductionRequest]:
+    """Look through what can be iterated over twice, a list or the like; of anything else nothing is known."""
+    if not isinstance(requests, Collection):
+        return ()
+    return [request for request in requests if isinstance(request, ProductionRequest)]
 
 
 async def each(requests: Requests) -> AsyncGenerator[ProductionRequest, None]:

@@ -33,6 +33,8 @@ class Scheduler:
         self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
         self._timer: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
+        self.limit_known = asyncio.Event()
+        """Set once a header has told the limit, and by that the tier."""
 
     async def pause(self, seconds: float) -> None:
         """Sleep. Raises StoppedError when the client is closed meanwhile."""
@@ -97,6 +99,8 @@ class Scheduler:
         if rate.retry_after is not None and self.budget.paused_until <= now:
             _log.warning("the request budget is spent (429): all requests wait %.0f s", rate.retry_after)
         self.budget.answered(rate, slot, now, self._random, attempts=attempts)
+        if rate.limit is not None:
+            self.limit_known.set()
         self._serve()
 
     def lost(self) -> None:

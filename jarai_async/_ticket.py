@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Generator
+from datetime import datetime
 from typing import Any
 from weakref import WeakSet
 
@@ -108,6 +109,14 @@ class Ticket:
     def status(self) -> Status | None:
         """The last status seen, once the request was accepted."""
         return self.production.status if self.production else None
+
+    @property
+    def expected_finish(self) -> datetime | None:
+        """When the production will end (UTC): the mean, by its status and what others like it have taught.
+
+        None before the request is accepted, and once there is nothing more to come.
+        """
+        return None if self.done else self._course.expected_finish
 
     def events(self) -> Stream[Event]:
         """Iterate over the events of this request, from its first one to `Finished`."""

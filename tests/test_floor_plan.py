@@ -15,7 +15,7 @@ FLOORS = [
     {"_batch", "_forecast", "_lifecycle", "_polling", "_protocol"},
     {"_plan"},
     # the floors above may do I/O and wait
-    {"_clock", "_streams"},
+    {"_clock", "_places", "_streams"},
     {"_retry", "_scheduler", "_transport"},
     {"_calls", "_downloads"},
     {"_poller"},
@@ -23,6 +23,7 @@ FLOORS = [
     {"_collector"},
     {"_course"},
     {"_runs", "_ticket"},
+    {"_outlook"},
     {"_orchestrator", "_report", "simulator"},
     {"_cli"},
     {"__main__"},

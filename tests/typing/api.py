@@ -29,6 +29,7 @@ from jarai_async import (
     Polling,
     Production,
     ProductionRequest,
+    Statistics,
     Status,
     StatusChanged,
     Submitted,
@@ -158,10 +159,22 @@ async def as_one_goes(orchestrator: Orchestrator) -> None:
     assert_type(ticket.production, Production | None)
     text: str | None = ticket.production_id
     assert_type(ticket.done, bool)
+    assert_type(ticket.expected_finish, datetime | None)
     async for event in ticket.events():
         assert_type(event, Event)
     await ticket.cancel()
     del text
+
+
+def figures(orchestrator: Orchestrator) -> None:
+    statistics = orchestrator.statistics()
+    assert_type(statistics, Statistics)
+    assert_type(statistics.requests["poll"], int)
+    assert_type(statistics.left_today, int | None)
+    assert_type(statistics.waiting + statistics.in_flight + statistics.parked + statistics.finished, int)
+    assert_type(statistics.lag, float | None)
+    assert_type(statistics.expected_finish, datetime | None)
+    assert_type(str(statistics), str)
 
 
 def caught(error: Exception) -> None:
