@@ -10,12 +10,12 @@ import asyncio
 import signal
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Collection, Coroutine
-from importlib.metadata import version
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from jarai_async import _report
+from jarai_async import _clock, _report
+from jarai_async._arguments import IDS, parser
 from jarai_async._batch import read_batch
 from jarai_async._client import JaraiClient
 from jarai_async._downloads import file_name
@@ -23,21 +23,20 @@ from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiEr
 from jarai_async._models import Production, ProductionRequest
 from jarai_async._names import distinct
 from jarai_async._orchestrator import Orchestrator
+from jarai_async._plan import plan
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
-
-_IDS = ("account_id", "language_id", "country_id", "avatar_id")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command, and give its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    whole = parser()
+    options = whole.parse_args(arguments)
     if getattr(options, "simulate", False) and (options.speed or options.base_url):
-        parser.error("--simulate has a clock and an address of its own: no --speed, no --base-url")
+        whole.error("--simulate has a clock and an address of its own: no --speed, no --base-url")
     warnings.showwarning = lambda message, *_: _report.print_error(str(message))
     try:
-        return _run(options.command(options), options)
+        return _run(_COMMANDS[options.command](options), options)
     except (ConfigurationError, InvalidRequestError) as error:
         _report.print_error(error)
         return 2
@@ -64,21 +63,24 @@ def _run(command: Coroutine[Any, Any, int], options: argparse.Namespace) -> int:
 
 
 async def _run_batch(options: argparse.Namespace) -> int:
-    defaults = {name: getattr(options, name) for name in (*_IDS, "project_type")}
     if not options.simulate:
-        requests = _read(options.batch, defaults)
+        requests = _requests(options, {})
         async with JaraiClient(base_url=options.base_url) as client:
             return await _follow(client, requests, options)
     async with Simulator(tier=options.tier, seed=options.seed) as simulator:
-        simulated = {name: getattr(simulator, name) for name in _IDS}
-        requests = _read(
-            options.batch, simulated | {name: value for name, value in defaults.items() if value}
-        )
+        simulated = {name: getattr(simulator, name) for name in IDS}
+        requests = _requests(options, simulated)
         async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
             return await _follow(client, requests, options, created=simulator.productions.keys)
 
 
-def _read(batch: str, defaults: dict[str, str | None]) -> list[ProductionRequest]:
+def _requests(options: argparse.Namespace, defaults: dict[str, str]) -> list[ProductionRequest]:
+    """Read the batch that the options name; what its lines leave out is theirs, or else a default."""
+    given = {name: value for name in (*IDS, "project_type") if (value := getattr(options, name))}
+    return _read(options.batch, defaults | given)
+
+
+def _read(batch: str, defaults: Mapping[str, str | None]) -> list[ProductionRequest]:
     content = sys.stdin.buffer.read() if batch == "-" else Path(batch).read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -86,6 +88,13 @@ def _read(batch: str, defaults: dict[str, str | None]) -> list[ProductionRequest
         raise ConfigurationError(f"the batch is not UTF-8: {error.reason} at byte {error.start}") from None
     as_csv = batch.endswith(".csv") or (batch == "-" and not text.lstrip().startswith("{"))
     return read_batch(text, as_csv=as_csv, defaults=defaults)
+
+
+async def _plan(options: argparse.Namespace) -> int:
+    requests = _requests(options, {})
+    foreseen = plan(requests, options.tier, concurrency=options.concurrency, wall=_clock.wall())
+    _report.print_plan(foreseen, recommended=options.concurrency is None)
+    return 0
 
 
 async def _follow(
@@ -107,7 +116,7 @@ async def _follow(
     )
     interrupted = False
     run = None
-    with _report.progress(tally) as show:
+    with _report.progress(tally, lambda: orchestrator.statistics().expected_finish) as show:
         try:
             async with orchestrator:
                 run = orchestrator.run(requests)
@@ -143,7 +152,7 @@ async def _simulate(options: argparse.Namespace) -> int:
             {
                 "JARAI_BASE_URL": simulator.base_url,
                 "JARAI_API_KEY": simulator.api_key,
-                **{name: getattr(simulator, name) for name in _IDS},
+                **{name: getattr(simulator, name) for name in IDS},
             }
         )
         _report.print_error(f"the simulator serves {simulator.base_url} until Ctrl-C")
@@ -195,87 +204,12 @@ async def _accounts(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- Arguments -----------------------------------------------------------------------------------
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="jarai",
-        description="Productions of the JARAI Partner API, by the batch or by hand.",
-        epilog="The API key is read from JARAI_API_KEY. Exit codes: 0 all done; 1 something is not, "
-        "the last lines say what; 2 nothing was sent: the command, batch or configuration is wrong.",
-    )
-    parser.add_argument("--version", action="version", version=version("jarai-async"))
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands)
-    _add_simulate(commands)
-    for name, command, help_ in (
-        ("status", _status, "show where productions stand"),
-        ("cancel", _cancel, "stop productions for real"),
-    ):
-        _add_remote(commands, name, command, help_).add_argument("production_id", nargs="+")
-    deliverables = _add_remote(
-        commands, "deliverables", _deliverables, "list a production's files, or fetch them"
-    )
-    deliverables.add_argument("production_id")
-    deliverables.add_argument("--download-to", metavar="FOLDER", help="fetch the files into this folder")
-    _add_remote(commands, "accounts", _accounts, "list the accounts that the key can reach")
-    return parser
-
-
-def _add(commands: Any, name: str, command: Any, help_: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_)
-    parser.set_defaults(command=command)
-    return parser
-
-
-def _add_remote(commands: Any, name: str, command: Any, help_: str) -> argparse.ArgumentParser:
-    parser = _add(commands, name, command, help_)
-    parser.add_argument("--base-url", help="of the API (JARAI_BASE_URL)")
-    return parser
-
-
-def _add_run(commands: Any) -> None:
-    run = _add_remote(commands, "run", _run_batch, "submit, follow and collect a batch of productions")
-    run.add_argument("batch", help="JSON Lines, or CSV with a header; - for standard input")
-    run.add_argument("--download-to", metavar="FOLDER", default="deliverables", help="(%(default)s)")
-    run.add_argument("--concurrency", type=int, default=100, help="productions in flight (%(default)s)")
-    run.add_argument("--review", action="store_true", help="fetch files in AwaitingApproval already")
-    run.add_argument("--deadline", type=float, metavar="SECONDS", help="how long to wait for one production")
-    run.add_argument("--cancel-on-exit", action="store_true", help="cancel what still runs on Ctrl-C")
-    for name in (*_IDS, "project_type"):
-        run.add_argument(f"--{name.replace('_', '-')}", help=f"for lines without {name}")
-    run.add_argument("--simulate", action="store_true", help="use the embedded simulator, on its fast clock")
-    _add_world(run)
-
-
-def _add_simulate(commands: Any) -> None:
-    simulate = _add(commands, "simulate", _simulate, "serve a local Partner API until Ctrl-C")
-    simulate.add_argument("--port", type=_port, default=8765, help="on 127.0.0.1 (%(default)s)")
-    _add_world(simulate)
-
-
-def _add_world(parser: argparse.ArgumentParser) -> None:
-    """Options of the simulator, and of the clock that it shares with whoever uses it."""
-    tiers = ("free", "standard", "enterprise")
-    parser.add_argument("--tier", choices=tiers, default="enterprise", help="of the simulator (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulator (%(default)s)")
-    parser.add_argument(
-        "--speed",
-        type=_speed,
-        help="simulated seconds in a real one: give `jarai simulate` and `jarai run` the same",
-    )
-
-
-def _speed(text: str) -> float:
-    speed = float(text)
-    if not 0 < speed < float("inf"):
-        raise ValueError
-    return speed
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 65_536:
-        raise ValueError
-    return port
+_COMMANDS = {
+    "run": _run_batch,
+    "plan": _plan,
+    "status": _status,
+    "cancel": _cancel,
+    "deliverables": _deliverables,
+    "accounts": _accounts,
+    "simulate": _simulate,
+}

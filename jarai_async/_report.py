@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from jarai_async._events import (
     Submitted,
 )
 from jarai_async._models import Account, Deliverable, Production, Status
+from jarai_async._plan import GOOD_LAG, Plan
 
 _STAGES: tuple[str, ...] = (
     Status.QUEUED,
@@ -28,6 +30,7 @@ _STAGES: tuple[str, ...] = (
     Status.DISTRIBUTING,
     Status.PUBLISHED,
 )
+_DURATIONS = "durations are those of the documented phase times; yours may differ"
 _NOTES = 20  # lines at most before the last one
 _USUAL = (OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.REJECTED)
 
@@ -118,6 +121,49 @@ def account_line(account: Account) -> dict[str, Any]:
     return {"accountId": account.id, "name": account.name, "avatars": [one.id for one in account.avatars]}
 
 
+def plan_line(plan: Plan) -> dict[str, Any]:
+    """Give a plan as JSON values; times are in seconds."""
+    return {
+        "productions": plan.productions,
+        "tier": plan.tier,
+        "concurrency": plan.concurrency,
+        "recommendedConcurrency": plan.recommended,
+        "expectedSeconds": round(plan.duration),
+        "days": plan.days,
+        "requests": plan.requests,
+        "meanLagSeconds": round(plan.lag, 1),
+        "warnings": plan.warnings,
+        "durations": _DURATIONS,
+    }
+
+
+def print_plan(plan: Plan, *, recommended: bool) -> None:
+    """Print a plan: a table for a person, one JSON line for a program."""
+    if not sys.stdout.isatty():
+        print_line(plan_line(plan))
+        return
+    why = f", recommended: the most whose changes are seen within about {GOOD_LAG:.0f} s on average"
+    rows = {
+        "productions": f"{plan.productions:,}",
+        "tier": plan.tier,
+        "concurrency": f"{plan.concurrency:,}{why if recommended else ''}",
+        "expected finish": f"{_duration(plan.duration)} after the start",
+        "requests": f"about {plan.requests:,}",
+        "mean lag": f"{plan.lag:.0f} s from a change to its event",
+    }
+    lines = [f"{name:<17}{value}" for name, value in rows.items()]
+    for line in [*lines, *(f"{'warning':<17}{text}" for text in plan.warnings), f"({_DURATIONS})"]:
+        print(line)  # noqa: T201
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    days, hours = minutes // 1440, minutes // 60 % 24
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
+
+
 def print_line(line: dict[str, Any]) -> None:
     """Print one JSON line, at once: a program may be waiting for it."""
     print(json.dumps(line), flush=True)  # noqa: T201
@@ -144,7 +190,7 @@ def conclude(notes: list[str], summary: str) -> None:
 Shown = Callable[[Event], None]
 
 
-def progress(tally: Tally) -> AbstractContextManager[Shown]:
+def progress(tally: Tally, finish: Callable[[], datetime | None]) -> AbstractContextManager[Shown]:
     """Show events as they come: a progress bar on a terminal (with rich), JSON lines elsewhere."""
     if not sys.stdout.isatty():
         return _json_lines()
@@ -153,7 +199,7 @@ def progress(tally: Tally) -> AbstractContextManager[Shown]:
     except ImportError:
         print_error("for a progress bar: pip install 'jarai-async[cli]'")
         return _json_lines()
-    return _progress_bar(rich.progress, tally)
+    return _progress_bar(rich.progress, tally, finish)
 
 
 @contextmanager
@@ -162,7 +208,7 @@ def _json_lines() -> Iterator[Shown]:
 
 
 @contextmanager
-def _progress_bar(rich: Any, tally: Tally) -> Iterator[Shown]:
+def _progress_bar(rich: Any, tally: Tally, finish: Callable[[], datetime | None]) -> Iterator[Shown]:
     columns = (
         rich.BarColumn(),
         rich.MofNCompleteColumn(),
@@ -171,9 +217,15 @@ def _progress_bar(rich: Any, tally: Tally) -> Iterator[Shown]:
     )
     with rich.Progress(*columns) as bar:
         task = bar.add_task("submitting", total=tally.total)
+        due, until = 0.0, ""
 
         def show(_: Event) -> None:
-            bar.update(task, completed=tally.ends.total(), description=_description(tally))
+            nonlocal due, until
+            if bar.get_time() >= due:  # once a second: it takes some ten milliseconds
+                due = bar.get_time() + 1.0
+                moment = finish()
+                until = f"until {moment:%b %d %H:%M} UTC: " if moment else ""
+            bar.update(task, completed=tally.ends.total(), description=until + _description(tally))
 
         yield show
 

@@ -265,6 +265,7 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
     """A bar while it runs, each failure with its reason, the summary at the end, and no JSON."""
     printed = on_a_terminal(["run", batch(tmp_path, 25), "--simulate", "--seed", "5"], tmp_path)
     assert "25/25" in printed
+    assert " UTC: " in printed
     assert "failed: production " in printed.splitlines()[-2]
     assert "25 submitted, 25 finished" in printed.splitlines()[-1]
     assert '{"' not in printed

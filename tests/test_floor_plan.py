@@ -10,7 +10,7 @@ PACKAGE = Path(jarai_async.__file__).parent
 
 FLOORS = [
     {"_errors", "_names", "_secret", "_turns", "_wire"},
-    {"_answers", "_hazards", "_models", "_quotas", "_settings"},
+    {"_answers", "_arguments", "_hazards", "_models", "_quotas", "_settings"},
     {"_budget", "_codec", "_events", "_sojourn"},
     {"_batch", "_forecast", "_lifecycle", "_polling", "_protocol"},
     {"_plan"},

@@ -1,0 +1,111 @@
+"""The words of the command line: every command, its arguments and what they are for."""
+
+import argparse
+from importlib.metadata import version
+from typing import Any, Final
+
+from jarai_async import _wire
+
+IDS: Final = ("account_id", "language_id", "country_id", "avatar_id")
+TIERS: Final = tuple(_wire.REQUESTS_PER_MINUTE)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands; `command` is the name of the chosen one."""
+    whole = argparse.ArgumentParser(
+        prog="jarai",
+        description="Productions of the JARAI Partner API, by the batch or by hand.",
+        epilog="The API key is read from JARAI_API_KEY. Exit codes: 0 all done; 1 something is not, "
+        "the last lines say what; 2 nothing was sent: the command, batch or configuration is wrong.",
+    )
+    whole.add_argument("--version", action="version", version=version("jarai-async"))
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_plan(commands)
+    _add_simulate(commands)
+    for name, help_ in (
+        ("status", "show where productions stand"),
+        ("cancel", "stop productions for real"),
+    ):
+        _add_remote(commands, name, help_).add_argument("production_id", nargs="+")
+    deliverables = _add_remote(commands, "deliverables", "list a production's files, or fetch them")
+    deliverables.add_argument("production_id")
+    deliverables.add_argument("--download-to", metavar="FOLDER", help="fetch the files into this folder")
+    _add_remote(commands, "accounts", "list the accounts that the key can reach")
+    return whole
+
+
+def _add(commands: Any, name: str, help_: str) -> argparse.ArgumentParser:
+    added: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_)
+    return added
+
+
+def _add_remote(commands: Any, name: str, help_: str) -> argparse.ArgumentParser:
+    added = _add(commands, name, help_)
+    added.add_argument("--base-url", help="of the API (JARAI_BASE_URL)")
+    return added
+
+
+def _add_run(commands: Any) -> None:
+    run = _add_remote(commands, "run", "submit, follow and collect a batch of productions")
+    _add_batch(run)
+    run.add_argument("--download-to", metavar="FOLDER", default="deliverables", help="(%(default)s)")
+    run.add_argument("--concurrency", type=int, default=100, help="productions in flight (%(default)s)")
+    run.add_argument("--review", action="store_true", help="fetch files in AwaitingApproval already")
+    run.add_argument("--deadline", type=float, metavar="SECONDS", help="how long to wait for one production")
+    run.add_argument("--cancel-on-exit", action="store_true", help="cancel what still runs on Ctrl-C")
+    run.add_argument("--simulate", action="store_true", help="use the embedded simulator, on its fast clock")
+    _add_world(run)
+
+
+def _add_plan(commands: Any) -> None:
+    foreseen = _add(
+        commands, "plan", "foresee what a batch will take, without a key and before it costs anything"
+    )
+    _add_batch(foreseen)
+    foreseen.add_argument("--tier", choices=TIERS, required=True, help="of your subscription")
+    foreseen.add_argument("--concurrency", type=_places, help="productions in flight (as recommended)")
+
+
+def _add_batch(added: argparse.ArgumentParser) -> None:
+    added.add_argument("batch", help="JSON Lines, or CSV with a header; - for standard input")
+    for name in (*IDS, "project_type"):
+        added.add_argument(f"--{name.replace('_', '-')}", help=f"for lines without {name}")
+
+
+def _add_simulate(commands: Any) -> None:
+    simulate = _add(commands, "simulate", "serve a local Partner API until Ctrl-C")
+    simulate.add_argument("--port", type=_port, default=8765, help="on 127.0.0.1 (%(default)s)")
+    _add_world(simulate)
+
+
+def _add_world(added: argparse.ArgumentParser) -> None:
+    """Options of the simulator, and of the clock that it shares with whoever uses it."""
+    added.add_argument("--tier", choices=TIERS, default="enterprise", help="of the simulator (%(default)s)")
+    added.add_argument("--seed", type=int, default=0, help="of the simulator (%(default)s)")
+    added.add_argument(
+        "--speed",
+        type=_speed,
+        help="simulated seconds in a real one: give `jarai simulate` and `jarai run` the same",
+    )
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed < float("inf"):
+        raise ValueError
+    return speed
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 65_536:
+        raise ValueError
+    return port
+
+
+def _places(text: str) -> int:
+    places = int(text)
+    if places < 1:
+        raise ValueError
+    return places
