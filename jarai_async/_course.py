@@ -110,7 +110,7 @@ class Course:
             refused = await self._submit()
             if self._landing is not None and not self._landing.done():
                 self._landing.set_result(None)
-            state, error = refused or await self._watch_within_the_deadline()
+            state, error = refused or await self._watch_to_the_end()
             if state is OutcomeState.PUBLISHED:
                 error = await self._collector.collect(self._known, final=True)
         finally:
@@ -230,35 +230,32 @@ class Course:
 
     # --- Watch -------------------------------------------------------------------------------------
 
-    async def _watch_within_the_deadline(self) -> _End:
-        try:
-            async with asyncio.timeout(self._terms.deadline):
-                return await self._watch_to_the_end(self._known)
-        except TimeoutError:
-            message = f"the production did not end within {self._terms.deadline} s"
-            return OutcomeState.TIMED_OUT, DeadlineExceededError(message)
-
     @property
     def _known(self) -> Production:
         if self.production is None:
             raise RuntimeError("no production is known before it was accepted")
         return self.production
 
-    async def _watch_to_the_end(self, production: Production) -> _End:
+    async def _watch_to_the_end(self) -> _End:
+        """Follow the production, with one coroutine for all of it: each takes 200 bytes in flight."""
         poller = self._client._poller
-        watch = self._watch = poller.watch(production, self._terms.polling, self.meter)
-        if self._cancelled:  # while the submit was on its way
-            await self._cancel_or_watch()
-        self._accepted_as = None  # the watch knows it now
-        while not watch.status.is_terminal:
-            try:
-                self._tell_change(await poller.changed(watch))
-            except NotFoundError as error:
-                message = "JARAI does not know the production any more"
-                facts = {"status": error.status, "correlation_id": error.correlation_id}
-                return OutcomeState.FAILED, ProductionFailedError(message, **facts)  # type: ignore[arg-type]
-            if watch.status == Status.AWAITING_APPROVAL:
-                await self._park(watch.production)
+        watch = self._watch = poller.watch(self._known, self._terms.polling, self.meter)
+        try:
+            async with asyncio.timeout(self._terms.deadline):
+                if self._cancelled:  # while the submit was on its way
+                    await self._cancel_or_watch()
+                self._accepted_as = None  # the watch knows it now
+                while not watch.status.is_terminal:
+                    self._tell_change(await poller.changed(watch))
+                    if watch.status == Status.AWAITING_APPROVAL:
+                        await self._park(watch.production)
+        except TimeoutError:
+            message = f"the production did not end within {self._terms.deadline} s"
+            return OutcomeState.TIMED_OUT, DeadlineExceededError(message)
+        except NotFoundError as error:
+            message = "JARAI does not know the production any more"
+            facts = {"status": error.status, "correlation_id": error.correlation_id}
+            return OutcomeState.FAILED, ProductionFailedError(message, **facts)  # type: ignore[arg-type]
         return end(watch.production)
 
     async def _cancel_or_watch(self) -> None:

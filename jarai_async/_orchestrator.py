@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -181,14 +182,13 @@ class Orchestrator:
         course = Course(self._terms, request, reference, emit=emit, place=place)
         task = asyncio.create_task(course.run(), name=f"jarai {reference}")
         self._courses[task] = course
-
-        def conclude(task: asyncio.Task[Outcome]) -> None:
-            del self._courses[task]
-            self._finished += not task.cancelled()
-            ended(StoppedError("the orchestrator was left") if task.cancelled() else task.exception())
-
-        task.add_done_callback(conclude)
+        task.add_done_callback(partial(self._conclude, ended))
         return course, task
+
+    def _conclude(self, ended: Callable[[BaseException | None], None], task: asyncio.Task[Outcome]) -> None:
+        del self._courses[task]
+        self._finished += not task.cancelled()
+        ended(StoppedError("the orchestrator was left") if task.cancelled() else task.exception())
 
     async def _feed(self, requests: Requests, batch: Batch) -> None:
         """Draw requests, each when there is a place for it and the reader has kept up."""
