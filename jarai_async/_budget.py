@@ -31,7 +31,9 @@ Not here: who goes next (`_turns`), and waiting (`_scheduler`). All times are se
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from random import Random
+from typing import Any
 
 from jarai_async import _wire
 from jarai_async._answers import Rate
@@ -103,6 +105,29 @@ class RequestBudget:
     def left_today(self, wall: float) -> int | None:
         """Requests that are left of the day's quota; None where there is none."""
         return None if math.isinf(self.per_day) else max(0, int(self._left_today(wall)))
+
+    def export(self, now: float, wall: float) -> dict[str, Any]:
+        """Give what was spent as plain data, for `recall`; the moments are Unix seconds."""
+        self.used(now)
+        self._left_today(wall)
+        slots = [*self._taken, *[now + WINDOW] * self._in_flight]
+        return {
+            "slots": [round(wall + moment - now, 3) for moment in slots],
+            "day": self._day,
+            "requests": self._spent_today,
+        }
+
+    def recall(self, spent: Mapping[str, Any], now: float, wall: float) -> None:
+        """Count what an earlier process spent. Raises ValueError where that is not what was exported."""
+        try:
+            moments = [now + min(float(moment) - wall, WINDOW) for moment in spent["slots"]]
+            day, requests = int(spent["day"]), int(spent["requests"])
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"not what was exported: {error!r}") from None
+        self._taken = deque(sorted([*self._taken, *(moment for moment in moments if moment > now)]))
+        self._left_today(wall)
+        if day == self._day:
+            self._spent_today += max(requests, 0)
 
     def used(self, now: float) -> int:
         """Slots that are taken, by us or by others."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from random import Random
@@ -18,11 +18,12 @@ from jarai_async._errors import (
     ConfigurationError,
     InvalidRequestError,
     JaraiError,
+    NoAnswerError,
     NotSentError,
     ServiceUnavailableError,
     UncertainSubmitError,
 )
-from jarai_async._models import Production, ProductionRequest
+from jarai_async._models import Production
 from jarai_async._protocol import Call, may_repeat, was_refused
 from jarai_async._quotas import DAY
 from jarai_async._retry import Retrier, Retry
@@ -50,7 +51,8 @@ class Meter:
     `sent_at` is when the last one left: what its answer says was true at that moment or later. `in_doubt`
     means that a submit left of which it is not known whether it created a production. `withdrawn` may be set
     to keep a submit from being sent, or sent again. `frozen` is called when a submit has to wait for its
-    account's next day.
+    account's next day; `departing` is awaited before a submit leaves, and `returned` called when it came back
+    without a production, so that both can be written down.
     """
 
     requests: int = 0
@@ -59,6 +61,8 @@ class Meter:
     in_doubt: bool = False
     withdrawn: bool = False
     frozen: Callable[[], None] | None = field(default=None, repr=False)
+    departing: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    returned: Callable[[], None] | None = field(default=None, repr=False)
 
 
 @define(eq=False)
@@ -89,7 +93,7 @@ class Caller:
         self._transport = transport
         self._scheduler = scheduler
         self._random = random
-        self._idempotency_keys = idempotency_keys
+        self.idempotency_keys = idempotency_keys
         self._reads, self._submits = Retrier(_READS, random), Retrier(_SUBMITS, random)
         self.reached = False
         """Whether the server ever answered: then a failing connection is an outage, not a wrong address."""
@@ -105,7 +109,7 @@ class Caller:
 
     async def perform(self, call: Call[T], meter: Meter, retrier: Retrier | None = None) -> T:
         """Send a call until it has a result, as often as is safe: by the given policy, or a read's."""
-        again = partial(may_repeat, call, idempotency_keys=self._idempotency_keys)
+        again = partial(may_repeat, call, idempotency_keys=self.idempotency_keys)
         return await (retrier or self._reads)(lambda: self._once(call, meter), again)
 
     async def read_status(self, production_id: str, slot: int, meter: Meter) -> Production | None:
@@ -116,12 +120,17 @@ class Caller:
 
     # --- Submits -----------------------------------------------------------------------------------
 
-    async def submit(self, request: ProductionRequest, key: str, meter: Meter) -> Production:
-        """Submit at most once, or with a key that the server honours; UncertainSubmitError if in doubt."""
+    async def submit(self, account_id: str, body: bytes, key: str, meter: Meter) -> Production:
+        """Submit at most once, or with a key that the server honours; UncertainSubmitError if in doubt.
+
+        In doubt is also what an earlier process may have sent: then `meter` says so.
+        """
         if not (isinstance(key, str) and key.isascii() and key.isprintable() and 0 < len(key) <= 255):
             raise InvalidRequestError(["idempotency_key must be 1 to 255 printable ASCII characters"])
-        call = _protocol.submit(request, key)
+        call = _protocol.submit(account_id, body, key)
         doubts: list[JaraiError] = []
+        if meter.in_doubt:
+            doubts.append(NoAnswerError("the answer to an earlier attempt is not known"))
 
         async def attempt() -> Production:
             try:
@@ -132,23 +141,19 @@ class Caller:
                 raise
 
         def again(error: JaraiError) -> bool:
-            may = may_repeat(call, error, idempotency_keys=self._idempotency_keys)
+            may = may_repeat(call, error, idempotency_keys=self.idempotency_keys)
             return may and not meter.withdrawn
 
         try:
             production = await self._submits(attempt, again)
-        except (JaraiError, WithdrawnError):
+        except (JaraiError, WithdrawnError) as error:
             # Once an attempt may have been carried out, a later refusal proves nothing: the budget, say,
             # may be exceeded because the first attempt has spent it.
             if not doubts:
                 raise
-        else:
-            meter.in_doubt = False
-            return production
-        doubt = doubts[-1]
-        facts = {"status": doubt.status, "code": doubt.code, "correlation_id": doubt.correlation_id}
-        message = f"the submit may have been accepted: {doubt.message}"
-        raise UncertainSubmitError(message, idempotency_key=key, **facts) from doubt
+            raise _uncertain(key, doubts[-1], error) from doubts[-1]
+        meter.in_doubt = False
+        return production
 
     async def _in_lane(self, call: Call[Any], account_id: str, meter: Meter) -> Answer:
         """Let submits of one account go one after the other where productions a day are limited.
@@ -230,6 +235,8 @@ class Caller:
 
     async def _exchange(self, call: Call[Any], slot: int, meter: Meter) -> Answer:
         """Use a turn, and tell the scheduler how it went."""
+        if call.account_id is not None and meter.departing is not None:
+            await self._departing(meter.departing, meter)
         meter.sending, meter.sent_at = True, _clock.utc()
         attempts = Attempts()
         try:
@@ -248,6 +255,16 @@ class Caller:
             self._note_submit(call, answer, meter)
         return answer
 
+    async def _departing(self, departing: Callable[[], Awaitable[None]], meter: Meter) -> None:
+        """Have it written down that a submit is about to leave; where that fails it does not leave."""
+        try:
+            await departing()
+        except BaseException:
+            self._scheduler.give_back()
+            if meter.returned is not None:
+                meter.returned()
+            raise
+
     def _note_failure(self, call: Call[Any], error: BaseException, attempts: Attempts, meter: Meter) -> None:
         if isinstance(error, NotSentError) and not self.reached and not self._unreached:
             self._unreached = True
@@ -261,6 +278,8 @@ class Caller:
             self._scheduler.lost()
         if call.account_id is not None and isinstance(error, JaraiError):
             self._note_outage(error)
+        if call.account_id is not None and meter.returned is not None:
+            meter.returned()
 
     def _note_submit(self, call: Call[Any], answer: Answer, meter: Meter) -> None:
         """Take from the answer to a submit whether JARAI is in reach, and what is in doubt."""
@@ -269,6 +288,8 @@ class Caller:
         except JaraiError as error:
             self._note_outage(error)
             meter.in_doubt = meter.in_doubt or not was_refused(error)
+            if meter.returned is not None:
+                meter.returned()
         else:
             self._note_outage(None)
             self._lanes[call.account_id or ""].accepted[_today()] += 1
@@ -280,6 +301,17 @@ class Caller:
             self._freeze(call.account_id, told.retry_after or 0)
             return Rate()  # its limit and what remains of it may be the account's as well
         return told
+
+
+def _uncertain(key: str, doubt: JaraiError, last: Exception) -> UncertainSubmitError:
+    """Say both what left the submit in doubt and how it ended."""
+    if not isinstance(last, JaraiError):
+        last = doubt
+    facts = {"status": last.status, "code": last.code, "correlation_id": last.correlation_id}
+    message = f"the submit may have been accepted: {doubt.message}"
+    if last is not doubt:
+        message = f"{message}; then: {last.message}"
+    return UncertainSubmitError(message, idempotency_key=key, **facts)
 
 
 def _today() -> int:

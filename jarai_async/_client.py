@@ -21,6 +21,7 @@ from jarai_async._errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from jarai_async._intents import body_of
 from jarai_async._models import (
     Account,
     Budget,
@@ -121,7 +122,7 @@ class JaraiClient:
             raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
         key, meter = idempotency_key or str(uuid4()), Meter()
         try:
-            return await self._caller.submit(request, key, meter)
+            return await self._caller.submit(request.account_id, body_of(request), key, meter)
         except asyncio.CancelledError:
             if meter.in_doubt:
                 _log.warning("a submit was cancelled on its way and may have been accepted, key %s", key)

@@ -31,6 +31,7 @@ from jarai_async._models import (
 
 T = TypeVar("T")
 
+_BODY = ("topic", "language_id", "country_id", "avatar_id", "project_type", "metadata")
 _KNOWN = {str(status): status for status in vars(Status).values() if isinstance(status, Status)}
 
 
@@ -52,9 +53,26 @@ def decode(value: object, model: type[T]) -> T:
 
 def encode_request(request: ProductionRequest) -> dict[str, Any]:
     """Make the body of a submit. What is None is left out."""
-    names = ("topic", "language_id", "country_id", "avatar_id", "project_type", "metadata")
-    values = {field_name(ProductionRequest, name): getattr(request, name) for name in names}
+    values = {field_name(ProductionRequest, name): getattr(request, name) for name in _BODY}
     return {name: value for name, value in values.items() if value is not None} | dict(request.extra)
+
+
+def decode_request(body: Mapping[str, Any], account_id: str) -> ProductionRequest:
+    """Give the request that has this body. Raises InvalidRequestError, TypeError, ValueError."""
+    names = {field_name(ProductionRequest, name): name for name in _BODY}
+    known: dict[str, Any] = {names[name]: value for name, value in body.items() if name in names}
+    extra = {name: value for name, value in body.items() if name not in names}
+    return ProductionRequest(account_id=account_id, extra=extra, **known)
+
+
+def encode(model: Production | Deliverable) -> dict[str, Any]:
+    """Give the known fields of a model as JSON values, without signed URLs; `decode` reads them."""
+    values = {one.name: getattr(model, one.name) for one in attrs.fields(type(model))}
+    return {
+        field_name(type(model), name): value.isoformat() if isinstance(value, datetime) else value
+        for name, value in values.items()
+        if name not in ("raw", "url") and value is not None
+    }
 
 
 def _exactly(kind: type[T]) -> Callable[[object, Any], T]:

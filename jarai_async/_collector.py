@@ -33,7 +33,7 @@ class Shelf:
 class Collector:
     """Collects for one request. `tell` takes the kind and the fields of an event."""
 
-    __slots__ = ("_meter", "_reference", "_request", "_shelf", "_tell", "deliverables", "files")
+    __slots__ = ("_meter", "_reference", "_request", "_shelf", "_tell", "deliverables", "files", "listed")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Collector:
     ) -> None:
         self.deliverables: tuple[Deliverable, ...] = ()
         self.files: dict[Path, Deliverable] = {}
+        self.listed = False  # and told so, by an earlier process
         self._shelf = shelf
         self._request = request
         self._reference = reference
@@ -60,7 +61,8 @@ class Collector:
         try:
             found = await client._caller.perform(call, self._meter, retrier)
             self.deliverables = tuple(found)
-            self._tell(DeliverablesReady, deliverables=self.deliverables, final=final)
+            if not (final and self.listed):
+                self._tell(DeliverablesReady, deliverables=self.deliverables, final=final)
             if self._shelf.folder is not None:
                 await self._fetch_into(self._shelf.folder / folder_name(self._reference, production), retrier)
         except JaraiError as error:

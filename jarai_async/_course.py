@@ -8,7 +8,7 @@ nothing else: the production goes on at JARAI.
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from jarai_async._collector import Collector, Shelf
 from jarai_async._errors import (
     DeadlineExceededError,
     JaraiError,
+    JournalError,
     NotFoundError,
     NotSentError,
     ProductionFailedError,
@@ -29,14 +30,22 @@ from jarai_async._errors import (
 )
 from jarai_async._events import Event, Finished, Outcome, OutcomeState, StatusChanged, Submitted
 from jarai_async._forecast import UnderWay, mean_left
-from jarai_async._lifecycle import end
+from jarai_async._intents import KEY_VALID, Intent, Stage, body_of
+from jarai_async._journal import Journal
+from jarai_async._lifecycle import PRODUCTION_EXPIRED, end
 from jarai_async._models import Polling, Production, ProductionRequest, Status
 from jarai_async._places import Place
 from jarai_async._poller import Change, Watch
 
 _log = logging.getLogger("jarai_async")
 
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
 _End = tuple[OutcomeState, JaraiError | None]
+Emit = Callable[["Course", Event], None]
 
 
 @frozen
@@ -44,17 +53,22 @@ class Terms:
     """What all courses of one orchestrator have in common. `deadline` is in seconds from acceptance."""
 
     shelf: Shelf
+    journal: Journal
     polling: Polling
     deadline: float | None
     review: bool
+    resubmissions: int
 
 
 class Course:
-    """One request on its way. `emit` takes its events."""
+    """One request on its way. `emit` takes its events.
+
+    `intent` is what an earlier process knew of it; where it is not given, the journal is asked.
+    """
 
     __slots__ = (
-        "_accepted_as", "_cancelled", "_client", "_collector", "_emit", "_key", "_landing", "_place",
-        "_scope", "_sequence", "_submitted_at", "_terms", "_watch", "meter", "reference", "request",
+        "_accepted_as", "_cancelled", "_client", "_collector", "_emit", "_intent", "_landing", "_place",
+        "_scope", "_sequence", "_terms", "_watch", "meter", "reference", "request",
     )  # fmt: skip
 
     def __init__(
@@ -63,20 +77,20 @@ class Course:
         request: ProductionRequest,
         reference: str,
         *,
-        emit: Callable[[Event], None],
+        emit: Emit,
         place: Place,
+        intent: Intent | None = None,
     ) -> None:
         self.request = request
         self.reference = reference
-        self.meter = Meter(frozen=place.release)
+        self.meter = Meter(frozen=place.release, departing=self._departing, returned=self._returned)
         self._terms = terms
         self._client = terms.shelf.client
         self._collector = Collector(terms.shelf, request, reference, self.meter, self._tell)
         self._emit = emit
         self._place = place
-        self._key = str(uuid4())
+        self._intent = intent
         self._sequence = 0
-        self._submitted_at: datetime | None = None
         self._accepted_as: Production | None = None
         self._watch: Watch | None = None
         self._cancelled = False
@@ -107,29 +121,91 @@ class Course:
     async def run(self) -> Outcome:
         """Go all the way, and give how it ended."""
         try:
-            refused = await self._submit()
-            if self._landing is not None and not self._landing.done():
-                self._landing.set_result(None)
-            state, error = refused or await self._watch_to_the_end()
-            if state is OutcomeState.PUBLISHED:
-                error = await self._collector.collect(self._known, final=True)
+            intent = await self._known_intent()
+            if intent.stage is Stage.ENDED:
+                outcome = intent.ended(self.request)
+                self._accepted_as, self._sequence = intent.production, intent.sequence - 1
+            else:
+                outcome = await self._run(intent)
+        except JournalError as error:
+            outcome = self._concluded(OutcomeState.REJECTED, error)
         finally:
             self._place.release()
-        outcome = self._concluded(state, error)
         self._tell(Finished, outcome=outcome)
         return outcome
 
+    async def _run(self, intent: Intent) -> Outcome:
+        while True:
+            told_of = intent.since
+            refused = await self._submit(intent)
+            if self._landing is not None and not self._landing.done():
+                self._landing.set_result(None)
+            state, error = refused or await self._watch_to_the_end(told_of)
+            if not self._may_try_again(intent, error):
+                break
+            await self._terms.journal.save(intent)
+            self._watch = None
+        if state is OutcomeState.PUBLISHED:
+            error = await self._collector.collect(self._known, final=True)
+        return self._concluded(state, error)
+
+    def _may_try_again(self, intent: Intent, error: JaraiError | None) -> bool:
+        """Whether it was never begun, so that another takes its place: that is documented to be safe."""
+        expired = isinstance(error, ProductionFailedError) and error.code == PRODUCTION_EXPIRED
+        if not expired or self._cancelled or len(intent.expired) >= self._terms.resubmissions:
+            return False
+        _log.info("%s was never begun: it is submitted again", self.reference)
+        intent.again(str(uuid4()))
+        return True
+
+    # --- Journal -----------------------------------------------------------------------------------
+
+    async def _known_intent(self) -> Intent:
+        """Give what is known of this request, or plan it. Raises JournalError."""
+        journal = self._terms.journal
+        intent = self._intent or await journal.find(self.reference)
+        if intent is not None and not intent.same_request(self.request):
+            if (
+                intent.stage is not Stage.PLANNED
+            ):  # nothing may be forgotten that was, or may have been, paid for
+                raise JournalError(f"the journal knows another request by the reference {self.reference!r}")
+            intent = None
+        if intent is None:
+            intent = Intent(self.reference, self.request.account_id, body_of(self.request), str(uuid4()))
+            journal.put(intent)
+        self._intent, self._sequence = intent, intent.sequence
+        self._collector.files = intent.known_files()
+        self._collector.listed = intent.listed
+        return intent
+
+    async def _departing(self) -> None:
+        if self._intent is not None:
+            self._intent.stage, self._intent.sent_at = Stage.SENDING, self._intent.sent_at or _clock.wall()
+            await self._terms.journal.save(self._intent)
+
+    def _returned(self) -> None:
+        if self._intent is not None:
+            self._intent.stage = Stage.IN_DOUBT if self.meter.in_doubt else Stage.PLANNED
+            self._terms.journal.put(self._intent)
+
+    def told(self, event: Event) -> None:
+        """Note that the reader has taken an event: it will not be told again."""
+        if self._intent is not None:
+            self._intent.told(event)
+            self._terms.journal.put(self._intent)
+
+    # --- What is told ------------------------------------------------------------------------------
+
     def _tell(self, kind: type[Event], **fields: Any) -> None:
         self._sequence += 1
-        self._emit(
-            kind(
-                reference=self.reference,
-                production=self.production,
-                sequence=self._sequence,
-                observed_at=_clock.utc(),
-                **fields,
-            )
+        event = kind(
+            reference=self.reference,
+            production=self.production,
+            sequence=self._sequence,
+            observed_at=_clock.utc(),
+            **fields,
         )
+        self._emit(self, event)
 
     def _concluded(self, state: OutcomeState, error: JaraiError | None) -> Outcome:
         return Outcome(
@@ -140,20 +216,33 @@ class Course:
             deliverables=self._collector.deliverables,
             files=self._collector.files,
             error=error,
-            submitted_at=self._submitted_at,
+            submitted_at=_moment(self._intent.submitted_at if self._intent else None),
             finished_at=_clock.utc(),
             requests=self.meter.requests,
         )
 
     # --- Submit ------------------------------------------------------------------------------------
 
-    async def _submit(self) -> _End | None:
-        """Submit, and give the end where there is nothing to watch."""
+    async def _submit(self, intent: Intent) -> _End | None:
+        """Submit, unless that was done before, and give the end where there is nothing to watch."""
+        if intent.stage is not Stage.ACCEPTED:
+            if (end := await self._accept(intent)) is not None:
+                return end
+        elif self._accepted_as is None:
+            self._accepted_as = intent.production
+        if intent.since is None:
+            self._tell(Submitted)
+        return None
+
+    async def _accept(self, intent: Intent) -> _End | None:
+        if intent.stage is Stage.IN_DOUBT and not self._may_send_again(intent):
+            return OutcomeState.UNCERTAIN, self._doubt(intent)
+        self.meter.in_doubt = intent.stage is Stage.IN_DOUBT
         try:
             async with asyncio.timeout(None) as self._scope:  # so that `cancel` can end the wait for a turn
-                self._accepted_as = await self._accepted()
+                production = await self._accepted(intent)
         except (TimeoutError, WithdrawnError):
-            return self._withdrawn()
+            return self._withdrawn(intent)
         except UncertainSubmitError as error:
             return OutcomeState.UNCERTAIN, error
         except StoppedError:
@@ -161,24 +250,45 @@ class Course:
         except JaraiError as error:
             return OutcomeState.REJECTED, error
         self._scope = None
-        self._submitted_at = _clock.utc()
-        self._tell(Submitted)
+        self._accepted_as = intent.production = production
+        intent.stage, intent.submitted_at = Stage.ACCEPTED, _clock.wall()
+        try:
+            await self._terms.journal.save(intent)
+        except JournalError as error:
+            _log.error("%s was accepted as %s, keep that: %s", self.reference, production.id, error)
         return None
 
-    async def _accepted(self) -> Production:
+    def _may_send_again(self, intent: Intent) -> bool:
+        young = _clock.wall() - (intent.sent_at or 0.0) < KEY_VALID
+        return self._client._caller.idempotency_keys and young
+
+    def _doubt(self, intent: Intent) -> UncertainSubmitError:
+        sent = (
+            "some day" if intent.sent_at is None else f"{datetime.fromtimestamp(intent.sent_at, UTC):%c} UTC"
+        )
+        message = f"the submit of {sent} may have been accepted: its answer is not known"
+        return UncertainSubmitError(message, idempotency_key=intent.key)
+
+    async def _accepted(self, intent: Intent) -> Production:
         caller = self._client._caller
         if not self.meter.withdrawn:
             await self._place.take()
         told = False
         while not self.meter.withdrawn:
             try:
-                return await caller.submit(self.request, self._key, self.meter)
+                return await caller.submit(intent.account_id, intent.body, intent.key, self.meter)
             except (NotSentError, ServiceUnavailableError) as error:
                 if not caller.reached:
                     raise  # nothing ever answered there: a wrong address rather than an outage
-                if not told:
-                    _log.warning("%s is not submitted yet, it goes on trying: %s", self.reference, error)
-                told = True
+                reason: JaraiError = error
+            except UncertainSubmitError as error:
+                passing = error.status in (None, 503)  # no answer, rather than one that says no
+                if not passing or not self._may_send_again(intent):
+                    raise
+                reason = error
+            if not told:
+                _log.warning("%s is not submitted yet, it goes on trying: %s", self.reference, reason)
+            told = True
         raise WithdrawnError("withdrawn before it was sent")
 
     def landed(self) -> asyncio.Future[None]:
@@ -186,16 +296,16 @@ class Course:
         self._landing = asyncio.get_running_loop().create_future()
         return self._landing
 
-    def _withdrawn(self) -> _End:
+    def _withdrawn(self, intent: Intent) -> _End:
         if not self.meter.in_doubt:
             return OutcomeState.CANCELLED, None
         message = "the submit was cancelled on its way"
-        return OutcomeState.UNCERTAIN, UncertainSubmitError(message, idempotency_key=self._key)
+        return OutcomeState.UNCERTAIN, UncertainSubmitError(message, idempotency_key=intent.key)
 
     @property
     def key(self) -> str:
         """The idempotency key of its submit."""
-        return self._key
+        return self._intent.key if self._intent is not None else ""
 
     @property
     def may_exist(self) -> bool:
@@ -236,10 +346,15 @@ class Course:
             raise RuntimeError("no production is known before it was accepted")
         return self.production
 
-    async def _watch_to_the_end(self) -> _End:
-        """Follow the production, with one coroutine for all of it: each takes 200 bytes in flight."""
+    async def _watch_to_the_end(self, told_of: float | None) -> _End:
+        """Follow the production, with one coroutine for all of it: each takes 200 bytes in flight.
+
+        `told_of` is since when it has its status, as an earlier process has told (Unix seconds).
+        """
         poller = self._client._poller
         watch = self._watch = poller.watch(self._known, self._terms.polling, self.meter)
+        if told_of is not None:
+            watch.resume(datetime.fromtimestamp(told_of, UTC))
         try:
             async with asyncio.timeout(self._terms.deadline):
                 if self._cancelled:  # while the submit was on its way

@@ -2,6 +2,7 @@
 
     JaraiError
     ├── ConfigurationError      the client was set up wrongly; nothing was sent
+    │   └── JournalError            the journal cannot be opened, read or written
     ├── InvalidRequestError     the request breaks a documented rule; nothing was sent
     ├── NotSentError            no connection: the request provably never left
     ├── NoAnswerError           sent, but no whole answer came: it may have been carried out
@@ -67,6 +68,12 @@ class JaraiError(Exception):
 
 class ConfigurationError(JaraiError, ValueError):
     """The client or the orchestrator was given something that it cannot work with."""
+
+
+class JournalError(ConfigurationError):
+    """The journal cannot be opened, read or written: in use, damaged, no space, no permission."""
+
+    advice = "Nothing is submitted that cannot be written down first; what is under way goes on at JARAI."
 
 
 class InvalidRequestError(JaraiError, ValueError):

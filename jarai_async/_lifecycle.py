@@ -7,6 +7,7 @@ from jarai_async._errors import ProductionFailedError
 from jarai_async._events import OutcomeState
 from jarai_async._models import Production, Status
 
+PRODUCTION_EXPIRED: Final = "PRODUCTION_EXPIRED"  # documented: never begun, safe to submit again at once
 _ENDS: Final[Mapping[Status, OutcomeState]] = {
     Status.PUBLISHED: OutcomeState.PUBLISHED,
     Status.FAILED: OutcomeState.FAILED,
@@ -21,6 +22,6 @@ def end(production: Production) -> tuple[OutcomeState, ProductionFailedError | N
         return state, None
     reason = (production.error_message or "no reason given").rstrip(".")
     message = f"production {production.id} failed: {reason}"
-    if production.error_code == "PRODUCTION_EXPIRED":  # documented
+    if production.error_code == PRODUCTION_EXPIRED:
         message += ": it was never begun and is safe to submit again at once"
     return state, ProductionFailedError(message, code=production.error_code)

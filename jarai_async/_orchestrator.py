@@ -14,6 +14,7 @@ of them for one, and wrap the user's own exception.)
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
@@ -21,13 +22,19 @@ from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
+
+from attrs import evolve
 
 from jarai_async._client import JaraiClient
 from jarai_async._collector import Shelf
-from jarai_async._course import Course, Terms
+from jarai_async._course import Course, Emit, Terms
 from jarai_async._downloads import make_folder
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError, StoppedError
-from jarai_async._events import Event, Outcome
+from jarai_async._events import Outcome
+from jarai_async._intents import Intent, Stage, body_of
+from jarai_async._journal import Journal
+from jarai_async._memory import Memory
 from jarai_async._models import Polling, ProductionRequest
 from jarai_async._outlook import Outlook, Statistics
 from jarai_async._places import Place
@@ -73,6 +80,8 @@ class Orchestrator:
         review: bool = False,
         deadline: float | None = None,
         cancel_on_exit: bool = False,
+        journal: str | PathLike[str] | None = None,
+        resubmissions: int = 1,
     ) -> None:
         if not isinstance(client, JaraiClient):
             raise ConfigurationError(f"the client must be a JaraiClient, not {_kind(client)}")
@@ -85,7 +94,8 @@ class Orchestrator:
         folder = None if download_to is None else Path(download_to)
         retrier = Retrier(_PATIENT, client._random)
         shelf = Shelf(client, folder, retrier, asyncio.Semaphore(_DOWNLOADS))
-        self._terms = Terms(shelf, polling or Polling(), deadline, review)
+        self._journal_path = None if journal is None else Path(journal)
+        self._terms = Terms(shelf, Journal(None), polling or Polling(), deadline, review, resubmissions)
         self._client = client
         self._places = asyncio.Semaphore(concurrency)
         self._concurrency = concurrency
@@ -99,6 +109,7 @@ class Orchestrator:
         self._drawn = 0
         self._finished = 0
         self._open = False
+        self._memory: Memory | None = None
 
     def __repr__(self) -> str:
         return f"<Orchestrator {len(self._courses)} under way, {self._concurrency} in flight at most>"
@@ -109,6 +120,13 @@ class Orchestrator:
                 await make_folder(self._terms.shelf.folder)
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
+        journal = await Journal.open(self._journal_path)
+        self._terms = evolve(self._terms, journal=journal)
+        try:
+            self._memory = await Memory.recalled(self._client, journal)
+        except BaseException:
+            await journal.close()
+            raise
         self._open = True
         return self
 
@@ -127,15 +145,48 @@ class Orchestrator:
         finally:  # also where leaving is itself cancelled
             self._say_how_to_go_on()
             await stop(self._courses)
+            if self._memory is not None:
+                await self._memory.close()
+            await self._terms.journal.close()
 
     def submit(self, request: ProductionRequest) -> Ticket:
         """Begin one production as soon as there is a place for it, and give what to await and to cancel.
 
         Raises ConfigurationError outside of the orchestrator's `async with` block.
         """
+        return self._ticket(request)
+
+    def _ticket(self, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
         history = History()
-        course, task = self._begin(request, Place(self._places), history.append, history.end)
+        course, task = self._begin(request, Place(self._places), history.append, history.end, intent)
         return Ticket(course, task, history)
+
+    async def resolve(
+        self, reference: str, *, production_id: str | None = None, resubmit: bool = False
+    ) -> Ticket:
+        """Decide what became of a submit that ended as `uncertain`, and go on with it.
+
+        Give the `production_id` that JARAI Studio shows for it, and it is followed; or `resubmit=True` where
+        it was never created: then it is submitted again, with a new key. Raises InvalidRequestError where
+        there is nothing to decide, NotFoundError where JARAI does not know the production.
+        """
+        if (production_id is None) != resubmit:
+            raise InvalidRequestError(["resolve() takes either production_id or resubmit=True"])
+        self._check_open()
+        journal = self._terms.journal
+        intent = await journal.find(reference)
+        if intent is None or intent.stage is not Stage.IN_DOUBT or self._is_under_way(reference):
+            raise InvalidRequestError([f"no submit by the reference {reference!r} is in doubt"])
+        if production_id is None:
+            intent.again(str(uuid4()))
+        else:
+            intent.production = await self._client.fetch(production_id)
+            intent.stage, intent.submitted_at = Stage.ACCEPTED, intent.sent_at
+        await journal.save(intent)
+        return self._ticket(intent.request(), intent)
+
+    def _is_under_way(self, reference: str) -> bool:
+        return any(course.reference == reference for course in self._courses.values())
 
     def run(self, requests: Requests) -> Run:
         """Run all requests, and iterate over the events of all of them as they come.
@@ -157,7 +208,7 @@ class Orchestrator:
         self._heralds.add(herald)
         herald.add_done_callback(self._heralds.discard)
         feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never came to begin
-        return Run(batch.stream, feeder)
+        return Run(batch.stream, feeder, self._terms.journal)
 
     def statistics(self) -> Statistics:
         """Say what was sent and what the budget has left, where all productions stand, and when they end."""
@@ -171,15 +222,20 @@ class Orchestrator:
         self,
         request: ProductionRequest,
         place: Place,
-        emit: Callable[[Event], None],
+        emit: Emit,
         ended: Callable[[BaseException | None], None],
+        intent: Intent | None = None,
     ) -> tuple[Course, asyncio.Task[Outcome]]:
         self._check_open()
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {_kind(request)}"])
         self._drawn += 1
-        reference = request.reference or f"request-{self._drawn:04}"
-        course = Course(self._terms, request, reference, emit=emit, place=place)
+        reference = request.reference or _reference(self._drawn)
+        if self._terms.journal.path is not None and self._is_under_way(reference):
+            raise InvalidRequestError(
+                [f"the reference {reference!r} is under way already: a journal needs one"]
+            )
+        course = Course(self._terms, request, reference, emit=emit, place=place, intent=intent)
         task = asyncio.create_task(course.run(), name=f"jarai {reference}")
         self._courses[task] = course
         task.add_done_callback(partial(self._conclude, ended))
@@ -195,10 +251,11 @@ class Orchestrator:
         failure: Exception | None = None
         place = Place(self._places)
         try:
+            await self._plan(batch)
             async with aclosing(each(requests)) as source:
                 await place.take()
                 async for request in source:
-                    self._begin(request, place, batch.stream.put, batch.one_ended)
+                    self._begin(request, place, batch.emit, batch.one_ended)
                     batch.one_began()
                     place = Place(self._places)
                     await batch.stream.drained(below=_UNREAD)
@@ -214,6 +271,25 @@ class Orchestrator:
         finally:
             place.release()
             batch.all_drawn(failure)
+
+    async def _plan(self, batch: Batch) -> None:
+        """Write down all that is to come, as far as that can be known, so that it can be gone on with."""
+        journal = self._terms.journal
+        if journal.path is None:
+            return
+        planned = [
+            (request.reference or _reference(n), request)
+            for n, request in enumerate(batch.to_draw, start=self._drawn + 1)
+        ]
+        counts = Counter(reference for reference, _ in planned)
+        if twice := [reference for reference, count in counts.items() if count > 1]:
+            raise InvalidRequestError(
+                [f"with a journal each reference is used once: {one!r}" for one in twice]
+            )
+        for reference, request in planned:
+            if await journal.find(reference) is None:
+                journal.put(Intent(reference, request.account_id, body_of(request), str(uuid4())))
+        await journal.settled()
 
     async def _withdraw(self) -> None:
         """End the submits that wait, and let those on their way be the last."""
@@ -255,6 +331,10 @@ class Orchestrator:
             "before you submit them again (reference, idempotency key):\n%s",
             [f"  {course.reference}  {course.key}" for course in courses if course.may_exist],
         )
+
+
+def _reference(number: int) -> str:
+    return f"request-{number:04}"
 
 
 def _warn(message: str, lines: list[str]) -> None:

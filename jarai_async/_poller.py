@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -61,6 +62,15 @@ class Watch:
     queued: bool = False
     change: asyncio.Future[Change] | None = field(default=None, repr=False)
 
+    def resume(self, seen_at: datetime) -> None:
+        """Go on with what an earlier process knew: it had its status at that moment (UTC).
+
+        What passed since teaches nothing: the earlier process counted some of it.
+        """
+        passed = max(0.0, (_clock.utc() - seen_at).total_seconds())  # the clock may have been set back
+        self.since = self.polled = self.seen = _clock.monotonic() - passed
+        self.seen_at, self.age_known = seen_at, False
+
     @property
     def status(self) -> Status:
         """What its polls are chosen by."""
@@ -91,6 +101,12 @@ class Poller:
         self._awaited: set[asyncio.Future[Change]] = set()
         self._changes = 0
         self._late = 0.0  # seconds, of all of them
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Begin with what an earlier process learned, unless this one has begun. Raises ValueError."""
+        if not self.queue and self._running is None:
+            self.sojourns = Sojourns.restored(learned)
+            self.queue = PollQueue(self.sojourns)
 
     def watch(
         self, production: Production, polling: Polling, meter: Meter, *, age_known: bool = True

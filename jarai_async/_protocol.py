@@ -5,7 +5,6 @@ result or raises one of our errors, whatever the bytes; `may_repeat` is the one 
 safe to send again.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ from attrs import evolve, field, frozen
 
 from jarai_async import _wire
 from jarai_async._answers import Answer, parse, parse_object, refusal
-from jarai_async._codec import decode, encode_request
+from jarai_async._codec import decode
 from jarai_async._errors import (
     ApiError,
     AuthenticationError,
@@ -38,7 +37,6 @@ from jarai_async._models import (
     Id,
     Performance,
     Production,
-    ProductionRequest,
     Status,
     Usage,
     as_id,
@@ -76,17 +74,16 @@ def accounts() -> Call[list[Account]]:
     return Call(Kind.READ, "GET", _wire.ACCOUNTS, lambda answer: _list(answer, _wire.ACCOUNTS, Account))
 
 
-def submit(request: ProductionRequest, key: str) -> Call[Production]:
-    """Ask for a production."""
-    body = json.dumps(encode_request(request), allow_nan=False, separators=(",", ":")).encode()
+def submit(account_id: str, body: bytes, key: str) -> Call[Production]:
+    """Ask for a production, with these very bytes."""
     return Call(
         Kind.SUBMIT,
         "POST",
-        _wire.SUBMIT.format(account_id=request.account_id),
+        _wire.SUBMIT.format(account_id=account_id),
         _submitted,
         body=body,
         idempotency_key=key,
-        account_id=request.account_id,
+        account_id=account_id,
     )
 
 

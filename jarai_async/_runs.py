@@ -5,30 +5,42 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Sequence
 from typing import Any, Self
 
+from jarai_async._course import Course
 from jarai_async._events import Event
+from jarai_async._journal import Journal
 from jarai_async._models import ProductionRequest
 from jarai_async._streams import Stream
 
+Told = tuple[Course, Event]
 Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
 
 
 class Run:
     """The events of one `Orchestrator.run`, as an async iterator."""
 
-    def __init__(self, stream: Stream[Event], feeder: asyncio.Task[None]) -> None:
+    def __init__(self, stream: Stream[Told], feeder: asyncio.Task[None], journal: Journal) -> None:
         self._stream = stream
         self._feeder = feeder
+        self._journal = journal
+        self._taken: Told | None = None
         weakref.finalize(self, feeder.cancel).atexit = False  # left by `break`: nothing more is drawn
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        return await anext(self._stream)
+        """Give the next event. Asking for it says that the one before was dealt with: it is not told anew."""
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            course, event = taken
+            course.told(event)
+            await self._journal.settled()
+        self._taken = await anext(self._stream)
+        return self._taken[1]
 
     def unread(self) -> list[Event]:
         """Take the events that are there, without waiting: what was told while the orchestrator was left."""
-        return self._stream.unread()
+        return [event for _, event in self._stream.unread()]
 
     async def aclose(self) -> None:
         """Stop drawing requests; what was drawn is followed until the orchestrator is left."""
@@ -39,7 +51,7 @@ class Run:
 class Batch:
     """Ends a stream when all requests are drawn and each of them has ended."""
 
-    def __init__(self, stream: Stream[Event], requests: Requests) -> None:
+    def __init__(self, stream: Stream[Told], requests: Requests) -> None:
         self.stream = stream
         self.running = 0
         self.begun = 0
@@ -51,6 +63,10 @@ class Batch:
     def to_draw(self) -> Sequence[ProductionRequest]:
         """The requests that are still to be drawn, as far as that can be known."""
         return () if self._drawn else self._planned[self.begun :]
+
+    def emit(self, course: Course, event: Event) -> None:
+        """Pass an event on."""
+        self.stream.put((course, event))
 
     def one_began(self) -> None:
         """Note that a request was drawn."""

@@ -22,8 +22,9 @@ class History:
         self._ended = False
         self._error: BaseException | None = None
 
-    def append(self, event: Event) -> None:
-        """Keep an event, and pass it on."""
+    def append(self, course: Course, event: Event) -> None:
+        """Keep an event, and pass it on. There may be no reader, so it counts as told."""
+        course.told(event)
         self._events.append(event)
         for reader in self._readers:
             reader.put(event)

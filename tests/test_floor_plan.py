@@ -12,10 +12,10 @@ FLOORS = [
     {"_errors", "_names", "_secret", "_turns", "_wire"},
     {"_answers", "_arguments", "_hazards", "_models", "_quotas", "_settings"},
     {"_budget", "_codec", "_events", "_sojourn"},
-    {"_batch", "_forecast", "_lifecycle", "_polling", "_protocol"},
+    {"_batch", "_forecast", "_intents", "_lifecycle", "_polling", "_protocol"},
     {"_plan"},
     # the floors above may do I/O and wait
-    {"_clock", "_places", "_streams"},
+    {"_clock", "_journal", "_places", "_streams"},
     {"_retry", "_scheduler", "_transport"},
     {"_calls", "_downloads"},
     {"_poller"},
@@ -23,7 +23,7 @@ FLOORS = [
     {"_collector"},
     {"_course"},
     {"_runs", "_ticket"},
-    {"_outlook"},
+    {"_memory", "_outlook"},
     {"_orchestrator", "_report", "simulator"},
     {"_cli"},
     {"__main__"},
@@ -35,6 +35,7 @@ DOORS = {
     "backoff": {"_retry"},
     "cattrs": {"_codec"},
     "rich": {"_report"},
+    "sqlite3": {"_journal"},
     "yarl": {"_transport"},
 }
 

@@ -14,6 +14,7 @@ from scenarios import request_for
 from jarai_async import Budget, JaraiClient, NotFoundError, Polling, Production, Status, StoppedError, _clock
 from jarai_async._budget import RequestBudget
 from jarai_async._calls import Meter
+from jarai_async._intents import body_of
 from jarai_async._models import as_id
 from jarai_async._poller import Change, Poller, Watch
 from jarai_async._scheduler import Scheduler
@@ -24,12 +25,17 @@ def long_queue(_: Random, __: str) -> list[tuple[str, float]]:
     return [("Queued", 500.0), ("Producing", 100_000.0), ("AwaitingApproval", 5.0), ("Distributing", 50.0)]
 
 
+async def create(client: JaraiClient, simulator: Simulator, key: str, meter: Meter) -> Production:
+    request = request_for(simulator)
+    return await client._caller.submit(request.account_id, body_of(request), key, meter)
+
+
 @asynccontextmanager
 async def submitted(simulator: Simulator) -> AsyncIterator[tuple[JaraiClient, Watch]]:
     """Open a client with one production that has just been submitted, and a watch of it."""
     async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
         meter = Meter()
-        production = await client._caller.submit(request_for(simulator), "key", meter)
+        production = await create(client, simulator, "key", meter)
         yield client, client._poller.watch(production, Polling(), meter)
 
 
@@ -47,7 +53,7 @@ def polls(simulator: Simulator) -> list[float]:
 async def follow(client: JaraiClient, simulator: Simulator) -> list[tuple[Change, float]]:
     """Submit one and watch it to its end."""
     meter = Meter()
-    production = await client._caller.submit(request_for(simulator), str(_clock.monotonic()), meter)
+    production = await create(client, simulator, str(_clock.monotonic()), meter)
     watch, changes = client._poller.watch(production, Polling(), meter), []
     while not watch.status.is_terminal:
         changes.append((await client._poller.changed(watch), _clock.wall()))

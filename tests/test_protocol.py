@@ -39,6 +39,7 @@ from jarai_async import (
 )
 from jarai_async import _protocol as protocol
 from jarai_async._answers import Answer, refusal
+from jarai_async._intents import body_of
 from jarai_async._protocol import Call, may_repeat, was_refused
 from jarai_async._turns import Kind
 
@@ -52,7 +53,7 @@ CALLS: list[Call[Any]] = [
     *(make(ID) for make in BY_ID),
     protocol.accounts(),
     protocol.usage(),
-    protocol.submit(request(), "key"),
+    protocol.submit(ID, body_of(request()), "key"),
 ]
 SUBMIT = CALLS[-1]
 
@@ -85,7 +86,7 @@ def test_the_routes_are_the_documented_ones() -> None:
 def test_only_a_submit_has_a_body_and_a_key() -> None:
     """The key goes with the submit, and the body is compact ASCII JSON."""
     assert [call for call in CALLS if call.body or call.idempotency_key or call.account_id] == [SUBMIT]
-    made = protocol.submit(request(topic="é", account_id=OTHER), "k-1")
+    made = protocol.submit(OTHER, body_of(request(topic="é", account_id=OTHER)), "k-1")
     assert (made.idempotency_key, made.account_id) == ("k-1", OTHER)
     assert made.body is not None
     assert made.body.isascii()
