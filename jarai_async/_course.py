@@ -15,36 +15,28 @@ from uuid import uuid4
 from attrs import frozen
 
 from jarai_async import _clock
-from jarai_async._calls import Meter, WithdrawnError
+from jarai_async._calls import Meter
 from jarai_async._collector import Collector, Shelf
 from jarai_async._errors import (
     DeadlineExceededError,
     JaraiError,
     JournalError,
     NotFoundError,
-    NotSentError,
     ProductionFailedError,
-    ServiceUnavailableError,
-    StoppedError,
-    UncertainSubmitError,
 )
 from jarai_async._events import Event, Finished, Outcome, OutcomeState, StatusChanged, Submitted
 from jarai_async._forecast import UnderWay, mean_left
-from jarai_async._intents import KEY_VALID, Intent, Stage, body_of
+from jarai_async._intents import Intent, Stage
 from jarai_async._journal import Journal
 from jarai_async._lifecycle import PRODUCTION_EXPIRED, end
 from jarai_async._models import Polling, Production, ProductionRequest, Status
 from jarai_async._places import Place
 from jarai_async._poller import Change, Watch
+from jarai_async._submission import End, Submission
 
 _log = logging.getLogger("jarai_async")
 
 
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-_End = tuple[OutcomeState, JaraiError | None]
 Emit = Callable[["Course", Event], None]
 
 
@@ -67,8 +59,8 @@ class Course:
     """
 
     __slots__ = (
-        "_accepted_as", "_cancelled", "_client", "_collector", "_emit", "_intent", "_landing", "_place",
-        "_scope", "_sequence", "_terms", "_watch", "meter", "reference", "request",
+        "_accepted_as", "_cancelled", "_client", "_collector", "_emit", "_place", "_sequence", "_terms",
+        "_watch", "reference", "request", "submission",
     )  # fmt: skip
 
     def __init__(
@@ -83,19 +75,28 @@ class Course:
     ) -> None:
         self.request = request
         self.reference = reference
-        self.meter = Meter(frozen=place.release, departing=self._departing, returned=self._returned)
         self._terms = terms
         self._client = terms.shelf.client
+        self.submission = Submission(
+            self._client, terms.journal, request, reference, place=place, intent=intent
+        )
         self._collector = Collector(terms.shelf, request, reference, self.meter, self._tell)
         self._emit = emit
         self._place = place
-        self._intent = intent
         self._sequence = 0
         self._accepted_as: Production | None = None
         self._watch: Watch | None = None
         self._cancelled = False
-        self._scope: asyncio.Timeout | None = None
-        self._landing: asyncio.Future[None] | None = None
+
+    @property
+    def meter(self) -> Meter:
+        """What is known of its requests."""
+        return self.submission.meter
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether a submit left, of which it is not known whether it created a production."""
+        return self.production is None and (self.meter.in_doubt or self.meter.sending)
 
     @property
     def production(self) -> Production | None:
@@ -121,7 +122,8 @@ class Course:
     async def run(self) -> Outcome:
         """Go all the way, and give how it ended."""
         try:
-            intent = await self._known_intent()
+            intent = await self.submission.find()
+            self._sequence = intent.sequence
             if intent.stage is Stage.ENDED:
                 outcome = intent.ended(self.request)
                 self._accepted_as, self._sequence = intent.production, intent.sequence - 1
@@ -135,19 +137,34 @@ class Course:
         return outcome
 
     async def _run(self, intent: Intent) -> Outcome:
+        self._collector.files, self._collector.listed = intent.known_files(), intent.listed
         while True:
             told_of = intent.since
-            refused = await self._submit(intent)
-            if self._landing is not None and not self._landing.done():
-                self._landing.set_result(None)
-            state, error = refused or await self._watch_to_the_end(told_of)
+            state, error = await self._submit(intent) or await self._watch_to_the_end(told_of)
             if not self._may_try_again(intent, error):
                 break
             await self._terms.journal.save(intent)
-            self._watch = None
+            self._watch = self._accepted_as = None
         if state is OutcomeState.PUBLISHED:
             error = await self._collector.collect(self._known, final=True)
         return self._concluded(state, error)
+
+    async def _submit(self, intent: Intent) -> End | None:
+        """Submit, unless that was done before, and give the end where there is nothing to watch."""
+        if intent.stage is not Stage.ACCEPTED:
+            end = await self.submission.send(intent)
+            self.submission.land()
+            if end is not None:
+                return end
+        if self._accepted_as is None:
+            self._accepted_as = intent.production
+        if intent.since is None:
+            self._tell(Submitted)
+        return None
+
+    def told(self, event: Event) -> None:
+        """Note that the reader has taken an event: it will not be told again."""
+        self.submission.told(event)
 
     def _may_try_again(self, intent: Intent, error: JaraiError | None) -> bool:
         """Whether it was never begun, so that another takes its place: that is documented to be safe."""
@@ -157,42 +174,6 @@ class Course:
         _log.info("%s was never begun: it is submitted again", self.reference)
         intent.again(str(uuid4()))
         return True
-
-    # --- Journal -----------------------------------------------------------------------------------
-
-    async def _known_intent(self) -> Intent:
-        """Give what is known of this request, or plan it. Raises JournalError."""
-        journal = self._terms.journal
-        intent = self._intent or await journal.find(self.reference)
-        if intent is not None and not intent.same_request(self.request):
-            if (
-                intent.stage is not Stage.PLANNED
-            ):  # nothing may be forgotten that was, or may have been, paid for
-                raise JournalError(f"the journal knows another request by the reference {self.reference!r}")
-            intent = None
-        if intent is None:
-            intent = Intent(self.reference, self.request.account_id, body_of(self.request), str(uuid4()))
-            journal.put(intent)
-        self._intent, self._sequence = intent, intent.sequence
-        self._collector.files = intent.known_files()
-        self._collector.listed = intent.listed
-        return intent
-
-    async def _departing(self) -> None:
-        if self._intent is not None:
-            self._intent.stage, self._intent.sent_at = Stage.SENDING, self._intent.sent_at or _clock.wall()
-            await self._terms.journal.save(self._intent)
-
-    def _returned(self) -> None:
-        if self._intent is not None:
-            self._intent.stage = Stage.IN_DOUBT if self.meter.in_doubt else Stage.PLANNED
-            self._terms.journal.put(self._intent)
-
-    def told(self, event: Event) -> None:
-        """Note that the reader has taken an event: it will not be told again."""
-        if self._intent is not None:
-            self._intent.told(event)
-            self._terms.journal.put(self._intent)
 
     # --- What is told ------------------------------------------------------------------------------
 
@@ -216,114 +197,16 @@ class Course:
             deliverables=self._collector.deliverables,
             files=self._collector.files,
             error=error,
-            submitted_at=_moment(self._intent.submitted_at if self._intent else None),
+            submitted_at=self.submission.submitted_at,
             finished_at=_clock.utc(),
             requests=self.meter.requests,
         )
-
-    # --- Submit ------------------------------------------------------------------------------------
-
-    async def _submit(self, intent: Intent) -> _End | None:
-        """Submit, unless that was done before, and give the end where there is nothing to watch."""
-        if intent.stage is not Stage.ACCEPTED:
-            if (end := await self._accept(intent)) is not None:
-                return end
-        elif self._accepted_as is None:
-            self._accepted_as = intent.production
-        if intent.since is None:
-            self._tell(Submitted)
-        return None
-
-    async def _accept(self, intent: Intent) -> _End | None:
-        if intent.stage is Stage.IN_DOUBT and not self._may_send_again(intent):
-            return OutcomeState.UNCERTAIN, self._doubt(intent)
-        self.meter.in_doubt = intent.stage is Stage.IN_DOUBT
-        try:
-            async with asyncio.timeout(None) as self._scope:  # so that `cancel` can end the wait for a turn
-                production = await self._accepted(intent)
-        except (TimeoutError, WithdrawnError):
-            return self._withdrawn(intent)
-        except UncertainSubmitError as error:
-            return OutcomeState.UNCERTAIN, error
-        except StoppedError:
-            raise  # the client was closed: that is no word of JARAI's
-        except JaraiError as error:
-            return OutcomeState.REJECTED, error
-        self._scope = None
-        self._accepted_as = intent.production = production
-        intent.stage, intent.submitted_at = Stage.ACCEPTED, _clock.wall()
-        try:
-            await self._terms.journal.save(intent)
-        except JournalError as error:
-            _log.error("%s was accepted as %s, keep that: %s", self.reference, production.id, error)
-        return None
-
-    def _may_send_again(self, intent: Intent) -> bool:
-        young = _clock.wall() - (intent.sent_at or 0.0) < KEY_VALID
-        return self._client._caller.idempotency_keys and young
-
-    def _doubt(self, intent: Intent) -> UncertainSubmitError:
-        sent = (
-            "some day" if intent.sent_at is None else f"{datetime.fromtimestamp(intent.sent_at, UTC):%c} UTC"
-        )
-        message = f"the submit of {sent} may have been accepted: its answer is not known"
-        return UncertainSubmitError(message, idempotency_key=intent.key)
-
-    async def _accepted(self, intent: Intent) -> Production:
-        caller = self._client._caller
-        if not self.meter.withdrawn:
-            await self._place.take()
-        told = False
-        while not self.meter.withdrawn:
-            try:
-                return await caller.submit(intent.account_id, intent.body, intent.key, self.meter)
-            except (NotSentError, ServiceUnavailableError) as error:
-                if not caller.reached:
-                    raise  # nothing ever answered there: a wrong address rather than an outage
-                reason: JaraiError = error
-            except UncertainSubmitError as error:
-                passing = error.status in (None, 503)  # no answer, rather than one that says no
-                if not passing or not self._may_send_again(intent):
-                    raise
-                reason = error
-            if not told:
-                _log.warning("%s is not submitted yet, it goes on trying: %s", self.reference, reason)
-            told = True
-        raise WithdrawnError("withdrawn before it was sent")
-
-    def landed(self) -> asyncio.Future[None]:
-        """Give a future for the moment at which the submit that is on its way has an answer."""
-        self._landing = asyncio.get_running_loop().create_future()
-        return self._landing
-
-    def _withdrawn(self, intent: Intent) -> _End:
-        if not self.meter.in_doubt:
-            return OutcomeState.CANCELLED, None
-        message = "the submit was cancelled on its way"
-        return OutcomeState.UNCERTAIN, UncertainSubmitError(message, idempotency_key=intent.key)
-
-    @property
-    def key(self) -> str:
-        """The idempotency key of its submit."""
-        return self._intent.key if self._intent is not None else ""
-
-    @property
-    def may_exist(self) -> bool:
-        """Whether a submit left, of which it is not known whether it created a production."""
-        return self.production is None and (self.meter.in_doubt or self.meter.sending)
-
-    def withdraw(self) -> None:
-        """Send no submit any more; one that is on its way is let land."""
-        self.meter.withdrawn = True
-        scope, self._scope = self._scope, None
-        if scope is not None and not self.meter.sending:
-            scope.reschedule(_clock.monotonic())
 
     async def cancel(self) -> None:
         """Withdraw what was not sent yet, and stop what was."""
         self._cancelled = True
         if self.production is None:
-            self.withdraw()
+            self.submission.withdraw()
         else:
             await self._cancel_for_real()
 
@@ -346,7 +229,7 @@ class Course:
             raise RuntimeError("no production is known before it was accepted")
         return self.production
 
-    async def _watch_to_the_end(self, told_of: float | None) -> _End:
+    async def _watch_to_the_end(self, told_of: float | None) -> End:
         """Follow the production, with one coroutine for all of it: each takes 200 bytes in flight.
 
         `told_of` is since when it has its status, as an earlier process has told (Unix seconds).

@@ -299,7 +299,7 @@ class Orchestrator:
     async def _let_land(self) -> None:
         """Give submits that are on their way a moment to say what became of them."""
         courses = self._courses.values()
-        landing = [course.landed() for course in courses if course.production is None]
+        landing = [course.submission.landed() for course in courses if course.production is None]
         if landing:
             await asyncio.wait(landing, timeout=_GRACE)
 
@@ -329,7 +329,7 @@ class Orchestrator:
         _warn(
             "left %d submits whose answers had not come: look in JARAI Studio whether they were created "
             "before you submit them again (reference, idempotency key):\n%s",
-            [f"  {course.reference}  {course.key}" for course in courses if course.may_exist],
+            [f"  {course.reference}  {course.submission.key}" for course in courses if course.may_exist],
         )
 
 

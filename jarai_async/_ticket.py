@@ -78,7 +78,9 @@ class Ticket:
         if self.production_id is not None:
             return self.production_id
         return (
-            f"may have been submitted, key {self._course.key}" if self._course.may_exist else "not submitted"
+            f"may have been submitted, key {self._course.submission.key}"
+            if self._course.may_exist
+            else "not submitted"
         )
 
     @property

@@ -20,7 +20,7 @@ FLOORS = [
     {"_calls", "_downloads"},
     {"_poller"},
     {"_client"},
-    {"_collector"},
+    {"_collector", "_submission"},
     {"_course"},
     {"_runs", "_ticket"},
     {"_memory", "_outlook"},
