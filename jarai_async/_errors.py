@@ -112,7 +112,7 @@ class UncertainSubmitError(JaraiError):
     happened. With `JaraiClient(idempotency_keys=True)` it would be sent again, with the same key.
     """
 
-    advice = "Look in JARAI Studio whether it was created before you submit it again."
+    advice = "Look in JARAI Studio whether it was created, then `Orchestrator.resolve` it."
 
     def __init__(self, message: str, *, idempotency_key: str = "", **facts: object) -> None:
         super().__init__(message, **facts)  # type: ignore[arg-type]  # passed on as they are

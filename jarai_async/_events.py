@@ -20,7 +20,8 @@ class OutcomeState(StrEnum):
     REJECTED = "rejected"
     """Refused by the API: nothing was created."""
     UNCERTAIN = "uncertain"
-    """The answer to the submit was lost: it may have been created. It is never submitted again."""
+    """The answer to the submit was lost: it may have been created. Not submitted again by itself;
+    `Orchestrator.resolve` decides."""
     TIMED_OUT = "timed_out"
     """Your deadline is over: the production goes on at JARAI."""
 

@@ -34,6 +34,7 @@ from jarai_async._errors import ConfigurationError, FileWriteError, InvalidReque
 from jarai_async._events import Outcome
 from jarai_async._intents import Intent, Stage, body_of
 from jarai_async._journal import Journal
+from jarai_async._leaving import cancel_all, say_how_to_go_on, withdraw
 from jarai_async._memory import Memory
 from jarai_async._models import Polling, ProductionRequest
 from jarai_async._outlook import Outlook, Statistics
@@ -48,8 +49,6 @@ _log = logging.getLogger("jarai_async")
 _PATIENT = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
 _DOWNLOADS = 8  # files at a time: enough to fill a line, few enough to finish some first
 _UNREAD = 1_000  # events; beyond, no further request is drawn until the reader has caught up
-_GRACE = 10.0  # seconds for submits that are on their way when the block is left
-_CANCELLING = 60.0  # seconds for cancelling what runs, where that was asked for
 
 
 class Orchestrator:
@@ -64,10 +63,14 @@ class Orchestrator:
     - `polling`: seconds between two polls of one production; the budget decides within these bounds.
     - `review`: fetch deliverables in `AwaitingApproval` already; what has changed since, at the end again.
     - `deadline`: seconds from its acceptance after which a production is no longer waited for.
+    - `journal`: a file that remembers every request, so that the same batch run again, after a crash too,
+      submits nothing twice, gives the outcomes that there are, and goes on with the rest. Requests are known
+      by their `reference`, or by their place in the batch.
+    - `resubmissions`: how often a production that expired, since nobody began it, is submitted again.
     - `cancel_on_exit`: cancel what still runs when the block is left. Otherwise leaving it, Ctrl-C included,
       stops watching and nothing else: the productions are paid for, and go on.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError; entering the block, JournalError where the journal cannot be used.
     """
 
     def __init__(
@@ -138,12 +141,11 @@ class Orchestrator:
             course.meter.withdrawn = True  # before anything is awaited: no further submit is sent
         try:
             await stop([*self._batches, *self._heralds])
-            await self._withdraw()
-            await self._let_land()
+            await withdraw(self._courses)
             if self._cancel_on_exit:
-                await self._cancel_all()
+                await cancel_all(self._courses)
         finally:  # also where leaving is itself cancelled
-            self._say_how_to_go_on()
+            say_how_to_go_on(self._courses.values(), self._journal_path)
             await stop(self._courses)
             if self._memory is not None:
                 await self._memory.close()
@@ -291,55 +293,9 @@ class Orchestrator:
                 journal.put(Intent(reference, request.account_id, body_of(request), str(uuid4())))
         await journal.settled()
 
-    async def _withdraw(self) -> None:
-        """End the submits that wait, and let those on their way be the last."""
-        courses = self._courses.items()
-        await stop([task for task, one in courses if one.production is None and not one.may_exist])
-
-    async def _let_land(self) -> None:
-        """Give submits that are on their way a moment to say what became of them."""
-        courses = self._courses.values()
-        landing = [course.submission.landed() for course in courses if course.production is None]
-        if landing:
-            await asyncio.wait(landing, timeout=_GRACE)
-
-    async def _cancel_all(self) -> None:
-        """Cancel what runs, as far as that can be done within a minute."""
-        courses = [course for course in self._courses.values() if course.production is not None]
-        tasks = {asyncio.ensure_future(course.cancel()): course for course in courses}
-        if not tasks:
-            return
-        try:
-            done, _ = await asyncio.wait(tasks, timeout=_CANCELLING)
-        finally:
-            await stop(tasks)
-        for task in done:
-            if error := task.exception():
-                _log.warning("%s could not be cancelled: %s", tasks[task].reference, error)
-        if self._courses:  # those that are cancelled end by themselves
-            await asyncio.wait(self._courses, timeout=_GRACE)
-
-    def _say_how_to_go_on(self) -> None:
-        courses = self._courses.values()
-        _warn(
-            "stopped watching %d productions, which go on at JARAI and are paid for; wait for them with "
-            "`JaraiClient.wait(id)` or look with `jarai status ID`:\n%s",
-            [f"  {course.reference}  {course.production.id}" for course in courses if course.production],
-        )
-        _warn(
-            "left %d submits whose answers had not come: look in JARAI Studio whether they were created "
-            "before you submit them again (reference, idempotency key):\n%s",
-            [f"  {course.reference}  {course.submission.key}" for course in courses if course.may_exist],
-        )
-
 
 def _reference(number: int) -> str:
     return f"request-{number:04}"
-
-
-def _warn(message: str, lines: list[str]) -> None:
-    if lines:
-        _log.warning(message, len(lines), "\n".join(lines))
 
 
 def _kind(value: object) -> str:

@@ -23,7 +23,7 @@ FLOORS = [
     {"_collector", "_submission"},
     {"_course"},
     {"_runs", "_ticket"},
-    {"_memory", "_outlook"},
+    {"_leaving", "_memory", "_outlook"},
     {"_orchestrator", "_report", "simulator"},
     {"_cli"},
     {"__main__"},
