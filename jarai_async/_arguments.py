@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=version("jarai-async"))
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_resume(commands)
     _add_plan(commands)
     _add_simulate(commands)
     for name, help_ in (
@@ -32,6 +33,13 @@ def parser() -> argparse.ArgumentParser:
     deliverables.add_argument("production_id")
     deliverables.add_argument("--download-to", metavar="FOLDER", help="fetch the files into this folder")
     _add_remote(commands, "accounts", "list the accounts that the key can reach")
+    _add(commands, "journal", "show what a journal knows").add_argument("journal")
+    resolve = _add_remote(commands, "resolve", "decide what became of a submit that is in doubt")
+    resolve.add_argument("journal")
+    resolve.add_argument("reference")
+    decision = resolve.add_mutually_exclusive_group(required=True)
+    decision.add_argument("--production-id", help="it was created: this is what JARAI Studio shows for it")
+    decision.add_argument("--resubmit", action="store_true", help="it was not: submit it with the next run")
     return whole
 
 
@@ -49,13 +57,34 @@ def _add_remote(commands: Any, name: str, help_: str) -> argparse.ArgumentParser
 def _add_run(commands: Any) -> None:
     run = _add_remote(commands, "run", "submit, follow and collect a batch of productions")
     _add_batch(run)
-    run.add_argument("--download-to", metavar="FOLDER", default="deliverables", help="(%(default)s)")
-    run.add_argument("--concurrency", type=int, default=100, help="productions in flight (%(default)s)")
-    run.add_argument("--review", action="store_true", help="fetch files in AwaitingApproval already")
-    run.add_argument("--deadline", type=float, metavar="SECONDS", help="how long to wait for one production")
-    run.add_argument("--cancel-on-exit", action="store_true", help="cancel what still runs on Ctrl-C")
+    run.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="remembers what was submitted: the same run again goes on with it (BATCH.journal; none with "
+        "--simulate or standard input)",
+    )
+    _add_following(run)
     run.add_argument("--simulate", action="store_true", help="use the embedded simulator, on its fast clock")
     _add_world(run)
+
+
+def _add_resume(commands: Any) -> None:
+    resume = _add_remote(commands, "resume", "go on with all that a journal knows")
+    resume.add_argument("journal")
+    resume.add_argument(
+        "--speed", type=_speed, help="simulated seconds in a real one, as `jarai simulate` has"
+    )
+    _add_following(resume)
+
+
+def _add_following(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--download-to", metavar="FOLDER", default="deliverables", help="(%(default)s)")
+    added.add_argument("--concurrency", type=int, default=100, help="productions in flight (%(default)s)")
+    added.add_argument("--review", action="store_true", help="fetch files in AwaitingApproval already")
+    added.add_argument(
+        "--deadline", type=float, metavar="SECONDS", help="how long to wait for one production"
+    )
+    added.add_argument("--cancel-on-exit", action="store_true", help="cancel what still runs on Ctrl-C")
 
 
 def _add_plan(commands: Any) -> None:

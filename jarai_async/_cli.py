@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ from jarai_async._batch import read_batch
 from jarai_async._client import JaraiClient
 from jarai_async._downloads import file_name
 from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError
+from jarai_async._intents import Intent
+from jarai_async._journal import Journal
 from jarai_async._models import Production, ProductionRequest
 from jarai_async._names import distinct
 from jarai_async._orchestrator import Orchestrator
 from jarai_async._plan import plan
+from jarai_async._submission import resolve
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 
@@ -65,6 +69,7 @@ def _run(command: Coroutine[Any, Any, int], options: argparse.Namespace) -> int:
 async def _run_batch(options: argparse.Namespace) -> int:
     if not options.simulate:
         requests = _requests(options, {})
+        _choose_journal(options)
         async with JaraiClient(base_url=options.base_url) as client:
             return await _follow(client, requests, options)
     async with Simulator(tier=options.tier, seed=options.seed) as simulator:
@@ -72,6 +77,13 @@ async def _run_batch(options: argparse.Namespace) -> int:
         requests = _requests(options, simulated)
         async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
             return await _follow(client, requests, options, created=simulator.productions.keys)
+
+
+def _choose_journal(options: argparse.Namespace) -> None:
+    if options.journal is None and options.batch != "-":
+        options.journal = f"{options.batch}.journal"
+    if options.journal is not None and Path(options.journal).exists():
+        _report.print_error(f"going on with what {options.journal} knows: nothing is submitted twice")
 
 
 def _requests(options: argparse.Namespace, defaults: dict[str, str]) -> list[ProductionRequest]:
@@ -88,6 +100,40 @@ def _read(batch: str, defaults: Mapping[str, str | None]) -> list[ProductionRequ
         raise ConfigurationError(f"the batch is not UTF-8: {error.reason} at byte {error.start}") from None
     as_csv = batch.endswith(".csv") or (batch == "-" and not text.lstrip().startswith("{"))
     return read_batch(text, as_csv=as_csv, defaults=defaults)
+
+
+async def _resume(options: argparse.Namespace) -> int:
+    requests = [intent.request() for intent in await _intents(options.journal)]
+    async with JaraiClient(base_url=options.base_url) as client:
+        return await _follow(client, requests, options)
+
+
+async def _journal(options: argparse.Namespace) -> int:
+    intents = await _intents(options.journal)
+    for intent in intents:
+        _report.print_line(_report.intent_line(intent))
+    counts = Counter(str(intent.stage) for intent in intents)
+    _report.print_error(", ".join(f"{count} {stage}" for stage, count in counts.items()) or "empty")
+    return 0
+
+
+async def _intents(path: str) -> list[Intent]:
+    journal = await Journal.open(Path(path), begin=False)
+    try:
+        return await journal.intents()
+    finally:
+        await journal.close()
+
+
+async def _resolve(options: argparse.Namespace) -> int:
+    journal = await Journal.open(Path(options.journal), begin=False)
+    try:
+        async with JaraiClient(base_url=options.base_url) as client:
+            intent = await resolve(client, journal, options.reference, options.production_id)
+    finally:
+        await journal.close()
+    _report.print_line(_report.intent_line(intent))
+    return 0
 
 
 async def _plan(options: argparse.Namespace) -> int:
@@ -113,6 +159,7 @@ async def _follow(
         review=options.review,
         deadline=options.deadline,
         cancel_on_exit=options.cancel_on_exit,
+        journal=options.journal,
     )
     interrupted = False
     run = None
@@ -206,6 +253,9 @@ async def _accounts(options: argparse.Namespace) -> int:
 
 _COMMANDS = {
     "run": _run_batch,
+    "resume": _resume,
+    "journal": _journal,
+    "resolve": _resolve,
     "plan": _plan,
     "status": _status,
     "cancel": _cancel,

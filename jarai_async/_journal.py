@@ -62,19 +62,19 @@ class Journal:
         self._failed = False
 
     @classmethod
-    async def open(cls, path: Path | None) -> "Journal":
+    async def open(cls, path: Path | None, *, begin: bool = True) -> "Journal":
         """Open a journal, or begin one. Raises JournalError before anything is paid for."""
         journal = cls(path)
         if path is not None:
             try:
-                await journal._run(lambda: journal._open(path))
+                await journal._run(lambda: journal._open(path, os.O_CREAT if begin else 0))
             except BaseException:
                 await journal.close()
                 raise
         return journal
 
-    def _open(self, path: Path) -> None:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # for nobody else: it holds your topics
+    def _open(self, path: Path, begin: int) -> None:
+        os.close(os.open(path, os.O_RDWR | begin, 0o600))  # for nobody else: it holds your topics
         self._database = sqlite3.connect(
             path, timeout=0.5, isolation_level=None, check_same_thread=False, cached_statements=16
         )

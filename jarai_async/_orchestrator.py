@@ -32,7 +32,7 @@ from jarai_async._course import Course, Emit, Terms
 from jarai_async._downloads import make_folder
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError, StoppedError
 from jarai_async._events import Outcome
-from jarai_async._intents import Intent, Stage, body_of
+from jarai_async._intents import Intent, body_of
 from jarai_async._journal import Journal
 from jarai_async._leaving import cancel_all, say_how_to_go_on, withdraw
 from jarai_async._memory import Memory
@@ -42,6 +42,7 @@ from jarai_async._places import Place
 from jarai_async._retry import Retrier, Retry
 from jarai_async._runs import Batch, Requests, Run, each, stop
 from jarai_async._streams import Stream
+from jarai_async._submission import resolve
 from jarai_async._ticket import History, Ticket
 
 _log = logging.getLogger("jarai_async")
@@ -175,16 +176,9 @@ class Orchestrator:
         if (production_id is None) != resubmit:
             raise InvalidRequestError(["resolve() takes either production_id or resubmit=True"])
         self._check_open()
-        journal = self._terms.journal
-        intent = await journal.find(reference)
-        if intent is None or intent.stage is not Stage.IN_DOUBT or self._is_under_way(reference):
-            raise InvalidRequestError([f"no submit by the reference {reference!r} is in doubt"])
-        if production_id is None:
-            intent.again(str(uuid4()))
-        else:
-            intent.production = await self._client.fetch(production_id)
-            intent.stage, intent.submitted_at = Stage.ACCEPTED, intent.sent_at
-        await journal.save(intent)
+        if self._is_under_way(reference):
+            raise InvalidRequestError([f"{reference!r} is under way: nothing is to be decided yet"])
+        intent = await resolve(self._client, self._terms.journal, reference, production_id)
         return self._ticket(intent.request(), intent)
 
     def _is_under_way(self, reference: str) -> bool:

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from jarai_async._events import (
     Finished,
     OutcomeState,
     StatusChanged,
-    Submitted,
 )
+from jarai_async._intents import Intent, Stage
 from jarai_async._models import Account, Deliverable, Production, Status
 from jarai_async._plan import GOOD_LAG, Plan
 
@@ -40,26 +40,31 @@ class Tally:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.begun = 0
         self.running: dict[str, Production] = {}
         self.ends: Counter[OutcomeState] = Counter()
         self.incomplete = 0
         self.notes: list[str] = []
         """One line for each request that is not all right."""
         self._known: set[str] = set()
+        self._begun: set[str] = set()
+
+    @property
+    def begun(self) -> int:
+        """How many were submitted, by this process or an earlier one."""
+        return len(self._begun)
 
     def add(self, event: Event) -> None:
         """Count one event."""
         if event.production is not None:
             self._known.add(event.production.id)
             self.running[event.reference] = event.production
-        if isinstance(event, Submitted):
-            self.begun += 1
+            self._begun.add(event.reference)
         if isinstance(event, Finished):
             outcome = event.outcome
             self.running.pop(event.reference, None)
             self.ends[outcome.state] += 1
-            self.begun += outcome.state in (OutcomeState.REJECTED, OutcomeState.UNCERTAIN)
+            if outcome.state in (OutcomeState.REJECTED, OutcomeState.UNCERTAIN):
+                self._begun.add(event.reference)
             self.incomplete += outcome.state is OutcomeState.PUBLISHED and not outcome.ok
             if not outcome.ok:
                 self.notes.append(str(outcome))
@@ -102,6 +107,20 @@ def event_line(event: Event) -> dict[str, Any]:
             outcome = event.outcome
             line |= {"outcome": outcome.state, "files": len(outcome.files), "requests": outcome.requests}
             line |= {"error": str(outcome.error) if outcome.error else None}
+    return line
+
+
+def intent_line(intent: Intent) -> dict[str, Any]:
+    """Give an entry of the journal as JSON values; the key only where it may be needed to look it up."""
+    line: dict[str, Any] = {"reference": intent.reference, "stage": intent.stage}
+    if intent.production is not None:
+        line |= {"productionId": intent.production.id, "status": intent.production.status}
+    if intent.sent_at is not None:
+        line |= {"sentAt": datetime.fromtimestamp(intent.sent_at, UTC).isoformat()}
+    if intent.stage is Stage.IN_DOUBT:
+        line |= {"accountId": intent.account_id, "idempotencyKey": intent.key}
+    if intent.outcome is not None:
+        line |= {"outcome": intent.outcome.get("state"), "files": len(intent.files)}
     return line
 
 

@@ -13,6 +13,7 @@ from jarai_async import _clock
 from jarai_async._calls import Meter, WithdrawnError
 from jarai_async._client import JaraiClient
 from jarai_async._errors import (
+    InvalidRequestError,
     JaraiError,
     JournalError,
     NotSentError,
@@ -176,6 +177,23 @@ class Submission:
         scope, self._scope = self._scope, None
         if scope is not None and not self.meter.sending:
             scope.reschedule(_clock.monotonic())
+
+
+async def resolve(client: JaraiClient, journal: Journal, reference: str, production_id: str | None) -> Intent:
+    """Decide a submit that is in doubt: it created this production, or (None) it may be submitted again.
+
+    Raises InvalidRequestError where nothing is in doubt, ApiError, JournalError.
+    """
+    intent = await journal.find(reference)
+    if intent is None or intent.stage is not Stage.IN_DOUBT:
+        raise InvalidRequestError([f"no submit by the reference {reference!r} is in doubt"])
+    if production_id is None:
+        intent.again(str(uuid4()))
+    else:
+        intent.production = await client.fetch(production_id)
+        intent.stage, intent.submitted_at = Stage.ACCEPTED, intent.sent_at
+    await journal.save(intent)
+    return intent
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -292,3 +292,31 @@ def on_a_terminal(arguments: list[str], folder: Path, *program: str) -> str:
                 shown += part
     os.close(ours)
     return shown.decode()
+
+
+def test_a_batch_that_is_run_again_goes_on_with_its_journal(
+    served: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`jarai run` keeps a journal beside the batch; `journal` shows it, `resume` goes on with it."""
+    path, following = batch(tmp_path, 3), ["--speed=600", f"--download-to={tmp_path / 'files'}"]
+    ids = [f"--{name.replace('_', '-')}={served[name]}" for name in IDS]
+    codes = [main(["run", path, *ids, *following]) for _ in range(2)]
+    codes.append(main(["resume", f"{path}.journal", *following]))
+    printed = capsys.readouterr()
+    assert printed.err.count("nothing is submitted twice") == 1
+    *_, first, second, third = (
+        line for line in printed.err.splitlines() if "3 submitted, 3 finished" in line
+    )
+    assert first == second == third
+    submitted = [line["productionId"] for line in lines(printed.out) if line["event"] == "Submitted"]
+    assert len(submitted) == 3
+    assert len(set(codes)) == 1
+    assert main(["journal", f"{path}.journal"]) == 0
+    known = capsys.readouterr()
+    assert {one["stage"] for one in lines(known.out)} == {"ended"}
+    assert sorted(one["productionId"] for one in lines(known.out)) == sorted(submitted)
+    assert known.err == "jarai: 3 ended\n"
+    assert main(["resolve", f"{path}.journal", "item-1", "--resubmit"]) == 2
+    assert "no submit by the reference 'item-1' is in doubt" in capsys.readouterr().err
+    assert main(["journal", str(tmp_path / "nowhere")]) == 2
+    assert "No such file" in capsys.readouterr().err
