@@ -243,6 +243,11 @@ class RequestBudget:
             self._taken.extend([now + WINDOW] * (counted - ours_at_most))
             self._others_seen = now
 
+    def hold(self, until: float) -> None:
+        """Send nothing before that moment, and then one request alone: its answer decides."""
+        self._paused_until = max(self._paused_until, until)
+        self._answered = False
+
     def _pause(self, seconds: float, now: float, random: Random) -> None:
         """Stop everyone once. Jitter on top, so that not all processes come back together."""
         self._paused_until = max(self._paused_until, now + seconds + random.uniform(0, min(5, seconds / 10)))

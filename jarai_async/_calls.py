@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -23,11 +24,13 @@ from jarai_async._errors import (
     ServiceUnavailableError,
     UncertainSubmitError,
 )
+from jarai_async._keys import Keyring
 from jarai_async._models import Production
 from jarai_async._protocol import Call, may_repeat, was_refused
 from jarai_async._quotas import DAY
 from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
+from jarai_async._secret import Secret
 from jarai_async._transport import Attempts, Transport
 from jarai_async._turns import Kind
 
@@ -37,6 +40,8 @@ _log = logging.getLogger("jarai_async")
 
 _READS = Retry(attempts=4)
 _SUBMITS = Retry(attempts=8)
+_FIRST_PAUSE_FOR_A_KEY = 30.0  # seconds
+_LONGEST_PAUSE_FOR_A_KEY = 300.0
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to submit while JARAI is out of reach
 
 
@@ -52,7 +57,7 @@ class Meter:
     means that a submit left of which it is not known whether it created a production. `withdrawn` may be set
     to keep a submit from being sent, or sent again. `frozen` is called when a submit has to wait for its
     account's next day; `departing` is awaited before a submit leaves, and `returned` called when it came back
-    without a production, so that both can be written down.
+    without a production, so that both can be written down. `patient` requests wait while the key is refused.
     """
 
     requests: int = 0
@@ -60,6 +65,7 @@ class Meter:
     sent_at: datetime | None = None
     in_doubt: bool = False
     withdrawn: bool = False
+    patient: bool = False
     frozen: Callable[[], None] | None = field(default=None, repr=False)
     departing: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
     returned: Callable[[], None] | None = field(default=None, repr=False)
@@ -88,9 +94,16 @@ class Caller:
     """Makes calls within the budget."""
 
     def __init__(
-        self, transport: Transport, scheduler: Scheduler, random: Random, *, idempotency_keys: bool
+        self,
+        transport: Transport,
+        keys: Keyring,
+        scheduler: Scheduler,
+        random: Random,
+        *,
+        idempotency_keys: bool,
     ) -> None:
         self._transport = transport
+        self._keys = keys
         self._scheduler = scheduler
         self._random = random
         self.idempotency_keys = idempotency_keys
@@ -102,6 +115,8 @@ class Caller:
         self.refused = 0
         """Those of them that were answered with a 429."""
         self._unreached = False  # and that has been said
+        self._refusals = 0  # of the key, in a row
+        self._held_until = math.inf  # and until then all wait
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)  # by account
         self._probing = asyncio.Lock()
         self._outage = 0  # submits in a row that JARAI was not there to take
@@ -115,8 +130,9 @@ class Caller:
     async def read_status(self, production_id: str, slot: int, meter: Meter) -> Production | None:
         """Make one poll, in a turn that the poller has."""
         call = _protocol.fetch(production_id, Kind.POLL)
+        meter.patient = True
         answer = await self._exchange(call, slot, meter)
-        return call.read(answer) if answer.status != 429 else None
+        return call.read(answer) if answer is not None else None
 
     # --- Submits -----------------------------------------------------------------------------------
 
@@ -155,7 +171,7 @@ class Caller:
         meter.in_doubt = False
         return production
 
-    async def _in_lane(self, call: Call[Any], account_id: str, meter: Meter) -> Answer:
+    async def _in_lane(self, call: Call[Any], account_id: str, meter: Meter) -> Answer | None:
         """Let submits of one account go one after the other where productions a day are limited.
 
         So the first that is refused for the day is the only one, and the others wait with it until midnight.
@@ -173,7 +189,7 @@ class Caller:
         finally:
             lane.waiting.discard(meter)
 
-    async def _when_in_reach(self, call: Call[Any], meter: Meter) -> Answer:
+    async def _when_in_reach(self, call: Call[Any], meter: Meter) -> Answer | None:
         """While JARAI is out of reach one submit at a time asks whether it still is; the others wait."""
         if not self._outage:
             return await self._in_turn(call, meter)
@@ -210,13 +226,13 @@ class Caller:
     # --- All calls ---------------------------------------------------------------------------------
 
     async def _once(self, call: Call[T], meter: Meter) -> T:
-        """Send a call once, when its turn has come; a 429 is no answer but a longer wait."""
+        """Send a call once, when its turn has come; None is no answer but a longer wait."""
         while True:
             if call.account_id is None:
                 answer = await self._in_turn(call, meter)
             else:
                 answer = await self._in_lane(call, call.account_id, meter)
-            if answer.status != 429:
+            if answer is not None:
                 return call.read(answer)
             self._check_withdrawn(call, meter)
 
@@ -224,7 +240,7 @@ class Caller:
         if meter.withdrawn and call.account_id is not None:
             raise WithdrawnError("withdrawn before anything was created")
 
-    async def _in_turn(self, call: Call[Any], meter: Meter) -> Answer:
+    async def _in_turn(self, call: Call[Any], meter: Meter) -> Answer | None:
         slot = await self._scheduler.turn(call.kind)
         try:
             self._check_withdrawn(call, meter)
@@ -233,14 +249,13 @@ class Caller:
             raise
         return await self._exchange(call, slot, meter)
 
-    async def _exchange(self, call: Call[Any], slot: int, meter: Meter) -> Answer:
-        """Use a turn, and tell the scheduler how it went."""
-        if call.account_id is not None and meter.departing is not None:
-            await self._departing(meter.departing, meter)
+    async def _exchange(self, call: Call[Any], slot: int, meter: Meter) -> Answer | None:
+        """Use a turn, and tell the scheduler how it went. None: ask for another turn."""
+        key = await self._ready(call, meter)
         meter.sending, meter.sent_at = True, _clock.utc()
         attempts = Attempts()
         try:
-            answer = await self._transport.send(call, attempts)
+            answer = await self._transport.send(call, key, attempts)
         except BaseException as error:
             self._note_failure(call, error, attempts, meter)
             raise
@@ -253,17 +268,47 @@ class Caller:
         self._scheduler.answered(slot, self._told(call, answer), attempts=attempts.count)
         if call.account_id is not None:
             self._note_submit(call, answer, meter)
-        return answer
+        if answer.status == 401:
+            return None if await self._is_patient(call, key, meter) else answer
+        if 200 <= answer.status < 300:
+            self._keys.accepted(key)
+            self._refusals, self._held_until = 0, math.inf
+        return answer if answer.status != 429 else None
 
-    async def _departing(self, departing: Callable[[], Awaitable[None]], meter: Meter) -> None:
-        """Have it written down that a submit is about to leave; where that fails it does not leave."""
+    async def _ready(self, call: Call[Any], meter: Meter) -> Secret:
+        """Give the key, when it is written down that a submit is about to leave; else nothing leaves."""
         try:
-            await departing()
+            key = await self._keys.key()
+            if call.account_id is not None and meter.departing is not None:
+                await meter.departing()
         except BaseException:
             self._scheduler.give_back()
-            if meter.returned is not None:
+            if call.account_id is not None and meter.returned is not None:
                 meter.returned()
             raise
+        return key
+
+    async def _is_patient(self, call: Call[Any], key: Secret, meter: Meter) -> bool:
+        """Whether to try again after a 401: with another key, or after a pause with one that has worked.
+
+        A refused key is no fault of a production: all wait, and one at a time asks whether it still is.
+        """
+        keys = self._keys
+        if self._held_until <= _clock.monotonic():
+            keys.may_ask_again()
+            self._held_until = math.inf
+        if await keys.renewed(key):
+            return True
+        if not keys.ever_worked:
+            keys.may_ask_again()
+            return False  # wrong from the beginning
+        if math.isinf(self._held_until):
+            pause = min(_FIRST_PAUSE_FOR_A_KEY * 2.0 ** min(self._refusals, 10), _LONGEST_PAUSE_FOR_A_KEY)
+            self._refusals += 1
+            self._held_until = _clock.monotonic() + pause
+            self._scheduler.hold(pause)
+            _log.error("JARAI refuses the API key (401): all requests wait %.0f s; nothing is lost", pause)
+        return meter.patient and call.kind is not Kind.CANCEL
 
     def _note_failure(self, call: Call[Any], error: BaseException, attempts: Attempts, meter: Meter) -> None:
         if isinstance(error, NotSentError) and not self.reached and not self._unreached:

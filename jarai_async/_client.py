@@ -22,6 +22,7 @@ from jarai_async._errors import (
     NotFoundError,
 )
 from jarai_async._intents import body_of
+from jarai_async._keys import KeyProvider, Keyring
 from jarai_async._models import (
     Account,
     Budget,
@@ -36,7 +37,7 @@ from jarai_async._poller import Poller
 from jarai_async._protocol import Call
 from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
-from jarai_async._settings import checked_key, checked_url
+from jarai_async._settings import checked_url
 from jarai_async._transport import Session, Transport
 
 _log = logging.getLogger("jarai_async")
@@ -57,7 +58,8 @@ class JaraiClient:
     Every request waits for its turn in one budget that the whole client shares, so any number of calls may
     be made at once: none is refused, none causes a 429 while the key is used by this client alone.
 
-    `api_key` is taken from JARAI_API_KEY, `base_url` from JARAI_BASE_URL, where they are not given. A
+    `api_key` is taken from JARAI_API_KEY, `base_url` from JARAI_BASE_URL, where they are not given. Instead
+    of a key, give a function that provides one, async or not: it is asked again when the key is refused. A
     `session` of your own is used for the API and left open; its connections are then pooled for submits too.
     `budget` bounds what this client may spend. `idempotency_keys=True` declares that the server honours
     `Idempotency-Key` (not documented, so False): only then is a submit whose answer was lost sent again.
@@ -66,7 +68,7 @@ class JaraiClient:
 
     def __init__(
         self,
-        api_key: str | None = None,
+        api_key: str | KeyProvider | None = None,
         *,
         base_url: str | None = None,
         session: Session | None = None,
@@ -74,14 +76,14 @@ class JaraiClient:
         idempotency_keys: bool = False,
         random: Random | None = None,
     ) -> None:
-        key = checked_key(os.environ.get("JARAI_API_KEY", "") if api_key is None else api_key)
+        keys = Keyring(os.environ.get("JARAI_API_KEY", "") if api_key is None else api_key)
         self._base_url = checked_url(base_url or os.environ.get("JARAI_BASE_URL") or _wire.BASE_URL)
         self._random = random or Random()
         self._budget = RequestBudget(budget or Budget())
         self._scheduler = Scheduler(self._budget, self._random)
-        self._transport = Transport(self._base_url, key, session)
+        self._transport = Transport(self._base_url, session)
         self._caller = Caller(
-            self._transport, self._scheduler, self._random, idempotency_keys=idempotency_keys
+            self._transport, keys, self._scheduler, self._random, idempotency_keys=idempotency_keys
         )
         self._poller = Poller(self._scheduler, self._caller.read_status)
         self._downloads = Retrier(_DOWNLOADS, self._random)

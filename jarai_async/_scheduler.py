@@ -103,6 +103,11 @@ class Scheduler:
             self.limit_known.set()
         self._serve()
 
+    def hold(self, seconds: float) -> None:
+        """Let everyone wait, and then one alone try."""
+        self.budget.hold(_clock.monotonic() + seconds)
+        self._serve()
+
     def lost(self) -> None:
         """A request failed without an answer."""
         self.budget.lost(_clock.monotonic())

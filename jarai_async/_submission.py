@@ -49,7 +49,9 @@ class Submission:
         place: Place,
         intent: Intent | None,
     ) -> None:
-        self.meter = Meter(frozen=place.release, departing=self._departing, returned=self._returned)
+        self.meter = Meter(
+            patient=True, frozen=place.release, departing=self._departing, returned=self._returned
+        )
         self._client = client
         self._journal = journal
         self._request = request

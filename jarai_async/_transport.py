@@ -84,33 +84,32 @@ class Attempts:
 class Transport:
     """Sends calls to one base URL, and reads signed URLs."""
 
-    def __init__(self, base_url: str, api_key: Secret, session: Session | None = None) -> None:
+    def __init__(self, base_url: str, session: Session | None = None) -> None:
         self._base_url = base_url
-        self._api_key = api_key
         self._given = session
         self._made: dict[str, aiohttp.ClientSession] = {}  # by the traffic that it carries
         self._closed = False
 
-    async def send(self, call: Call[Any], attempts: Attempts) -> Answer:
+    async def send(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Answer:
         """Send a call once and read its whole answer. A redirect is an answer too, and never followed.
 
         Raises NotSentError where it provably never left, else NoAnswerError or InvalidAnswerError. How often
         it was on the wire is noted in `attempts`, also where this raises or is cancelled.
         """
         try:
-            return await self._exchange(call, attempts)
+            return await self._exchange(call, api_key, attempts)
         except Exception as error:  # noqa: BLE001  # whatever aiohttp raises: a foreign exception shows the key
             failure = _translated(error, attempts)
         # outside of the handler, so that it has neither an aiohttp error as its context nor frames that
         # hold a request or a response: a crash reporter would print them
         raise failure
 
-    async def _exchange(self, call: Call[Any], attempts: Attempts) -> Answer:
+    async def _exchange(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Answer:
         async with self._session_for(call.kind).request(
             call.method,
             URL(self._base_url + call.path, encoded=True),
             data=call.body,
-            headers=self._headers(call),
+            headers=_headers(call, api_key),
             allow_redirects=False,
             raise_for_status=False,
             timeout=_SUBMIT_TIMEOUT if call.kind is Kind.SUBMIT else _READ_TIMEOUT,
@@ -127,14 +126,6 @@ class Transport:
             attempts.proof = True
             return {"trace_request_ctx": attempts}
         return {"middlewares": (attempts.counted,)}
-
-    def _headers(self, call: Call[Any]) -> dict[str, str]:
-        headers = {_wire.API_KEY: self._api_key.reveal(), "Accept": "application/json"}
-        if call.body is not None:
-            headers["Content-Type"] = "application/json"
-        if call.idempotency_key is not None:
-            headers[_wire.IDEMPOTENCY_KEY] = call.idempotency_key
-        return headers
 
     async def read_blob(self, url: Secret, sink: Sink) -> None:
         """Read a signed URL into a sink, without the key, a cookie, a redirect or an encoding.
@@ -192,6 +183,15 @@ class Transport:
         self._closed = True
         for session in self._made.values():
             await session.close()
+
+
+def _headers(call: Call[Any], api_key: Secret) -> dict[str, str]:
+    headers = {_wire.API_KEY: api_key.reveal(), "Accept": "application/json"}
+    if call.body is not None:
+        headers["Content-Type"] = "application/json"
+    if call.idempotency_key is not None:
+        headers[_wire.IDEMPOTENCY_KEY] = call.idempotency_key
+    return headers
 
 
 def _translated(error: Exception, attempts: Attempts) -> JaraiError:

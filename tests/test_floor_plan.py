@@ -15,7 +15,7 @@ FLOORS = [
     {"_batch", "_forecast", "_intents", "_lifecycle", "_polling", "_protocol"},
     {"_plan"},
     # the floors above may do I/O and wait
-    {"_clock", "_journal", "_places", "_streams"},
+    {"_clock", "_journal", "_keys", "_places", "_streams"},
     {"_retry", "_scheduler", "_transport"},
     {"_calls", "_downloads"},
     {"_poller"},

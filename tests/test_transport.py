@@ -34,7 +34,7 @@ def call(method: str = "POST", kind: Kind = Kind.SUBMIT) -> Call[Answer]:
 
 @asynccontextmanager
 async def transport(base_url: str) -> AsyncIterator[Transport]:
-    transport = Transport(base_url, Secret(KEY))
+    transport = Transport(base_url)
     try:
         yield transport
     finally:
@@ -88,7 +88,7 @@ async def test_what_may_have_been_carried_out_is_never_called_unsent(fault: str)
     script, expected = AMBIGUOUS[fault]
     async with server(script) as (url, received), transport(url) as door:
         with pytest.raises(expected) as failure:
-            await door.send(call(), Attempts())
+            await door.send(call(), Secret(KEY), Attempts())
         assert not isinstance(failure.value, NotSentError)
         assert failure.value.status is None
         assert len(received) == 1
@@ -98,14 +98,14 @@ async def test_a_refused_connection_was_not_sent() -> None:
     """There is proof: no byte could leave."""
     async with transport("http://127.0.0.1:9") as door:
         with pytest.raises(NotSentError):
-            await door.send(call(), Attempts())
+            await door.send(call(), Secret(KEY), Attempts())
 
 
 async def test_a_name_that_is_not_known_was_not_sent() -> None:
     """A look-up that fails comes before any byte."""
     async with transport("http://nowhere.invalid") as door:
         with pytest.raises(NotSentError):
-            await door.send(call(), Attempts())
+            await door.send(call(), Secret(KEY), Attempts())
 
 
 async def test_tls_to_a_plain_port_was_not_sent() -> None:
@@ -113,7 +113,7 @@ async def test_tls_to_a_plain_port_was_not_sent() -> None:
     script = says(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     async with server(script) as (url, _), transport(url.replace("http:", "https:")) as door:
         with pytest.raises(NotSentError):
-            await door.send(call(), Attempts())
+            await door.send(call(), Secret(KEY), Attempts())
 
 
 async def test_an_untrusted_certificate_is_a_mistake_to_correct() -> None:
@@ -127,7 +127,7 @@ async def test_every_submit_has_a_connection_of_its_own() -> None:
     """A pooled connection may be closing just then, and the answer be lost with it."""
     async with server(says(OK)) as (url, received), transport(url) as door:
         for _ in range(3):
-            assert (await door.send(call(), Attempts())).status == 202
+            assert (await door.send(call(), Secret(KEY), Attempts())).status == 202
         assert len(received) == 3
         assert all(b"connection: close" in head.lower() for head in received)
 
@@ -140,11 +140,11 @@ async def test_a_get_on_a_connection_that_had_gone_is_not_sent_again_by_itself()
         await reader.readuntil(b"\r\n\r\n")  # the next request on this connection gets no answer
 
     async with server(once) as (url, received), transport(url) as door:
-        await door.send(call("GET", Kind.READ), Attempts())
+        await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())
         with pytest.raises(NoAnswerError):
-            await door.send(call("GET", Kind.READ), Attempts())
+            await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())
         assert len(received) == 1
-        await door.send(call("GET", Kind.READ), Attempts())
+        await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())
 
 
 async def test_a_redirect_is_an_answer_and_the_key_stays_here() -> None:
@@ -152,7 +152,7 @@ async def test_a_redirect_is_an_answer_and_the_key_stays_here() -> None:
     async with server(says(OK)) as (trap, trapped):
         head = f"HTTP/1.1 307 Elsewhere\r\nLocation: {trap}/\r\nContent-Length: 0\r\n\r\n"
         async with server(says(head.encode())) as (url, _), transport(url) as door:
-            assert (await door.send(call("GET", Kind.READ), Attempts())).status == 307
+            assert (await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())).status == 307
         assert trapped == []
 
 
@@ -162,7 +162,7 @@ async def test_a_bomb_of_zeros_is_given_up() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with server(says(head + body)) as (url, _), transport(url) as door:
         with pytest.raises(InvalidAnswerError, match="larger than"):
-            await door.send(call("GET", Kind.READ), Attempts())
+            await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())
 
 
 @pytest.mark.parametrize("fault", AMBIGUOUS)
@@ -170,7 +170,7 @@ async def test_no_failure_shows_or_holds_the_key(fault: str) -> None:
     """Neither its text nor what it is chained to."""
     async with server(AMBIGUOUS[fault][0]) as (url, _), transport(url) as door:
         with pytest.raises(JaraiError) as failure:
-            await door.send(call(), Attempts())
+            await door.send(call(), Secret(KEY), Attempts())
     assert failure.value.__cause__ is None
     assert failure.value.__context__ is None
     assert KEY not in repr(failure.value) + str(failure.value)
