@@ -253,7 +253,7 @@ class Course:
         except NotFoundError as error:
             message = "JARAI does not know the production any more"
             facts = {"status": error.status, "correlation_id": error.correlation_id}
-            return OutcomeState.FAILED, ProductionFailedError(message, **facts)  # type: ignore[arg-type]
+            return OutcomeState.VANISHED, ProductionFailedError(message, **facts)  # type: ignore[arg-type]
         return end(watch.production)
 
     async def _cancel_or_watch(self) -> None:

@@ -24,6 +24,8 @@ class OutcomeState(StrEnum):
     `Orchestrator.resolve` decides."""
     TIMED_OUT = "timed_out"
     """Your deadline is over: the production goes on at JARAI."""
+    VANISHED = "vanished"
+    """JARAI did not know the production any more, for five minutes; it is not submitted again."""
 
 
 @frozen(kw_only=True)

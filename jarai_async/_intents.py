@@ -49,7 +49,12 @@ Row = tuple[str, str, str, bytes, str, str]  # reference, account, key, body, st
 KEY_VALID: Final = (
     23 * 3600.0
 )  # seconds: servers that honour keys keep them for a day at least (Stripe's rule)
-_OVER: Final = (OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED)
+_OVER: Final = (
+    OutcomeState.PUBLISHED,
+    OutcomeState.FAILED,
+    OutcomeState.CANCELLED,
+    OutcomeState.VANISHED,
+)
 
 
 class Stage(StrEnum):
@@ -124,7 +129,7 @@ class Intent:
         kept = self.outcome or {}
         try:
             state = OutcomeState(kept["state"])
-            failed = state is OutcomeState.FAILED
+            failed = state in (OutcomeState.FAILED, OutcomeState.VANISHED)
             submitted = kept.get("submittedAt")
             return Outcome(
                 request=request,

@@ -226,7 +226,7 @@ async def test_a_production_that_has_vanished_is_an_outcome(
     """404 is met with patience at first, and believed in the end."""
     simulator.faults.add("not_found", on="fetch", times=None)
     (outcome,) = outcomes_in(await events_of(Orchestrator(client), requests_for(simulator, 1)))
-    assert outcome.state is OutcomeState.FAILED
+    assert outcome.state is OutcomeState.VANISHED
     assert outcome.error is not None
     assert outcome.error.status == 404
 
