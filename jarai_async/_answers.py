@@ -152,23 +152,23 @@ def retry_after(answer: Answer) -> float | None:
     """
     header = answer.headers.get("Retry-After")
     waits = [_seconds(_envelope(answer).get(_wire.RETRY_AFTER)), _seconds(header)]
-    moments = [_moment(header)]
+    moments = [moment(header)]
     if answer.status == 429:
         moments.append(_seconds(answer.headers.get(_wire.RATE_RESET)))
-    now = _moment(answer.headers.get("Date"))
+    now = moment(answer.headers.get("Date"))
     if now is not None:
-        waits += [moment - now for moment in moments if moment is not None]
+        waits += [one - now for one in moments if one is not None]
     known = [wait for wait in waits if wait is not None]
     if not known:
         return _WINDOW if answer.status == 429 else None
     return min(max(1.0, *known), _DAY_AND_AN_HOUR)
 
 
-def _moment(date: str | None) -> float | None:
+def moment(date: str | None) -> float | None:
     """Read the date of a header, as Unix seconds. One that names no zone is UTC, not local time."""
     try:
-        moment = parsedate_to_datetime(date or "")
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        found = parsedate_to_datetime(date or "")
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -13,12 +14,14 @@ from uuid import uuid4
 from jarai_async import _downloads, _protocol, _wire
 from jarai_async._budget import RequestBudget
 from jarai_async._calls import Caller, Meter
+from jarai_async._downloads import Download, Progress
 from jarai_async._errors import (
     ApiError,
     DeadlineExceededError,
     DownloadError,
     IncompleteDownloadError,
     InvalidRequestError,
+    JaraiError,
     NotFoundError,
 )
 from jarai_async._intents import body_of
@@ -38,6 +41,7 @@ from jarai_async._protocol import Call
 from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
 from jarai_async._settings import checked_url
+from jarai_async._storage import valid_until
 from jarai_async._transport import Session, Transport
 
 _log = logging.getLogger("jarai_async")
@@ -46,6 +50,7 @@ _DOWNLOADS = Retry(attempts=5, base=1.0, cap=30.0)
 _NEW = (2, 4, 8, 16, 30)  # seconds between reads of a production that is not found, at first
 _ANYWHERE: AbstractAsyncContextManager[None] = nullcontext()
 _LINK_REFUSED = (401, 403)  # what blob storage answers to a signed URL that has expired
+_LINK_ENDING = 120.0  # seconds that it may still have when it is renewed before it is used
 
 
 class JaraiClient:
@@ -174,15 +179,25 @@ class JaraiClient:
                 raise
         raise DeadlineExceededError(f"production {production_id} did not end within {deadline} s")
 
-    async def download(self, deliverable: Deliverable, path: str | os.PathLike[str]) -> Path:
+    async def download(
+        self,
+        deliverable: Deliverable,
+        path: str | os.PathLike[str],
+        *,
+        progress: Progress | None = None,
+    ) -> Path:
         """Fetch a file whole into `path`, and give its path.
 
         A folder, or a path that ends with a slash, takes it under its own name, made if it is not there.
         It is written beside its target, verified by every length and checksum that is offered, and only then
-        given its name. A signed URL that has expired is renewed. Raises DownloadError, FileWriteError.
+        given its name. What breaks off is gone on with; a signed URL that has expired is renewed. `progress`
+        is called with the bytes that are here and those that there are (None if not known), after each piece;
+        what it raises is left to the loop's exception handler.
+        Raises DownloadError, IncompleteDownloadError after five attempts that got no further, FileWriteError,
+        and ApiError where a fresh URL is refused.
         """
         target = await _downloads.destination(path, deliverable)
-        await self._download(deliverable, target, Meter(), self._downloads)
+        await self._download(deliverable, target, Meter(), self._downloads, progress=progress)
         return target
 
     async def _known(self, call: Call[Production], meter: Meter) -> Production:
@@ -213,22 +228,45 @@ class JaraiClient:
         target: Path,
         meter: Meter,
         retrier: Retrier,
+        *,
         place: AbstractAsyncContextManager[None] = _ANYWHERE,
+        progress: Progress | None = None,
     ) -> None:
         """Fetch a file; the place is held while bytes flow, and not while waiting to try again."""
-        links = [wanted]
+        download = Download(wanted, target, https=self._https, progress=progress)
 
         async def attempt() -> None:
             async with place:
-                try:
-                    await _downloads.download(self._transport, links[-1], target, https=self._https)
-                except DownloadError as error:
-                    if error.status not in _LINK_REFUSED or len(links) > 1:
-                        raise
-                    links.append(await self._renewed(wanted, meter))
-                    await _downloads.download(self._transport, links[-1], target, https=self._https)
+                await self._advance(download, meter)
 
-        await retrier(attempt, lambda error: isinstance(error, IncompleteDownloadError))
+        def is_stuck(error: JaraiError) -> bool:
+            return isinstance(error, IncompleteDownloadError) and not download.has_headway(before)
+
+        try:
+            while True:
+                before = download.received
+                try:
+                    return await retrier(attempt, is_stuck)
+                except IncompleteDownloadError:
+                    if not download.has_headway(before):
+                        raise  # for the last time; after headway it is gone on with at once
+        finally:
+            await download.abandon()
+
+    async def _advance(self, download: Download, meter: Meter) -> None:
+        """Attempt a download; read the list again where its link ends or is refused, or it is in doubt."""
+        until = valid_until(download.deliverable.url) or math.inf
+        stale = download.in_doubt or until - self._transport.server_time < _LINK_ENDING
+        renewed = stale and download.deliverable.production_id is not None
+        if renewed:
+            await download.renew(await self._renewed(download.deliverable, meter))
+        try:
+            await download.attempt(self._transport)
+        except DownloadError as error:
+            if renewed or error.status not in _LINK_REFUSED:
+                raise
+            await download.renew(await self._renewed(download.deliverable, meter))
+            await download.attempt(self._transport)
 
     @property
     def _https(self) -> bool:
@@ -244,7 +282,13 @@ class JaraiClient:
             return one.id or (one.type, one.platform, one.file_name)
 
         call = _protocol.deliverables(deliverable.production_id)
-        for fresh in await self._caller.perform(call, meter):
+        try:
+            found = await self._caller.perform(call, meter)
+        except JaraiError as error:
+            if not _protocol.may_repeat(call, error, idempotency_keys=False):
+                raise
+            raise IncompleteDownloadError(f"its signed URL was not renewed: {error.message}") from error
+        for fresh in found:
             if identity(fresh) == identity(deliverable):
                 return fresh
         raise DownloadError(f"the {deliverable.type} is no longer among the deliverables")

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from jarai_async import _downloads, _protocol
+from jarai_async import _downloads, _files, _protocol
 from jarai_async._calls import Meter
 from jarai_async._client import JaraiClient
 from jarai_async._errors import DownloadError, JaraiError
@@ -77,7 +77,7 @@ class Collector:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._fetch(path, targets[path], retrier)) for path in wanted]
         errors = [error for task in tasks if (error := task.result())]
-        await _downloads.write_text(folder / MANIFEST, self._manifest(targets))
+        await _files.write_text(folder / MANIFEST, self._manifest(targets))
         if errors:
             message = f"{len(errors)} of {len(targets)} files could not be fetched; the first: "
             raise DownloadError(message + errors[0].message, status=errors[0].status)
@@ -85,7 +85,7 @@ class Collector:
     async def _fetch(self, path: Path, deliverable: Deliverable, retrier: Retrier) -> JaraiError | None:
         shelf = self._shelf
         try:
-            await shelf.client._download(deliverable, path, self._meter, retrier, shelf.places)
+            await shelf.client._download(deliverable, path, self._meter, retrier, place=shelf.places)
         except JaraiError as error:
             return error
         self.files[path] = deliverable

@@ -1,104 +1,48 @@
-"""Files, whole or not at all: written beside the target, verified, made durable, then renamed.
+"""Files, whole or not at all: fetched in as many attempts as it takes, verified, and only then named.
 
-All work on the disk is done in threads, a mebibyte at a time, so that a slow disk never stops the loop.
+What came before a connection broke is kept for as long as the download lasts, and gone on with by range; how
+storage's answers are read is in `_storage`, what happens on the disk in `_files`. Two counts bound the work:
+the attempts in a row that brought less than 64 KiB, which whoever calls counts, and waits after; and the
+times that what is here is thrown away, three at most.
+
+A part is never gone on with by another process: a power cut may leave a hole in it.
 """
 
 import asyncio
-import base64
-import binascii
-import hashlib
 import mimetypes
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TypeVar
-from urllib.parse import urlsplit
-from uuid import uuid4
 
-from jarai_async import _clock
+from jarai_async import _clock, _storage
 from jarai_async._errors import (
     DownloadError,
-    FileWriteError,
     IncompleteDownloadError,
     InvalidAnswerError,
     NoAnswerError,
     NotSentError,
 )
+from jarai_async._files import Part, in_thread
 from jarai_async._models import Deliverable
 from jarai_async._names import safe_name
 from jarai_async._secret import Secret
 from jarai_async._transport import Transport
 
-T = TypeVar("T")
+Progress = Callable[[int, int | None], object]
+"""Takes how many bytes of a file are here, and how many it has: None where that is not known."""
 
 _BUFFER = 1 << 20  # bytes
 _LEAST_SPEED = 1024  # bytes a second, over each of these seconds:
 _SPEED_WINDOW = 30.0
-_PASSING = (408, 429)  # and 5xx: what blob storage answers when it may be asked again
+_STEP = 1 << 16  # bytes; who sends less in one go makes no headway
+_NEW_BEGINNINGS = 3
 _LARGEST_FILE = 20 << 30  # bytes, where no size is known: an endless body must end
-
-
-async def download(transport: Transport, deliverable: Deliverable, target: Path, *, https: bool) -> None:
-    """Fetch a deliverable's signed URL into `target`, replacing what is there.
-
-    Raises DownloadError, with the blob store's `status` where that refused, and FileWriteError. With
-    `https`, a URL of another kind is refused.
-    """
-    if not _is_allowed(deliverable.url, https=https):
-        raise DownloadError(f"the {deliverable.type} has no URL of https to a plain host")
-    part = target.with_name(f".{uuid4().hex}.part")
-    sink = _FileSink(part, deliverable)
-    try:
-        await _in_thread(sink.open)
-        await transport.read_blob(Secret(deliverable.url), sink)
-        await _in_thread(lambda: sink.finish(target))
-    except (NotSentError, NoAnswerError, InvalidAnswerError) as error:
-        raise IncompleteDownloadError(f"blob storage: {error.message}") from error
-    finally:
-        await _in_thread(sink.abandon)
 
 
 async def destination(path: str | os.PathLike[str], deliverable: Deliverable) -> Path:
     """Where a file goes: `path` itself, or its own name in it where that is a folder or ends with a slash."""
-    folder = os.fspath(path).endswith(("/", os.sep)) or await _in_thread(Path(path).is_dir)
+    folder = os.fspath(path).endswith(("/", os.sep)) or await in_thread(Path(path).is_dir)
     return Path(path) / file_name(deliverable) if folder else Path(path)
-
-
-async def make_folder(folder: Path) -> None:
-    """Make a folder, unless it is there. Raises FileWriteError."""
-    await _in_thread(lambda: folder.mkdir(parents=True, exist_ok=True))
-
-
-async def write_text(target: Path, text: str) -> None:
-    """Write a small file whole or not at all. Raises FileWriteError."""
-    await _in_thread(lambda: _write_text(target, text))
-
-
-def _write_text(target: Path, text: str) -> None:
-    part = target.with_name(f".{uuid4().hex}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Do a short piece of work on the disk, to its end: a cancellation waits until it is done."""
-    job = asyncio.ensure_future(asyncio.to_thread(work))
-    interruption = None
-    while not job.done():
-        try:
-            await asyncio.wait({job})
-        except asyncio.CancelledError as error:
-            interruption = error
-    failure = job.exception()
-    if interruption is not None:
-        raise interruption
-    if isinstance(failure, OSError):
-        raise FileWriteError(f"{failure.strerror or failure}: {failure.filename}") from None
-    return job.result()
 
 
 def file_name(deliverable: Deliverable) -> str:
@@ -109,114 +53,148 @@ def file_name(deliverable: Deliverable) -> str:
     return safe_name(stem + (mimetypes.guess_extension(deliverable.content_type or "") or ""))
 
 
-def _is_allowed(url: str, *, https: bool) -> bool:
-    try:
-        parts = urlsplit(url)
-        plain = bool(parts.hostname) and parts.username is None and parts.port != 0
-    except ValueError:
-        return False
-    return plain and parts.scheme in (("https",) if https else ("https", "http"))
+class Download:
+    """One file on its way into `target`, over any number of attempts; a `Sink` for what comes.
 
+    With `https`, a URL of another kind is refused. What comes next is for the caller to say:
+    `attempt` again, `renew` it from the list, and at last `abandon`, in any case.
+    """
 
-class _FileSink:
-    """Receives a body into a file beside the target, and vouches for it at the end."""
-
-    def __init__(self, part: Path, deliverable: Deliverable) -> None:
-        self._part = part
-        self._deliverable = deliverable
-        self._file: IO[bytes] | None = None
+    def __init__(
+        self, deliverable: Deliverable, target: Path, *, https: bool, progress: Progress | None
+    ) -> None:
+        self.received = 0  # bytes, also those that were thrown away
+        self.deliverable = deliverable
+        self.in_doubt = False  # whether storage seems to have another file than the list says
+        self._target = target
+        self._https = https
+        self._progress = progress
+        self._part = Part(target)
         self._buffer = bytearray()
-        self._received = 0
-        self._received_before, self._since = 0, _clock.monotonic()
-        self._expected: int | None = deliverable.size
-        self._checksums = [deliverable.content_md5]
-        self._digest = hashlib.md5(usedforsecurity=False)  # what blob storage offers (Content-MD5)
+        self._done = 0  # bytes of the file that are here
+        self._claim = _storage.listed(deliverable)
+        self._beginnings = 0
+        self._received_before, self._since = 0, 0.0
 
-    def open(self) -> None:
-        self._part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("xb")
+    @property
+    def _is_here(self) -> bool:
+        return self._done > 0 and self._done == self._claim.size
 
-    def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        if status != 200:
-            kind = IncompleteDownloadError if status in _PASSING or status >= 500 else DownloadError
-            raise kind(f"blob storage answered {status}", status=status)
-        if headers.get("Content-Encoding", "identity") != "identity":
-            raise DownloadError("blob storage sent an encoding that was not asked for", status=status)
-        length = headers.get("Content-Length", "")
-        if length.isdecimal():
-            self._expect(int(length))
-        self._checksums.append(headers.get("Content-MD5"))
-        vouched = self._expected is not None or any(self._checksums)
-        if not vouched and "chunked" not in headers.get("Transfer-Encoding", ""):
-            raise DownloadError("neither a length nor a checksum tells where the file ends", status=status)
+    def has_headway(self, since: int) -> bool:
+        """Whether enough came since so many bytes were `received` to call it that."""
+        return self.received - since >= _STEP
 
-    def _expect(self, length: int) -> None:
-        if self._expected not in (None, length):
-            raise IncompleteDownloadError(f"{length} bytes are offered, {self._expected} were announced")
-        self._expected = length
+    async def renew(self, deliverable: Deliverable) -> None:
+        """Go on with a fresh link; anew, where it is to another file."""
+        changed = _storage.contradicts(self.deliverable, deliverable)
+        self.deliverable = deliverable
+        self.in_doubt = False
+        if changed and self._done:
+            await self._forget("the file was replaced")
+        self._claim = _storage.listed(deliverable) if changed else self._claim
+
+    async def attempt(self, transport: Transport) -> None:
+        """Fetch what is missing, and give the file its name.
+
+        Raises IncompleteDownloadError where another attempt may help, DownloadError, with the blob
+        store's `status` where that refused, where it will not, and FileWriteError.
+        """
+        if not _storage.is_plain(self.deliverable.url, https=self._https):
+            raise DownloadError(f"the {self.deliverable.type} has no URL of https to a plain host")
+        await in_thread(self._part.open)
+        try:
+            await self._fetch(transport)
+            await in_thread(self._flush)
+            await self._verify()
+        except IncompleteDownloadError:
+            await in_thread(self._pause)
+            raise
+        await in_thread(self._part.finish)
+
+    async def abandon(self) -> None:
+        """Leave nothing behind but the whole file, or what was there before."""
+        await in_thread(self._part.abandon)
+
+    async def _fetch(self, transport: Transport) -> None:
+        if self._is_here:
+            return
+        headers = _storage.request_headers(self._claim, self._done)
+        try:
+            await transport.read_blob(Secret(self.deliverable.url), headers, self)
+        except (NotSentError, NoAnswerError, InvalidAnswerError) as error:
+            raise IncompleteDownloadError(f"blob storage: {error.message}") from error
+
+    async def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """Accept or refuse the answer to a request."""
+        resuming = bool(_storage.request_headers(self._claim, self._done))
+        usable = _storage.check_status(status, resuming=resuming)
+        self.in_doubt = True  # until the answer has proved to be about the file that is known here
+        if usable and status == 200:
+            claim = _storage.whole(_storage.listed(self.deliverable), headers)
+            if self._done:
+                await self._forget(
+                    "it broke off, and blob storage sends no part of it, or has another file now"
+                )
+            self._claim = claim
+        else:
+            continued = _storage.rest(self._claim, self._done, headers) if usable else None
+            if continued is None:
+                await self._begin_anew("what is here is no part of what blob storage has now")
+            else:
+                self._claim = continued
+        self.in_doubt = False
+        self._received_before, self._since = self.received, _clock.monotonic()
 
     async def write(self, chunk: bytes) -> None:
+        """Take the next bytes."""
         self._buffer += chunk
-        self._received += len(chunk)
+        self._done += len(chunk)
+        self.received += len(chunk)
         self._check_speed()
-        if self._received > (_LARGEST_FILE if self._expected is None else self._expected):
-            raise DownloadError("the file does not end where it should")
+        if self._claim.size is None and self._done > _LARGEST_FILE:
+            raise DownloadError("the file does not end")
+        if self._claim.size is not None and self._done > self._claim.size:
+            await self._begin_anew("the file does not end where it should")
         if len(self._buffer) >= _BUFFER:
-            await _in_thread(self._flush)
+            await in_thread(self._flush)
+        if self._progress is not None:
+            # what it raises is for the loop to report: it ends no download
+            asyncio.get_running_loop().call_soon(self._progress, self._done, self._claim.size)
 
     def _check_speed(self) -> None:
         """Give up what merely drips: it would hold its place for days."""
         now = _clock.monotonic()
         if now - self._since < _SPEED_WINDOW:
             return
-        if self._received - self._received_before < _LEAST_SPEED * _SPEED_WINDOW:
+        if self.received - self._received_before < _LEAST_SPEED * _SPEED_WINDOW:
             raise IncompleteDownloadError(f"less than {_LEAST_SPEED} bytes a second came")
-        self._since, self._received_before = now, self._received
+        self._since, self._received_before = now, self.received
+
+    def _pause(self) -> None:
+        self._flush()
+        self._part.close()
 
     def _flush(self) -> None:
-        if self._file is not None:
-            self._file.write(self._buffer)
-        self._digest.update(self._buffer)
+        self._part.write(self._buffer)
         self._buffer.clear()
 
-    def finish(self, target: Path) -> None:
-        """Verify, make durable, and only then give the file its name."""
-        self._flush()
-        self._verify()
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-        self._part.replace(target)
-        _sync_folder(target.parent)
+    async def _verify(self) -> None:
+        if self._claim.size not in (None, self._done):
+            raise IncompleteDownloadError(f"{self._done} bytes came of {self._claim.size}")
+        if not self._claim.checksums <= {self._part.md5}:
+            await self._begin_anew("the file does not match its checksum")
 
-    def _verify(self) -> None:
-        if self._expected not in (None, self._received):
-            raise IncompleteDownloadError(f"{self._received} bytes came of {self._expected}")
-        for checksum in self._checksums:
-            if checksum and _decoded(checksum) != self._digest.digest():
-                raise IncompleteDownloadError("the file does not match its checksum")
+    async def _begin_anew(self, reason: str) -> None:
+        self.in_doubt = True
+        await self._forget(reason)
+        raise IncompleteDownloadError(reason)
 
-    def abandon(self) -> None:
-        """Leave nothing behind; after `finish` there is nothing left."""
-        if self._file is not None:
-            self._file.close()
-        self._part.unlink(missing_ok=True)
-
-
-def _decoded(checksum: str) -> bytes:
-    try:
-        return base64.b64decode(checksum, validate=True)
-    except (binascii.Error, ValueError):
-        return b""  # not a checksum: nothing matches it
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut; not every system lets a folder be opened for it."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    async def _forget(self, reason: str) -> None:
+        """Throw away what is here. Raises DownloadError where that was done often enough."""
+        self._beginnings += 1
+        if self._beginnings > _NEW_BEGINNINGS:
+            raise DownloadError(f"{reason}, also after {_NEW_BEGINNINGS} new beginnings")
+        self._done = 0
+        self._claim = _storage.listed(self.deliverable)
+        self._buffer.clear()
+        await in_thread(self._part.abandon)

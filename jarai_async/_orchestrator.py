@@ -29,9 +29,9 @@ from attrs import evolve
 from jarai_async._client import JaraiClient
 from jarai_async._collector import Shelf
 from jarai_async._course import Course, Emit, Terms
-from jarai_async._downloads import make_folder
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError, StoppedError
 from jarai_async._events import Outcome
+from jarai_async._files import make_folder
 from jarai_async._intents import Intent, body_of
 from jarai_async._journal import Journal
 from jarai_async._leaving import cancel_all, say_how_to_go_on, withdraw

@@ -10,8 +10,15 @@ which is cheaper, keeps aiohttp from sending one again by itself: outside of the
 
 No exception of aiohttp's escapes or is chained: its `repr` holds the key, its `str` the signed URL, and its
 status 400 is often the verdict of its own parser on an answer to a request that was carried out.
+
+A signed URL may lead anywhere, so where it leads is checked on the very address that is connected to, when
+its name has been looked up: only to one of the public internet, unless the API itself is at another. Over a
+session of the caller's own, its connector decides instead.
 """
 
+import asyncio
+import errno
+import socket
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -20,10 +27,11 @@ import aiohttp
 from attrs import define
 from yarl import URL
 
-from jarai_async import _wire
-from jarai_async._answers import Answer
+from jarai_async import _clock, _wire
+from jarai_async._answers import Answer, moment
 from jarai_async._errors import (
     ConfigurationError,
+    DownloadError,
     InvalidAnswerError,
     JaraiError,
     NoAnswerError,
@@ -31,6 +39,7 @@ from jarai_async._errors import (
 )
 from jarai_async._protocol import Call
 from jarai_async._secret import Secret
+from jarai_async._storage import is_public
 from jarai_async._turns import Kind
 
 Session = aiohttp.ClientSession
@@ -48,7 +57,7 @@ _BLOB_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
 class Sink(Protocol):
     """Where a file goes as it arrives. What it raises is passed on as it is."""
 
-    def begin(self, status: int, headers: Mapping[str, str]) -> None:
+    async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Accept or refuse the answer by its status and headers."""
 
     async def write(self, chunk: bytes) -> None:
@@ -89,6 +98,12 @@ class Transport:
         self._given = session
         self._made: dict[str, aiohttp.ClientSession] = {}  # by the traffic that it carries
         self._closed = False
+        self._ahead = 0.0  # seconds by which the server's clock is ahead, as it last gave us links
+
+    @property
+    def server_time(self) -> float:
+        """Seconds since the epoch by the server's clock, as far as that is known: it says when links end."""
+        return _clock.wall() + self._ahead
 
     async def send(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Answer:
         """Send a call once and read its whole answer. A redirect is an answer too, and never followed.
@@ -115,7 +130,10 @@ class Transport:
             timeout=_SUBMIT_TIMEOUT if call.kind is Kind.SUBMIT else _READ_TIMEOUT,
             **self._counting(call.kind, attempts),
         ) as response:
-            limit = _LARGEST_LIST if call.kind is Kind.DELIVERABLES else _LARGEST_ANSWER
+            limit = _LARGEST_ANSWER
+            if call.kind is Kind.DELIVERABLES:
+                limit = _LARGEST_LIST
+                self._ahead = (moment(response.headers.get("Date")) or _clock.wall()) - _clock.wall()
             return Answer(response.status, response.headers, await _read(response, limit))
 
     def _counting(self, kind: Kind, attempts: Attempts) -> dict[str, Any]:
@@ -127,25 +145,30 @@ class Transport:
             return {"trace_request_ctx": attempts}
         return {"middlewares": (attempts.counted,)}
 
-    async def read_blob(self, url: Secret, sink: Sink) -> None:
+    async def read_blob(self, url: Secret, headers: Mapping[str, str], sink: Sink) -> None:
         """Read a signed URL into a sink, without the key, a cookie, a redirect or an encoding.
 
-        Raises NotSentError, NoAnswerError or InvalidAnswerError, none of which names the URL.
+        Raises NotSentError, NoAnswerError or InvalidAnswerError, none of which names the URL, and
+        DownloadError where it leads to an address that is not public.
         """
         try:
-            return await self._read_blob(url, sink)
+            return await self._read_blob(url, headers, sink)
         except Exception as error:  # noqa: BLE001  # as in `send`
             failure = _translated(error, Attempts())
+            if isinstance(getattr(error, "os_error", None), _NotPublicError):
+                failure = DownloadError("the signed URL leads to an address that is not public")
         raise failure  # outside, as in `send`
 
-    async def _read_blob(self, url: Secret, sink: Sink) -> None:
-        async with self._blob_session().get(
+    async def _read_blob(self, url: Secret, headers: Mapping[str, str], sink: Sink) -> None:
+        session = self._made.get("blobs") or await self._blob_session()
+        self._check_open()
+        async with session.get(
             URL(url.reveal(), encoded=True),
-            headers={"Accept-Encoding": "identity"},
+            headers={"Accept-Encoding": "identity", **headers},
             allow_redirects=False,
             timeout=_BLOB_TIMEOUT,
         ) as response:
-            sink.begin(response.status, response.headers)
+            await sink.begin(response.status, response.headers)
             async for chunk in response.content.iter_chunked(_CHUNK):
                 await sink.write(chunk)
 
@@ -160,11 +183,13 @@ class Transport:
             self._made[traffic] = _session(connector, trace_configs=traces)
         return self._made[traffic]
 
-    def _blob_session(self) -> aiohttp.ClientSession:
+    async def _blob_session(self) -> aiohttp.ClientSession:
+        factory = _open_socket if await self._is_local() else _open_public_socket
         self._check_open()
         if "blobs" not in self._made:
             if self._given is None:
-                self._made["blobs"] = _session(aiohttp.TCPConnector(limit=0), auto_decompress=False)
+                connector = aiohttp.TCPConnector(limit=0, socket_factory=factory)
+                self._made["blobs"] = _session(connector, auto_decompress=False)
             else:  # its connections, resolver and proxies, but none of its headers and cookies
                 self._made["blobs"] = _session(
                     self._given.connector,
@@ -173,6 +198,14 @@ class Transport:
                     auto_decompress=False,
                 )
         return self._made["blobs"]
+
+    async def _is_local(self) -> bool:
+        """Whether the API is at an address that is not public: files may be, then, too."""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(URL(self._base_url).host or "", None)
+        except OSError:
+            return False
+        return not all(is_public(str(address[0])) for *_, address in found)
 
     def _check_open(self) -> None:
         if self._closed or (self._given is not None and self._given.closed):
@@ -208,6 +241,22 @@ def _translated(error: Exception, attempts: Attempts) -> JaraiError:
     if isinstance(error, aiohttp.ClientResponseError):
         return InvalidAnswerError(f"what came back is not HTTP: {what}")
     return NoAnswerError(f"no whole answer: {what}")
+
+
+class _NotPublicError(OSError):
+    """A signed URL leads where it has no business."""
+
+
+def _open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = info
+    return socket.socket(family, kind, protocol)
+
+
+def _open_public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    """Open a socket for one address, found already, that is just to be connected to."""
+    if not is_public(str(info[4][0])):
+        raise _NotPublicError(errno.EACCES, "not a public address")
+    return _open_socket(info)
 
 
 def _session(connector: aiohttp.BaseConnector | None, **options: Any) -> aiohttp.ClientSession:

@@ -27,17 +27,31 @@ def answer(headers: str, body: bytes = DATA) -> bytes:
 
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(DATA), DATA)
 WHOLE: dict[str, tuple[bytes, dict[str, Any]]] = {
-    "a length": (answer(f"Content-Length: {len(DATA)}"), {}),
-    "chunks": (answer("Transfer-Encoding: chunked", CHUNKED), {}),
+    "a length, from storage": (answer(f'Content-Length: {len(DATA)}\r\nETag: W/"x"'), {}),
+    "a length": (answer(f"Content-Length: {len(DATA)}"), {"size": len(DATA)}),
+    "chunks and a checksum": (answer(f"Transfer-Encoding: chunked\r\nContent-MD5: {MD5}", CHUNKED), {}),
+    "chunks and an announced size": (answer("Transfer-Encoding: chunked", CHUNKED), {"size": len(DATA)}),
+    "Azure's checksum": (answer(f"x-ms-blob-content-md5: {MD5}"), {}),
     "a checksum and the end of the connection": (answer(f"Content-MD5: {MD5}"), {}),
     "an announced size and the end of the connection": (answer("X: y"), {"size": len(DATA)}),
     "an announced checksum": (answer(f"Content-Length: {len(DATA)}"), {"content_md5": MD5}),
 }
 BROKEN: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "nothing tells where it ends": (answer("X: y"), {}, "neither a length"),
+    "chunks that anybody may have ended": (
+        answer("Transfer-Encoding: chunked", CHUNKED),
+        {},
+        "neither a length",
+    ),
+    "another file, by Azure's checksum": (
+        answer(f"Content-Length: {len(DATA)}\r\nx-ms-blob-content-md5: {MD5}", DATA[::-1]),
+        {},
+        "checksum",
+    ),
+    "nothing tells who answers": (answer(f"Content-Length: {len(DATA)}"), {}, "neither an ETag"),
     "an encoding": (answer(f"Content-Length: {len(DATA)}\r\nContent-Encoding: gzip"), {}, "encoding"),
     "another length": (answer(f"Content-Length: {len(DATA)}"), {"size": 5}, "were announced"),
-    "too little": (answer("X: y", DATA[:-1]), {"size": len(DATA)}, "bytes came of"),
+    "too little": (answer("X: y", DATA[:-1]), {"size": len(DATA)}, "broke off"),
     "too much": (answer("X: y"), {"size": len(DATA) - 1}, "does not end"),
     "another file": (answer(f"Content-MD5: {MD5}", DATA[1:]), {}, "checksum"),
     "no checksum at all": (answer(f"Content-Length: {len(DATA)}\r\nContent-MD5: nope!"), {}, "checksum"),

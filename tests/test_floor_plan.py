@@ -11,11 +11,11 @@ PACKAGE = Path(jarai_async.__file__).parent
 FLOORS = [
     {"_errors", "_names", "_secret", "_turns", "_wire"},
     {"_answers", "_arguments", "_hazards", "_models", "_quotas", "_settings"},
-    {"_budget", "_codec", "_events", "_sojourn"},
+    {"_budget", "_codec", "_events", "_sojourn", "_storage"},
     {"_batch", "_forecast", "_intents", "_lifecycle", "_polling", "_protocol"},
     {"_plan"},
     # the floors above may do I/O and wait
-    {"_clock", "_journal", "_keys", "_places", "_streams"},
+    {"_clock", "_files", "_journal", "_keys", "_places", "_streams"},
     {"_retry", "_scheduler", "_transport"},
     {"_calls", "_downloads"},
     {"_poller"},

@@ -67,6 +67,9 @@ async def each_call(session: aiohttp.ClientSession, production_id: str) -> None:
         assert_type(found, list[Deliverable])
         assert_type(await client.download(found[0], "folder"), Path)
         assert_type(await client.download(found[0], Path("a.mp4")), Path)
+        await client.download(
+            found[0], "a.mp4", progress=lambda done, size: assert_type((done, size), tuple[int, int | None])
+        )
         assert_type(await client.accounts(), list[Account])
         assert_type(await client.performance(production_id), Performance)
         assert_type(await client.usage(), Usage)
@@ -142,7 +145,7 @@ def ended(outcome: Outcome) -> str:
     match outcome.state:
         case OutcomeState.PUBLISHED | OutcomeState.FAILED | OutcomeState.CANCELLED:
             return "over"
-        case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT:
+        case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT | OutcomeState.VANISHED:
             return f"{outcome.error}"
         case never:
             assert_never(never)
