@@ -58,12 +58,14 @@ def serving(serve: Callable[["Connection[Any, None]"], None]) -> Iterator[Any]:
         server.join()
 
 
-def options(description: str | None, **numbers: int) -> argparse.Namespace:
-    """Read the command line: `--json`, and these whole numbers with their defaults."""
+def options(description: str | None, *, picture: bool = False, **numbers: int) -> argparse.Namespace:
+    """Read the command line: `--json`, perhaps `--picture`, and these whole numbers with their defaults."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    if picture:
+        parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures there, as SVG")
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     return parser.parse_args()

@@ -27,16 +27,17 @@ All of it takes an hour or two of real time; `--productions 400 --in_flight 200 
 """
 
 import asyncio
-import heapq
 import logging
 import math
 import multiprocessing
 from collections.abc import AsyncIterator, Callable, Sequence
-from itertools import count, cycle
+from itertools import cycle
 from random import Random
 
 import backoff
 from _bench import Figure, options, show, topics
+from _picture import write_bars
+from _queues import Queue, Told, documented, oldest_first
 from attrs import evolve, frozen
 
 from jarai_async import (
@@ -49,7 +50,6 @@ from jarai_async import (
     Status,
     StatusChanged,
 )
-from jarai_async._poller import Watch
 from jarai_async._polling import PollQueue
 from jarai_async._sojourn import Sojourns
 from jarai_async.simulator import Simulator, run, usual_durations
@@ -71,9 +71,6 @@ def approved_by_people(random: Random, project_type: str) -> list[tuple[str, flo
     return [queued, producing, ("AwaitingApproval", at_once if autonomous else by_a_person), distributing]
 
 
-_Queue = Callable[[Simulator], PollQueue[Watch]]
-
-
 @frozen
 class Family:
     """What the productions of a batch are like; the project types take turns."""
@@ -88,55 +85,6 @@ FAMILIES = (
     Family("short and long", project_types=(_SHORT, _SHORT, _LONG)),
     Family("people approve", approved_by_people),
 )
-
-
-class Oldest(PollQueue[Watch]):
-    """The longest unpolled first, each at least so many seconds apart."""
-
-    def __init__(self, gap: Callable[[Watch], float]) -> None:
-        super().__init__(Sojourns())
-        self._gap = gap
-        self._waiting: list[tuple[float, int, Watch]] = []
-        self._counted = count()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def push(self, watched: Watch) -> None:
-        """Let it wait for as long as it must."""
-        heapq.heappush(self._waiting, (watched.polled + self._gap(watched), next(self._counted), watched))
-
-    def next_due(self) -> float:
-        """Give the moment of the first."""
-        return self._waiting[0][0] if self._waiting else math.inf
-
-    def pop(self, now: float) -> Watch | None:
-        """Take the most overdue."""
-        return heapq.heappop(self._waiting)[2] if self.next_due() <= now else None
-
-
-def documented(_: Simulator) -> PollQueue[Watch]:
-    """Give the intervals that JARAI documents."""
-    return Oldest(lambda watch: 10.0 if watch.status == Status.QUEUED else 30.0)
-
-
-def oldest_first(_: Simulator) -> PollQueue[Watch]:
-    """Round robin, with the floor that ours has."""
-    return Oldest(lambda watch: watch.polling.floor)
-
-
-class Told(PollQueue[Watch]):
-    """The library's queue, which is told when each status began."""
-
-    def __init__(self, true: Sojourns, simulator: Simulator) -> None:
-        super().__init__(true)
-        self._simulator = simulator
-
-    def push(self, watched: Watch) -> None:
-        """Correct what the watch knows before it waits."""
-        timeline = self._simulator.productions[watched.production.id].timeline
-        watched.since = next(moment for moment, status in timeline if status == watched.status)
-        super().push(watched)
 
 
 def truth(family: Family) -> Sojourns:
@@ -173,11 +121,11 @@ class Batch:
     in_flight: int
     seed: str
 
-    def run(self, *, queue: _Queue | None = None, known: Sojourns | None = None) -> Result:
+    def run(self, *, queue: Queue | None = None, known: Sojourns | None = None) -> Result:
         """Run it with another queue than the library's, or with what was learned before."""
         return run(self._run(queue, known))
 
-    async def _run(self, queue: _Queue | None, known: Sojourns | None) -> Result:
+    async def _run(self, queue: Queue | None, known: Sojourns | None) -> Result:
         simulator = Simulator(seed=self.seed, durations=self.family.durations, daily_quotas=False)
         budget = Budget(per_day=_NO_QUOTA)
         seen: dict[str, list[tuple[float, str]]] = {}
@@ -292,12 +240,19 @@ POLICIES: dict[str, Callable[[Batch, Sojourns], Result]] = {
 }
 
 
+_SHOWN = ("documented", "back-off", "oldest first", "cold", "warm", "oracle")
+
+
+def _mean(results: list[Result], *statuses: str) -> float:
+    return sum(result.mean(*statuses) for result in results) / len(results)
+
+
 def _figures(title: str, results: dict[str, list[Result]]) -> list[Figure]:
     def mean(policy: str, *statuses: str) -> float:
-        return sum(result.mean(*statuses) for result in results[policy]) / len(results[policy])
+        return _mean(results[policy], *statuses)
 
     figures = [Figure(title, "")]
-    for policy in ("documented", "back-off", "oldest first", "cold", "warm", "oracle"):
+    for policy in _SHOWN:
         times = mean(policy) / mean("oracle")
         most = {"cold": 1.10, "warm": 1.05}.get(policy, math.inf)
         value = f"{mean(policy):5.1f} ({mean(policy, *_ENDS):5.1f}) s  {times:5.2f} x oracle"
@@ -313,9 +268,11 @@ def _quiet() -> None:
 
 def main() -> None:
     names = {"productions": 1200, "in_flight": 0, "seeds": 1, "family": 0}
-    chosen = options(f"{__doc__}\nWithout --in_flight: 50, 200 and 600; --family 0: all.", **names)
+    usage = f"{__doc__}\nWithout --in_flight: 50, 200 and 600; --family 0: all."
+    chosen = options(usage, picture=True, **names)
     sizes = [chosen.in_flight] if chosen.in_flight else [50, 200, 600]
     figures: list[Figure] = []
+    drawn: dict[str, dict[str, float]] = {}
     with multiprocessing.get_context("spawn").Pool(initializer=_quiet) as pool:
         for family in FAMILIES if not chosen.family else [FAMILIES[chosen.family - 1]]:
             true = truth(family)
@@ -327,8 +284,13 @@ def main() -> None:
                     for name, policy in POLICIES.items()
                 }
                 results = {name: [one.get() for one in of_one] for name, of_one in started.items()}
-                figures += _figures(f"{family.name.upper()}, {size} in flight", results)
+                title = f"{family.name.upper()}, {size} in flight"
+                figures += _figures(title, results)
+                drawn[title] = {name: _mean(results[name]) for name in _SHOWN}
     show(f"Mean lag of {chosen.productions} productions", figures, chosen.json)
+    if chosen.picture is not None:
+        title = "How late each change of status is noticed, on one budget of 300 requests a minute"
+        write_bars(chosen.picture, title, "s", drawn, ours=("cold", "warm"))
 
 
 if __name__ == "__main__":
