@@ -36,6 +36,7 @@ from jarai_async._errors import (
     ServiceUnavailableError,
     StoppedError,
     UncertainSubmitError,
+    WebhookVerificationError,
 )
 from jarai_async._events import (
     DeliverablesReady,
@@ -109,4 +110,5 @@ __all__ = [
     "Ticket",
     "UncertainSubmitError",
     "Usage",
+    "WebhookVerificationError",
 ]

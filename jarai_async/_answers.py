@@ -51,11 +51,19 @@ def _refuse(constant: str) -> Any:
 _decode = json.JSONDecoder(parse_constant=_refuse).decode  # made once: `json.loads` would make one a call
 
 
-def parse(answer: Answer) -> Any:
-    """Read JSON as strictly as its standard. Raises InvalidAnswerError."""
+def parse_json(body: bytes) -> Any:
+    """Read JSON as strictly as its standard. Raises ValueError."""
     try:
-        return _decode(answer.body.decode(json.detect_encoding(answer.body)))
-    except (ValueError, RecursionError):  # also what is not UTF-8, and an integer of 5,000 digits
+        return _decode(body.decode(json.detect_encoding(body)))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def parse(answer: Answer) -> Any:
+    """Read an answer's JSON. Raises InvalidAnswerError."""
+    try:
+        return parse_json(answer.body)
+    except ValueError:  # also what is not UTF-8, and an integer of 5,000 digits
         size = len(answer.body)
         message = f"expected JSON, got {size} bytes that are not ({_content_type(answer)})"
         raise InvalidAnswerError(message) from None

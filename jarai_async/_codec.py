@@ -16,7 +16,7 @@ from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from jarai_async import _wire
+from jarai_async import _callbacks, _wire
 from jarai_async._errors import InvalidAnswerError
 from jarai_async._models import (
     Account,
@@ -154,5 +154,6 @@ _converter.register_structure_hook(Status, _structure_status)
 _converter.register_structure_hook(datetime, _structure_time)
 _converter.register_structure_hook_func(lambda kind: kind is Id, lambda value, _: as_id(value))
 _converter.register_structure_hook_func(_is_tuple, _structure_tuple)
-for _model in (Avatar, Account, Production, Deliverable):  # what a model holds comes before it
+# What a model holds comes before it.
+for _model in (Avatar, Account, Production, Deliverable, *_callbacks.EVENTS.values()):
     _converter.register_structure_hook(_model, _structure_model(_model))

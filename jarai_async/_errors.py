@@ -13,6 +13,7 @@
     ├── DownloadError           a file could not be fetched whole
     │   ├── IncompleteDownloadError what came was broken or too slow, again and again
     │   └── FileWriteError          this machine could not keep it
+    ├── WebhookVerificationError  what came is not a webhook that JARAI signed
     ├── ProductionFailedError   the production itself ended as Failed, or is gone
     └── ApiError                the API answered with an error
         ├── BadRequestError             400, 413, 422
@@ -145,6 +146,15 @@ class FileWriteError(DownloadError):
     """A file could not be kept on this machine: no space, no permission, a name in the way."""
 
     advice = "Make room or choose another folder, then download it again."
+
+
+class WebhookVerificationError(JaraiError):
+    """What came is not signed with your secret, or is not a webhook's event: do nothing with it.
+
+    Its text is for you; to whoever sent it say 401, and nothing else.
+    """
+
+    advice = "Check that the secret is this subscription's, and that the body is passed on as it came."
 
 
 class ProductionFailedError(JaraiError):

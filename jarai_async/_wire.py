@@ -25,6 +25,21 @@ RATE_LIMIT: Final = "X-RateLimit-Limit"  # D
 RATE_REMAINING: Final = "X-RateLimit-Remaining"  # D
 RATE_RESET: Final = "X-RateLimit-Reset"  # D
 
+# Webhooks.
+SIGNATURE: Final = "X-JARAI-Signature"  # D
+SIGNATURE_SCHEME: Final = "sha256="  # D: HMAC-SHA256 of the raw body, in hexadecimal
+EVENT_DATA: Final = "data"  # D
+
+# The type of each event that has a class of its own. D
+EVENT_TYPES: Final[Mapping[str, str]] = {
+    "ProductionQueued": "production.queued",
+    "StepCompleted": "production.step.complete",
+    "ProductionPublished": "production.published",
+    "ProductionFailed": "production.failed",
+    "DeliverableReady": "deliverable.ready",
+    "WebhookTest": "webhook.test",
+}
+
 # Attributes whose field is not their camelCase, by model.
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Account": {"id": "accountId", "platforms": "connectedPlatforms"},  # D, I

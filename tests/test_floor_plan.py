@@ -11,8 +11,9 @@ PACKAGE = Path(jarai_async.__file__).parent
 FLOORS = [
     {"_errors", "_names", "_secret", "_turns", "_wire"},
     {"_answers", "_arguments", "_hazards", "_models", "_quotas", "_settings"},
-    {"_budget", "_codec", "_events", "_sojourn", "_storage"},
-    {"_batch", "_forecast", "_intents", "_lifecycle", "_polling", "_protocol"},
+    {"_budget", "_callbacks", "_events", "_sojourn", "_storage"},
+    {"_codec"},
+    {"_batch", "_forecast", "_intents", "_lifecycle", "_polling", "_protocol", "webhooks"},
     {"_plan"},
     # the floors above may do I/O and wait
     {"_clock", "_files", "_journal", "_keys", "_places", "_streams"},
@@ -28,7 +29,7 @@ FLOORS = [
     {"_cli"},
     {"__main__"},
 ]
-PURE = set().union(*FLOORS[:5])
+PURE = set().union(*FLOORS[:6])
 WORLD = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
 DOORS = {
     "aiohttp": {"_transport", "simulator"},
