@@ -21,7 +21,9 @@ Rules that hold throughout:
 4. The rate limit is a true rolling window: a client that obeys it loosely is found out.
 5. What is not documented about the API is a guess, and said to be one where it is made (`_endpoints`).
 
-Not here: webhooks, and anything about the quality of what is produced.
+6. Webhooks are off until there is a subscription. Then each event is really posted, to this machine only.
+
+Not here: anything about the quality of what is produced.
 """
 
 import random
@@ -34,23 +36,29 @@ from aiohttp import web
 from jarai_async import _clock
 from jarai_async.simulator._app import BlobOrigin, PartnerApi, server
 from jarai_async.simulator._blobs import BlobStore
+from jarai_async.simulator._courier import Courier, Deliverability, Delivery, SimulatedWebhook
 from jarai_async.simulator._endpoints import PREFIX, Endpoints
 from jarai_async.simulator._fates import Approval, Durations, Recipe, usual_durations
 from jarai_async.simulator._faults import Faults
+from jarai_async.simulator._herald import Herald
 from jarai_async.simulator._keys import SCOPES, Keyring
 from jarai_async.simulator._kinds import Kind
 from jarai_async.simulator._ledger import Ledger, RequestRecord
 from jarai_async.simulator._limits import TIERS, WINDOW_SECONDS, Limits, TierName
 from jarai_async.simulator._loop import SimulatedEventLoop, run
+from jarai_async.simulator._subscriptions import Subscriptions
 from jarai_async.simulator._wire import Wire
 from jarai_async.simulator._world import SimulatedAccount, SimulatedProduction, World
 
 __all__ = [
+    "Deliverability",
+    "Delivery",
     "Kind",
     "RequestRecord",
     "SimulatedAccount",
     "SimulatedEventLoop",
     "SimulatedProduction",
+    "SimulatedWebhook",
     "Simulator",
     "run",
     "usual_durations",
@@ -80,6 +88,7 @@ class Simulator:
       "person" waits for `approve`.
     - `spend_ceiling`: productions of an account in a month, after which submissions get a 409; None for none.
     - `latency`: mean seconds from request to answer (exponential); 0 for none.
+    - `deliverability`: how well webhooks arrive; may be changed on the way.
 
     Raises ValueError for values outside of these, OSError where the port is taken.
     """
@@ -99,6 +108,7 @@ class Simulator:
         approval: Approval = "mixed",
         spend_ceiling: int | None = None,
         latency: float = 0.05,
+        deliverability: Deliverability = Deliverability(),  # noqa: B008  # frozen
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"tier must be one of {', '.join(TIERS)}, not {tier!r}")
@@ -114,7 +124,16 @@ class Simulator:
         self._world = World(seed, accounts, Recipe(durations, failure_rate, expiry_rate, approval))
         self._limits = Limits(TIERS[tier], daily_quotas=daily_quotas, spend_ceiling=spend_ceiling)
         self._blobs = BlobStore(seed, self._world.story)
-        self._endpoints = Endpoints(self._world, self._limits, self._blobs, idempotency_keys=idempotency_keys)
+        self._courier = Courier(seed, deliverability)
+        self._herald = Herald(seed, self._world, self._blobs, self._courier)
+        self._endpoints = Endpoints(
+            self._world,
+            self._limits,
+            self._blobs,
+            Subscriptions(seed, self._world, self._herald, self._courier).routes,
+            self._herald.look,
+            idempotency_keys=idempotency_keys,
+        )
         self._ledger = Ledger()
         self._keys = Keyring(random.Random(f"{seed}:keys"))
         self._runners: list[web.ServerRunner] = []
@@ -162,6 +181,8 @@ class Simulator:
 
     async def _stop(self) -> None:
         self._wire.close()
+        self._herald.close()
+        await self._courier.close()
         while self._runners:
             await self._runners.pop().cleanup()
 
@@ -217,6 +238,25 @@ class Simulator:
         """Requests to the other origin that carried an API key: there must be none."""
         return self._ledger.leaks
 
+    @property
+    def webhooks(self) -> list[SimulatedWebhook]:
+        """The subscriptions there are, with their secrets."""
+        return list(self._herald.webhooks.values())
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """Every delivery of an event to a webhook, in the order of events: also those that are lost."""
+        return self._courier.deliveries
+
+    @property
+    def deliverability(self) -> Deliverability:
+        """How well webhooks arrive, from the next event on."""
+        return self._courier.deliverability
+
+    @deliverability.setter
+    def deliverability(self, value: Deliverability) -> None:
+        self._courier.deliverability = value
+
     def count(self, route: str | None = None, status: int | None = None) -> int:
         """How many requests there were, of one route and with one status where these are given."""
         return self._ledger.count(route, status)
@@ -233,7 +273,9 @@ class Simulator:
 
         KeyError for one that there is not, ValueError for one that is not AwaitingApproval.
         """
-        self._world.productions[production_id].approve(_clock.monotonic())
+        production = self._world.productions[production_id]
+        production.approve(_clock.monotonic())
+        self._herald.look(production)
 
     def add_key(self, *scopes: str, sandbox: bool = False) -> str:
         """A further key of this partner with just these scopes; ValueError for an unknown one."""

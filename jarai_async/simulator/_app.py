@@ -33,6 +33,10 @@ _PATHS = {
     ("productions", "*", "deliverables"): {"GET": "deliverables"},
     ("productions", "*", "performance"): {"GET": "performance"},
     ("usage",): {"GET": "usage"},
+    ("webhooks",): {"GET": "webhooks", "POST": "create_webhook"},
+    ("webhooks", "*"): {"GET": "webhook", "PATCH": "update_webhook", "DELETE": "delete_webhook"},
+    ("webhooks", "*", "deliveries"): {"GET": "webhook_deliveries"},
+    ("webhooks", "*", "test"): {"POST": "test_webhook"},
 }
 
 

@@ -11,7 +11,7 @@ NOT_FOUND, DELIVERABLES_NOT_READY, PRODUCTION_NOT_CANCELLABLE and IDEMPOTENCY_KE
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen, mutable
@@ -26,6 +26,7 @@ from jarai_async.simulator._submission import is_uuid, read_submission
 from jarai_async.simulator._world import (
     WITH_DELIVERABLES,
     SimulatedAccount,
+    SimulatedProduction,
     World,
 )
 
@@ -38,6 +39,13 @@ SCOPE_OF = {
     "deliverables": "deliverables:read",
     "performance": "analytics:read",
     "usage": "analytics:read",
+    "webhooks": "webhooks:read",
+    "webhook": "webhooks:read",
+    "webhook_deliveries": "webhooks:read",
+    "create_webhook": "webhooks:write",
+    "update_webhook": "webhooks:write",
+    "delete_webhook": "webhooks:write",
+    "test_webhook": "webhooks:write",
 }
 
 
@@ -55,6 +63,9 @@ class Call:
     wall: float
 
 
+Route = Callable[[Call], Answer]
+
+
 @mutable
 class _Remembered:
     """The first answer to an idempotency key, and what it answered."""
@@ -66,14 +77,25 @@ class _Remembered:
 class Endpoints:
     """The endpoints of one partner."""
 
-    def __init__(self, world: World, limits: Limits, blobs: BlobStore, *, idempotency_keys: bool) -> None:
+    def __init__(
+        self,
+        world: World,
+        limits: Limits,
+        blobs: BlobStore,
+        further: Mapping[str, Route],
+        changed: Callable[[SimulatedProduction], None],
+        *,
+        idempotency_keys: bool,
+    ) -> None:
         self._world = world
+        self._changed = changed
         self._limits = limits
         self._blobs = blobs
         self._honours_keys = idempotency_keys
         self._remembered: dict[tuple[str, str], _Remembered] = {}
         self._sandbox_submits = 0
-        self._routes: dict[str, Callable[[Call], Answer]] = {
+        self._routes: dict[str, Route] = {
+            **further,
             "accounts": self._accounts,
             "submit": self._submit,
             "fetch": self._fetch,
@@ -130,6 +152,7 @@ class Endpoints:
         production = self._world.submit(account_id, body, key, call.now, call.wall)
         self._limits.productions_of(account_id).count(call.wall)
         self._limits.ceiling.count(account_id, call.wall)
+        self._changed(production)
         answer = _accepted(production.production_id, call.wall)
         if self._honours_keys and key:
             self._remembered[account_id, key] = _Remembered(body, answer)
@@ -150,7 +173,9 @@ class Endpoints:
         production = self._world.productions.get(call.target.lower())
         if production is None:
             return _NO_PRODUCTION
-        if production.cancel(call.now) or production.status_at(call.now) == "Cancelled":
+        if production.cancel(call.now):
+            self._changed(production)
+        if production.status_at(call.now) == "Cancelled":
             return Answer(200, status_body(production, call.now))
         message = f"The production is {production.status_at(call.now)}."
         return failure(409, "PRODUCTION_NOT_CANCELLABLE", message)

@@ -11,7 +11,11 @@ from attrs import mutable
 from jarai_async.simulator._answers import Answer
 from jarai_async.simulator._kinds import KINDS, Circumstances
 
-ROUTES = ("accounts", "submit", "fetch", "cancel", "deliverables", "performance", "usage")
+ROUTES = (
+    *("accounts", "submit", "fetch", "cancel", "deliverables", "performance", "usage"),
+    *("webhooks", "create_webhook", "webhook", "update_webhook", "delete_webhook"),
+    *("webhook_deliveries", "test_webhook"),
+)
 
 
 @mutable
@@ -66,10 +70,10 @@ class Faults:
     ) -> None:
         """Order a fault for requests to come.
 
-        `on` names what is called: "accounts", "submit", "fetch", "cancel", "deliverables",
-        "performance", "usage", "download", or "any" for all but downloads. `after` requests of that
-        name pass first, `times` (None: for ever) is how often it strikes. `seconds` is the wait of
-        "rate_limited" and the duration of "slow". Where several fit a request the first one strikes.
+        `on` names what is called: one of `ROUTES` ("submit", "fetch", ...), "download", or "any" for all but
+        downloads. `after` requests of that name pass first, `times` (None: for ever) is how often it strikes.
+        `seconds` is the wait of "rate_limited" and the duration of "slow". Where several fit a request the
+        first one strikes.
         ValueError for a kind or a name that there is not.
         """
         if kind not in self.kinds:

@@ -27,6 +27,7 @@ DEFAULT_PROJECT_TYPE = "social-video-30s"
 # Minutes of each phase (documented, the middle of each range) over the number of its steps.
 _STEP_MINUTES = [1.5 / 4] * 4 + [4.0 / 3] * 3 + [7.5 / 5] * 5 + [1.5 / 3] * 3
 _STEP_STARTS = [at / sum(_STEP_MINUTES) for at in accumulate(_STEP_MINUTES[:-1], initial=0.0)]
+STEP_ENDS = [*_STEP_STARTS[1:], 1.0]  # shares of Producing
 
 
 def _starts(stages: Sequence[Stage], first: float) -> list[float]:
