@@ -11,6 +11,7 @@
 productions at once and tells what becomes of each. `jarai_async.simulator` is the API on this machine.
 """
 
+from jarai_async._callbacks import NewWebhook, Webhook, WebhookDelivery
 from jarai_async._client import JaraiClient
 from jarai_async._errors import (
     ApiError,
@@ -87,6 +88,7 @@ __all__ = [
     "JaraiClient",
     "JaraiError",
     "JournalError",
+    "NewWebhook",
     "NoAnswerError",
     "NotFoundError",
     "NotSentError",
@@ -110,5 +112,7 @@ __all__ = [
     "Ticket",
     "UncertainSubmitError",
     "Usage",
+    "Webhook",
+    "WebhookDelivery",
     "WebhookVerificationError",
 ]

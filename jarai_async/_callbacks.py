@@ -1,4 +1,4 @@
-"""What JARAI tells by webhook, as values. Frozen, open, never doing I/O.
+"""Webhooks, and what JARAI tells by them, as values. Frozen, open, never doing I/O.
 
 An event has the envelope that is documented for all of them; the classes below it add what is known of
 `data`, where anything is. An event of a type that the library does not know is a plain `WebhookEvent`.
@@ -12,6 +12,50 @@ from attrs import field, frozen
 
 from jarai_async import _wire
 from jarai_async._models import Id, Status
+from jarai_async._secret import Secret
+
+
+@frozen(kw_only=True)
+class Webhook:
+    """A subscription: where JARAI sends which events, of which accounts (of all of them where none is named).
+
+    Of one that exists only what it was created with is documented; so these are None or empty where the
+    answer does not say them.
+    """
+
+    id: Id
+    endpoint_url: str | None = None
+    event_types: tuple[str, ...] = ()
+    account_ids: tuple[Id, ...] = ()
+    account_scope_id: Id | None = None
+    created_at: datetime | None = None
+    raw: Mapping[str, Any] = field(factory=dict, repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class NewWebhook(Webhook):
+    """A subscription that was just created, with the secret that JARAI shows this once.
+
+    Keep `signing_secret.reveal()` where you keep secrets: without it no event can be verified. Nothing shows
+    it by itself: no `repr`, no pickle, not `raw`.
+    """
+
+    signing_secret: Secret
+
+
+@frozen(kw_only=True)
+class WebhookDelivery:
+    """An event on its way to your endpoint. That these are listed is documented, no field of them is."""
+
+    id: Id | None = None
+    event_id: Id | None = None
+    event_type: str | None = None
+    production_id: Id | None = None
+    status: str | None = None
+    response_status: int | None = None
+    attempts: int | None = None
+    attempted_at: datetime | None = None
+    raw: Mapping[str, Any] = field(factory=dict, repr=False, eq=False)
 
 
 @frozen(kw_only=True)

@@ -42,6 +42,7 @@ from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
 from jarai_async._settings import checked_url
 from jarai_async._storage import valid_until
+from jarai_async._subscriber import Subscriber
 from jarai_async._transport import Session, Transport
 
 _log = logging.getLogger("jarai_async")
@@ -53,7 +54,7 @@ _LINK_REFUSED = (401, 403)  # what blob storage answers to a signed URL that has
 _LINK_ENDING = 120.0  # seconds that it may still have when it is renewed before it is used
 
 
-class JaraiClient:
+class JaraiClient(Subscriber):
     """The Partner API of JARAI, awaited.
 
         async with JaraiClient() as client:

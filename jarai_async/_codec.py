@@ -28,6 +28,7 @@ from jarai_async._models import (
     Status,
     as_id,
 )
+from jarai_async._secret import Secret
 
 T = TypeVar("T")
 
@@ -148,12 +149,15 @@ def _structure_tuple(value: object, kind: Any) -> tuple[Any, ...]:
 
 
 _converter = Converter()
-for _kind in (str, int, bool):
+for _kind in (str, int, bool, Secret):
     _converter.register_structure_hook(_kind, _exactly(_kind))
 _converter.register_structure_hook(Status, _structure_status)
 _converter.register_structure_hook(datetime, _structure_time)
 _converter.register_structure_hook_func(lambda kind: kind is Id, lambda value, _: as_id(value))
 _converter.register_structure_hook_func(_is_tuple, _structure_tuple)
 # What a model holds comes before it.
-for _model in (Avatar, Account, Production, Deliverable, *_callbacks.EVENTS.values()):
+for _model in (
+    *(Avatar, Account, Production, Deliverable),
+    *(_callbacks.Webhook, _callbacks.NewWebhook, _callbacks.WebhookDelivery, *_callbacks.EVENTS.values()),
+):
     _converter.register_structure_hook(_model, _structure_model(_model))

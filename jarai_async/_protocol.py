@@ -71,7 +71,7 @@ class Call(Generic[T]):
 
 def accounts() -> Call[list[Account]]:
     """List the accounts that the key can reach."""
-    return Call(Kind.READ, "GET", _wire.ACCOUNTS, lambda answer: _list(answer, _wire.ACCOUNTS, Account))
+    return Call(Kind.READ, "GET", _wire.ACCOUNTS, lambda answer: read_list(answer, _wire.ACCOUNTS, Account))
 
 
 def submit(account_id: str, body: bytes, key: str) -> Call[Production]:
@@ -103,7 +103,7 @@ def deliverables(production_id: str) -> Call[list[Deliverable]]:
     owner = _valid(production_id)
 
     def read(answer: Answer) -> list[Deliverable]:
-        found = _list(answer, _wire.DELIVERABLES, Deliverable)
+        found = read_list(answer, _wire.DELIVERABLES, Deliverable)
         return [evolve(one, production_id=owner) for one in found]
 
     return Call(Kind.DELIVERABLES, "GET", _path(_wire.DELIVERABLES, owner), read)
@@ -133,7 +133,7 @@ def _path(route: str, production_id: Id) -> str:
     return route.format(production_id=production_id)
 
 
-def _list(answer: Answer, route: str, model: type[T]) -> list[T]:
+def read_list(answer: Answer, route: str, model: type[T]) -> list[T]:
     """Read a list, bare or under its documented name: which of them is not documented."""
     value = parse(answer)
     if isinstance(value, dict):
@@ -205,7 +205,7 @@ def may_repeat(call: Call[Any], error: JaraiError, *, idempotency_keys: bool) ->
         return False
     if error.status is not None and 300 <= error.status < 400:
         return False
-    return call.method != "POST" or idempotency_keys
+    return call.method != "POST" or (idempotency_keys and call.idempotency_key is not None)
 
 
 def was_refused(error: JaraiError) -> bool:

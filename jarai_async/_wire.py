@@ -16,6 +16,11 @@ PRODUCTION: Final = "/productions/{production_id}"  # D
 DELIVERABLES: Final = "/productions/{production_id}/deliverables"  # D
 PERFORMANCE: Final = "/productions/{production_id}/performance"  # D
 USAGE: Final = "/usage"  # I
+WEBHOOKS: Final = "/webhooks"  # I: that they are created, listed and deleted is documented
+WEBHOOK: Final = "/webhooks/{webhook_id}"  # I
+WEBHOOK_DELIVERIES: Final = "/webhooks/{webhook_id}/deliveries"  # I
+WEBHOOK_TEST: Final = "/webhooks/{webhook_id}/test"  # I
+UPDATE: Final = "PATCH"  # I: the method that changes a webhook
 
 # Headers.
 API_KEY: Final = "X-API-Key"  # D
@@ -47,10 +52,18 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Deliverable": {"id": "deliverableId", "url": "sasUrl", "size": "sizeBytes"},  # I, D, I
     "Production": {"id": "productionId", "project_type": "projectTypeSlug"},  # D, D
     "ProductionRequest": {"project_type": "projectTypeSlug", "metadata": "metadataMD"},  # D, D
+    "Webhook": {"id": "webhookId"},  # I
+    "NewWebhook": {"id": "webhookId"},  # I
+    "WebhookDelivery": {"id": "deliveryId"},  # I
 }
 
 # Where a list arrives inside an object: the names that the object may give it. I
-LISTS: Final[Mapping[str, str]] = {ACCOUNTS: "accounts", DELIVERABLES: "deliverables"}
+LISTS: Final[Mapping[str, str]] = {
+    ACCOUNTS: "accounts",
+    DELIVERABLES: "deliverables",
+    WEBHOOKS: "webhooks",
+    WEBHOOK_DELIVERIES: "deliveries",
+}
 
 # The envelope of every error. D
 ERROR_CODE: Final = "error"
@@ -60,6 +73,7 @@ RETRY_AFTER: Final = "retryAfterSeconds"
 # Limits that the documentation gives. D
 TOPIC_LENGTH: Final = 500  # characters
 METADATA_LENGTH: Final = 4_096  # characters
+WEBHOOK_ACCOUNTS: Final = 50  # of one webhook
 REQUESTS_PER_MINUTE: Final[Mapping[str, int]] = {"free": 10, "standard": 60, "enterprise": 300}  # the tiers
 REQUESTS_PER_DAY: Final[Mapping[int, int]] = {10: 100, 60: 2_000}  # by requests a minute
 PRODUCTIONS_PER_DAY: Final[Mapping[int, int]] = {10: 3, 60: 20}  # of one account, by requests a minute

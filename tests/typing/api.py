@@ -22,6 +22,7 @@ from jarai_async import (
     InvalidRequestError,
     JaraiClient,
     JaraiError,
+    NewWebhook,
     Orchestrator,
     Outcome,
     OutcomeState,
@@ -36,8 +37,11 @@ from jarai_async import (
     Ticket,
     UncertainSubmitError,
     Usage,
+    Webhook,
+    WebhookDelivery,
 )
 from jarai_async.simulator import Simulator
+from jarai_async.webhooks import ProductionFailed, ProductionQueued, WebhookEvent, sign, verify
 
 request = ProductionRequest(topic="Tides", account_id="a", language_id="b", country_id="c", avatar_id="d")
 full = ProductionRequest(
@@ -74,6 +78,31 @@ async def each_call(session: aiohttp.ClientSession, production_id: str) -> None:
         assert_type(await client.performance(production_id), Performance)
         assert_type(await client.usage(), Usage)
         await client.close()
+
+
+async def each_webhook_call(client: JaraiClient) -> None:
+    created = await client.create_webhook("https://h", ["webhook.test"], account_ids=["a"])
+    assert_type(created, NewWebhook)
+    assert_type(created.signing_secret.reveal(), str)
+    assert_type(await client.webhooks(), list[Webhook])
+    assert_type(await client.webhook(created.id), Webhook)
+    assert_type(await client.update_webhook(created.id, event_types=("a", "b")), Webhook)
+    assert_type(await client.webhook_deliveries(created.id), list[WebhookDelivery])
+    await client.test_webhook(created.id)
+    await client.delete_webhook(created.id)
+
+
+def verified(body: bytes, headers: Mapping[str, str]) -> str:
+    event = verify(body, sign(body, "secret"), ["old", "new"])
+    assert_type(event, WebhookEvent)
+    match verify(body, headers, "secret"):
+        case ProductionFailed(error_code=code):
+            assert_type(code, str | None)
+        case ProductionQueued(status=status, expires_at=moment):
+            assert_type(status, Status | None)
+            assert_type(moment, datetime | None)
+    assert_type(event.data, Mapping[str, Any])
+    return f"{event.production_id} {event.sequence_number}"
 
 
 def each_value(production: Production, deliverable: Deliverable, account: Account, outcome: Outcome) -> None:
