@@ -38,6 +38,7 @@ from jarai_async._callbacks import (
 )
 from jarai_async._codec import decode, field_name
 from jarai_async._errors import ConfigurationError, InvalidAnswerError, WebhookVerificationError
+from jarai_async._secret import Secret
 
 __all__ = [
     "DeliverableReady",
@@ -92,6 +93,16 @@ def sign(body: bytes, secret: str) -> dict[str, str]:
     if len(keys) != 1:
         raise ConfigurationError(_BAD_SECRET)
     return {_wire.SIGNATURE: _wire.SIGNATURE_SCHEME + hmac.digest(keys[0], body, "sha256").hex()}
+
+
+def checked(secret: str | Sequence[str]) -> list[Secret]:
+    """Give secrets to keep, hidden. Raises ConfigurationError as `verify` does."""
+    secrets = [Secret(one) for one in ([secret] if isinstance(secret, str) else secret)]
+    keys = _keys(secret)
+    del secret
+    if not keys:
+        raise ConfigurationError(_BAD_SECRET)
+    return secrets
 
 
 def header_values(headers: Mapping[str, str], name: str) -> list[object]:

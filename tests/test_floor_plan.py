@@ -17,7 +17,7 @@ FLOORS = [
     {"_plan", "_subscriptions"},
     # the floors above may do I/O and wait
     {"_clock", "_files", "_journal", "_keys", "_places", "_streams"},
-    {"_retry", "_scheduler", "_transport"},
+    {"_retry", "_scheduler", "_transport", "receiver"},
     {"_calls", "_downloads"},
     {"_poller", "_subscriber"},
     {"_client"},
@@ -32,7 +32,7 @@ FLOORS = [
 PURE = set().union(*FLOORS[:6])
 WORLD = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
 DOORS = {
-    "aiohttp": {"_transport", "simulator"},
+    "aiohttp": {"_transport", "receiver", "simulator"},
     "backoff": {"_retry"},
     "cattrs": {"_codec"},
     "rich": {"_report"},

@@ -1,0 +1,369 @@
+"""The receiver: what it answers, what it hands on, and how it stands those who mean no good."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from deliveries import SECOND_SECRET, SECRET, body
+from hypothesis import given
+from hypothesis import strategies as st
+from scenarios import requests_for
+from strategies import ID, OTHER
+
+from jarai_async import ConfigurationError, JaraiClient, receiver
+from jarai_async.receiver import Receiver
+from jarai_async.simulator import Deliverability, Simulator
+from jarai_async.webhooks import WebhookEvent, sign
+
+
+def numbered(number: int, event_type: str = "production.published", **fields: Any) -> bytes:
+    return body(event_type, sequenceNumber=number, **fields)
+
+
+async def give(one: Receiver, content: bytes, secret: str = SECRET) -> int:
+    return await one.receive(content, sign(content, secret))
+
+
+async def settled() -> None:
+    """Let everything happen that can happen without time."""
+    await asyncio.sleep(0.001)
+
+
+# --- Handing on -------------------------------------------------------------------------------------
+
+
+async def test_an_event_is_answered_and_then_handed_on() -> None:
+    """In the order of arrival, to a function or a coroutine function."""
+    seen: list[int] = []
+
+    async def slowly(event: WebhookEvent) -> None:
+        await asyncio.sleep(3)
+        seen.append(event.sequence_number)
+
+    def at_once(event: WebhookEvent) -> None:
+        seen.append(event.sequence_number)
+
+    for on_event in (slowly, at_once):
+        seen.clear()
+        async with Receiver(SECRET, on_event) as one:
+            assert [await give(one, numbered(n)) for n in (3, 1, 2)] == [204] * 3
+            assert seen == []
+        assert seen == [3, 1, 2]
+
+
+async def test_what_comes_again_is_answered_and_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    """Production and number name an event; two that share them are worth a line in the log."""
+    seen: list[WebhookEvent] = []
+    async with Receiver(SECRET, seen.append) as one:
+        for content in (numbered(1), numbered(1), numbered(2), numbered(1, productionId=OTHER)):
+            assert await give(one, content) == 204
+        assert caplog.text == ""
+        assert await give(one, numbered(1, eventId=ID)) == 204
+    assert [(event.production_id, event.sequence_number) for event in seen] == [(ID, 1), (ID, 2), (OTHER, 1)]
+    assert "both number 1" in caplog.text
+
+
+async def test_every_test_event_is_handed_on() -> None:
+    """They all have the same number, of no production."""
+    seen: list[WebhookEvent] = []
+    async with Receiver(SECRET, seen.append) as one:
+        for _ in range(2):
+            assert await give(one, numbered(0, "webhook.test")) == 204
+    assert len(seen) == 2
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest is forgotten first."""
+    monkeypatch.setattr(receiver, "_REMEMBERED", 100)
+    seen: list[WebhookEvent] = []
+    async with Receiver(SECRET, seen.append) as one:
+        for number in (*range(200), 199, 100, 99):
+            assert await give(one, numbered(number)) == 204
+            await settled()
+        assert len(one._known) == 100
+    assert len(seen) == 201
+
+
+async def test_a_full_queue_is_a_503_and_forgets_nothing() -> None:
+    """What is refused is sent again, and is then taken."""
+    go = asyncio.Event()
+    seen: list[int] = []
+
+    async def on_event(event: WebhookEvent) -> None:
+        await go.wait()
+        seen.append(event.sequence_number)
+
+    async with Receiver(SECRET, on_event) as one:
+        statuses = [await give(one, numbered(n)) for n in range(1_002)]
+        assert statuses == [204] * 1_000 + [503] * 2
+        assert "1000 events wait" in repr(one)
+        go.set()
+        await settled()
+        assert await give(one, numbered(1_001)) == 204
+    assert seen == [*range(1_000), 1_001]
+
+
+@pytest.mark.parametrize("failure", [ValueError("oops"), asyncio.CancelledError()])
+async def test_a_failing_callback_is_logged_and_ends_nothing(
+    failure: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are handed on."""
+    seen: list[int] = []
+
+    def on_event(event: WebhookEvent) -> None:
+        seen.append(event.sequence_number)
+        if event.sequence_number == 1:
+            raise failure
+
+    async with Receiver(SECRET, on_event) as one:
+        assert [await give(one, numbered(n)) for n in (1, 2)] == [204] * 2
+    assert seen == [1, 2]
+    assert f"on_event failed for event 1 of production {ID}" in caplog.text
+
+
+async def test_closing_hands_on_what_was_taken_and_takes_nothing_more() -> None:
+    """Within ten seconds."""
+    seen: list[int] = []
+
+    async def on_event(event: WebhookEvent) -> None:
+        await asyncio.sleep(3)
+        seen.append(event.sequence_number)
+
+    one = Receiver(SECRET, on_event)
+    await give(one, numbered(1))
+    await give(one, numbered(2))
+    await one.close()
+    assert seen == [1, 2]
+    assert [await give(one, numbered(n)) for n in (1, 3)] == [204, 503]
+    await one.close()
+
+
+async def test_closing_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    """What is not handed on then is counted in the log, the one under way included."""
+
+    async def on_event(_: WebhookEvent) -> None:
+        await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    async with Receiver(SECRET, on_event) as one:
+        for number in range(3):
+            await give(one, numbered(number))
+        begun = loop.time()
+    assert loop.time() - begun == pytest.approx(10)
+    assert "3 webhook events were received and not handed on" in caplog.text
+    await Receiver(SECRET, on_event).close()
+
+
+# --- Answers ----------------------------------------------------------------------------------------
+
+
+async def stream(*chunks: bytes, pause: float = 0.0) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        await asyncio.sleep(pause)
+        yield chunk
+
+
+async def test_a_stream_is_read_as_far_as_is_allowed() -> None:
+    """Neither longer than 256 KiB nor for more than ten seconds."""
+    async with Receiver(SECRET, lambda _: None) as one:
+        content = numbered(1)
+        assert await one.receive(stream(content[:9], content[9:], b""), sign(content, SECRET)) == 204
+        largest = content + b" " * (256 * 1024 - len(content))
+        assert await give(one, largest) == 204
+        assert await give(one, largest + b" ") == 413
+        endless = stream(*[b"x" * 65_536] * 100)
+        assert await one.receive(endless, sign(b"", SECRET)) == 413
+        assert len([chunk async for chunk in endless]) in (0, 95)
+        slow = stream(*[b"x"] * 100, pause=1.0)
+        assert await one.receive(slow, sign(b"", SECRET)) == 408
+    assert asyncio.get_running_loop().time() < 11
+
+
+@given(
+    st.binary(max_size=99),
+    st.dictionaries(
+        st.sampled_from(["X-JARAI-Signature", "Content-Length", "Content-Encoding"]) | st.text(),
+        st.text() | st.integers().map(str) | st.none(),
+    ),
+)
+def test_whatever_comes_is_refused(content: bytes, headers: Mapping[str, str]) -> None:
+    """With a status, and never with an exception."""
+    one = Receiver([SECRET, SECOND_SECRET], lambda _: None)
+    with pytest.raises(StopIteration) as ended:
+        one.receive(content, headers).send(None)
+    assert ended.value.value in (401, 413, 415)
+
+
+def test_a_bad_secret_is_found_at_once() -> None:
+    """Not when the first webhook comes; and it is shown by nothing."""
+    for secret in ("x", [SECRET, "x"], []):
+        with pytest.raises(ConfigurationError):
+            Receiver(secret, lambda _: None)
+    one = Receiver(SECRET, lambda _: None)
+    assert SECRET not in repr(one) + str(vars(one))
+
+
+@asynccontextmanager
+async def served(
+    on_event: Callable[[WebhookEvent], Awaitable[None] | None] = lambda _: None, path: str = "/"
+) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        Receiver(SECRET, on_event) as one,
+        one.serve(path=path) as url,
+        aiohttp.ClientSession(connector=connector) as session,
+    ):
+        yield url, session
+
+
+async def test_each_request_has_its_answer() -> None:
+    """Over real HTTP; no body says why."""
+    content = numbered(1)
+    signed = sign(content, SECRET)
+    requests: list[tuple[int, str, str, Any, dict[str, str]]] = [
+        (204, "POST", "", content, signed),
+        (204, "POST", "?a=b", content, signed),
+        (401, "POST", "", content, {}),
+        (401, "POST", "", content + b" ", signed),
+        (401, "POST", "", b"", {}),
+        (413, "POST", "", b"x" * 300_000, signed),
+        (413, "POST", "", stream(*[b"x" * 99_999] * 9), signed),
+        (415, "POST", "", content, signed | {"Content-Encoding": "gzip"}),
+        (404, "POST", "x", content, signed),
+        (405, "GET", "", None, {}),
+    ]
+    async with served(path="/jarai") as (url, session):
+        for status, method, more, data, headers in requests:
+            async with session.request(method, url + more, data=data, headers=headers) as response:
+                assert (response.status, await response.read()) == (status, b"")
+                assert response.headers.get("Allow") == ("POST" if status == 405 else None)
+
+
+async def test_a_handler_of_ones_own_application() -> None:
+    """Mounted beside other routes."""
+    seen: list[WebhookEvent] = []
+    one = Receiver(SECRET, seen.append)
+    app = web.Application()
+    app.router.add_post("/hooks/jarai", one.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = "http://{}:{}/hooks/jarai".format(*runner.addresses[0][:2])
+    content = numbered(7)
+    async with aiohttp.ClientSession() as session:
+        for headers, status in ((sign(content, SECRET), 204), ({}, 401)):
+            async with session.post(url, data=content, headers=headers) as response:
+                assert response.status == status
+    await runner.cleanup()
+    await one.close()
+    assert [event.sequence_number for event in seen] == [7]
+
+
+# --- Those who mean no good -------------------------------------------------------------------------
+
+HEAD = b"POST / HTTP/1.1\r\nHost: h\r\n"
+HALVES = {
+    "nothing": b"",
+    "half a line": b"POST / HT",
+    "half the headers": HEAD + b"X: y\r\n",
+    "no body": HEAD + b"Content-Length: 9\r\n\r\n",
+    "half a body": HEAD + b"Content-Length: 9\r\n\r\nxxx",
+    "half a chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\n9\r\nxxx",
+}
+
+
+async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+@pytest.mark.parametrize("name", HALVES)
+async def test_a_request_that_never_ends_is_ended(name: str) -> None:
+    """Ten seconds after the connection began, drop by drop or not at all."""
+    loop = asyncio.get_running_loop()
+    async with served() as (url, _):
+        reader, writer = await connect(url)
+        writer.write(HALVES[name])
+        with suppress(ConnectionResetError):
+            assert b"204" not in await reader.read()
+        writer.close()
+        assert loop.time() == pytest.approx(10, abs=0.1)
+
+
+@pytest.mark.parametrize("name", [*HALVES, "garbage"])
+async def test_a_client_that_leaves_leaves_nothing_behind(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No error, no log of one that anybody could fill."""
+    caplog.set_level(logging.INFO)
+    async with served() as (url, session):
+        _, writer = await connect(url)
+        writer.write(HALVES.get(name, b"\x16\x03\x01\x02\x00\x01\xfc" * 9 + b"\r\n\r\n"))
+        await settled()
+        writer.transport.abort()
+        await settled()
+        async with session.post(url, data=numbered(1), headers=sign(numbered(1), SECRET)) as response:
+            assert response.status == 204
+    assert caplog.records == []
+
+
+async def test_a_connection_is_kept_for_the_next_request() -> None:
+    """Each has its own ten seconds."""
+    async with served() as (url, _):
+        reader, writer = await connect(url)
+        for number in range(4):
+            content = numbered(number)
+            head = HEAD + f"Content-Length: {len(content)}\r\n".encode()
+            signature = sign(content, SECRET)["X-JARAI-Signature"]
+            writer.write(head + f"X-JARAI-Signature: {signature}\r\n\r\n".encode() + content)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+            await asyncio.sleep(8)
+        writer.close()
+
+
+async def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are too many, the one that has been silent for longest has to go."""
+    monkeypatch.setattr(receiver, "_CONNECTIONS", 50)
+    seen: list[int] = []
+    async with served(lambda event: seen.append(event.sequence_number)) as (url, session):
+        silent = []
+        for number in range(120):
+            silent.append(await connect(url))
+            content = numbered(number)
+            async with session.post(url, data=content, headers=sign(content, SECRET)) as response:
+                assert response.status == 204
+        open_ = [reader for reader, _ in silent if not reader.at_eof() and reader.exception() is None]
+        assert len(open_) == 49
+        for _, writer in silent:
+            writer.close()
+    assert seen == list(range(120))
+
+
+# --- With the simulator -----------------------------------------------------------------------------
+
+
+async def test_simulated_webhooks_arrive_once_each() -> None:
+    """Some come twice, and all in disorder: each is handed on once."""
+    seen: list[WebhookEvent] = []
+    how = Deliverability(duplication=0.5, reordering=0.3)
+    async with (
+        Simulator(approval="auto", failure_rate=0.0, deliverability=how) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        webhook = await client.create_webhook("http://127.0.0.1:1/", ["production.step.complete"])
+        async with (
+            Receiver(webhook.signing_secret.reveal(), seen.append) as one,
+            one.serve(path="/hook") as url,
+        ):
+            await client.update_webhook(webhook.id, endpoint_url=url)
+            for request in requests_for(simulator, 5):
+                await client.submit(request)
+            await asyncio.sleep(7_200)
+    assert len(simulator.deliveries) > len(seen) == 5 * 15
+    assert all(one.delivered_at is not None for one in simulator.deliveries)
+    assert len({(event.production_id, event.sequence_number) for event in seen}) == len(seen)
