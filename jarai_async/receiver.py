@@ -53,6 +53,7 @@ _REMEMBERED = 50_000  # events, about 15 MB: those of 2,500 productions
 _CONNECTIONS = 512
 _BACKLOG = 1_024
 _ACCEPTED = 204
+_SLICE = 0.005  # seconds of handing on between two looks at what came
 
 OnEvent = Callable[[WebhookEvent], Awaitable[None] | None]
 
@@ -173,20 +174,26 @@ class Receiver:
 
     async def _hand_on(self) -> None:
         """Hand on what waits, and end: nothing runs while nothing comes."""
+        loop = asyncio.get_running_loop()
+        pause_at = loop.time() + _SLICE
         while self._waiting:
-            await asyncio.sleep(0)  # so that answers go out between two functions that do not wait
-            event = self._waiting[0]
-            try:
-                result = self._on_event(event)
-                if inspect.isawaitable(result):
-                    await result
-            except (Exception, asyncio.CancelledError) as error:  # something of the user's may be cancelled
-                worker = asyncio.current_task()
-                if isinstance(error, asyncio.CancelledError) and worker is not None and worker.cancelling():
-                    raise
-                number, production_id = event.sequence_number, event.production_id
-                _log.exception("on_event failed for event %d of production %s", number, production_id)
+            await self._hand_one_on(self._waiting[0])
             self._waiting.popleft()
+            if loop.time() > pause_at:  # functions that do not wait must not hold up answers
+                await asyncio.sleep(0)
+                pause_at = loop.time() + _SLICE
+
+    async def _hand_one_on(self, event: WebhookEvent) -> None:
+        try:
+            result = self._on_event(event)
+            if inspect.isawaitable(result):
+                await result
+        except (Exception, asyncio.CancelledError) as error:  # something of the user's may be cancelled
+            worker = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and worker is not None and worker.cancelling():
+                raise
+            number, production_id = event.sequence_number, event.production_id
+            _log.exception("on_event failed for event %d of production %s", number, production_id)
 
 
 def _refusal(headers: Mapping[str, str]) -> int | None:

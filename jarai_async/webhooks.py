@@ -21,6 +21,7 @@ import binascii
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -151,10 +152,7 @@ def _event(body: bytes) -> WebhookEvent:
     """Read a body that is known to be genuine."""
     try:
         envelope = parse_json(body)
-        event = decode(envelope, WebhookEvent)
-        kind = EVENTS.get(event.event_type, WebhookEvent)
-        details = {name: event.data.get(name) for name in _DETAILS[kind]}
-        event = attrs.evolve(decode({**envelope, **details}, kind), raw=event.raw)
+        event = _structured(envelope if isinstance(envelope, dict) else {})
     except InvalidAnswerError as error:
         fault = error.message
     except (ValueError, RecursionError):
@@ -166,6 +164,17 @@ def _event(body: bytes) -> WebhookEvent:
     raise WebhookVerificationError(f"signed, but not an event: {fault}")
 
 
+def _structured(envelope: dict[str, Any]) -> WebhookEvent:
+    """Make the event that an envelope says it is, with the fields of its class from within `data`."""
+    event_type, data = envelope.get(_EVENT_TYPE), envelope.get(_wire.EVENT_DATA)
+    kind = EVENTS.get(event_type, WebhookEvent) if isinstance(event_type, str) else WebhookEvent
+    inside = data if isinstance(data, dict) else {}
+    details = {name: inside.get(name) for name in _DETAILS[kind]}
+    if not details:
+        return decode(envelope, kind)
+    return attrs.evolve(decode(envelope | details, kind), raw=envelope)
+
+
 def _details(kind: type[WebhookEvent]) -> list[str]:
     """Name the fields that an event has inside of `data`."""
     common = {one.name for one in attrs.fields(WebhookEvent)}
@@ -173,3 +182,4 @@ def _details(kind: type[WebhookEvent]) -> list[str]:
 
 
 _DETAILS = {kind: _details(kind) for kind in EVENTS.values()}
+_EVENT_TYPE = field_name(WebhookEvent, "event_type")

@@ -1,9 +1,16 @@
-"""What JARAI would send by webhook, and one way to spoil it."""
+"""What JARAI would send by webhook, and who receives it."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 from strategies import ID, OTHER
+
+from jarai_async.receiver import Receiver
+from jarai_async.webhooks import WebhookEvent
 
 SECRET = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"  # noqa: S105  # of the tests
 SECOND_SECRET = "IB8eHRwbGhkYFxYVFBMSERAPDg0MCwoJCAcGBQQDAgE="  # noqa: S105  # padded: as good
@@ -27,3 +34,25 @@ def envelope(event_type: str = "production.published", /, **fields: Any) -> dict
 def body(event_type: str = "production.published", /, **fields: Any) -> bytes:
     """The bytes of an event."""
     return json.dumps(envelope(event_type, **fields)).encode()
+
+
+def numbered(number: int, event_type: str = "production.published", **fields: Any) -> bytes:
+    return body(event_type, sequenceNumber=number, **fields)
+
+
+async def settled() -> None:
+    """Let everything happen that can happen without time."""
+    await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def served(
+    on_event: Callable[[WebhookEvent], Awaitable[None] | None] = lambda _: None, path: str = "/"
+) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        Receiver(SECRET, on_event) as one,
+        one.serve(path=path) as url,
+        aiohttp.ClientSession(connector=connector) as session,
+    ):
+        yield url, session

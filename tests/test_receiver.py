@@ -1,15 +1,13 @@
-"""The receiver: what it answers, what it hands on, and how it stands those who mean no good."""
+"""The receiver: what it answers, and what it hands on."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from deliveries import SECOND_SECRET, SECRET, body
+from deliveries import SECOND_SECRET, SECRET, numbered, served, settled
 from hypothesis import given
 from hypothesis import strategies as st
 from scenarios import requests_for
@@ -21,17 +19,8 @@ from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.webhooks import WebhookEvent, sign
 
 
-def numbered(number: int, event_type: str = "production.published", **fields: Any) -> bytes:
-    return body(event_type, sequenceNumber=number, **fields)
-
-
 async def give(one: Receiver, content: bytes, secret: str = SECRET) -> int:
     return await one.receive(content, sign(content, secret))
-
-
-async def settled() -> None:
-    """Let everything happen that can happen without time."""
-    await asyncio.sleep(0.001)
 
 
 # --- Handing on -------------------------------------------------------------------------------------
@@ -106,6 +95,26 @@ async def test_a_full_queue_is_a_503_and_forgets_nothing() -> None:
         await settled()
         assert await give(one, numbered(1_001)) == 204
     assert seen == [*range(1_000), 1_001]
+
+
+async def test_a_burst_is_no_full_queue() -> None:
+    """Where `on_event` keeps up, it does not matter how many requests come at the same time."""
+    seen: list[int] = []
+    async with Receiver(SECRET, lambda event: seen.append(event.sequence_number)) as one:
+        for burst in range(5):
+            some = [give(one, numbered(burst * 500 + n)) for n in range(500)]
+            assert set(await asyncio.gather(*some)) == {204}
+    assert seen == list(range(2_500))
+
+
+async def test_answers_go_out_while_a_function_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that does not wait holds up the answers to others for a moment, not until it has had all."""
+    monkeypatch.setattr(receiver, "_SLICE", -1.0)
+    seen: list[int] = []
+    async with Receiver(SECRET, lambda event: seen.append(event.sequence_number)) as one:
+        await asyncio.gather(*(give(one, numbered(n)) for n in range(9)))
+        await asyncio.sleep(0)
+        assert 0 < len(seen) < 9
 
 
 @pytest.mark.parametrize("failure", [ValueError("oops"), asyncio.CancelledError()])
@@ -208,19 +217,6 @@ def test_a_bad_secret_is_found_at_once() -> None:
     assert SECRET not in repr(one) + str(vars(one))
 
 
-@asynccontextmanager
-async def served(
-    on_event: Callable[[WebhookEvent], Awaitable[None] | None] = lambda _: None, path: str = "/"
-) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
-    connector = aiohttp.TCPConnector(limit=0)
-    async with (
-        Receiver(SECRET, on_event) as one,
-        one.serve(path=path) as url,
-        aiohttp.ClientSession(connector=connector) as session,
-    ):
-        yield url, session
-
-
 async def test_each_request_has_its_answer() -> None:
     """Over real HTTP; no body says why."""
     content = numbered(1)
@@ -262,86 +258,6 @@ async def test_a_handler_of_ones_own_application() -> None:
     await runner.cleanup()
     await one.close()
     assert [event.sequence_number for event in seen] == [7]
-
-
-# --- Those who mean no good -------------------------------------------------------------------------
-
-HEAD = b"POST / HTTP/1.1\r\nHost: h\r\n"
-HALVES = {
-    "nothing": b"",
-    "half a line": b"POST / HT",
-    "half the headers": HEAD + b"X: y\r\n",
-    "no body": HEAD + b"Content-Length: 9\r\n\r\n",
-    "half a body": HEAD + b"Content-Length: 9\r\n\r\nxxx",
-    "half a chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\n9\r\nxxx",
-}
-
-
-async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
-    return await asyncio.open_connection(host, int(port))
-
-
-@pytest.mark.parametrize("name", HALVES)
-async def test_a_request_that_never_ends_is_ended(name: str) -> None:
-    """Ten seconds after the connection began, drop by drop or not at all."""
-    loop = asyncio.get_running_loop()
-    async with served() as (url, _):
-        reader, writer = await connect(url)
-        writer.write(HALVES[name])
-        with suppress(ConnectionResetError):
-            assert b"204" not in await reader.read()
-        writer.close()
-        assert loop.time() == pytest.approx(10, abs=0.1)
-
-
-@pytest.mark.parametrize("name", [*HALVES, "garbage"])
-async def test_a_client_that_leaves_leaves_nothing_behind(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No error, no log of one that anybody could fill."""
-    caplog.set_level(logging.INFO)
-    async with served() as (url, session):
-        _, writer = await connect(url)
-        writer.write(HALVES.get(name, b"\x16\x03\x01\x02\x00\x01\xfc" * 9 + b"\r\n\r\n"))
-        await settled()
-        writer.transport.abort()
-        await settled()
-        async with session.post(url, data=numbered(1), headers=sign(numbered(1), SECRET)) as response:
-            assert response.status == 204
-    assert caplog.records == []
-
-
-async def test_a_connection_is_kept_for_the_next_request() -> None:
-    """Each has its own ten seconds."""
-    async with served() as (url, _):
-        reader, writer = await connect(url)
-        for number in range(4):
-            content = numbered(number)
-            head = HEAD + f"Content-Length: {len(content)}\r\n".encode()
-            signature = sign(content, SECRET)["X-JARAI-Signature"]
-            writer.write(head + f"X-JARAI-Signature: {signature}\r\n\r\n".encode() + content)
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
-            await asyncio.sleep(8)
-        writer.close()
-
-
-async def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there are too many, the one that has been silent for longest has to go."""
-    monkeypatch.setattr(receiver, "_CONNECTIONS", 50)
-    seen: list[int] = []
-    async with served(lambda event: seen.append(event.sequence_number)) as (url, session):
-        silent = []
-        for number in range(120):
-            silent.append(await connect(url))
-            content = numbered(number)
-            async with session.post(url, data=content, headers=sign(content, SECRET)) as response:
-                assert response.status == 204
-        open_ = [reader for reader, _ in silent if not reader.at_eof() and reader.exception() is None]
-        assert len(open_) == 49
-        for _, writer in silent:
-            writer.close()
-    assert seen == list(range(120))
 
 
 # --- With the simulator -----------------------------------------------------------------------------

@@ -40,7 +40,8 @@ from jarai_async import (
     Webhook,
     WebhookDelivery,
 )
-from jarai_async.simulator import Simulator
+from jarai_async.receiver import Receiver
+from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.webhooks import ProductionFailed, ProductionQueued, WebhookEvent, sign, verify
 
 request = ProductionRequest(topic="Tides", account_id="a", language_id="b", country_id="c", avatar_id="d")
@@ -103,6 +104,17 @@ def verified(body: bytes, headers: Mapping[str, str]) -> str:
             assert_type(moment, datetime | None)
     assert_type(event.data, Mapping[str, Any])
     return f"{event.production_id} {event.sequence_number}"
+
+
+async def received(stream: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+    async def on_event(event: WebhookEvent) -> None: ...
+
+    async with Receiver("secret", on_event) as receiver, receiver.serve(port=0, path="/hook") as url:
+        assert_type(url, str)
+        assert_type(await receiver.receive(b"", headers), int)
+        assert_type(await receiver.receive(stream, headers), int)
+    Receiver(["old", "new"], lambda _: None)
+    aiohttp.web.Application().router.add_post("/", receiver.handle)
 
 
 def each_value(production: Production, deliverable: Deliverable, account: Account, outcome: Outcome) -> None:
@@ -223,7 +235,7 @@ def caught(error: Exception) -> None:
 
 
 async def simulated() -> None:
-    async with Simulator(seed=1) as simulator:
+    async with Simulator(seed=1, deliverability=Deliverability(loss=0.2)) as simulator:
         JaraiClient(simulator.api_key, base_url=simulator.base_url)
 
 
