@@ -71,6 +71,11 @@ class Caller:
         assert reply.status == 202
         return str(reply.json["productionId"])
 
+    async def subscribe(self, **fields: Any) -> dict[str, Any]:
+        reply = await self.call("POST", "/webhooks", json=fields)
+        assert reply.status == 201
+        return dict(reply.json)
+
     async def status(self, production_id: str) -> str:
         return str((await self.get(f"/productions/{production_id}")).json["status"])
 

@@ -1,12 +1,11 @@
 """The simulator's webhooks: told at the true moment, signed, and brought as badly as one asks for."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from endpoint import Endpoint, open_endpoint
-from raw_client import MISSING, Caller, open_world
+from raw_client import Caller, open_world
 
 from jarai_async.simulator import Deliverability, Simulator
 
@@ -18,9 +17,7 @@ AT_ONCE = Deliverability(delay=0.0)
 
 
 async def subscribe(api: Caller, url: str, **fields: Any) -> dict[str, Any]:
-    reply = await api.call("POST", "/webhooks", json={"endpointUrl": url, "eventTypes": ALL, **fields})
-    assert reply.status == 201
-    return dict(reply.json)
+    return await api.subscribe(endpointUrl=url, **{"eventTypes": ALL, **fields})
 
 
 async def test_every_event_is_told_at_its_moment() -> None:
@@ -273,44 +270,3 @@ async def test_a_test_event_is_about_nothing() -> None:
     nil = "00000000-0000-0000-0000-000000000000"
     assert {(one.event["productionId"], one.event["accountId"]) for one in endpoint.arrivals} == {(nil, nil)}
     assert len({one.event["eventId"] for one in endpoint.arrivals}) == 2
-
-
-# --- The endpoints ----------------------------------------------------------------------------------
-
-WRONG: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "not an object": lambda _: [],
-    "no url": lambda fine: {**fine, "endpointUrl": None},
-    "http": lambda fine: {**fine, "endpointUrl": "http://example.org"},
-    "no host": lambda fine: {**fine, "endpointUrl": "https://["},
-    "no types": lambda fine: {**fine, "eventTypes": []},
-    "missing": lambda _: {"eventTypes": ["webhook.test"]},
-    "51 accounts": lambda fine: {**fine, "accountIds": [MISSING] * 51},
-    "accounts and a scope": lambda fine: {**fine, "accountIds": [MISSING], "accountScopeId": MISSING},
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-async def test_a_wrong_subscription_is_refused(name: str) -> None:
-    """With 400, and nothing is created."""
-    async with open_world() as (simulator, api):
-        fields = WRONG[name]({"endpointUrl": "https://example.org", "eventTypes": ["webhook.test"]})
-        reply = await api.call("POST", "/webhooks", json=fields)
-        assert (reply.status, reply.error) == (400, "INVALID_REQUEST")
-        assert simulator.webhooks == []
-
-
-async def test_limits_of_subscriptions() -> None:
-    """An account of others is 403, the hundred and first webhook 409; the sandbox creates nothing."""
-    async with open_world() as (simulator, api):
-        fields = {"endpointUrl": "https://example.org", "eventTypes": ["webhook.test"]}
-        foreign = await api.call("POST", "/webhooks", json={**fields, "accountIds": [MISSING]})
-        headers = {"X-JARAI-Test": "true"}
-        sandbox = await api.call("POST", "/webhooks", json=fields, headers=headers)
-        assert (foreign.status, sandbox.status, simulator.webhooks) == (403, 201, [])
-        assert sandbox.json["sandbox"] is True
-        for _ in range(100):
-            assert "signingSecret" in await subscribe(api, "https://example.org")
-        assert (await api.call("POST", "/webhooks", json=fields)).status == 409
-        listed = (await api.get("/webhooks")).json["webhooks"]
-    assert len(listed) == 100
-    assert not any("signingSecret" in one for one in listed)
