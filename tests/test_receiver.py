@@ -187,7 +187,7 @@ async def test_a_stream_is_read_as_far_as_is_allowed() -> None:
         assert await give(one, largest + b" ") == 413
         endless = stream(*[b"x" * 65_536] * 100)
         assert await one.receive(endless, sign(b"", SECRET)) == 413
-        assert len([chunk async for chunk in endless]) in (0, 95)
+        assert len([chunk async for chunk in endless]) == 95
         slow = stream(*[b"x"] * 100, pause=1.0)
         assert await one.receive(slow, sign(b"", SECRET)) == 408
     assert asyncio.get_running_loop().time() < 11

@@ -282,8 +282,9 @@ def test_an_error_does_not_show_the_secret() -> None:
 
 def assert_not_shown(error: BaseException, *secrets: str) -> None:
     report = traceback.TracebackException.from_exception(error, capture_locals=True)
-    shown = [str(frame.locals) for frame in report.stack if "jarai_async" in frame.filename]
-    assert shown
+    frames = [frame.locals or {} for frame in report.stack if "jarai_async" in frame.filename]
+    assert frames
+    shown = [value for frame in frames for value in frame.values()]
     for secret in secrets:
         assert secret not in "".join([*shown, str(error), repr(error)])
 
