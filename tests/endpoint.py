@@ -45,7 +45,8 @@ class Endpoint:
     async def handle(self, request: web.BaseRequest) -> web.Response:
         at, body = asyncio.get_running_loop().time(), await request.read()
         self.arrivals.append(Arrival(at, request.headers, body))
-        return web.Response(status=self.answer(len(self.arrivals)))
+        status = self.answer(len(self.arrivals))
+        return web.Response(status=status, headers={"Location": "/elsewhere"} if status // 100 == 3 else None)
 
     @property
     def names(self) -> list[tuple[str, int]]:

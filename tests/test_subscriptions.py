@@ -89,6 +89,7 @@ async def test_the_secret_is_shown_by_nothing(
     as_seen = [repr(created), f"{created}", str(attrs.asdict(created)), str(created.raw), caplog.text]
     assert secret not in "".join([*as_seen, repr(await client.webhooks()), repr(simulator.webhooks)])
     assert created.raw["endpointUrl"] == URL
+    assert "signingSecret" not in created.raw
     with pytest.raises(TypeError):
         pickle.dumps(created)
 
