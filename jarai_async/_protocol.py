@@ -151,18 +151,24 @@ def _production(answer: Answer, wanted: Id) -> Production:
 
 
 def _submitted(answer: Answer) -> Production:
-    """Read an accepted submit; where the body names no production, the Location header may."""
+    """Read an accepted submit; where the body names no production, the Location header may.
+
+    Where both do and disagree, one of them is about the production of another: neither is believed.
+    """
+    located = _id_in_location(answer)
     try:
         value = parse_object(answer)
         status = value.get("status")
         if not isinstance(status, str) or not status:
             status = str(Status.QUEUED)  # accepted: that it is queued is inferred
-        return evolve(decode(value | {"status": status}, Production), raw=value)
+        production = evolve(decode(value | {"status": status}, Production), raw=value)
     except InvalidAnswerError:
-        production_id = _id_in_location(answer)
-        if production_id is None:
+        if located is None:
             raise
-        return Production(production_id, Status.QUEUED)
+        return Production(located, Status.QUEUED)
+    if located not in (None, production.id):
+        raise InvalidAnswerError(f"the answer is about production {production.id}, its Location about {located}")
+    return production
 
 
 def _id_in_location(answer: Answer) -> Id | None:

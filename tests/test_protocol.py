@@ -137,8 +137,15 @@ def test_a_status_is_about_the_production_that_was_asked_for() -> None:
 def test_a_submit_gives_the_production_as_accepted(status: int) -> None:
     """The identifier and the status are the body's; `raw` is what came and no more."""
     body = production(status="Producing", productionId=OTHER, further=1)
-    found = SUBMIT.read(answer(body, status, Location=f"/productions/{ID}"))
+    found = SUBMIT.read(answer(body, status, Location=f"/productions/{OTHER}"))
     assert (found.id, found.status, found.raw) == (OTHER, "Producing", body)
+
+
+def test_a_submit_whose_answer_names_two_productions_is_in_doubt() -> None:
+    """One of them is another's: to follow it would report on what somebody else has paid for."""
+    with pytest.raises(InvalidAnswerError) as caught:
+        SUBMIT.read(answer(production(productionId=OTHER), 202, Location=f"/productions/{ID}"))
+    assert not was_refused(caught.value)
 
 
 @pytest.mark.parametrize("odd", [{}, {"status": None}, {"status": 5}, {"status": ""}, {"status": ["Queued"]}])
