@@ -98,6 +98,8 @@ class Intent:
     def told(self, event: Event) -> None:
         """Note that the reader has taken an event."""
         self.sequence = max(self.sequence, event.sequence)
+        if event.production is not None and event.production.id in self.expired:
+            return  # a slow reader learns of it when another has taken its place
         self.production = event.production or self.production
         match event:
             case Submitted():
