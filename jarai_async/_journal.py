@@ -58,7 +58,8 @@ class Journal:
         self._database: sqlite3.Connection | None = None
         self._pending: list[_Write] = []
         self._committed: asyncio.Future[None] | None = None  # when what is pending is on the disk
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: asyncio.Future[None] | None = None  # when what is being written is
+        self._closing = False
         self._failed = False
 
     @classmethod
@@ -106,7 +107,12 @@ class Journal:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"the journal {self.path} cannot be used: {_reason(error)}") from None
+            raise self._translated(error) from None
+
+    def _translated(self, error: BaseException) -> BaseException:
+        if not isinstance(error, sqlite3.Error | OSError):
+            return error
+        return JournalError(f"the journal {self.path} cannot be used: {_reason(error)}")
 
     # --- Reading -----------------------------------------------------------------------------------
 
@@ -167,30 +173,36 @@ class Journal:
             self._add(_REMEMBER, (name, json.dumps(value)))
 
     def _add(self, statement: str, values: tuple[Any, ...]) -> None:
-        if self._database is None:
+        if self._database is None or self._closing:
             return  # it is closed: what happens now is found out again by the next process
         self._pending.append((statement, values))
         if self._committed is None:
-            self._committed = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            self._committed = loop.create_future()
             self._committed.add_done_callback(self._note_failure)
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write(), name="jarai journal")
+            loop.call_soon(self._write)
 
-    async def _write(self) -> None:
-        """Commit what is pending, again and again until nothing is."""
-        try:
-            while self._committed is not None:
-                writes, committed = self._pending, self._committed
-                self._pending, self._committed = [], None
-                try:
-                    await self._run(lambda writes=writes: self._commit(writes))  # type: ignore[misc]
-                except JournalError as error:
-                    committed.set_exception(error)
-                else:
-                    self._failed = False
-                    committed.set_result(None)
-        finally:
-            self._writing = None
+    def _write(self) -> None:
+        """Commit what is pending, unless a commit is under way: its end calls again.
+
+        By callbacks rather than by a task: whoever cancels all tasks must not cancel this.
+        """
+        if self._committed is None or self._writing is not None:
+            return
+        writes, self._writing = self._pending, self._committed
+        self._pending, self._committed = [], None
+        job = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, writes)
+        job.add_done_callback(self._wrote)
+
+    def _wrote(self, job: "asyncio.Future[None]") -> None:
+        committed, self._writing = self._writing, None
+        if committed is not None:
+            if (error := job.exception()) is None:
+                self._failed = False
+                committed.set_result(None)
+            else:
+                committed.set_exception(self._translated(error))
+        self._write()
 
     def _commit(self, writes: list[_Write]) -> None:
         if self._database is None:
@@ -213,16 +225,34 @@ class Journal:
             _log.error("%s", error)
 
     async def _flushed(self) -> None:
-        while self._writing is not None:
-            await asyncio.wait([self._writing])
+        while writing := self._committed or self._writing:
+            await asyncio.wait([writing])
 
     async def close(self) -> None:
-        """Write what is pending, and let go of the file."""
-        await self._flushed()
+        """Write what is pending, and let go of the file: a cancellation waits until that is done."""
+        if self._closing:
+            return
+        interruption = None
+        job: asyncio.Future[None] | None = None
+        while job is None or not job.done():
+            writing = self._committed or self._writing
+            if writing is None and job is None:
+                self._closing = True
+                job = asyncio.get_running_loop().run_in_executor(self._thread, self._let_go)
+            try:
+                await asyncio.wait([one for one in (writing, job) if one is not None])
+            except asyncio.CancelledError as error:
+                interruption = error
+        self._thread.shutdown()
+        if interruption is not None:
+            raise interruption
+        if error := job.exception():
+            raise self._translated(error)
+
+    def _let_go(self) -> None:
         database, self._database = self._database, None
         if database is not None:
-            await self._run(database.close)
-        self._thread.shutdown()
+            database.close()
 
 
 def _reason(error: Exception) -> str:

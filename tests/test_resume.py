@@ -8,6 +8,8 @@ import pytest
 from scenarios import request_for
 
 from jarai_async import Event, Finished, JaraiClient, Orchestrator, Submitted
+from jarai_async._intents import Intent, body_of
+from jarai_async._journal import Journal
 from jarai_async.simulator import Simulator
 
 
@@ -53,3 +55,31 @@ async def test_a_slow_reader_learns_of_an_expired_production_when_another_has_ta
     assert told[-1].outcome.ok
     assert told[-1].outcome.production is not None
     assert told[-1].outcome.production.id == second
+
+
+async def test_cancelling_every_task_leaves_the_journal_whole(simulator: Simulator, tmp_path: Path) -> None:
+    """As `asyncio.run` does at its end: what was put is written, and closing neither hangs nor forgets."""
+    journal = await Journal.open(tmp_path / "journal.db")
+    request = request_for(simulator, reference="a")
+    journal.put(Intent("a", request.account_id, body_of(request), "key"))
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await journal.close()
+    again = await Journal.open(tmp_path / "journal.db")
+    assert await again.find("a") is not None
+    await again.close()
+
+
+async def test_a_cancelled_close_lets_go_of_the_file(simulator: Simulator, tmp_path: Path) -> None:
+    """The next one in this process can open it."""
+    request = request_for(simulator, reference="a")
+    for steps in range(6):
+        journal = await Journal.open(tmp_path / "journal.db")
+        journal.put(Intent("a", request.account_id, body_of(request), "key"))
+        closing = asyncio.create_task(journal.close())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait({closing})
+        if steps == 0:  # it never began
+            await journal.close()
