@@ -3,14 +3,10 @@
 import asyncio
 import logging
 import math
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
-from datetime import datetime
+from collections import Counter
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
-
-from attrs import define, field
 
 from jarai_async import _clock, _protocol
 from jarai_async._answers import Answer, Rate, rate
@@ -25,9 +21,10 @@ from jarai_async._errors import (
     UncertainSubmitError,
 )
 from jarai_async._keys import Keyring
+from jarai_async._lanes import Lanes
+from jarai_async._meter import Meter
 from jarai_async._models import Production
 from jarai_async._protocol import Call, may_repeat, was_refused
-from jarai_async._quotas import DAY
 from jarai_async._retry import Retrier, Retry
 from jarai_async._scheduler import Scheduler
 from jarai_async._secret import Secret
@@ -47,47 +44,6 @@ _LONGEST_PAUSE = 60.0  # seconds between two attempts to submit while JARAI is o
 
 class WithdrawnError(Exception):
     """A submit was withdrawn before anything was created."""
-
-
-@define(eq=False)
-class Meter:
-    """What is known of the requests that are made for one purpose.
-
-    `sent_at` is when the last one left: what its answer says was true at that moment or later. `in_doubt`
-    means that a submit left of which it is not known whether it created a production. `withdrawn` may be set
-    to keep a submit from being sent, or sent again. `frozen` is called when a submit has to wait for its
-    account's next day; `departing` is awaited before a submit leaves, and `returned` called when it came back
-    without a production, so that both can be written down. `patient` requests wait while the key is refused.
-    """
-
-    requests: int = 0
-    sending: bool = False
-    sent_at: datetime | None = None
-    in_doubt: bool = False
-    withdrawn: bool = False
-    patient: bool = False
-    frozen: Callable[[], None] | None = field(default=None, repr=False)
-    departing: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
-    returned: Callable[[], None] | None = field(default=None, repr=False)
-
-
-@define(eq=False)
-class _Lane:
-    """The submits of one account; `frozen_until` is when its day's quota of productions comes back."""
-
-    one_at_a_time: asyncio.Lock = field(factory=asyncio.Lock)
-    frozen_until: float = 0.0
-    accepted: Counter[int] = field(factory=Counter)  # by UTC day
-    waiting: set[Meter] = field(factory=set)
-
-    def frozen_for(self) -> float:
-        return max(0.0, self.frozen_until - _clock.monotonic())
-
-    def give_back_places(self) -> None:
-        """Let others go on while these wait for hours."""
-        for meter in self.waiting if self.frozen_for() else ():
-            if meter.frozen:
-                meter.frozen()
 
 
 class Caller:
@@ -117,7 +73,7 @@ class Caller:
         self._unreached = False  # and that has been said
         self._refusals = 0  # of the key, in a row
         self._held_until = math.inf  # and until then all wait
-        self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)  # by account
+        self.lanes = Lanes(scheduler, random)
         self._probing = asyncio.Lock()
         self._outage = 0  # submits in a row that JARAI was not there to take
         self._outage_until = 0.0
@@ -172,22 +128,8 @@ class Caller:
         return production
 
     async def _in_lane(self, call: Call[Any], account_id: str, meter: Meter) -> Answer | None:
-        """Let submits of one account go one after the other where productions a day are limited.
-
-        So the first that is refused for the day is the only one, and the others wait with it until midnight.
-        """
-        lane = self._lanes[account_id]
-        lane.waiting.add(meter)
-        lane.give_back_places()
-        try:
-            async with lane.one_at_a_time:
-                if seconds := lane.frozen_for():
-                    await self._scheduler.pause(seconds)
-                if self._scheduler.budget.has_days:
-                    return await self._when_in_reach(call, meter)
+        async with self.lanes.turn(account_id, meter):
             return await self._when_in_reach(call, meter)
-        finally:
-            lane.waiting.discard(meter)
 
     async def _when_in_reach(self, call: Call[Any], meter: Meter) -> Answer | None:
         """While JARAI is out of reach one submit at a time asks whether it still is; the others wait."""
@@ -207,21 +149,6 @@ class Caller:
             longest = min(_LONGEST_PAUSE, 2.0 ** min(self._outage, 6))
             pause = max(self._random.uniform(longest / 2, longest), error.retry_after or 0.0)
             self._outage_until = _clock.monotonic() + pause
-
-    def left_today(self, account_id: str) -> float:
-        """Productions that this account may still submit today, as far as known; infinite without a quota."""
-        lane = self._lanes[account_id]
-        if lane.frozen_for():
-            return 0
-        return max(0, self._scheduler.budget.productions_per_day - lane.accepted[_today()])
-
-    def _freeze(self, account_id: str, seconds: float) -> None:
-        lane = self._lanes[account_id]
-        if not lane.frozen_for():
-            hours = seconds / 3600
-            _log.warning("account %s has no productions left today: submits wait %.1f h", account_id, hours)
-        lane.frozen_until = _clock.monotonic() + seconds + self._random.uniform(0, 60)
-        lane.give_back_places()
 
     # --- All calls ---------------------------------------------------------------------------------
 
@@ -337,13 +264,13 @@ class Caller:
                 meter.returned()
         else:
             self._note_outage(None)
-            self._lanes[call.account_id or ""].accepted[_today()] += 1
+            self.lanes.accepted(call.account_id or "")
 
     def _told(self, call: Call[Any], answer: Answer) -> Rate:
         """Read the budget from an answer; an account's quota of productions a day is none of it."""
         told = rate(answer)
         if call.account_id and (told.retry_after or 0) > LONGER_THAN_A_WINDOW:
-            self._freeze(call.account_id, told.retry_after or 0)
+            self.lanes.freeze(call.account_id, told.retry_after or 0)
             return Rate()  # its limit and what remains of it may be the account's as well
         return told
 
@@ -357,7 +284,3 @@ def _uncertain(key: str, doubt: JaraiError, last: Exception) -> UncertainSubmitE
     if last is not doubt:
         message = f"{message}; then: {last.message}"
     return UncertainSubmitError(message, idempotency_key=key, **facts)
-
-
-def _today() -> int:
-    return int(_clock.wall() // DAY)

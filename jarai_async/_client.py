@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from jarai_async import _downloads, _protocol, _wire
 from jarai_async._budget import RequestBudget
-from jarai_async._calls import Caller, Meter
+from jarai_async._calls import Caller
 from jarai_async._downloads import Download, Progress
 from jarai_async._errors import (
     ApiError,
@@ -26,6 +26,7 @@ from jarai_async._errors import (
 )
 from jarai_async._intents import body_of
 from jarai_async._keys import KeyProvider, Keyring
+from jarai_async._meter import Meter
 from jarai_async._models import (
     Account,
     Budget,

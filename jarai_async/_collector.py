@@ -9,10 +9,10 @@ from typing import Any
 from attrs import frozen
 
 from jarai_async import _downloads, _files, _protocol
-from jarai_async._calls import Meter
 from jarai_async._client import JaraiClient
 from jarai_async._errors import DownloadError, JaraiError
 from jarai_async._events import DeliverablesReady, Downloaded
+from jarai_async._meter import Meter
 from jarai_async._models import Deliverable, Production, ProductionRequest
 from jarai_async._names import distinct, safe_name
 from jarai_async._retry import Retrier

@@ -15,7 +15,6 @@ from uuid import uuid4
 from attrs import frozen
 
 from jarai_async import _clock
-from jarai_async._calls import Meter
 from jarai_async._collector import Collector, Shelf
 from jarai_async._errors import (
     DeadlineExceededError,
@@ -29,6 +28,7 @@ from jarai_async._forecast import UnderWay, mean_left
 from jarai_async._intents import Intent, Stage
 from jarai_async._journal import Journal
 from jarai_async._lifecycle import PRODUCTION_EXPIRED, end
+from jarai_async._meter import Meter
 from jarai_async._models import Polling, Production, ProductionRequest, Status
 from jarai_async._places import Place
 from jarai_async._poller import Change, Watch

@@ -246,8 +246,8 @@ class Journal:
         self._thread.shutdown()
         if interruption is not None:
             raise interruption
-        if error := job.exception():
-            raise self._translated(error)
+        if (failure := job.exception()) is not None:
+            raise self._translated(failure)
 
     def _let_go(self) -> None:
         database, self._database = self._database, None

@@ -150,7 +150,7 @@ class Outlook:
         quotas = Quotas(
             per_account=per_account,
             in_all=max(1.0, enough(per_day)),
-            account_today=self._caller.left_today,
+            account_today=self._caller.lanes.left_today,
             in_all_today=math.inf if left is None else enough(left),
         )
         return quotas.days(request.account_id for request in requests)

@@ -16,8 +16,8 @@ from typing import Any
 from attrs import define, field, frozen
 
 from jarai_async import _clock
-from jarai_async._calls import Meter
 from jarai_async._errors import JaraiError, NotFoundError, StoppedError
+from jarai_async._meter import Meter
 from jarai_async._models import Polling, Production, Status
 from jarai_async._polling import PollQueue
 from jarai_async._scheduler import Scheduler

@@ -167,7 +167,9 @@ def _submitted(answer: Answer) -> Production:
             raise
         return Production(located, Status.QUEUED)
     if located not in (None, production.id):
-        raise InvalidAnswerError(f"the answer is about production {production.id}, its Location about {located}")
+        raise InvalidAnswerError(
+            f"the answer is about production {production.id}, its Location about {located}"
+        )
     return production
 
 

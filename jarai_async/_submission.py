@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from jarai_async import _clock
-from jarai_async._calls import Meter, WithdrawnError
+from jarai_async._calls import WithdrawnError
 from jarai_async._client import JaraiClient
 from jarai_async._errors import (
     InvalidRequestError,
@@ -24,6 +24,7 @@ from jarai_async._errors import (
 from jarai_async._events import Event, OutcomeState
 from jarai_async._intents import KEY_VALID, Intent, Stage, body_of
 from jarai_async._journal import Journal
+from jarai_async._meter import Meter
 from jarai_async._models import Production, ProductionRequest
 from jarai_async._places import Place
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from jarai_async import _subscriptions
 from jarai_async._callbacks import NewWebhook, Webhook, WebhookDelivery
-from jarai_async._calls import Caller, Meter
+from jarai_async._calls import Caller
+from jarai_async._meter import Meter
 
 
 class Subscriber:

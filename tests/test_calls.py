@@ -23,7 +23,7 @@ from jarai_async import (
     _clock,
     _protocol,
 )
-from jarai_async._calls import Meter
+from jarai_async._meter import Meter
 from jarai_async.simulator import Simulator
 
 HOUR = 3600.0
@@ -35,13 +35,13 @@ LOCATED = {
     "wrong_json",
     "empty_body",
     "missing_id",
-    "other_production",
     "unknown_status",
     "slow",
 }
 IN_DOUBT = {
     "internal_error", "internal_error_after", "unavailable_html", "gateway_html", "reset_before",
     "reset_after", "hang_before", "hang", "cut_body", "huge_body", "missing_id_and_location", "redirect",
+    "other_production",
 }  # fmt: skip
 
 

@@ -16,9 +16,10 @@ FLOORS = [
     {"_batch", "_forecast", "_intents", "_lifecycle", "_polling", "_protocol", "webhooks"},
     {"_plan", "_subscriptions"},
     # the floors above may do I/O and wait
-    {"_clock", "_files", "_journal", "_keys", "_places", "_streams"},
+    {"_clock", "_files", "_journal", "_keys", "_meter", "_places", "_streams"},
     {"_retry", "_scheduler", "_transport", "receiver"},
-    {"_calls", "_downloads"},
+    {"_downloads", "_lanes"},
+    {"_calls"},
     {"_poller", "_subscriber"},
     {"_client"},
     {"_collector", "_submission"},

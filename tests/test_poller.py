@@ -13,8 +13,8 @@ from scenarios import request_for
 
 from jarai_async import Budget, JaraiClient, NotFoundError, Polling, Production, Status, StoppedError, _clock
 from jarai_async._budget import RequestBudget
-from jarai_async._calls import Meter
 from jarai_async._intents import body_of
+from jarai_async._meter import Meter
 from jarai_async._models import as_id
 from jarai_async._poller import Change, Poller, Watch
 from jarai_async._scheduler import Scheduler
