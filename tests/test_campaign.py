@@ -11,6 +11,9 @@ from _truth import violations
 from _worlds import play, scratch
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of the dead
+
+
 @pytest.fixture(autouse=True)
 def _databases_die(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("sqlite3.connect", _crash.connect)
