@@ -27,6 +27,7 @@ from random import Random
 from _bench import Figure, show
 from _crash import watch_databases
 from _kills import kill
+from _mutants import survivors
 from _program import Life
 from _truth import violations
 from _worlds import Played, Scenario, draw, play, scratch
@@ -91,6 +92,8 @@ def one_scenario(crash: int) -> Tally:
         early, all_steps = _lengths(seed)
         for step in (*range(1, early + 1), *range(early + 1, all_steps + 1, _EVERY)):
             _lived(tally, seed, (step,))
+            if len(tally.failed) > _SHOWN:
+                break  # enough is known
 
     return _timed(deaths)
 
@@ -143,24 +146,24 @@ def _lived(tally: Tally, seed: str, deaths: tuple[int, ...]) -> Played | None:
     return played
 
 
-def in_parallel(work: Callable[..., Tally], arguments: Sequence[str] | range, processes: int) -> Tally:
-    """Do it in so many processes; in this one where that is all."""
+def in_parallel(
+    work: Callable[..., Tally], arguments: Sequence[str] | range, options: argparse.Namespace
+) -> Tally:
+    """Do it in so many processes."""
     whole = Tally()
-    if processes == 1:
-        watch_databases()
-        for argument in arguments:
-            whole.add(work(argument))
-        return whole
-    with multiprocessing.get_context("spawn").Pool(processes, initializer=watch_databases) as pool:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(options.processes, initializer=watch_databases) as pool:
         for tally in pool.imap_unordered(work, arguments, chunksize=1 + len(arguments) // 500):
             whole.add(tally)
+            if whole.failed and options.until_failure:
+                break
     return whole
 
 
 def faults(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
     """Run the first part."""
     seeds = [f"seed-{n}" for n in range(options.first, options.first + options.seeds)]
-    tally = in_parallel(one_seed, seeds, options.processes)
+    tally = in_parallel(one_seed, seeds, options)
     struck = tally.fired
     least = min(KINDS, key=lambda kind: struck[kind])
     enough = 100 if options.seeds >= _FULL else 1 if options.seeds >= _SOME else 0
@@ -179,10 +182,8 @@ def faults(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
 
 def deaths(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
     """Run the second part."""
-    once = in_parallel(one_scenario, range(options.crashes), options.processes)
-    twice = in_parallel(
-        partial(one_double, crashes=options.crashes), range(options.doubles), options.processes
-    )
+    once = in_parallel(one_scenario, range(options.crashes), options)
+    twice = in_parallel(partial(one_double, crashes=options.crashes), range(options.doubles), options)
     figures = [
         _worlds_of(f"deaths at every step of {options.crashes} scenarios", once),
         _wrong("  lost, twice, lied about, or other", once),
@@ -243,6 +244,7 @@ def _options() -> argparse.Namespace:
     for name, default in {**numbers, "processes": os.cpu_count() or 1}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     parser.add_argument("--mutants", action="store_true", help="break the library on purpose instead")
+    parser.add_argument("--until-failure", action="store_true", help="stop at the first one")
     parser.add_argument("--replay", nargs="+", metavar=("SEED", "STEP"), help="play one world again")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     return parser.parse_args()
@@ -252,6 +254,10 @@ def main() -> int:
     options = _options()
     if options.replay:
         return replay(*options.replay)
+    if options.mutants:
+        number, survived = survivors()
+        print(f"{number - len(survived)} of {number} mutants were found")
+        return bool(survived)
     parts = [part for number, part in _PARTS.items() if getattr(options, number)]
     figures, failed = [], []
     for part in parts:

@@ -10,7 +10,6 @@ import pytest
 from _truth import violations
 from _worlds import play, scratch
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of the dead
 
 
