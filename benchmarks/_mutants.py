@@ -58,8 +58,8 @@ MUTANTS = (
     Mutant(
         "retry any submit",
         "_protocol",
-        'return call.method != "POST" or idempotency_keys',
-        "return True",
+        'return call.method != "POST" or (idempotency_keys and',
+        "return True or (idempotency_keys and",
     ),
     Mutant(
         "no taint",
@@ -118,7 +118,9 @@ MUTANTS = (
         "            pass\n        except",
         dies=True,
     ),
-    Mutant("the length and sum of a file do not count", "_downloads", "        self._verify()\n", ""),
+    Mutant(
+        "the length and sum of a file do not count", "_downloads", "            await self._verify()\n", ""
+    ),
 )
 
 
