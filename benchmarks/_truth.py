@@ -59,12 +59,24 @@ def _about_outcomes(played: Played) -> Iterator[str]:
         else:
             yield from _lies(played, outcome, made[reference])
     for seen in played.seen:
+        yield from _false_refusals(seen, made)
         for event in seen.events:
             if event.production is None:
                 continue
             true = played.simulator.productions.get(event.production.id)
             if true is None or true.body["topic"] != event.reference:
                 yield f"{event.reference} was told of a production of another: {event}"
+
+
+def _false_refusals(seen: Seen, made: dict[str, list[SimulatedProduction]]) -> Iterator[str]:
+    """Find, in any life, what was called refused although it had been created by then."""
+    for outcome in seen.outcomes.values():
+        if outcome.state is OutcomeState.REJECTED and outcome.production is None:
+            for one in made.get(outcome.reference, []):
+                age = outcome.finished_at.timestamp() - one.submitted_wall
+                error = one.error_at(one.submitted_at + age)
+                if age > 0 and (error is None or error[0] != "PRODUCTION_EXPIRED"):
+                    yield f"{outcome}, but it had been created"
 
 
 def _lies(played: Played, outcome: Outcome, made: list[SimulatedProduction]) -> Iterator[str]:
