@@ -8,8 +8,10 @@ and what that is told is compared with the truth.
 import asyncio
 import logging
 import multiprocessing
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from random import Random
+from typing import Any
 
 from _program import Life, Program, Seen
 from _truth import lasting
@@ -20,7 +22,7 @@ from jarai_async import OutcomeState
 from jarai_async.simulator import run
 
 _SPEED = 30.0
-_LONGEST = 30.0  # simulated seconds that a child may live before it is killed
+_LONGEST = 30.0  # simulated seconds that a child may live before it is killed, once it has begun
 _AT_A_TIME = 4  # batches
 _KILLS = 12  # of one batch; then it is let live
 
@@ -88,7 +90,7 @@ async def _batch(killed: Killed, seed: str, *, idempotency_keys: bool) -> None:
                 seed=seed,
             )
             struck = 0
-            while struck < _KILLS and await _killed(program, random.uniform(0, _LONGEST)):
+            while struck < _KILLS and await _killed(program, random.uniform(0, random.uniform(0, _LONGEST))):
                 struck += 1
                 killed.kills += 1
             await _killed(program, None)
@@ -111,8 +113,13 @@ def _count(killed: Killed, played: Played) -> None:
 
 async def _killed(program: Program, after: float | None) -> bool:
     """Run the program in a process, and kill it after so many simulated seconds; False if it was faster."""
-    child = multiprocessing.get_context("forkserver").Process(target=_child, args=(program,), daemon=True)
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(program, theirs), daemon=True)
     child.start()
+    theirs.close()
+    await _readable(ours)  # it has begun; or has ended, which is found out next
+    ours.close()
     ended = await _ended(child, after)
     if not ended:
         child.kill()
@@ -138,6 +145,17 @@ async def _ended(child: ForkServerProcess, within: float | None) -> bool:
     return True
 
 
-def _child(program: Program) -> None:
+async def _readable(port: "Connection[Any, Any]") -> None:
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(port.fileno(), readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(port.fileno())
+
+
+def _child(program: Program, begun: "Connection[Any, Any]") -> None:
     logging.disable()
+    begun.send(None)
+    begun.close()
     run(program.run(Life(), Seen(Life(), lambda: 0)), speed=_SPEED)
