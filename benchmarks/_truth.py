@@ -3,6 +3,7 @@
 Each function gives the violations that it finds, as sentences; the simulator knows what was truly the case.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
@@ -193,9 +194,9 @@ def _about_secrets(played: Played) -> Iterator[str]:
     for path in _kept(played.folder):
         shown[path.name] = str(path) + path.read_bytes().decode("latin-1")
     for where, text in shown.items():
-        for secret in (played.simulator.api_key, "sig="):
-            if secret in text:
-                yield f"a secret is in {where}: ...{text[text.index(secret) - 60 :][:90]!r}"
+        for secret in (re.escape(played.simulator.api_key), "[?&]sig="):  # base64 may end in "sig=", too
+            if found := re.search(secret, text):
+                yield f"a secret is in {where}: ...{text[found.start() - 60 :][:90]!r}"
 
 
 def _kept(folder: Path) -> list[Path]:

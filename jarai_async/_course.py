@@ -147,6 +147,9 @@ class Course:
             self._watch = self._accepted_as = None
         if state is OutcomeState.PUBLISHED:
             error = await self._collector.collect(self._known, final=True)
+        if state is OutcomeState.REJECTED and intent.expired:  # which is not to say that nothing was created
+            message = f"production {intent.expired[-1]} was never begun; submitting it again failed: {error}"
+            state, error = OutcomeState.FAILED, ProductionFailedError(message, code=PRODUCTION_EXPIRED)
         return self._concluded(state, error)
 
     async def _submit(self, intent: Intent) -> End | None:

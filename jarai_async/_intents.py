@@ -49,12 +49,6 @@ Row = tuple[str, str, str, bytes, str, str]  # reference, account, key, body, st
 KEY_VALID: Final = (
     23 * 3600.0
 )  # seconds: servers that honour keys keep them for a day at least (Stripe's rule)
-_OVER: Final = (
-    OutcomeState.PUBLISHED,
-    OutcomeState.FAILED,
-    OutcomeState.CANCELLED,
-    OutcomeState.VANISHED,
-)
 
 
 class Stage(StrEnum):
@@ -110,10 +104,18 @@ class Intent:
                 self.listed = True
             case Downloaded():
                 self.files[str(event.path)] = encode(event.deliverable)
-            case Finished(outcome=outcome) if outcome.state in _OVER and (
-                outcome.ok or outcome.state is not OutcomeState.PUBLISHED
-            ):
+            case Finished(outcome=outcome) if self._is_over(outcome):
                 self.stage, self.outcome = Stage.ENDED, _kept(outcome)
+
+    def _is_over(self, outcome: Outcome) -> bool:
+        """Whether a next run has nothing to go on with."""
+        match outcome.state:
+            case OutcomeState.PUBLISHED:
+                return outcome.ok
+            case OutcomeState.FAILED:
+                return self.stage is not Stage.PLANNED  # as it is when submitting it again was refused
+            case state:
+                return state in (OutcomeState.CANCELLED, OutcomeState.VANISHED)
 
     def again(self, key: str) -> None:
         """Begin anew in the place of a production that was never begun."""

@@ -83,3 +83,22 @@ async def test_a_cancelled_close_lets_go_of_the_file(simulator: Simulator, tmp_p
         await asyncio.wait({closing})
         if steps == 0:  # it never began
             await journal.close()
+
+
+async def test_where_submitting_an_expired_production_again_is_refused_it_has_failed(tmp_path: Path) -> None:
+    """To say that it was rejected would be to say that nothing was created; a next run tries again."""
+    journal = tmp_path / "journal.db"
+    async with Simulator(expiry_rate=1.0) as simulator:
+        simulator.faults.add("not_found", on="submit", after=1, times=None)
+        for _ in range(2):
+            last = (await script(simulator, journal))[-1]
+            assert isinstance(last, Finished)
+            assert last.outcome.state == "failed"
+            assert last.outcome.error is not None
+            assert last.outcome.error.code == "PRODUCTION_EXPIRED"
+            assert "submitting it again failed" in last.outcome.error.message
+        assert len(simulator.productions) == 1
+        assert simulator.count("submit") == 3
+        simulator.faults.clear()
+        await script(simulator, journal)
+        assert len(simulator.productions) == 2
