@@ -29,8 +29,11 @@ from jarai_async.simulator import Simulator
 HOUR = 3600.0
 MIDNIGHT = 15 * HOUR  # on the simulated loop, whose day begins at nine
 NO_QUOTA = 10**9
-REFUSED = {"unavailable", "unauthorized", "not_found", "rate_limited"}
+REFUSED = {"unavailable", "unauthorized", "not_found", "rate_limited", "rate_limited_html"}
 LOCATED = {
+    "deep_json",
+    "no_number",
+    "wrong_type",
     "truncated_json",
     "wrong_json",
     "empty_body",
@@ -41,7 +44,7 @@ LOCATED = {
 IN_DOUBT = {
     "internal_error", "internal_error_after", "unavailable_html", "gateway_html", "reset_before",
     "reset_after", "hang_before", "hang", "cut_body", "huge_body", "missing_id_and_location", "redirect",
-    "other_production",
+    "other_production", "other_location", "timeout_html",
 }  # fmt: skip
 
 
@@ -71,7 +74,7 @@ async def test_a_post_creates_one_production_or_none(
     """A submit that was provably refused is repeated where that helps; an accepted one never is."""
     simulator.faults.add(kind, seconds=5)
     outcome = await asyncio.gather(client.submit(request_for(simulator)), return_exceptions=True)
-    repeated = kind in ("unavailable", "rate_limited")
+    repeated = kind in ("unavailable", "rate_limited", "rate_limited_html")
     assert simulator.count("submit") == (2 if repeated else 1)
     assert len(simulator.productions) == (0 if kind in ("unauthorized", "not_found") else 1)
     assert isinstance(outcome[0], JaraiError) == (not simulator.productions)

@@ -18,12 +18,18 @@ request budget, and what becomes of the answer that the client would have had. T
     wrong_json            executed; a list in place of an object
     empty_body            executed; no body
     huge_body             executed; a little over 8 MiB of JSON
+    deep_json             executed; ten thousand lists, one in another
+    no_number             executed; with a NaN, which JSON does not have
+    wrong_type            executed; the JSON is called text/html
     missing_id            executed; no `productionId`, the Location is there
     missing_id_and_location  executed; neither
     other_production      executed; the body speaks of another production
+    other_location        executed; the Location does
     unknown_status        executed; the status is "Rendering"
     redirect              307 to another origin, nothing executed
+    timeout_html          408 of a gateway, although it was executed
     rate_limited          429 that asks to wait for `seconds`, nothing executed
+    rate_limited_html     429 of a gateway, which does not say for how long, nothing executed
     unauthorized          401, nothing executed
     not_found             404, nothing executed
     expired               403 as of an expired signature (download)
@@ -107,11 +113,27 @@ def _huge(answer: Answer, _: Circumstances) -> Answer:
     return _with_fields(answer, padding="x" * _HUGE_BYTES)
 
 
-def _other_production(answer: Answer, circumstances: Circumstances) -> Answer:
+def _another(random: random.Random) -> str:
     # Not `draw_uuid`: this room knows nothing of worlds, and only the shape matters here.
-    digits = f"{circumstances.random.getrandbits(128):032x}"
-    other = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-    return _with_fields(answer, productionId=other)
+    digits = f"{random.getrandbits(128):032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _other_production(answer: Answer, circumstances: Circumstances) -> Answer:
+    return _with_fields(answer, productionId=_another(circumstances.random))
+
+
+def _other_location(answer: Answer, circumstances: Circumstances) -> Answer:
+    where = f"/productions/{_another(circumstances.random)}"
+    return evolve(answer, headers={**answer.headers, "Location": where})
+
+
+def _no_number(answer: Answer, _: Circumstances) -> Answer:
+    return evolve(answer, payload=b'{"progress": NaN, ' + answer.body()[1:])
+
+
+def _wrong_type(answer: Answer, _: Circumstances) -> Answer:
+    return evolve(answer, content_type="text/html")
 
 
 def _unknown_status(answer: Answer, _: Circumstances) -> Answer:
@@ -161,11 +183,17 @@ KINDS: dict[str, Kind] = {
     "wrong_json": Kind(_payload([]), executes=True),
     "empty_body": Kind(_payload(b""), executes=True),
     "huge_body": Kind(_huge, executes=True),
+    "deep_json": Kind(_payload(b"[" * 10_000 + b"]" * 10_000), executes=True),
+    "no_number": Kind(_no_number, executes=True),
+    "wrong_type": Kind(_wrong_type, executes=True),
     "missing_id": Kind(_nameless(located=True), executes=True),
     "missing_id_and_location": Kind(_nameless(located=False), executes=True),
     "other_production": Kind(_other_production, executes=True),
+    "other_location": Kind(_other_location, executes=True),
     "unknown_status": Kind(_unknown_status, executes=True),
     "redirect": Kind(_redirected, executes=False),
+    "timeout_html": Kind(_is(_html(408, "Request Timeout")), executes=True),
+    "rate_limited_html": Kind(_is(_html(429, "Too Many Requests")), executes=False, counts=False),
     "rate_limited": Kind(_limited, executes=False, counts=False),
     "unauthorized": Kind(_is(_UNAUTHORIZED), executes=False, counts=False),
     "not_found": Kind(_is(failure(404, "NOT_FOUND", "There is no such thing.")), executes=False),
