@@ -88,6 +88,8 @@ class Submission:
     def _returned(self) -> None:
         if self._intent is not None:
             self._intent.stage = Stage.IN_DOUBT if self.meter.in_doubt else Stage.PLANNED
+            if not self.meter.in_doubt:
+                self._intent.sent_at = None  # it is as if it had never been sent: its key is as good as new
             self._journal.put(self._intent)
 
     def told(self, event: Event) -> None:
