@@ -29,7 +29,7 @@ from jarai_async._intents import Intent, Stage
 from jarai_async._journal import Journal
 from jarai_async._lifecycle import PRODUCTION_EXPIRED, end
 from jarai_async._meter import Meter
-from jarai_async._models import Polling, Production, ProductionRequest, Status
+from jarai_async._models import Polling, Production, ProductionRequest, Status, as_id
 from jarai_async._places import Place
 from jarai_async._poller import Change, Watch
 from jarai_async._submission import End, Submission
@@ -150,6 +150,8 @@ class Course:
         if state is OutcomeState.REJECTED and intent.expired:  # which is not to say that nothing was created
             message = f"production {intent.expired[-1]} was never begun; submitting it again failed: {error}"
             state, error = OutcomeState.FAILED, ProductionFailedError(message, code=PRODUCTION_EXPIRED)
+            expired = as_id(intent.expired[-1])
+            self._accepted_as = Production(expired, Status.FAILED, error_code=PRODUCTION_EXPIRED)
         return self._concluded(state, error)
 
     async def _submit(self, intent: Intent) -> End | None:

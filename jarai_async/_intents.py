@@ -41,7 +41,7 @@ from jarai_async._events import (
     StatusChanged,
     Submitted,
 )
-from jarai_async._models import Deliverable, Production, ProductionRequest
+from jarai_async._models import Deliverable, Production, ProductionRequest, as_id
 
 T = TypeVar("T")
 
@@ -109,13 +109,9 @@ class Intent:
 
     def _is_over(self, outcome: Outcome) -> bool:
         """Whether a next run has nothing to go on with."""
-        match outcome.state:
-            case OutcomeState.PUBLISHED:
-                return outcome.ok
-            case OutcomeState.FAILED:
-                return self.stage is not Stage.PLANNED  # as it is when submitting it again was refused
-            case state:
-                return state in (OutcomeState.CANCELLED, OutcomeState.VANISHED)
+        if outcome.state is OutcomeState.PUBLISHED:
+            return outcome.ok
+        return outcome.state in (OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.VANISHED)
 
     def again(self, key: str) -> None:
         """Begin anew in the place of a production that was never begun."""
@@ -186,7 +182,7 @@ class Intent:
                 sequence=_only(kept.get("sequence", 0), int),
                 listed=_only(kept.get("listed", False), bool),
                 files=_only(kept.get("files", {}), dict),
-                expired=_only(kept.get("expired", []), list),
+                expired=[as_id(one) for one in _only(kept.get("expired", []), list)],
                 outcome=_only(kept.get("outcome", {}), dict) or None,
             )
         except (AttributeError, RecursionError, TypeError, ValueError) as error:

@@ -97,6 +97,8 @@ async def test_where_submitting_an_expired_production_again_is_refused_it_has_fa
             assert last.outcome.error is not None
             assert last.outcome.error.code == "PRODUCTION_EXPIRED"
             assert "submitting it again failed" in last.outcome.error.message
+            assert last.outcome.production is not None
+            assert [last.outcome.production.id] == [*simulator.productions]
         assert len(simulator.productions) == 1
         assert simulator.count("submit") == 3
         simulator.faults.clear()
