@@ -34,7 +34,9 @@ def envelope(code: object = None, message: object = "no", seconds: object = None
 # --- JSON ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", set(HOSTILE_BODIES) - {"1e400", "lone surrogate", "null", "text", "list"})
+@pytest.mark.parametrize(
+    "name", sorted(set(HOSTILE_BODIES) - {"1e400", "lone surrogate", "null", "text", "list"})
+)
 def test_what_is_not_json_is_one_error_of_ours(name: str) -> None:
     """Pages, cut answers, endless depth and numbers give InvalidAnswerError, without the body in it."""
     body = HOSTILE_BODIES[name]
