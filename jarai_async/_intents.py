@@ -94,7 +94,8 @@ class Intent:
         self.sequence = max(self.sequence, event.sequence)
         if event.production is not None and event.production.id in self.expired:
             return  # a slow reader learns of it when another has taken its place
-        self.production = event.production or self.production
+        if event.production is not None:  # without a copy of all that was sent: it would be kept for hours
+            self.production = evolve(event.production, raw={})
         match event:
             case Submitted():
                 self.since = event.observed_at.timestamp()
