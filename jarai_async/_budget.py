@@ -48,8 +48,8 @@ _RESERVE = 2  # documented advice: stop at 2 remaining; needed only while others
 _SPACING = 0.5  # of an even spread: the least time between two requests while others are about
 _OTHERS_LINGER = 600.0  # seconds for which others, once noticed, are expected to come back
 _BURST = 2.0  # polls that may follow each other at once after a pause: keeps the window full
-_DAY_HORIZON = 3600.0  # seconds in which polls may spend what is left of a day's quota, less 1/e
-_DAY_RESERVE = 0.1  # share of a day's quota that polls leave alone
+DAY_HORIZON = 3600.0  # seconds in which polls may spend what is left of a day's quota, less 1/e
+DAY_RESERVE = 0.1  # share of a day's quota that polls leave alone
 
 
 class RequestBudget:
@@ -183,7 +183,7 @@ class RequestBudget:
 
     def _left_for_polls(self, wall: float) -> float:
         left = self._left_today(wall)
-        return left if math.isinf(left) else left - _DAY_RESERVE * self.per_day
+        return left if math.isinf(left) else left - DAY_RESERVE * self.per_day
 
     def take(self, kind: Kind, now: float, wall: float) -> int:
         """Count a request as sent. Its `answered` wants what this gives: the slots back by then."""
@@ -195,7 +195,7 @@ class RequestBudget:
         if kind is Kind.POLL:
             even = WINDOW / self.limit
             # so that the day's quota lasts; but tomorrow there is a new one
-            interval = min(max(even, _DAY_HORIZON / max(left, 1)), _to_midnight(wall))
+            interval = min(max(even, DAY_HORIZON / max(left, 1)), _to_midnight(wall))
             self._next_poll = max(self._next_poll, now - _BURST * even) + interval
         return self._came_back
 

@@ -27,17 +27,17 @@ from typing import Final
 
 from attrs import frozen
 
-from jarai_async import _wire
+from jarai_async import _budget, _polling, _wire
 from jarai_async._forecast import CHAIN, WITH_A_PLACE, ToCome, finish, mean_left, play
 from jarai_async._models import Polling, ProductionRequest, Status
 from jarai_async._quotas import BESIDES_POLLS, Quotas, enough_for, limits, starts
 from jarai_async._sojourn import Sojourns
 
 GOOD_LAG: Final = 15.0  # seconds: what polls 30 s apart, as documented, give to one production by itself
-_LEAST_GAIN: Final = 0.022  # as `_polling` has it: seconds of expected delay that a poll must save
+_LEAST_GAIN: Final = _polling.LEAST_GAIN
 _MOST: Final = math.sqrt(1 / (2 * _LEAST_GAIN))  # so c is no greater than this
-_DAY_FOR_POLLS: Final = 0.9  # as `_budget` has it: the share of a day's requests that polls may use
-_DAY_HORIZON: Final = 3600.0  # likewise: seconds in which they use up all but 1/e of what is left
+_DAY_FOR_POLLS: Final = 1 - _budget.DAY_RESERVE  # the share of a day's requests that polls may use
+_DAY_HORIZON: Final = _budget.DAY_HORIZON
 _LEAST_SHARE: Final = 0.2  # of the budget, which `_turns` leaves to polls however much else is to be sent
 _WORK: Final = 40_000  # productions looked at in one plan, over all moments (40 to 1,000): some 50 ms
 _FLOOR: Final = Polling().floor

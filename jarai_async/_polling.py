@@ -46,7 +46,7 @@ from jarai_async._hazards import AGE_BINS
 from jarai_async._models import Polling, Status
 from jarai_async._sojourn import Sojourns
 
-_LEAST_GAIN = 0.022  # seconds of expected delay that a poll must save: 30 s apart while nothing is likely
+LEAST_GAIN = 0.022  # seconds of expected delay that a poll must save: 30 s apart while nothing is likely
 _MOST_DOUBLINGS = 6  # of the floor, for a production whose polls fail: 5 seconds become 5 minutes
 _RANKED_AGAIN = 4  # part of the queues after as many polls as which all of them are compared anew
 _ALIKE = AGE_BINS[1::2]  # ages within half as much again: finer queues cost more and decide no better
@@ -103,7 +103,7 @@ def due_at(sojourns: Sojourns, watched: Watched) -> float:
     """
     floor = watched.polling.floor * (1 << min(watched.failures, _MOST_DOUBLINGS))
     age, ceiling = watched.polled - watched.since, watched.polling.ceiling
-    worth_it = sojourns.gap_until(watched.project_type, watched.status, age, _LEAST_GAIN, ceiling)
+    worth_it = sojourns.gap_until(watched.project_type, watched.status, age, LEAST_GAIN, ceiling)
     return watched.polled + min(max(floor, worth_it), ceiling)
 
 

@@ -82,9 +82,9 @@ def test_any_plan_makes_sense(number: int, tier: str, concurrency: int) -> None:
 
 def test_it_knows_of_polling_and_of_the_budget_what_they_do() -> None:
     """The constants are theirs."""
-    assert _plan._LEAST_GAIN == _polling._LEAST_GAIN
-    assert _plan._DAY_HORIZON == _budget._DAY_HORIZON
-    assert _plan._DAY_FOR_POLLS == 1 - _budget._DAY_RESERVE
+    assert _plan._LEAST_GAIN == _polling.LEAST_GAIN
+    assert _plan._DAY_HORIZON == _budget.DAY_HORIZON
+    assert _plan._DAY_FOR_POLLS == 1 - _budget.DAY_RESERVE
 
 
 def by_the_table(random: Random, _: str) -> list[tuple[str, float]]:
