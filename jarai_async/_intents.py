@@ -46,9 +46,7 @@ from jarai_async._models import Deliverable, Production, ProductionRequest, as_i
 T = TypeVar("T")
 
 Row = tuple[str, str, str, bytes, str, str]  # reference, account, key, body, stage, all else as JSON
-KEY_VALID: Final = (
-    23 * 3600.0
-)  # seconds: servers that honour keys keep them for a day at least (Stripe's rule)
+KEY_VALID: Final = 23 * 3600.0  # seconds: servers that honour keys keep them for a day or more
 
 
 class Stage(StrEnum):

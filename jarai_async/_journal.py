@@ -44,6 +44,10 @@ INSERT INTO intents (reference, account_id, key, body, stage, kept) VALUES (?, ?
 ON CONFLICT (reference) DO UPDATE SET account_id = excluded.account_id, key = excluded.key,
     body = excluded.body, stage = excluded.stage, kept = excluded.kept
 """  # which keeps its place among the others
+_PLAN = """
+INSERT INTO intents (reference, account_id, key, body, stage, kept) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (reference) DO NOTHING
+"""
 _REMEMBER = "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)"
 _Write = tuple[str, tuple[Any, ...]]
 
@@ -166,6 +170,11 @@ class Journal:
             self._in_doubt[intent.reference] = intent
         else:
             self._in_doubt.pop(intent.reference, None)
+
+    def plan(self, intent: Intent) -> None:
+        """Have it written with the next commit, unless its reference is known already."""
+        if self.path is not None:
+            self._add(_PLAN, intent.row())
 
     def remember(self, name: str, value: Mapping[str, Any]) -> None:
         """Have a fact written with the next commit."""

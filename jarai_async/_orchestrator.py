@@ -283,8 +283,7 @@ class Orchestrator:
                 [f"with a journal each reference is used once: {one!r}" for one in twice]
             )
         for reference, request in planned:
-            if await journal.find(reference) is None:
-                journal.put(Intent(reference, request.account_id, body_of(request), str(uuid4())))
+            journal.plan(Intent(reference, request.account_id, body_of(request), str(uuid4())))
         await journal.settled()
 
 
