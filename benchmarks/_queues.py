@@ -6,9 +6,9 @@ from collections.abc import Callable
 from itertools import count
 
 from jarai_async import Status
-from jarai_async._poller import Watch
 from jarai_async._polling import PollQueue
 from jarai_async._sojourn import Sojourns
+from jarai_async._watch import Watch
 from jarai_async.simulator import Simulator
 
 Queue = Callable[[Simulator], PollQueue[Watch]]
@@ -26,17 +26,17 @@ class Oldest(PollQueue[Watch]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def push(self, watched: Watch) -> None:
+    def push(self, watched: Watch, _: float) -> None:
         """Let it wait for as long as it must."""
         heapq.heappush(self._waiting, (watched.polled + self._gap(watched), next(self._counted), watched))
 
-    def next_due(self) -> float:
+    def next_due(self, _: float) -> float:
         """Give the moment of the first."""
         return self._waiting[0][0] if self._waiting else math.inf
 
     def pop(self, now: float) -> Watch | None:
         """Take the most overdue."""
-        return heapq.heappop(self._waiting)[2] if self.next_due() <= now else None
+        return heapq.heappop(self._waiting)[2] if self._waiting and self._waiting[0][0] <= now else None
 
 
 def documented(_: Simulator) -> PollQueue[Watch]:
@@ -56,8 +56,8 @@ class Told(PollQueue[Watch]):
         super().__init__(true)
         self._simulator = simulator
 
-    def push(self, watched: Watch) -> None:
+    def push(self, watched: Watch, now: float) -> None:
         """Correct what the watch knows before it waits."""
         timeline = self._simulator.productions[watched.production.id].timeline
         watched.since = next(moment for moment, status in timeline if status == watched.status)
-        super().push(watched)
+        super().push(watched, now)

@@ -37,6 +37,11 @@ class Watched:
     polled: float
     failures: int = 0
     polling: Polling = _POLLING
+    queued: int = 0
+
+    def untold(self, _: float) -> float:
+        """Give the chance that no webhook tells of what comes next."""
+        return 1.0
 
 
 class World:
@@ -49,7 +54,7 @@ class World:
         self._now = 0.0
         self._every = _GAP / size
         for _ in range(size):
-            self._queue.push(self._begun())
+            self._queue.push(self._begun(), self._now)
         self.decide(size * _WARM_UP)
 
     def _begun(self) -> Watched:
@@ -74,7 +79,7 @@ class World:
             learn = self._sojourns.stayed if status is one.status else self._sojourns.left
             learn(one.project_type, one.status, one.polled - one.since, self._now - one.since)
             one.since, one.status, one.polled = since, status, self._now
-            self._queue.push(following)
+            self._queue.push(following, self._now)
             spent += time.process_time() - begin
         return spent / polls * 1e6
 

@@ -1,193 +1,191 @@
-"""Throw spoilt deliveries at `webhooks.verify`: none may be accepted, and no exception but ours may come out.
+"""Webhooks first, polling as the safety net: how late changes are noticed, and for how many requests.
 
-Each input begins as a genuine delivery. Half of them are then spoilt in body, headers or both, as an attacker
-would; of the other half the body is spoilt first and signed afterwards, as a faulty sender would, so that
-the reading behind the verification is reached as well. What was accepted is forged unless its very bytes
-were signed. The same seed gives the same inputs.
+The real client, orchestrator, receiver and simulator in simulated time over loopback HTTP, alone on a key of
+300 requests a minute, no files downloaded. The same batch is run
+
+- by *polling* alone;
+- *told*: all webhooks arrive, one second after the event in the median;
+- *lossy*: of the webhooks 20 % are lost, 10 % come twice, and 10 % are held back so that later ones overtake;
+- *silent*: none arrives, though a receiver waits for them;
+- *ends only*: all arrive, but only the events of the ends are subscribed to;
+- *switched off*: as told, but 25 minutes after the start the receiver is switched off for good.
+
+The lag of a change runs from the moment at which it truly happened to the `observed_at` of the first event
+that tells of this status or a later one. First of those changes for which there is a type of event (that
+deliverables are ready, and the end), then of all. Requests are of all kinds, for each production.
 """
 
-import hmac
-import json
-import random
-import sys
-import time
-import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+import asyncio
+import logging
+import multiprocessing
+from collections.abc import AsyncIterator, Sequence
 
-from _bench import Figure, options, show
-from attrs import define
-from multidict import CIMultiDict
+from _bench import Figure, options, show, topics
+from attrs import frozen
+from polling import FAMILIES, Family
 
-from jarai_async import WebhookVerificationError
-from jarai_async.webhooks import sign, verify
+from jarai_async import Budget, Finished, JaraiClient, Orchestrator, ProductionRequest, StatusChanged
+from jarai_async.receiver import Receiver
+from jarai_async.simulator import Deliverability, Simulator, run
+from jarai_async.simulator._loop import START_OF_SIMULATED_TIME
 
-_NAME = "X-JARAI-Signature"
-_SECRET, _OTHER = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkI"
-_KEY = bytes(range(24))
-_ID = "0b0e2b1c-9f4e-4d5c-8a57-0123456789ab"
-_TOKENS = [
-    *(b"null", b"NaN", b"-Infinity", b"1e999", b"-0", b"9" * 5_000, b"1" + b"0" * 400, b"true", b'""', b"[]"),
-    *(
-        b"{}",
-        b"[" * 3_000,
-        b'{"a":' * 3_000,
-        b"\xff\xfe",
-        b"\xed\xa0\x80",
-        b'"\\ud800"',
-        b"\x00",
-        b"\xef\xbb\xbf",
-    ),
-    *(
-        b'"9999-12-31T23:59:59+23:59"',
-        b'"0001-01-01T00:00:00+23:59"',
-        b'"2026-01-01"',
-        b'"' + b"x" * 9_000 + b'"',
-    ),
-]
+_NO_QUOTA = 10**9
+_IDS = ("account_id", "language_id", "country_id", "avatar_id")
+_ENDS = ("production.published", "production.failed")
+_ALL = ("production.queued", "production.step.complete", "deliverable.ready", *_ENDS)
 
 
-def _bodies() -> list[bytes]:
-    """Genuine events of each known type."""
-    details: dict[str, dict[str, Any]] = {
-        "production.queued": {"status": "Queued", "expiresAt": "2026-01-01T09:10:00Z"},
-        "production.step.complete": {"step": 3},
-        "production.published": {},
-        "production.failed": {"errorCode": "PIPELINE_STEP_FAILED", "errorMessage": "Step 3 of 15."},
-        "deliverable.ready": {"deliverables": [{"type": "Video", "sasUrl": "https://h/x?sig=y"}] * 5},
-        "webhook.test": {},
-        "production.rendered": {"frames": [1, 2.5, None]},
-    }
-    common: dict[str, Any] = {
-        "eventId": _ID,
-        "productionId": _ID,
-        "accountId": _ID,
-        "timestamp": "2026-01-01T09:00:00.000Z",
-    }
-    common |= {"sequenceNumber": 7, "correlationId": _ID, "truncated": False}
-    return [json.dumps({"eventType": one, "data": data, **common}).encode() for one, data in details.items()]
+@frozen
+class Channel:
+    """How webhooks come: None for not at all; `until` is when the receiver is switched off (seconds)."""
+
+    name: str
+    deliverability: Deliverability | None
+    types: Sequence[str] = _ALL
+    until: float | None = None
 
 
-_BODIES = _bodies()
+CHANNELS = (
+    Channel("polling", None),
+    Channel("told", Deliverability()),
+    Channel("lossy", Deliverability(loss=0.2, duplication=0.1, reordering=0.1)),
+    Channel("silent", Deliverability(loss=1.0)),
+    Channel("ends only", Deliverability(), _ENDS),
+    Channel("switched off", Deliverability(), until=1_500.0),
+)
 
 
-def spoilt_body(body: bytes, rng: random.Random) -> bytes:
-    """Change one thing: a bit, a stretch, a value, or all."""
-    at, until = sorted((rng.randrange(len(body)), rng.randrange(len(body) + 1)))
-    token = rng.choice(_TOKENS)
-    spoilt = [
-        lambda: body[:at] + bytes([body[at] ^ 1 << rng.randrange(8)]) + body[at + 1 :],
-        lambda: body[:at] + body[until:],
-        lambda: body[:until] + body[at:until] + body[until:],
-        lambda: body[:at] + token + body[until:],
-        lambda: token + body,
-        lambda: token,
-        lambda: rng.randbytes(rng.randrange(40)),
-        lambda: _with_odd_value(body, rng),
+@frozen
+class Result:
+    """What became of one batch: seconds of lag, and whether there is a type of event for the change."""
+
+    lags: Sequence[tuple[float, bool]]
+    requests: float
+    ended: int
+    refused: int
+
+    def mean(self, *, told: bool = False) -> float:
+        """Seconds of lag on average."""
+        wanted = [lag for lag, has_type in self.lags if has_type or not told]
+        return sum(wanted) / len(wanted)
+
+
+@frozen
+class Batch:
+    """What all channels are given alike."""
+
+    family: Family
+    productions: int
+    in_flight: int
+    seed: str
+
+    def run(self, channel: Channel) -> Result:
+        """Run it."""
+        return run(self._run(channel))
+
+    async def _run(self, channel: Channel) -> Result:
+        simulator = Simulator(
+            seed=self.seed,
+            durations=self.family.durations,
+            daily_quotas=False,
+            deliverability=channel.deliverability or Deliverability(),
+        )
+        budget = Budget(per_day=_NO_QUOTA)
+        async with (
+            simulator,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+        ):
+            if channel.deliverability is None:
+                return await self._follow(simulator, client, None)
+            webhook = await client.create_webhook("http://127.0.0.1:1/", channel.types)
+            receiver = Receiver(webhook.signing_secret.reveal())
+            serving = receiver.serve()
+            await client.update_webhook(webhook.id, endpoint_url=await serving.__aenter__())
+            following = asyncio.create_task(self._follow(simulator, client, receiver))
+            await asyncio.wait([following], timeout=channel.until)
+            await serving.__aexit__(None, None, None)
+            return await following
+
+    async def _follow(self, simulator: Simulator, client: JaraiClient, receiver: Receiver | None) -> Result:
+        seen: dict[str, list[tuple[float, str]]] = {}
+        ended = 0
+        places = asyncio.Semaphore(self.in_flight)
+        orchestrator = Orchestrator(client, concurrency=self.productions, webhooks=receiver)
+        async with orchestrator:
+            async for event in orchestrator.run(self._requests(simulator, places)):
+                if isinstance(event, StatusChanged):
+                    moment = event.observed_at.timestamp() - START_OF_SIMULATED_TIME
+                    seen.setdefault(event.production.id, []).append((moment, str(event.status)))
+                elif isinstance(event, Finished):
+                    places.release()
+                    ended += 1
+            sent = sum(orchestrator.statistics().requests.values())
+        return Result(_lags(simulator, seen), sent / self.productions, ended, simulator.rate_limited)
+
+    async def _requests(
+        self, simulator: Simulator, places: asyncio.Semaphore
+    ) -> AsyncIterator[ProductionRequest]:
+        for request in topics(self.productions, {name: getattr(simulator, name) for name in _IDS}):
+            await places.acquire()
+            yield request
+
+
+def _lags(simulator: Simulator, seen: dict[str, list[tuple[float, str]]]) -> list[tuple[float, bool]]:
+    late = []
+    for production_id, changes in seen.items():
+        timeline = simulator.productions[production_id].timeline
+        place = {status: n for n, (_, status) in enumerate(timeline)}
+        for n, (moment, status) in enumerate(timeline[1:], start=1):
+            has_type = timeline[n - 1][1] == "Producing" or status in ("Published", "Failed")
+            told = (at for at, later in changes if place[later] >= n)
+            late += [(at - moment, has_type) for at in told][:1]
+    return late
+
+
+def _figures(results: dict[str, list[Result]], productions: int) -> list[Figure]:
+    def mean(name: str, *, told: bool = False) -> float:
+        return sum(one.mean(told=told) for one in results[name]) / len(results[name])
+
+    alone, figures = mean("polling", told=True), []
+    for name, of_one in results.items():
+        most, at_most = {"told": (2.0, 8.0), "lossy": (6.0, 20.0), "silent": (alone * 1.1, 0.0)}.get(
+            name, (0.0, 0.0)
+        )
+        lag, requests = mean(name, told=True), sum(one.requests for one in of_one) / len(of_one)
+        value = f"{lag:5.2f} s (all changes {mean(name):5.1f} s), {requests:5.1f} requests"
+        goal = (f"<= {most:.1f} s" if most else "") + (f", {at_most:.0f}" if at_most else "")
+        met = None if not most else lag <= most and (not at_most or requests <= at_most)
+        figures.append(Figure(name, value, goal, met))
+    lost = sum(productions - one.ended for of_one in results.values() for one in of_one)
+    refused = sum(one.refused for of_one in results.values() for one in of_one)
+    return [
+        *figures,
+        Figure("lost", f"{lost}", "0", lost == 0),
+        Figure("429s", f"{refused}", "0", refused == 0),
     ]
-    return rng.choice(spoilt)()
 
 
-def _with_odd_value(body: bytes, rng: random.Random) -> bytes:
-    """Put something else in the place of one value, so that it stays an object."""
-    value = json.loads(body)
-    name = rng.choice(sorted(value))
-    parts = [
-        json.dumps(one).encode() + b":" + (rng.choice(_TOKENS) if one == name else json.dumps(held).encode())
-        for one, held in value.items()
-        if one != name or rng.random() < 0.8
-    ]
-    return b"{" + b",".join(parts) + b"}"
-
-
-_SPOILT_HEADERS: list[Callable[[str, random.Random], Mapping[Any, Any]]] = [
-    lambda _, __: {},
-    lambda value, rng: {_NAME: value[: rng.randrange(len(value))]},
-    lambda value, rng: {_NAME: value[:7] + _flipped(value[7:], rng)},
-    lambda value, rng: {
-        _NAME: value + rng.choice(["0", "00", "\n", " ", ",", "\0", "=", "," + value, ";" + value])
-    },
-    lambda value, rng: {_NAME: rng.choice([" ", "\t", "v1,", "SHA256=", "sha1="]) + value},
-    lambda value, _: CIMultiDict([(_NAME, value), (_NAME, value)]),
-    lambda value, _: {_NAME: value, _NAME.lower(): value},
-    lambda value, rng: {_NAME: value[:-1] + rng.choice("é٣\udcff\ud800\uff21😀\u212a\x00")},
-    lambda value, rng: {_NAME: rng.choice([None, 5, value.encode(), [value], (), {}, 1.5])},
-    lambda value, rng: {
-        rng.choice(["X-Jarai-Signatur", "", None, _NAME.encode(), 5, "X_JARAI_SIGNATURE"]): value
-    },
-    lambda _, rng: {_NAME: "sha256=" + rng.randbytes(32).hex()},
-    lambda _, rng: {_NAME: "".join(map(chr, rng.choices(range(0x3000), k=rng.randrange(80))))},
-    lambda value, rng: {rng.choice([_NAME, _NAME.lower(), _NAME.upper()]): value},  # a fine one
-]
-
-
-def _flipped(digits: str, rng: random.Random) -> str:
-    at = rng.randrange(len(digits))
-    return digits[:at] + rng.choice("0123456789abcdefABCDEF") + digits[at + 1 :]
-
-
-@define
-class Count:
-    """What came out."""
-
-    accepted: int = 0
-    refused: int = 0
-    forged: int = 0
-    foreign: int = 0
-
-    def throw(self, body: bytes, headers: Mapping[Any, Any]) -> None:
-        """Verify one input, and take down what happens."""
-        try:
-            verify(body, headers, [_OTHER, _SECRET])
-        except WebhookVerificationError:
-            self.refused += 1
-        except Exception:  # noqa: BLE001  # that there is none is what is measured
-            self.foreign += 1
-            if self.foreign == 1:
-                traceback.print_exc()
-        else:
-            self.accepted += 1
-            self.forged += not _is_genuine(body, headers)
-
-
-def _is_genuine(body: bytes, headers: Mapping[Any, Any]) -> bool:
-    """Reckon it independently: one header, and of these bytes."""
-    right = {"sha256=" + hmac.new(_KEY, body, "sha256").hexdigest()}
-    given = [value for name, value in headers.items() if str(name).lower() == _NAME.lower()]
-    return {value[:7] + value[7:].lower() for value in given} == right and len(given) == 1
-
-
-def forged(rng: random.Random) -> tuple[bytes, Mapping[Any, Any]]:
-    """Spoil a genuine delivery."""
-    body = rng.choice(_BODIES)
-    value = sign(body, rng.choice([_SECRET, _SECRET, _SECRET, _OTHER[::-1]]))[_NAME]
-    spoil = rng.randrange(3)
-    headers = rng.choice(_SPOILT_HEADERS)(value, rng) if spoil != 0 else {_NAME: value}
-    return spoilt_body(body, rng) if spoil != 1 else body, headers
-
-
-def signed(rng: random.Random) -> tuple[bytes, Mapping[Any, Any]]:
-    """Sign what is spoilt."""
-    body = spoilt_body(rng.choice(_BODIES), rng)
-    return body, sign(body, _SECRET)
+def _quiet() -> None:
+    logging.disable()
 
 
 def main() -> None:
-    chosen = options(__doc__, inputs=1_000_000, seed=1)
-    rng, count = random.Random(chosen.seed), Count()
-    begin = time.perf_counter()
-    for n in range(chosen.inputs):
-        count.throw(*(forged(rng) if n % 2 else signed(rng)))
-    seconds = time.perf_counter() - begin
-    figures = [
-        Figure("accepted, forged", f"{count.forged:,}", "0", count.forged == 0),
-        Figure("foreign exceptions", f"{count.foreign:,}", "0", count.foreign == 0),
-        Figure("refused", f"{count.refused:,}"),
-        Figure("accepted, genuine", f"{count.accepted - count.forged:,}"),
-        Figure("inputs a second, with their making", f"{chosen.inputs / seconds:,.0f}"),
+    chosen = options(__doc__, productions=500, in_flight=200, seeds=1, family=1)
+    family = FAMILIES[chosen.family - 1]
+    batches = [
+        Batch(family, chosen.productions, chosen.in_flight, f"webhooks {n}") for n in range(chosen.seeds)
     ]
-    show(f"{chosen.inputs:,} inputs to webhooks.verify", figures, chosen.json)
-    sys.exit(bool(count.forged or count.foreign))
+    with multiprocessing.get_context("spawn").Pool(initializer=_quiet) as pool:
+        started = {
+            channel.name: [pool.apply_async(batch.run, (channel,)) for batch in batches]
+            for channel in CHANNELS
+        }
+        results = {name: [one.get() for one in of_one] for name, of_one in started.items()}
+    show(
+        f"{chosen.productions} productions, {chosen.in_flight} in flight, {family.name}",
+        _figures(results, chosen.productions),
+        chosen.json,
+    )
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class JaraiClient(Subscriber):
         self._caller = Caller(
             self._transport, keys, self._scheduler, self._random, idempotency_keys=idempotency_keys
         )
-        self._poller = Poller(self._scheduler, self._caller.read_status)
+        self._poller = Poller(self._scheduler, self._caller.read_status, lambda: self._transport.server_time)
         self._downloads = Retrier(_DOWNLOADS, self._random)
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from uuid import uuid4
 from attrs import frozen
 
 from jarai_async import _clock
+from jarai_async._callbacks import WebhookEvent
 from jarai_async._collector import Collector, Shelf
 from jarai_async._errors import (
     DeadlineExceededError,
@@ -25,14 +26,15 @@ from jarai_async._errors import (
 )
 from jarai_async._events import Event, Finished, Outcome, OutcomeState, StatusChanged, Submitted
 from jarai_async._forecast import UnderWay, mean_left
+from jarai_async._hints import Hints
 from jarai_async._intents import Intent, Stage
 from jarai_async._journal import Journal
 from jarai_async._lifecycle import PRODUCTION_EXPIRED, end
 from jarai_async._meter import Meter
 from jarai_async._models import Polling, Production, ProductionRequest, Status, as_id
 from jarai_async._places import Place
-from jarai_async._poller import Change, Watch
 from jarai_async._submission import End, Submission
+from jarai_async._watch import Change, Watch
 
 _log = logging.getLogger("jarai_async")
 
@@ -50,6 +52,7 @@ class Terms:
     deadline: float | None
     review: bool
     resubmissions: int
+    hints: Hints
 
 
 class Course:
@@ -140,7 +143,7 @@ class Course:
         self._collector.files, self._collector.listed = intent.known_files(), intent.listed
         while True:
             told_of = intent.since
-            state, error = await self._submit(intent) or await self._watch_to_the_end(told_of)
+            state, error = await self._submit(intent) or await self._watch_to_the_end(intent, told_of)
             if not self._may_try_again(intent, error):
                 break
             await self._terms.journal.save(intent)
@@ -234,22 +237,20 @@ class Course:
             raise RuntimeError("no production is known before it was accepted")
         return self.production
 
-    async def _watch_to_the_end(self, told_of: float | None) -> End:
+    async def _watch_to_the_end(self, intent: Intent, told_of: float | None) -> End:
         """Follow the production, with one coroutine for all of it: each takes 200 bytes in flight.
 
         `told_of` is since when it has its status, as an earlier process has told (Unix seconds).
         """
-        poller = self._client._poller
-        watch = self._watch = poller.watch(self._known, self._terms.polling, self.meter)
-        if told_of is not None:
-            watch.resume(datetime.fromtimestamp(told_of, UTC))
+        watch = self._begin_to_watch(intent, told_of)
         try:
+            await self._terms.hints.follow(watch.production.id, self._hear)
             async with asyncio.timeout(self._terms.deadline):
                 if self._cancelled:  # while the submit was on its way
                     await self._cancel_or_watch()
                 self._accepted_as = None  # the watch knows it now
                 while not watch.status.is_terminal:
-                    self._tell_change(await poller.changed(watch))
+                    self._tell_change(await self._client._poller.changed(watch))
                     if watch.status == Status.AWAITING_APPROVAL:
                         await self._park(watch.production)
         except TimeoutError:
@@ -259,7 +260,27 @@ class Course:
             message = "JARAI does not know the production any more"
             facts = {"status": error.status, "correlation_id": error.correlation_id}
             return OutcomeState.VANISHED, ProductionFailedError(message, **facts)  # type: ignore[arg-type]
+        finally:
+            self._terms.hints.leave(watch.production.id)
         return end(watch.production)
+
+    def _begin_to_watch(self, intent: Intent, told_of: float | None) -> Watch:
+        poller = self._client._poller
+        reliability = self._terms.hints.reliability(self.request.account_id)
+        watch = poller.watch(self._known, self._terms.polling, self.meter, reliability=reliability)
+        if told_of is not None:
+            watch.resume(datetime.fromtimestamp(told_of, UTC))
+        elif reliability is not None:
+            reliability.submitted(watch.production.id, _clock.monotonic())
+        if intent.hinted:
+            poller.hurry(watch)
+        self._watch = watch
+        return watch
+
+    async def _hear(self, event: WebhookEvent) -> None:
+        """Ask at once after a webhook that has news, and remember to, until the answer is here."""
+        if self._watch is not None and self._client._poller.hear(self._watch, event):
+            await self.submission.hinted()
 
     async def _cancel_or_watch(self) -> None:
         try:

@@ -65,6 +65,7 @@ class Intent:
 
     `production` is as it was last told, since `since`; `sequence` is the number of the last event that was
     taken, `listed` whether the final list of deliverables was among them, and `files` those told of.
+    `hinted` says that a webhook told of a change that nobody has seen yet.
     `expired` are productions that were never begun, in whose place this one is.
     """
 
@@ -79,6 +80,7 @@ class Intent:
     since: float | None = None
     sequence: int = 0
     listed: bool = False
+    hinted: bool = False
     files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
     expired: list[str] = field(factory=list)
     outcome: dict[str, Any] | None = field(default=None, repr=False)
@@ -99,6 +101,7 @@ class Intent:
                 self.since = event.observed_at.timestamp()
             case StatusChanged():
                 self.since = (event.changed_after.timestamp() + event.observed_at.timestamp()) / 2
+                self.hinted = False
             case DeliverablesReady(final=True):
                 self.listed = True
             case Downloaded():
@@ -118,6 +121,7 @@ class Intent:
             self.expired.append(self.production.id)
         self.stage, self.key = Stage.PLANNED, key
         self.production = self.sent_at = self.submitted_at = self.since = None
+        self.hinted = False
 
     def known_files(self) -> dict[Path, Deliverable]:
         """Give the files that were told of."""
@@ -154,6 +158,7 @@ class Intent:
             "since": self.since,
             "sequence": self.sequence,
             "listed": self.listed,
+            "hinted": self.hinted,
             "files": self.files,
             "expired": self.expired,
             "outcome": self.outcome,
@@ -180,6 +185,7 @@ class Intent:
                 since=_moment(kept.get("since")),
                 sequence=_only(kept.get("sequence", 0), int),
                 listed=_only(kept.get("listed", False), bool),
+                hinted=_only(kept.get("hinted", False), bool),
                 files=_only(kept.get("files", {}), dict),
                 expired=[as_id(one) for one in _only(kept.get("expired", []), list)],
                 outcome=_only(kept.get("outcome", {}), dict) or None,

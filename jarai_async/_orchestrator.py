@@ -21,7 +21,7 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from attrs import evolve
@@ -32,6 +32,7 @@ from jarai_async._course import Course, Emit, Terms
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError, StoppedError
 from jarai_async._events import Outcome
 from jarai_async._files import make_folder
+from jarai_async._hints import Hints
 from jarai_async._intents import Intent, body_of
 from jarai_async._journal import Journal
 from jarai_async._leaving import cancel_all, say_how_to_go_on, withdraw
@@ -44,6 +45,9 @@ from jarai_async._runs import Batch, Requests, Run, each, stop
 from jarai_async._streams import Stream
 from jarai_async._submission import resolve
 from jarai_async._ticket import History, Ticket
+
+if TYPE_CHECKING:  # its server takes as long to import as all the rest
+    from jarai_async.receiver import Receiver
 
 _log = logging.getLogger("jarai_async")
 
@@ -68,6 +72,8 @@ class Orchestrator:
       submits nothing twice, gives the outcomes that there are, and goes on with the rest. Requests are known
       by their `reference`, or by their place in the batch.
     - `resubmissions`: how often a production that expired, since nobody began it, is submitted again.
+    - `webhooks`: a receiver whose events make their productions be asked at once. While they prove reliable,
+      polls become a safety net; without any being received all is as without it.
     - `cancel_on_exit`: cancel what still runs when the block is left. Otherwise leaving it, Ctrl-C included,
       stops watching and nothing else: the productions are paid for, and go on.
 
@@ -86,6 +92,7 @@ class Orchestrator:
         cancel_on_exit: bool = False,
         journal: str | PathLike[str] | None = None,
         resubmissions: int = 1,
+        webhooks: "Receiver | None" = None,
     ) -> None:
         if not isinstance(client, JaraiClient):
             raise ConfigurationError(f"the client must be a JaraiClient, not {_kind(client)}")
@@ -95,11 +102,17 @@ class Orchestrator:
             raise ConfigurationError(f"deadline must be more than 0 seconds, not {deadline}")
         if polling is not None and not isinstance(polling, Polling):
             raise ConfigurationError(f"polling must be a Polling(floor=, ceiling=), not {_kind(polling)}")
+        if not hasattr(webhooks, "receive") and webhooks is not None:
+            raise ConfigurationError(f"webhooks must be a receiver.Receiver, not {_kind(webhooks)}")
         folder = None if download_to is None else Path(download_to)
         retrier = Retrier(_PATIENT, client._random)
         shelf = Shelf(client, folder, retrier, asyncio.Semaphore(_DOWNLOADS))
         self._journal_path = None if journal is None else Path(journal)
-        self._terms = Terms(shelf, Journal(None), polling or Polling(), deadline, review, resubmissions)
+        self._receiver = webhooks
+        self._hints = Hints(listens=webhooks is not None)
+        self._terms = Terms(
+            shelf, Journal(None), polling or Polling(), deadline, review, resubmissions, self._hints
+        )
         self._client = client
         self._places = asyncio.Semaphore(concurrency)
         self._concurrency = concurrency
@@ -132,12 +145,16 @@ class Orchestrator:
             await journal.close()
             raise
         self._open = True
+        if self._receiver is not None:
+            self._receiver._listeners.append(self._hints.take)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
+        if self._receiver is not None:
+            self._receiver._listeners.remove(self._hints.take)
         for course in self._courses.values():
             course.meter.withdrawn = True  # before anything is awaited: no further submit is sent
         try:

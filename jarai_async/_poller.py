@@ -3,96 +3,55 @@
 It asks the scheduler for a turn and only then chooses whose status to read, so that each request of the
 shared budget goes where it is worth most at that moment. A poll that fails is not a failure of the
 production: it is asked again later, less and less often.
+
+A webhook makes its production be asked at once, and no more than that: what it says is only believed of the
+moment. Where the answer does not know of it yet, it is asked again a few times.
 """
 
 import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
-from attrs import define, field, frozen
-
 from jarai_async import _clock
+from jarai_async._callbacks import WebhookEvent
 from jarai_async._errors import JaraiError, NotFoundError, StoppedError
 from jarai_async._meter import Meter
 from jarai_async._models import Polling, Production, Status
 from jarai_async._polling import PollQueue
+from jarai_async._reliability import Reliability, confirms, dates, tells
 from jarai_async._scheduler import Scheduler
 from jarai_async._sojourn import Sojourns
 from jarai_async._turns import Kind
+from jarai_async._watch import Change, Watch
 
 _log = logging.getLogger("jarai_async")
 
 _PATIENCE_WITH_404 = 300.0  # seconds: a new production may not be readable at once (inferred)
 _CERTAIN_404 = 3  # in a row
-
-
-@frozen
-class Change:
-    """A new status, in place of `previous`: it came after `after` (wall clock, UTC), and is seen now."""
-
-    previous: Status
-    production: Production
-    after: datetime
-
-
-@define(eq=False)
-class Watch:
-    """One production that somebody waits for. `since`, `polled` and `seen` are monotonic seconds.
-
-    `seen` is when it was last known to have its status: unlike `polled`, no failed poll moves it.
-    `age_known` is False until the first change of one that was not watched from its beginning: such a
-    stay teaches nothing.
-    """
-
-    production: Production
-    polling: Polling
-    since: float
-    polled: float
-    seen: float
-    seen_at: datetime
-    meter: Meter
-    age_known: bool = True
-    failures: int = 0
-    missing: int = 0
-    missing_since: float = math.inf
-    queued: bool = False
-    change: asyncio.Future[Change] | None = field(default=None, repr=False)
-
-    def resume(self, seen_at: datetime) -> None:
-        """Go on with what an earlier process knew: it had its status at that moment (UTC).
-
-        What passed since teaches nothing: the earlier process counted some of it.
-        """
-        passed = max(0.0, (_clock.utc() - seen_at).total_seconds())  # the clock may have been set back
-        self.since = self.polled = self.seen = _clock.monotonic() - passed
-        self.seen_at, self.age_known = seen_at, False
-
-    @property
-    def status(self) -> Status:
-        """What its polls are chosen by."""
-        return self.production.status
-
-    @property
-    def project_type(self) -> str | None:
-        """What else they are chosen by."""
-        return self.production.project_type
+_REPEATED = (0, 1, 2, 4)  # polls after a webhook, until one sees a change: so many floors apart
+_EXACT = 1.0  # seconds by which a moment that a webhook names may be wrong
 
 
 class Poller:
     """Polls what is watched. `read` makes one poll with a given turn, and gives None after a 429.
 
     What the polls tell of the time in each status goes into `sojourns`, and `queue` chooses by that.
+    `server_time` is what the server's clock says, in Unix seconds.
     """
 
     def __init__(
-        self, scheduler: Scheduler, read: Callable[[str, int, Meter], Awaitable[Production | None]]
+        self,
+        scheduler: Scheduler,
+        read: Callable[[str, int, Meter], Awaitable[Production | None]],
+        server_time: Callable[[], float] = _clock.wall,
     ) -> None:
         self._scheduler = scheduler
         self._read = read
+        self._server_time = server_time
         self.sojourns = Sojourns()
         self.queue: PollQueue[Watch] = PollQueue(self.sojourns)
         self._pushed = asyncio.Event()
@@ -109,7 +68,13 @@ class Poller:
             self.queue = PollQueue(self.sojourns)
 
     def watch(
-        self, production: Production, polling: Polling, meter: Meter, *, age_known: bool = True
+        self,
+        production: Production,
+        polling: Polling,
+        meter: Meter,
+        *,
+        age_known: bool = True,
+        reliability: Reliability | None = None,
     ) -> Watch:
         """Begin with what `meter` has just read; nothing is polled until a change is awaited.
 
@@ -117,7 +82,7 @@ class Poller:
         """
         now = _clock.monotonic()
         seen_at = meter.sent_at or _clock.utc()
-        return Watch(production, polling, now, now, now, seen_at, meter, age_known)
+        return Watch(production, polling, now, now, now, seen_at, meter, age_known, reliability)
 
     async def changed(self, watch: Watch) -> Change:
         """Wait until the production's status is another than the watch's.
@@ -125,58 +90,131 @@ class Poller:
         A watch is for one waiter at a time. Raises NotFoundError once it has been missing for five minutes.
         """
         self._scheduler.check_open()
-        if watch.change is not None and not watch.change.done():
+        if watch.is_awaited:
             raise RuntimeError("somebody else awaits this watch already")
         change: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
         watch.change = change
         self._awaited.add(change)
         self._push(watch)
+        if watch.is_urgent:
+            self._ask_now(watch)
         try:
-            return await change
+            with watch.producing():
+                return await change
         finally:
             self._awaited.discard(change)
             if watch.change is change:  # a next waiter may have come before this one was told to go
                 watch.change = None
 
+    # --- Webhooks ----------------------------------------------------------------------------------
+
+    def hear(self, watch: Watch, event: WebhookEvent) -> bool:
+        """Take in what a webhook says; gives whether it is news. Then the production is asked at once."""
+        is_news = tells(event, watch.status)
+        if is_news:
+            watch.news = event
+            self.hurry(watch)
+        elif confirms(event, watch.status):
+            watch.polled = max(watch.polled, self._moment(event))
+            if watch.reliability is not None and watch.is_awaited:
+                watch.reliability.stepped(watch.project_type)
+        return is_news
+
+    def hurry(self, watch: Watch) -> None:
+        """Ask at once, or as soon as a change is awaited."""
+        if not watch.is_urgent:
+            watch.is_urgent = True
+            if watch.is_awaited:
+                self._ask_now(watch)
+
+    def _ask_now(self, watch: Watch) -> None:
+        if watch.change is not None:
+            self._start(self._ask_until_it_has_changed(watch, watch.change))
+
+    async def _ask_until_it_has_changed(self, watch: Watch, change: asyncio.Future[Change]) -> None:
+        """Poll at once, and again where the answer does not know yet of what was told."""
+        with contextlib.suppress(StoppedError):  # who waits hears of that otherwise
+            for floors in _REPEATED:
+                await self._scheduler.pause(floors * watch.polling.floor)
+                if change.done():
+                    return
+                slot = await self._scheduler.turn(Kind.POLL)
+                if change.done():
+                    self._scheduler.give_back()
+                    return
+                self.queue.discard(watch)
+                await self._poll(watch, slot)
+            if not change.done():
+                watch.is_urgent, watch.news = False, None
+
+    # --- What is seen ------------------------------------------------------------------------------
+
     def observe(self, watch: Watch, production: Production, asked_at: datetime) -> None:
         """Take in a snapshot that was asked for at that moment, by a poll or otherwise."""
-        if watch.change is None or watch.change.done():
+        if not watch.is_awaited:
             return
         now = _clock.monotonic()
-        self._learn(watch, production.status, now)
-        if production.status != watch.status:
-            self._note_lag(production.status, now - watch.seen)
-            watch.change.set_result(Change(watch.status, production, watch.seen_at))
-            watch.since = (watch.seen + now) / 2  # somewhere between the two answers
-            watch.age_known = True
+        if production.status == watch.status:
+            self._learn(watch, production.status, now, now)
+        else:
+            self._observe_change(watch, production, now)
         watch.production = production
         watch.polled = watch.seen = now
         watch.seen_at = asked_at  # it was so then, or later
         watch.failures, watch.missing, watch.missing_since = 0, 0, math.inf
+
+    def _observe_change(self, watch: Watch, production: Production, now: float) -> None:
+        left, entered = watch.status, production.status
+        earliest, latest = self._when(watch, now)
+        self._learn(watch, entered, earliest, latest)
+        if watch.reliability is not None:
+            told = watch.news is not None
+            watch.reliability.changed(production.id, left, entered, now, told=told)
+        if entered != Status.CANCELLED:  # which is seen at once, where it was our doing
+            self._changes += 1
+            self._late += now - (earliest + latest) / 2
+        watch.since = (earliest + latest) / 2
+        watch.age_known = True
+        watch.is_urgent = watch.news is not None and tells(watch.news, entered)
+        watch.news = watch.news if watch.is_urgent else None
+        if watch.change is not None:
+            after = watch.seen_at + timedelta(seconds=earliest - watch.seen)
+            watch.change.set_result(Change(left, production, after))
+
+    def _when(self, watch: Watch, now: float) -> tuple[float, float]:
+        """Give the moments between which a change came: two answers, unless a webhook knows better."""
+        if watch.news is None:
+            return watch.seen, now
+        latest = max(self._moment(watch.news), watch.seen)
+        exact = dates(watch.news, watch.status)
+        return max(latest - _EXACT, watch.seen) if exact else watch.seen, latest
+
+    def _moment(self, event: WebhookEvent) -> float:
+        """Give when something happened, in monotonic seconds, as far as the server's clock is known."""
+        now = _clock.monotonic()
+        return min(now - (self._server_time() - event.timestamp.timestamp()), now)
 
     @property
     def lag(self) -> float | None:
         """Seconds by which changes were seen late, on average: as if each came in the middle of two polls."""
         return self._late / self._changes if self._changes else None
 
-    def _note_lag(self, status: Status, gap: float) -> None:
-        if status != Status.CANCELLED:  # which is seen at once, where it was our doing
-            self._changes += 1
-            self._late += gap / 2
+    def _learn(self, watch: Watch, status: Status, earliest: float, latest: float) -> None:
+        """Take in that a production had this status now, or since some moment between these two.
 
-    def _learn(self, watch: Watch, status: Status, now: float) -> None:
-        """Take in that a production had this status now. A cancelled one might have stayed for longer."""
+        A cancelled one might have stayed for longer.
+        """
         if not watch.age_known:
             return
-        left = status not in (watch.status, Status.CANCELLED)
-        learn = self.sojourns.left if left else self.sojourns.stayed
-        learn(watch.project_type, watch.status, watch.seen - watch.since, now - watch.since)
+        kind, left, since = watch.project_type, watch.status, watch.since
+        if status in (left, Status.CANCELLED):
+            self.sojourns.stayed(kind, left, watch.seen - since, latest - since)
+        else:
+            self.sojourns.stayed(kind, left, watch.seen - since, earliest - since)
+            self.sojourns.left(kind, left, earliest - since, latest - since)
 
     def _push(self, watch: Watch) -> None:
-        if watch.queued:
-            return
-        watch.queued = True
-        self.queue.push(watch)
+        self.queue.push(watch, _clock.monotonic())
         self._pushed.set()
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name="jarai poller")
@@ -185,21 +223,24 @@ class Poller:
         """Give every turn that polls may have to the production where it is worth most."""
         try:
             while self.queue:
-                if self.queue.next_due() > _clock.monotonic():
-                    await self._until(self.queue.next_due())
+                if (due := self.queue.next_due(now := _clock.monotonic())) > now:
+                    await self._until(due)
                     continue
                 slot = await self._scheduler.turn(Kind.POLL)
                 watch = self._next()
                 if watch is None:
                     self._scheduler.give_back()
                     continue
-                poll = asyncio.create_task(self._poll(watch, slot))
-                self._polls.add(poll)
-                poll.add_done_callback(self._polls.discard)
+                self._start(self._poll(watch, slot))
         except Exception as error:  # noqa: BLE001  # a bug must reach whoever waits, not an unread task
             self._fail_all(error)
         finally:
             self._running = None
+
+    def _start(self, polling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(polling)
+        self._polls.add(task)
+        task.add_done_callback(self._polls.discard)
 
     def _fail_all(self, error: Exception) -> None:
         for change in self._awaited:
@@ -215,8 +256,7 @@ class Poller:
 
     def _next(self) -> Watch | None:
         while watch := self.queue.pop(_clock.monotonic()):
-            watch.queued = False
-            if watch.change is not None and not watch.change.done():
+            if watch.is_awaited:
                 return watch
         return None
 
@@ -229,9 +269,8 @@ class Poller:
         except JaraiError as error:
             self._note_failure(watch, error)
         except Exception as error:  # noqa: BLE001  # a bug must reach whoever waits, not an unread task
-            if watch.change is not None and not watch.change.done():
-                watch.change.set_exception(error)
-        if watch.change is not None and not watch.change.done():
+            self._fail(watch, error)
+        if watch.is_awaited:
             self._push(watch)
 
     def _note_failure(self, watch: Watch, error: JaraiError) -> None:
@@ -246,7 +285,11 @@ class Poller:
         watch.missing += 1
         watch.missing_since = min(watch.missing_since, now)
         lost = watch.missing >= _CERTAIN_404 and now - watch.missing_since >= _PATIENCE_WITH_404
-        if lost and watch.change is not None and not watch.change.done():
+        if lost:
+            self._fail(watch, error)
+
+    def _fail(self, watch: Watch, error: Exception) -> None:
+        if watch.change is not None and not watch.change.done():
             watch.change.set_exception(error)
 
     async def close(self) -> None:

@@ -25,6 +25,11 @@ growth, which does not hold past delay for a reason to poll: 2 % earlier cold, 2
 in flight, and 1 % later where people approve. Taking a status to have begun at the moment that is to be
 expected of the hazard, rather than half-way between two polls: within 1 %.
 
+Where webhooks tell of changes, what a poll finds is worth something only if nothing tells of it: W counts
+by the chance of that (`_reliability`). And whoever uses webhooks wants to spare polls. So a poll must be
+worth the more, the more they can be relied on, and the polls of those productions sink to a safety net. How
+deep is a choice between lag and requests (`benchmarks/webhooks.py`).
+
 A floor keeps two polls of one production apart; until then it rests in a heap, by the moment at which it
 is due. A ceiling brings back what would otherwise be forgotten: beyond it W is the whole gap, which is more
 than any W within. So among those beyond it the longest unseen goes first, and nobody starves however many
@@ -38,7 +43,6 @@ import heapq
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Mapping
 from itertools import count
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -47,12 +51,16 @@ from jarai_async._models import Polling, Status
 from jarai_async._sojourn import Sojourns
 
 LEAST_GAIN = 0.022  # seconds of expected delay that a poll must save: 30 s apart while nothing is likely
+_SAFETY_NET = 0.5  # the same where a webhook is sure to tell of it
+_SAFETY_NET_OF_MINOR = 40.0  # where one is sure to tell of what comes after it
 _MOST_DOUBLINGS = 6  # of the floor, for a production whose polls fail: 5 seconds become 5 minutes
 _RANKED_AGAIN = 4  # part of the queues after as many polls as which all of them are compared anew
+_LOOK_AGAIN = 30.0  # seconds; how much can be relied on others to tell may have changed
 _ALIKE = AGE_BINS[1::2]  # ages within half as much again: finer queues cost more and decide no better
 
 
-_WEIGHTS: Final[Mapping[str, float]] = {"Queued": 0.7, "AwaitingApproval": 0.7}  # and 1 for all others
+_MINOR: Final = frozenset({"Queued", "AwaitingApproval"})  # statuses whose end tells neither of both
+_WEIGHT_OF_MINOR: Final = 0.7
 
 
 class Watched(Protocol):
@@ -77,9 +85,18 @@ class Watched(Protocol):
     @property
     def polling(self) -> Polling: ...
 
+    def untold(self, now: float) -> float:
+        """The chance that no webhook tells of what comes next."""
+
+    queued: int
+    """For the queue's own use: which of its entries is the valid one; 0 where it waits for no poll."""
+
 
 W = TypeVar("W", bound=Watched)
-_Key = tuple[str | None, Status, int]  # project type, status, bin of the age at the last poll
+_Key = tuple[
+    str | None, Status, int, int
+]  # project type, status, bins of the age at the last poll and of untold
+_Entry = tuple[float, int, float, W]  # when to look at it, its number, when it is due, and whose it is
 
 
 def worth(sojourns: Sojourns, watched: Watched, now: float) -> float:
@@ -92,18 +109,26 @@ def worth(sojourns: Sojourns, watched: Watched, now: float) -> float:
         return gap
     age = watched.polled - watched.since
     unseen = sojourns.expected_unseen(watched.project_type, watched.status, age, gap)
-    return unseen * _WEIGHTS.get(watched.status, 1.0)
+    return unseen * _weight(watched, watched.untold(now))
 
 
-def due_at(sojourns: Sojourns, watched: Watched) -> float:
-    """Give the earliest moment at which the next poll makes sense.
+def _weight(watched: Watched, untold: float) -> float:
+    return _WEIGHT_OF_MINOR if watched.status in _MINOR else untold
+
+
+def due_at(sojourns: Sojourns, watched: Watched, now: float) -> float:
+    """Give the earliest moment at which the next poll makes sense, as things are now.
 
     That is the floor, doubled for each failure in a row; and not before the poll is worth its while, even
     where budget is left over, so one that may be parked for days sinks to rare polls.
     """
     floor = watched.polling.floor * (1 << min(watched.failures, _MOST_DOUBLINGS))
     age, ceiling = watched.polled - watched.since, watched.polling.ceiling
-    worth_it = sojourns.gap_until(watched.project_type, watched.status, age, LEAST_GAIN, ceiling)
+    gain = LEAST_GAIN
+    if (untold := watched.untold(now)) < 1:
+        net = _SAFETY_NET_OF_MINOR if watched.status in _MINOR else _SAFETY_NET
+        gain = LEAST_GAIN**untold * net ** (1 - untold) / _weight(watched, untold)
+    worth_it = sojourns.gap_until(watched.project_type, watched.status, age, gain, ceiling)
     return watched.polled + min(max(floor, worth_it), ceiling)
 
 
@@ -112,9 +137,9 @@ class PollQueue(Generic[W]):
 
     def __init__(self, sojourns: Sojourns) -> None:
         self._sojourns = sojourns
-        self._resting: list[tuple[float, int, W]] = []  # a heap, by due moment; the count breaks ties
-        self._count = count()
-        self._ready: dict[_Key, deque[W]] = {}
+        self._resting: list[_Entry[W]] = []  # a heap
+        self._count = count(1)
+        self._ready: dict[_Key, deque[_Entry[W]]] = {}
         self._ranked: list[
             tuple[float, int, _Key]
         ] = []  # a heap of the queues, by less what their heads gain
@@ -124,49 +149,78 @@ class PollQueue(Generic[W]):
     def __len__(self) -> int:
         return self._size
 
-    def push(self, watched: W) -> None:
-        """Let a production wait for its next poll."""
-        heapq.heappush(self._resting, (due_at(self._sojourns, watched), next(self._count), watched))
+    def push(self, watched: W, now: float) -> None:
+        """Let a production wait for its next poll, from how it now is."""
+        self.discard(watched)
         self._size += 1
+        self._rest(watched, due_at(self._sojourns, watched, now), now)
 
-    def next_due(self) -> float:
-        """Give the moment from which on a poll makes sense; infinite where there is none to make."""
+    def discard(self, watched: W) -> None:
+        """Let it wait no longer."""
+        self._size -= watched.queued > 0
+        watched.queued = 0
+
+    def _rest(self, watched: W, due: float, now: float) -> None:
+        watched.queued = next(self._count)
+        heapq.heappush(self._resting, (min(due, now + _LOOK_AGAIN), watched.queued, due, watched))
+
+    def next_due(self, now: float) -> float:
+        """Give the moment from which on it makes sense to ask for a turn; infinite where there is none."""
+        self._wake(now)
         if self._ready:
-            return -math.inf
+            return now
         return self._resting[0][0] if self._resting else math.inf
 
     def pop(self, now: float) -> W | None:
         """Take the production whose poll is worth most now, if any is due."""
         self._wake(now)
-        if not self._ranked:
-            return None
         if self._until_ranked <= 0:
             self._ranked.clear()
-            for key in self._ready:
+            for key in list(self._ready):
                 self._rank(key, now)
             self._until_ranked = len(self._ready) // _RANKED_AGAIN
-        key = heapq.heappop(self._ranked)[2]
-        queue = self._ready[key]
-        watched = queue.popleft()
-        if queue:
+        while self._ranked:
+            key = heapq.heappop(self._ranked)[2]
+            _, number, _, watched = self._ready[key].popleft()
             self._rank(key, now)
-        else:
-            del self._ready[key]
-        self._until_ranked -= 1
-        self._size -= 1
-        return watched
+            if watched.queued == number:
+                self._until_ranked -= 1
+                self.discard(watched)
+                return watched
+        return None
 
     def _wake(self, now: float) -> None:
         """Let those go to their queues who have rested for long enough."""
         while self._resting and self._resting[0][0] <= now:
-            watched = heapq.heappop(self._resting)[2]
-            key = watched.project_type, watched.status, bisect_right(_ALIKE, watched.polled - watched.since)
-            if key in self._ready:
-                self._ready[key].append(watched)
+            entry = heapq.heappop(self._resting)
+            _, number, due, watched = entry
+            if number != watched.queued:
+                continue
+            untold = watched.untold(now)
+            if untold < 1 or due > now:  # then more may be known than when it came to rest
+                due = due_at(self._sojourns, watched, now)
+            if due > now:
+                self._rest(watched, due, now)
             else:
-                self._ready[key] = deque([watched])
-                self._rank(key, now)
+                self._get_ready(entry, untold, now)
+
+    def _get_ready(self, entry: _Entry[W], untold: float, now: float) -> None:
+        watched = entry[-1]
+        age = bisect_right(_ALIKE, watched.polled - watched.since)
+        key = watched.project_type, watched.status, age, math.frexp(untold)[1]
+        if key in self._ready:
+            self._ready[key].append(entry)
+        else:
+            self._ready[key] = deque([entry])
+            self._rank(key, now)
 
     def _rank(self, key: _Key, now: float) -> None:
-        gain = worth(self._sojourns, self._ready[key][0], now)
-        heapq.heappush(self._ranked, (-gain, next(self._count), key))
+        """Take a queue into the ranking, by its head, unless there is none."""
+        queue = self._ready[key]
+        while queue and queue[0][1] != queue[0][-1].queued:
+            queue.popleft()
+        if queue:
+            gain = worth(self._sojourns, queue[0][-1], now)
+            heapq.heappush(self._ranked, (-gain, next(self._count), key))
+        else:
+            del self._ready[key]

@@ -98,6 +98,12 @@ class Submission:
             self._intent.told(event)
             self._journal.put(self._intent)
 
+    async def hinted(self) -> None:
+        """Remember that there is something to see. Raises JournalError."""
+        if self._intent is not None and not self._intent.hinted:
+            self._intent.hinted = True
+            await self._journal.save(self._intent)
+
     async def send(self, intent: Intent) -> End | None:
         """Submit; gives the end where there is nothing to watch."""
         if intent.stage is Stage.IN_DOUBT and not self._may_send_again(intent):

@@ -39,7 +39,7 @@ from typing import Self
 from aiohttp import web
 
 from jarai_async import webhooks
-from jarai_async._errors import WebhookVerificationError
+from jarai_async._errors import JournalError, WebhookVerificationError
 from jarai_async.webhooks import WebhookEvent, WebhookTest, header_values
 
 __all__ = ["Receiver"]
@@ -65,10 +65,11 @@ class Receiver:
     one is not as JARAI gives it. It may be left with `async with`, or by `close`.
     """
 
-    def __init__(self, secret: str | Sequence[str], on_event: OnEvent) -> None:
+    def __init__(self, secret: str | Sequence[str], on_event: OnEvent | None = None) -> None:
         self._secrets = webhooks.checked(secret)
         self._on_event = on_event
         self._waiting: deque[WebhookEvent] = deque()
+        self._listeners: list[Callable[[WebhookEvent], Awaitable[None]]] = []  # orchestrators
         self._known: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -120,7 +121,7 @@ class Receiver:
         except WebhookVerificationError as error:
             _log.debug("a webhook was refused: %s", error.message)
             return 401
-        return self._take(event)
+        return await self._take(event)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer a POST in an aiohttp application."""
@@ -153,39 +154,53 @@ class Receiver:
 
     # --- Handing on --------------------------------------------------------------------------------
 
-    def _take(self, event: WebhookEvent) -> int:
-        """Keep an event for `on_event`, unless it is known or there is no room."""
+    async def _take(self, event: WebhookEvent) -> int:
+        """Keep an event for those that it is for, unless it is known or cannot be kept."""
         key = (event.production_id, event.sequence_number)
         known = self._known.get(key)
         if known is not None:
             if known != event.event_id:
                 _log.warning("two webhook events of production %s are both number %d", *key)
             return _ACCEPTED
-        if self._closed or len(self._waiting) >= _QUEUE:
+        if self._closed or len(self._waiting) >= _QUEUE or not (self._on_event or self._listeners):
             return 503
         if not isinstance(event, WebhookTest):  # each is about the nil UUID
             self._known[key] = event.event_id
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        self._waiting.append(event)
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._hand_on())
+            if not await self._is_kept(event):
+                self._known.pop(key, None)
+                return 503
+        if self._on_event is not None:
+            self._waiting.append(event)
+            if self._worker is None or self._worker.done():
+                self._worker = asyncio.create_task(self._hand_on(self._on_event))
         return _ACCEPTED
 
-    async def _hand_on(self) -> None:
+    async def _is_kept(self, event: WebhookEvent) -> bool:
+        """Let the orchestrators take an event; gives whether their journals have it."""
+        try:
+            for listener in list(self._listeners):
+                await listener(event)
+        except JournalError as error:
+            _log.error("a webhook cannot be remembered, it is to come again: %s", error)
+            return False
+        return True
+
+    async def _hand_on(self, on_event: OnEvent) -> None:
         """Hand on what waits, and end: nothing runs while nothing comes."""
         loop = asyncio.get_running_loop()
         pause_at = loop.time() + _SLICE
         while self._waiting:
-            await self._hand_one_on(self._waiting[0])
+            await self._hand_one_on(on_event, self._waiting[0])
             self._waiting.popleft()
             if loop.time() > pause_at:  # functions that do not wait must not hold up answers
                 await asyncio.sleep(0)
                 pause_at = loop.time() + _SLICE
 
-    async def _hand_one_on(self, event: WebhookEvent) -> None:
+    async def _hand_one_on(self, on_event: OnEvent, event: WebhookEvent) -> None:
         try:
-            result = self._on_event(event)
+            result = on_event(event)
             if inspect.isawaitable(result):
                 await result
         except (Exception, asyncio.CancelledError) as error:  # something of the user's may be cancelled

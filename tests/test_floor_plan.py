@@ -13,11 +13,11 @@ FLOORS = [
     {"_answers", "_arguments", "_hazards", "_models", "_quotas", "_settings"},
     {"_budget", "_callbacks", "_events", "_sojourn", "_storage"},
     {"_codec"},
-    {"_batch", "_forecast", "_intents", "_lifecycle", "_polling", "_protocol", "webhooks"},
+    {"_batch", "_forecast", "_intents", "_lifecycle", "_polling", "_protocol", "_reliability", "webhooks"},
     {"_plan", "_subscriptions"},
     # the floors above may do I/O and wait
     {"_clock", "_files", "_journal", "_keys", "_meter", "_places", "_streams"},
-    {"_retry", "_scheduler", "_transport", "receiver"},
+    {"_hints", "_retry", "_scheduler", "_transport", "_watch", "receiver"},
     {"_downloads", "_lanes"},
     {"_calls"},
     {"_poller", "_subscriber"},

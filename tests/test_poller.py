@@ -16,8 +16,9 @@ from jarai_async._budget import RequestBudget
 from jarai_async._intents import body_of
 from jarai_async._meter import Meter
 from jarai_async._models import as_id
-from jarai_async._poller import Change, Poller, Watch
+from jarai_async._poller import Poller
 from jarai_async._scheduler import Scheduler
+from jarai_async._watch import Change, Watch
 from jarai_async.simulator import SimulatedProduction, Simulator
 
 

@@ -34,6 +34,12 @@ class Watched:
     failures: int = 0
     polling: Polling = field(factory=Polling)
     project_type: str | None = None
+    chance: float = 1.0
+    queued: int = 0
+
+    def untold(self, _: float) -> float:
+        """Give the chance that no webhook tells of what comes next."""
+        return self.chance
 
 
 def seen(status: Status, age: float, gap: float, failures: int = 0) -> Watched:
@@ -44,7 +50,7 @@ def seen(status: Status, age: float, gap: float, failures: int = 0) -> Watched:
 def queue_of(*productions: Watched) -> PollQueue[Watched]:
     queue: PollQueue[Watched] = PollQueue(UNTAUGHT)
     for production in productions:
-        queue.push(production)
+        queue.push(production, production.polled)
     return queue
 
 
@@ -58,11 +64,11 @@ def test_the_poll_that_is_worth_most_goes_first(productions: list[Watched]) -> N
     """Where those of one queue have one age, the heads give just what comparing all would give."""
     queue, left = queue_of(*productions), list(productions)
     while (chosen := queue.pop(NOW)) is not None:
-        due = [one for one in left if due_at(UNTAUGHT, one) <= NOW]
+        due = [one for one in left if due_at(UNTAUGHT, one, NOW) <= NOW]
         best = max(worth(UNTAUGHT, one, NOW) for one in due)
         assert worth(UNTAUGHT, chosen, NOW) == pytest.approx(best)
         left.remove(chosen)
-    assert not [one for one in left if due_at(UNTAUGHT, one) <= NOW]
+    assert not [one for one in left if due_at(UNTAUGHT, one, NOW) <= NOW]
     assert len(queue) == len(left)
 
 
@@ -75,7 +81,7 @@ def test_within_a_queue_ages_differ_little(productions: list[Watched]) -> None:
     """
     queue = queue_of(*productions)
     chosen = queue.pop(NOW)
-    due = [worth(UNTAUGHT, one, NOW) for one in productions if due_at(UNTAUGHT, one) <= NOW]
+    due = [worth(UNTAUGHT, one, NOW) for one in productions if due_at(UNTAUGHT, one, NOW) <= NOW]
     if chosen is None:
         assert not due
     else:
@@ -96,30 +102,30 @@ def test_two_polls_of_one_production_are_a_floor_apart() -> None:
     """Not before the floor, even with budget left over; and not before a poll is worth its while."""
     queued = Watched(Status.QUEUED, 0, 0)
     queue = queue_of(queued)
-    assert queue.next_due() == 5
+    assert queue.next_due(0) == 5
     assert queue.pop(4.999) is None
     assert queue.pop(5) is queued
     assert len(queue) == 0
-    assert queue.next_due() == math.inf
-    assert due_at(UNTAUGHT, Watched(Status.PRODUCING, 0, 0)) == pytest.approx(29.7, abs=0.1)
+    assert queue.next_due(5) == math.inf
+    assert due_at(UNTAUGHT, Watched(Status.PRODUCING, 0, 0), 0) == pytest.approx(29.7, abs=0.1)
     slow = Watched(Status.QUEUED, 0, 0, polling=Polling(floor=60, ceiling=60))
-    assert due_at(UNTAUGHT, slow) == 60
+    assert due_at(UNTAUGHT, slow, 0) == 60
 
 
 def test_what_is_ready_is_due_at_once() -> None:
     """When several are due together, the next is due as soon as the first is taken."""
     queue = queue_of(Watched(Status.QUEUED, 0, 0), Watched(Status.QUEUED, 0, 0))
     queue.pop(10)
-    assert queue.next_due() == -math.inf
+    assert queue.next_due(10) == 10
     assert len(queue) == 1
 
 
 def test_failures_back_off_and_stop_at_the_ceiling() -> None:
     """Each failure in a row doubles the floor, at most six times, and never beyond the ceiling."""
-    waits = [due_at(UNTAUGHT, Watched(Status.QUEUED, 0, 0, failures=n)) for n in range(9)]
+    waits = [due_at(UNTAUGHT, Watched(Status.QUEUED, 0, 0, failures=n), 0) for n in range(9)]
     assert waits == [5, 10, 20, 40, 80, 160, 320, 320, 320]
     low = Polling(floor=5, ceiling=100)
-    assert due_at(UNTAUGHT, Watched(Status.QUEUED, 0, 0, failures=9, polling=low)) == 100
+    assert due_at(UNTAUGHT, Watched(Status.QUEUED, 0, 0, failures=9, polling=low), 0) == 100
 
 
 def test_beyond_the_ceiling_the_longest_unseen_goes_first() -> None:
@@ -139,7 +145,7 @@ def keep_polling(productions: list[Watched], every: float, seconds: float) -> di
         if (one := queue.pop(now)) is not None:
             one.polled = now
             polls[one].append(now)
-            queue.push(one)
+            queue.push(one, now)
     return {one: [*moments, NOW + seconds] for one, moments in polls.items()}
 
 
@@ -194,7 +200,7 @@ def test_who_was_taught_the_same_chooses_the_same(
     for one in (Sojourns.restored(sojourns.export()), sojourns):
         queue: PollQueue[Watched] = PollQueue(one)
         for production in productions:
-            queue.push(production)
+            queue.push(production, production.polled)
         orders.append([queue.pop(NOW) for _ in productions])
     assert orders[0] == orders[1]
 
@@ -208,6 +214,6 @@ def test_a_lesson_changes_who_goes_first() -> None:
     for _ in range(50):
         sojourns.left(None, Status.PRODUCING, 400, 460)
     queue: PollQueue[Watched] = PollQueue(sojourns)
-    queue.push(young)
-    queue.push(older)
+    queue.push(young, NOW)
+    queue.push(older, NOW)
     assert queue.pop(NOW) is young
