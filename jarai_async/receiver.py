@@ -14,7 +14,8 @@ In any other framework, FastAPI or Starlette say, where a request's stream is bo
 
 What it answers, always with an empty body: 204 for an event that it has, now or from before; 401 for what
 JARAI did not sign; 408 for a body that takes over 10 seconds; 413 for more than 256 KiB; 415 for a
-compressed one; 503 where 1,000 events wait for `on_event`, so that JARAI sends it again later.
+compressed one; 503 where 1,000 events wait for `on_event`, so that JARAI sends it again later. Why it refused
+something is logged at DEBUG.
 
 `on_event` runs after the answer, for one event at a time in the order in which they came, which need not be
 that in which they happened. A delivery that comes again is answered and forgotten. Events that wait are in
@@ -113,14 +114,13 @@ class Receiver:
         try:
             whole = body if isinstance(body, bytes) else await _read(body)
         except TimeoutError:
-            return 408
+            return _refused(408, "it took too long")
         if len(whole) > _LARGEST_BODY:
-            return 413
+            return _refused(413, "it is too large")
         try:
             event = webhooks.verify(whole, headers, [one.reveal() for one in self._secrets])
         except WebhookVerificationError as error:
-            _log.debug("a webhook was refused: %s", error.message)
-            return 401
+            return _refused(401, error.message)
         return await self._take(event)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -128,7 +128,7 @@ class Receiver:
         try:
             status = await self.receive(request.content.iter_any(), request.headers)
         except (ConnectionError, web.RequestPayloadError):  # it broke off, or is not HTTP
-            status = 400
+            status = _refused(400, "it broke off, or is not HTTP")
         return web.Response(status=status)
 
     @asynccontextmanager
@@ -162,15 +162,17 @@ class Receiver:
             if known != event.event_id:
                 _log.warning("two webhook events of production %s are both number %d", *key)
             return _ACCEPTED
-        if self._closed or len(self._waiting) >= _QUEUE or not (self._on_event or self._listeners):
-            return 503
+        if self._closed or len(self._waiting) >= _QUEUE:
+            return _refused(503, "too many wait, or this is being closed")
+        if not (self._on_event or self._listeners):
+            return _refused(503, "nobody listens yet, or any more")
         if not isinstance(event, WebhookTest):  # each is about the nil UUID
             self._known[key] = event.event_id
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
             if not await self._is_kept(event):
                 self._known.pop(key, None)
-                return 503
+                return _refused(503, "the journal cannot take it")
         if self._on_event is not None:
             self._waiting.append(event)
             if self._worker is None or self._worker.done():
@@ -214,11 +216,17 @@ class Receiver:
 def _refusal(headers: Mapping[str, str]) -> int | None:
     """Refuse by the headers alone what need not be read."""
     if any(value != "identity" for value in header_values(headers, "Content-Encoding")):
-        return 415
+        return _refused(415, "it is compressed")
     lengths = header_values(headers, "Content-Length")
     if any(isinstance(one, str) and one.isdecimal() and int(one[:9]) > _LARGEST_BODY for one in lengths):
-        return 413
+        return _refused(413, "it is too large")
     return None
+
+
+def _refused(status: int, why: str) -> int:
+    """Say why, for who looks for a fault; no louder, since anybody can send anything, and often."""
+    _log.debug("a webhook was refused with %d: %s", status, why)
+    return status
 
 
 async def _read(stream: AsyncIterable[bytes]) -> bytes:
@@ -269,9 +277,10 @@ class _Door(web.Server):
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             if request.path != self._path:
-                return web.Response(status=404)
+                why = f"it came to {request.path[:99]!a}, not to {self._path}"
+                return web.Response(status=_refused(404, why))
             if request.method != "POST":
-                return web.Response(status=405, headers={"Allow": "POST"})
+                return web.Response(status=_refused(405, "it is no POST"), headers={"Allow": "POST"})
             return await self._receiver.handle(request)
         finally:
             handler = request.protocol

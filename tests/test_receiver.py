@@ -1,6 +1,7 @@
 """The receiver: what it answers, and what it hands on."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -217,8 +218,9 @@ def test_a_bad_secret_is_found_at_once() -> None:
     assert SECRET not in repr(one) + str(vars(one))
 
 
-async def test_each_request_has_its_answer() -> None:
-    """Over real HTTP; no body says why."""
+async def test_each_request_has_its_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """Over real HTTP; no body says why, but the log does, to who looks for a fault."""
+    caplog.set_level(logging.DEBUG, "jarai_async")
     content = numbered(1)
     signed = sign(content, SECRET)
     requests: list[tuple[int, str, str, Any, dict[str, str]]] = [
@@ -231,6 +233,7 @@ async def test_each_request_has_its_answer() -> None:
         (413, "POST", "", stream(*[b"x" * 99_999] * 9), signed),
         (415, "POST", "", content, signed | {"Content-Encoding": "gzip"}),
         (404, "POST", "x", content, signed),
+        (404, "POST", "/%1b[31m" + "y" * 200, content, signed),
         (405, "GET", "", None, {}),
     ]
     async with served(path="/jarai") as (url, session):
@@ -238,6 +241,13 @@ async def test_each_request_has_its_answer() -> None:
             async with session.request(method, url + more, data=data, headers=headers) as response:
                 assert (response.status, await response.read()) == (status, b"")
                 assert response.headers.get("Allow") == ("POST" if status == 405 else None)
+    told = [record.getMessage() for record in caplog.records if record.name == "jarai_async"]
+    refused = [status for status, *_ in requests if status != 204]
+    assert [int(line.removeprefix("a webhook was refused with ")[:3]) for line in told] == refused
+    assert "404: it came to '/jaraix', not to /jarai" in told[-3]
+    assert told[-2].isprintable()
+    assert len(told[-2]) < 200
+    assert {record.levelno for record in caplog.records if record.name == "jarai_async"} == {logging.DEBUG}
 
 
 async def test_a_handler_of_ones_own_application() -> None:
