@@ -7,6 +7,7 @@ from typing import Any, Final
 from jarai_async import _wire
 
 IDS: Final = ("account_id", "language_id", "country_id", "avatar_id")
+EVENTS: Final = tuple(one for name, one in _wire.EVENT_TYPES.items() if name != "WebhookTest")
 TIERS: Final = tuple(_wire.REQUESTS_PER_MINUTE)
 
 
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     deliverables.add_argument("production_id")
     deliverables.add_argument("--download-to", metavar="FOLDER", help="fetch the files into this folder")
     _add_remote(commands, "accounts", "list the accounts that the key can reach")
+    _add_webhooks(commands)
     _add(commands, "journal", "show what a journal knows").add_argument("journal")
     resolve = _add_remote(commands, "resolve", "decide what became of a submit that is in doubt")
     resolve.add_argument("journal")
@@ -102,6 +104,47 @@ def _add_batch(added: argparse.ArgumentParser) -> None:
         added.add_argument(f"--{name.replace('_', '-')}", help=f"for lines without {name}")
 
 
+def _add_webhooks(commands: Any) -> None:
+    webhooks = _add(commands, "webhooks", "have events sent to you, and watch them come")
+    webhooks.epilog = (
+        "`create` prints a webhook's signing secret, once; `listen` reads it from JARAI_WEBHOOK_SECRET."
+    )
+    actions = webhooks.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    _add_remote(actions, "list", "list the webhooks, without their secrets")
+    _add_create(actions)
+    _add_remote(actions, "delete", "end webhooks").add_argument("webhook_id", nargs="+")
+    _add_remote(actions, "test", "have a test event sent to a webhook's endpoint").add_argument("webhook_id")
+    listen = _add(actions, "listen", "receive events, and print each as a JSON line, until Ctrl-C")
+    listen.epilog = (
+        "Only what is signed is printed. The secret is read from JARAI_WEBHOOK_SECRET (several, with commas "
+        "between, while one replaces another). JARAI sends to https only: a tunnel or a proxy goes in front."
+    )
+    listen.add_argument("--host", default="127.0.0.1", help="(%(default)s)")
+    listen.add_argument("--port", type=_port, default=8080, help="0 is a free one (%(default)s)")
+    listen.add_argument("--path", type=_path, default="/", help="that events are sent to (%(default)s)")
+
+
+def _add_create(actions: Any) -> None:
+    create = _add_remote(actions, "create", "have events sent to an endpoint of yours")
+    whose = create.add_mutually_exclusive_group()
+    whose.add_argument(
+        "--account",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="only events of this account; may be repeated",
+    )
+    whose.add_argument("--scope", metavar="ID", help="only events of this account scope")
+    create.add_argument("endpoint_url", metavar="URL", help="of your endpoint: https")
+    create.add_argument(
+        "event_types",
+        nargs="*",
+        metavar="EVENT",
+        default=EVENTS,
+        help=f"types of events (all that are known: {', '.join(EVENTS)})",
+    )
+
+
 def _add_simulate(commands: Any) -> None:
     simulate = _add(commands, "simulate", "serve a local Partner API until Ctrl-C")
     simulate.add_argument("--port", type=_port, default=8765, help="on 127.0.0.1 (%(default)s)")
@@ -131,6 +174,12 @@ def _port(text: str) -> int:
     if not 0 <= port < 65_536:
         raise ValueError
     return port
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or "?" in text or "#" in text:
+        raise ValueError
+    return text
 
 
 def _places(text: str) -> int:

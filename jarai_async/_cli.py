@@ -7,7 +7,6 @@ or the configuration is wrong.
 
 import argparse
 import asyncio
-import signal
 import sys
 import warnings
 from collections import Counter
@@ -15,12 +14,13 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from jarai_async import _clock, _report
+from jarai_async import _clock, _report, _webhook_commands
 from jarai_async._arguments import IDS, parser
 from jarai_async._batch import read_batch
 from jarai_async._client import JaraiClient
 from jarai_async._downloads import file_name
 from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError
+from jarai_async._habits import for_each, on_signals, stopping, until
 from jarai_async._intents import Intent
 from jarai_async._journal import Journal
 from jarai_async._models import Production, ProductionRequest
@@ -150,7 +150,9 @@ async def _follow(
     created: Callable[[], Collection[str]] = tuple,
 ) -> int:
     """Run the batch, show what happens, and sum it up, also when it is interrupted."""
-    _stop_on_signals()
+    task = asyncio.current_task()
+    if task is not None:
+        on_signals(task.cancel)
     tally = _report.Tally(len(requests))
     orchestrator = Orchestrator(
         client,
@@ -182,18 +184,8 @@ async def _follow(
     return 0 if tally.ok else 1
 
 
-def _stop_on_signals() -> None:
-    """Let Ctrl-C and SIGTERM stop watching in order, however often they come.
-
-    Left to asyncio, a second Ctrl-C is raised in the middle of whatever runs, and leaves it half done.
-    """
-    task = asyncio.current_task()
-    if task is not None and sys.platform != "win32":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-
-
 async def _simulate(options: argparse.Namespace) -> int:
+    stop = stopping()
     async with Simulator(port=options.port, tier=options.tier, seed=options.seed) as simulator:
         _report.print_line(
             {
@@ -203,34 +195,27 @@ async def _simulate(options: argparse.Namespace) -> int:
             }
         )
         _report.print_error(f"the simulator serves {simulator.base_url} until Ctrl-C")
-        _stop_on_signals()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            return 0
+        await until(stop)
     return 0
 
 
 async def _status(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
-        return await _for_each(options.production_id, client.fetch)
+    return await _ask_of_each(options, JaraiClient.fetch)
 
 
 async def _cancel(options: argparse.Namespace) -> int:
+    return await _ask_of_each(options, JaraiClient.cancel)
+
+
+async def _ask_of_each(
+    options: argparse.Namespace, ask: Callable[[JaraiClient, str], Awaitable[Production]]
+) -> int:
     async with JaraiClient(base_url=options.base_url) as client:
-        return await _for_each(options.production_id, client.cancel)
 
+        async def line(production_id: str) -> dict[str, Any]:
+            return _report.production_line(await ask(client, production_id))
 
-async def _for_each(ids: list[str], ask: Callable[[str], Awaitable[Production]]) -> int:
-    """Ask for each production; one that fails does not keep the others from being asked."""
-    code = 0
-    for production_id in ids:
-        try:
-            _report.print_line(_report.production_line(await ask(production_id)))
-        except JaraiError as error:
-            _report.print_error(f"{production_id}: {error}")
-            code = 1
-    return code
+        return await for_each(options.production_id, line)
 
 
 async def _deliverables(options: argparse.Namespace) -> int:
@@ -261,5 +246,6 @@ _COMMANDS = {
     "cancel": _cancel,
     "deliverables": _deliverables,
     "accounts": _accounts,
+    "webhooks": _webhook_commands.run,
     "simulate": _simulate,
 }

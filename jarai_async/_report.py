@@ -193,14 +193,19 @@ def print_error(error: JaraiError | str) -> None:
     print(f"jarai: {error}", file=sys.stderr, flush=True)  # noqa: T201
 
 
+def abandon_output() -> None:
+    """Write nowhere from now on, where nobody reads: Python would fail again on leaving, and say so."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def conclude(notes: list[str], summary: str) -> None:
     """Give the last lines: for a person, and where a program reads for that program, too."""
     terminal = sys.stdout.isatty()
     if not terminal:
         try:
             print_line({"event": "Summary", "summary": summary})
-        except OSError:  # nobody reads it; Python would fail again on leaving, and say so
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError:
+            abandon_output()
     more = [f"and {len(notes) - _NOTES} more"] if len(notes) > _NOTES else []
     for line in [*notes[:_NOTES], *more, summary]:
         print(line, file=sys.stdout if terminal else sys.stderr, flush=True)

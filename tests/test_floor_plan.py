@@ -27,6 +27,8 @@ FLOORS = [
     {"_runs", "_ticket"},
     {"_leaving", "_memory", "_outlook"},
     {"_orchestrator", "_report", "simulator"},
+    {"_habits"},
+    {"_webhook_commands"},
     {"_cli"},
     {"__main__"},
 ]
