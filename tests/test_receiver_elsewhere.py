@@ -1,84 +1,82 @@
-"""The receiver in other frameworks, by the lines of its docstring; skipped where they are not installed."""
+"""The receiver in other frameworks, by the lines of its docstring, served by uvicorn over real HTTP."""
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from textwrap import dedent
 from typing import Any
 
+import aiohttp
 import pytest
+import uvicorn
 from deliveries import SECRET, body
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from jarai_async import receiver
 from jarai_async.receiver import Receiver
 from jarai_async.webhooks import WebhookEvent, sign
 
-App = Callable[[Any, Any, Any], Awaitable[None]]
-LINES = "    @app.post" + (receiver.__doc__ or "").partition("@app.post")[2].partition("\n\n")[0]
+LINES = dedent("    @app.post" + (receiver.__doc__ or "").partition("@app.post")[2].partition("\n\n")[0])
 
 
-async def post(app: App, *chunks: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> tuple[int, bytes]:
-    """Be the server: speak ASGI."""
-    scope: dict[str, Any] = {
-        "type": "http",
-        "method": "POST",
-        "path": "/jarai",
-        "raw_path": b"/jarai",
-        "query_string": b"",
-    }
-    scope |= {"headers": list(headers), "http_version": "1.1", "scheme": "http", "root_path": ""}
-    scope |= {"server": ("h", 80), "client": ("h", 1), "asgi": {"version": "3.0"}}
-    incoming = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
-    incoming.append({"type": "http.request", "body": b"", "more_body": False})
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> Any:
-        return incoming.pop(0)
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    await app(scope, receive, send)
-    content = b"".join(message.get("body", b"") for message in sent[1:])
-    return sent[0]["status"], content
+def in_fastapi(one: Receiver) -> FastAPI:
+    """The lines as they stand."""
+    app = FastAPI()
+    exec(LINES, {"receiver": one, "app": app, "Request": Request, "Response": Response})  # noqa: S102  # ours
+    return app
 
 
-def signature(content: bytes) -> tuple[bytes, bytes]:
-    (value,) = sign(content, SECRET).values()
-    return b"x-jarai-signature", value.encode()
-
-
-async def is_received_by(app: App, seen: list[WebhookEvent], one: Receiver) -> None:
-    content = body("production.failed", data={"errorCode": "X"})
-    fine = signature(content)
-    assert await post(app, content[:20], content[20:], headers=[fine]) == (204, b"")
-    assert await post(app, content, headers=[fine]) == (204, b"")
-    assert await post(app, content, headers=[fine, fine]) == (401, b"")
-    assert await post(app, content + b" ", headers=[fine]) == (401, b"")
-    assert await post(app, *[b"x" * 9_999] * 99, headers=[fine]) == (413, b"")
-    assert await post(app, content, headers=[fine, (b"content-encoding", b"br")]) == (415, b"")
-    await one.close()
-    assert [event.raw for event in seen] == [json.loads(content)]
-
-
-async def test_fastapi() -> None:
-    """The lines as they stand, in a real application."""
-    fastapi = pytest.importorskip("fastapi")
-    seen: list[WebhookEvent] = []
-    one, app = Receiver(SECRET, seen.append), fastapi.FastAPI()
-    names = {"receiver": one, "app": app, "Request": fastapi.Request, "Response": fastapi.Response}
-    exec(dedent(LINES), names)  # noqa: S102  # it is our own text
-    await is_received_by(app, seen, one)
-
-
-async def test_starlette() -> None:
+def in_starlette(one: Receiver) -> Starlette:
     """The same, but for how a route is made."""
-    applications = pytest.importorskip("starlette.applications")
-    requests = pytest.importorskip("starlette.requests")
-    responses = pytest.importorskip("starlette.responses")
-    routing = pytest.importorskip("starlette.routing")
+    names: dict[str, Any] = {"receiver": one, "Request": Request, "Response": Response}
+    exec(LINES.partition("\n")[2], names)  # noqa: S102  # ours
+    return Starlette(routes=[Route("/jarai", names["jarai"], methods=["POST"])])
+
+
+@asynccontextmanager
+async def serving(app: FastAPI | Starlette) -> AsyncIterator[str]:
+    server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        running = asyncio.create_task(server.serve([taken]))
+        yield "http://{}:{}/jarai".format(*taken.getsockname())
+        server.should_exit = True
+        await running
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        await asyncio.sleep(0.01)
+        yield part
+
+
+@pytest.mark.parametrize("mounted", [in_fastapi, in_starlette])
+async def test_it_is_the_same_receiver(mounted: Any) -> None:
+    """Each request has the answer that it would have from aiohttp, and an event is handed on once."""
+    content = body("production.failed", data={"errorCode": "X"})
+    (signed,) = sign(content, SECRET).items()
+    requests: list[tuple[int, Any, list[tuple[str, str]]]] = [
+        (204, content, [signed]),
+        (204, chunks(content[:20], content[20:]), [signed]),
+        (401, content, []),
+        (401, content, [signed, signed]),
+        (401, content + b" ", [signed]),
+        (413, b"x" * 300_000, [signed]),
+        (413, chunks(*[b"x" * 9_999] * 99), [signed]),
+        (415, content, [signed, ("Content-Encoding", "br")]),
+    ]
     seen: list[WebhookEvent] = []
-    one = Receiver(SECRET, seen.append)
-    names: dict[str, Any] = {"receiver": one, "Request": requests.Request, "Response": responses.Response}
-    exec(dedent(LINES.partition("\n")[2]), names)  # noqa: S102  # it is our own text
-    route = routing.Route("/jarai", names["jarai"], methods=["POST"])
-    await is_received_by(applications.Starlette(routes=[route]), seen, one)
+    async with (
+        Receiver(SECRET, seen.append) as one,
+        serving(mounted(one)) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        for status, data, headers in requests:
+            async with session.post(url, data=data, headers=headers) as response:
+                assert (response.status, await response.read()) == (status, b"")
+    assert [event.raw for event in seen] == [json.loads(content)]
