@@ -1,0 +1,260 @@
+"""Webhooks and polls as one: who learns first tells, and each change is told once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+from deliveries import SECRET, body
+from scenarios import request_for, requests_for
+
+from jarai_async import (
+    ConfigurationError,
+    Event,
+    Finished,
+    JaraiClient,
+    Orchestrator,
+    Polling,
+    Status,
+    StatusChanged,
+)
+from jarai_async._journal import Journal
+from jarai_async.receiver import Receiver
+from jarai_async.simulator import Deliverability, Simulator
+from jarai_async.webhooks import sign
+
+ENDS = ["production.published", "production.failed"]
+TYPES = ["production.queued", "production.step.complete", "deliverable.ready", *ENDS]
+RARELY = Polling(floor=5, ceiling=5_000)
+
+
+def stages(random: Random, _: str) -> list[tuple[str, float]]:
+    producing = random.uniform(900, 1_200)
+    return [("Queued", 30), ("Producing", producing), ("AwaitingApproval", 60), ("Distributing", 90)]
+
+
+@asynccontextmanager
+async def told(
+    deliverability: Deliverability | None = None, accounts: int = 1
+) -> AsyncIterator[tuple[Simulator, JaraiClient, Receiver]]:
+    """A simulator whose webhooks come to a receiver."""
+    how = deliverability or Deliverability()
+    async with (
+        Simulator(durations=stages, failure_rate=0, deliverability=how, accounts=accounts) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        webhook = await client.create_webhook("http://127.0.0.1:1/", TYPES)
+        async with Receiver(webhook.signing_secret.reveal()) as receiver, receiver.serve() as url:
+            await client.update_webhook(webhook.id, endpoint_url=url)
+            yield simulator, client, receiver
+
+
+async def followed(orchestrator: Orchestrator, simulator: Simulator, count: int) -> list[Event]:
+    async with orchestrator:
+        return [event async for event in orchestrator.run(requests_for(simulator, count))]
+
+
+def lags(simulator: Simulator, events: list[Event], *statuses: Status) -> list[float]:
+    """Seconds by which the changes to these statuses were noticed late."""
+    late = []
+    for event in events:
+        if isinstance(event, StatusChanged) and event.status in statuses and event.production is not None:
+            truth = simulator.productions[event.production.id]
+            moment = next(at for at, status in truth.timeline if status == event.status)
+            late.append(event.observed_at.timestamp() - truth.wall(moment))
+    return late
+
+
+async def test_what_a_webhook_tells_is_seen_at_once() -> None:
+    """Within seconds of the truth, for a handful of requests."""
+    async with told() as (simulator, client, receiver):
+        events = await followed(Orchestrator(client, webhooks=receiver), simulator, 20)
+        late = lags(simulator, events, Status.AWAITING_APPROVAL, Status.PUBLISHED)
+        assert len(late) >= 35  # one that was approved before the answer came has passed that status
+        assert sum(late) / len(late) < 2
+        assert sum(simulator.count(one) for one in ("submit", "fetch", "deliverables")) <= 12 * 20
+
+
+async def test_each_change_is_told_once_whoever_learned_of_it() -> None:
+    """With webhooks late, lost, doubled and out of order: every outcome, and no status twice."""
+    how = Deliverability(delay=20, loss=0.2, duplication=0.3, reordering=0.3)
+    async with told(how) as (simulator, client, receiver):
+        events = await followed(Orchestrator(client, webhooks=receiver), simulator, 20)
+    changes = Counter((event.reference, event.status) for event in events if isinstance(event, StatusChanged))
+    assert set(changes.values()) == {1}
+    finished = [event.outcome for event in events if isinstance(event, Finished)]
+    assert sorted(one.reference for one in finished) == sorted(f"item-{n}" for n in range(20))
+    assert all(one.ok for one in finished)
+
+
+async def test_where_no_webhook_arrives_polls_are_as_without_any() -> None:
+    """A receiver that hears nothing changes nothing, to the request."""
+    counts = []
+    for deliverability in (Deliverability(loss=1.0), None):
+        async with told(deliverability) as (simulator, client, receiver):
+            client._random.seed(1)
+            webhooks = receiver if deliverability else None
+            await followed(Orchestrator(client, webhooks=webhooks), simulator, 5)
+            counts.append(simulator.count("fetch"))
+    assert counts[0] == counts[1]
+
+
+async def test_turning_the_receiver_off_loses_nothing() -> None:
+    """Polls look again for what nobody tells any more, as soon as the silence is noticed."""
+    async with told() as (simulator, client, receiver):
+        orchestrator = Orchestrator(client, webhooks=receiver)
+        following = asyncio.create_task(followed(orchestrator, simulator, 30))
+        await asyncio.sleep(600)
+        before = simulator.count("fetch")
+        for webhook in await client.webhooks():
+            await client.delete_webhook(webhook.id)
+        events = await following
+        assert before < 4 * 30
+        assert len([event for event in events if isinstance(event, Finished)]) == 30
+        late = lags(simulator, events, Status.AWAITING_APPROVAL, Status.PUBLISHED)
+        assert sum(late) / len(late) < 10
+        assert simulator.rate_limited == 0
+
+
+async def test_what_one_account_proves_is_not_relied_on_for_another() -> None:
+    """A subscription is for accounts: where nothing is told, polls are as ever."""
+    async with told(accounts=2) as (simulator, client, receiver):
+        spoken, quiet = simulator.accounts
+        (webhook,) = await client.webhooks()
+        await client.update_webhook(webhook.id, account_ids=[spoken.account_id])
+        requests = [
+            request_for(
+                simulator,
+                account_id=account.account_id,
+                language_id=account.language_ids[0],
+                country_id=account.country_ids[0],
+                avatar_id=account.avatar_ids[0],
+            )
+            for account in (spoken, quiet)
+            for _ in range(10)
+        ]
+        spent = Counter[str]()
+        async with Orchestrator(client, webhooks=receiver) as orchestrator:
+            async for event in orchestrator.run(requests):
+                if isinstance(event, Finished):
+                    spent[event.outcome.request.account_id] += event.outcome.requests
+    assert spent[spoken.account_id] < spent[quiet.account_id] / 4
+
+
+async def test_a_webhook_that_runs_ahead_of_the_api_is_followed_up_and_not_believed() -> None:
+    """It is asked again a few times; then the production is what the API says, and nothing is told."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(200)
+        before = simulator.count("fetch")
+        content = body(productionId=ticket.production_id, accountId=simulator.account_id)
+        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        await asyncio.sleep(60)
+        assert simulator.count("fetch") - before in (4, 5)  # four, and perhaps one that was due
+        assert ticket.status == Status.PRODUCING
+        assert (await ticket).ok
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_what_is_not_ours_costs_nothing(known: bool) -> None:  # noqa: FBT001
+    """An event of another's production, or of the past, is accepted and not followed up."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await ticket
+        requests = simulator.requests
+        fields = {"productionId": ticket.production_id} if known else {}
+        content = body(**fields)
+        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        await asyncio.sleep(100)
+        assert simulator.requests == requests
+
+
+async def test_an_event_before_the_answer_to_the_submit_is_not_lost() -> None:
+    """It is kept until somebody follows that production."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
+    ):
+        simulator.faults.add("slow", seconds=8)
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(1)
+        (production_id,) = simulator.productions
+        content = body("deliverable.ready", productionId=production_id, accountId=simulator.account_id)
+        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert ticket.production_id is None
+        await asyncio.sleep(9)
+        assert simulator.count("fetch") == 1
+
+
+async def test_what_was_told_outlives_the_process(tmp_path: Path) -> None:
+    """The journal has it before the webhook is answered, and the next process asks for that one first."""
+    path = tmp_path / "journal"
+    async with Simulator(durations=stages, failure_rate=0, approval="auto") as simulator:
+        client = JaraiClient(simulator.api_key, base_url=simulator.base_url)
+        async with client, Receiver(SECRET) as receiver:
+            orchestrator = Orchestrator(client, webhooks=receiver, journal=path)
+            async with orchestrator:
+                run = orchestrator.run(requests_for(simulator, 40))
+                for _ in range(80):  # submitted, and producing
+                    await anext(run)
+                simulator.faults.add("unavailable", on="fetch", times=None)
+                wanted = list(simulator.productions)[25]
+                content = body(productionId=wanted, accountId=simulator.account_id)
+                assert await receiver.receive(content, sign(content, SECRET)) == 204
+            later = body(sequenceNumber=18)
+            assert await receiver.receive(later, sign(later, SECRET)) == 503  # nobody listens any more
+        journal = await Journal.open(path)
+        hinted = [one.production for one in await journal.intents() if one.hinted]
+        await journal.close()
+        assert [one and one.id for one in hinted] == [wanted]
+        simulator.faults.clear()
+        before = len(simulator.requests)
+        async with (
+            JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+            Orchestrator(client, journal=path) as orchestrator,
+        ):
+            async for _ in orchestrator.run(requests_for(simulator, 40)):
+                break
+        asked = [one.target for one in simulator.requests[before:] if one.route == "fetch"]
+        assert any(target.endswith(wanted) for target in asked[:2])
+
+
+async def test_a_webhook_that_the_journal_cannot_take_is_to_come_again(tmp_path: Path) -> None:
+    """503, and once there is room the same delivery is accepted."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal", polling=RARELY) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(200)
+        journal = orchestrator._terms.journal
+        database = journal._database
+        assert database is not None
+        await journal._run(lambda: database.execute("PRAGMA query_only = ON"))
+        content = body(productionId=ticket.production_id, accountId=simulator.account_id)
+        assert await receiver.receive(content, sign(content, SECRET)) == 503
+        await journal._run(lambda: database.execute("PRAGMA query_only = OFF"))
+        assert await receiver.receive(content, sign(content, SECRET)) == 204
+
+
+async def test_what_is_no_receiver_is_refused(client: JaraiClient) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ConfigurationError, match="Receiver, not str"):
+        Orchestrator(client, webhooks="https://example.org")  # type: ignore[arg-type]
