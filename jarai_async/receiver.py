@@ -6,6 +6,9 @@
     async with receiver.serve(port=8080) as url:  # or by itself, behind a proxy that does TLS
         ...
 
+    async with Orchestrator(client, webhooks=receiver) as orchestrator:  # asks at once for what is told
+        ...
+
 In any other framework, FastAPI or Starlette say, where a request's stream is bounded as it is read:
 
     @app.post("/jarai")
@@ -14,8 +17,11 @@ In any other framework, FastAPI or Starlette say, where a request's stream is bo
 
 What it answers, always with an empty body: 204 for an event that it has, now or from before; 401 for what
 JARAI did not sign; 408 for a body that takes over 10 seconds; 413 for more than 256 KiB; 415 for a
-compressed one; 503 where 1,000 events wait for `on_event`, so that JARAI sends it again later. Why it refused
-something is logged at DEBUG.
+compressed one; 503 where it cannot keep an event, so that JARAI sends it again later: 1,000 wait for
+`on_event`, an orchestrator's journal cannot take it, or there is neither of both. Why it refused something is
+logged at DEBUG.
+
+An orchestrator has what it needs of an event, in its journal if it has one, before the answer is given.
 
 `on_event` runs after the answer, for one event at a time in the order in which they came, which need not be
 that in which they happened. A delivery that comes again is answered and forgotten. Events that wait are in
@@ -60,7 +66,7 @@ OnEvent = Callable[[WebhookEvent], Awaitable[None] | None]
 
 
 class Receiver:
-    """Takes webhooks, and hands each event that is new to `on_event`.
+    """Takes webhooks, and hands each event that is new to `on_event`, and to the orchestrators that use it.
 
     `secret` is the signing secret of your subscription, or several of them. Raises ConfigurationError where
     one is not as JARAI gives it. It may be left with `async with`, or by `close`.

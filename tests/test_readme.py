@@ -1,17 +1,26 @@
 """The README's examples, run as they stand."""
 
+import asyncio
 import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+import uvicorn
+from aiohttp import web
 from scenarios import request_for, requests_for
 
-from jarai_async import Outcome
+from jarai_async import JaraiClient, Outcome
 from jarai_async.simulator import SimulatedEventLoop, Simulator
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BATCH, APP, BY_HAND, TESTING, CONFTEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BATCH, APP, BY_HAND, AIOHTTP_APP, FASTAPI_APP, TESTING, CONFTEST = re.findall(
+    r"```python\n(.*?)```", README, re.DOTALL
+)
 
 
 @pytest.fixture
@@ -54,6 +63,53 @@ async def test_by_hand_fetches_files_and_stops(simulator: Simulator, tmp_path: P
     assert list(tmp_path.glob("files/*.mp4"))
     (production_id,) = simulator.productions
     await names["stop"](production_id)
+
+
+@asynccontextmanager
+async def serving_aiohttp(names: dict[str, Any]) -> AsyncIterator[str]:
+    runner = web.AppRunner(names["app"], shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield "http://{}:{}".format(*runner.addresses[0])
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def serving_fastapi(names: dict[str, Any]) -> AsyncIterator[str]:
+    config = uvicorn.Config(names["app"], http="h11", ws="none", lifespan="on", log_config=None)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        running = asyncio.create_task(server.serve([taken]))
+        yield "http://{}:{}".format(*taken.getsockname())
+        server.should_exit = True
+        await running
+
+
+@pytest.mark.usefixtures("_key_in_the_environment")
+@pytest.mark.parametrize(
+    ("source", "serving"), [(AIOHTTP_APP, serving_aiohttp), (FASTAPI_APP, serving_fastapi)]
+)
+async def test_an_app_with_webhooks_is_told(
+    simulator: Simulator,
+    client: JaraiClient,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    serving: Callable[[dict[str, Any]], AbstractAsyncContextManager[str]],
+) -> None:
+    """It receives and verifies what is delivered, asks at once, and answers when all is published."""
+    webhook = await client.create_webhook(
+        "http://127.0.0.1:1/", ["deliverable.ready", "production.published"]
+    )
+    monkeypatch.setenv("JARAI_WEBHOOK_SECRET", webhook.signing_secret.reveal())
+    body = {
+        name: getattr(simulator, name) for name in ("account_id", "language_id", "country_id", "avatar_id")
+    }
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with serving(defined_by(source)) as url, aiohttp.ClientSession(url, timeout=timeout) as session:
+        await client.update_webhook(webhook.id, endpoint_url=f"{url}/jarai")
+        async with session.post("/productions", json={"topic": "Tides", **body}) as response:
+            assert (await response.json())["state"] == "published"
+    assert [one.delivered_at is not None for one in simulator.deliveries] == [True, True]
 
 
 def test_the_test_of_ones_own_program_passes() -> None:
