@@ -74,6 +74,7 @@ async def _batch(killed: Killed, seed: str, *, idempotency_keys: bool) -> None:
         expiry_rate=0.1,
         troubles=(),
         lives=(),
+        deliverability=None,
     )
     log: list[str] = []
     with scratch() as folder:

@@ -18,7 +18,7 @@ import jarai_async
 _SOURCE = Path(jarai_async.__file__).parent
 _CAMPAIGN = Path(__file__).with_name("campaign.py")
 _FAULTS = ("--seeds", "400", "--crashes", "0")
-_DEATHS = ("--seeds", "0", "--crashes", "4", "--doubles", "300")
+_DEATHS = ("--seeds", "0", "--crashes", "4", "--every", "7", "--doubles", "300")
 
 
 @frozen

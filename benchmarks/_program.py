@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 from typing import Literal
 
+from _mailbox import Mailbox
 from attrs import define, field, frozen
 
 from jarai_async import (
@@ -78,6 +80,7 @@ class Program:
     concurrency: int
     tickets: bool
     seed: str
+    mailbox: Mailbox | None = None
 
     async def run(self, life: Life, seen: Seen) -> None:
         """Run it once, and note what it is told."""
@@ -86,6 +89,7 @@ class Program:
         try:
             async with (
                 asyncio.timeout(life.after if life.leaving == "timeout" else None),
+                self.mailbox.emptied() if self.mailbox else nullcontext() as receiver,
                 JaraiClient(
                     self.api_key, base_url=self.base_url, idempotency_keys=keys, random=random
                 ) as client,
@@ -97,6 +101,7 @@ class Program:
                     download_to=self.folder / FILES,
                     polling=Polling(floor=10, ceiling=60),
                     cancel_on_exit=life.cancel_on_exit,
+                    webhooks=receiver,
                 )
                 async with orchestrator:
                     await (self._tickets if self.tickets else self._batch)(orchestrator, life, seen)

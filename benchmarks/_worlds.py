@@ -8,19 +8,20 @@ import asyncio
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from _crash import Life as Mortal
 from _crash import MortalLoop
+from _mailbox import Mailbox
 from _program import Leaving, Life, Program, Seen
 from attrs import define, field, frozen
 
 from jarai_async import ProductionRequest
-from jarai_async.simulator import Simulator
+from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.simulator._kinds import KINDS
 from jarai_async.simulator._limits import TierName
 
@@ -62,6 +63,7 @@ class Scenario:
     expiry_rate: float
     troubles: tuple[Trouble, ...]
     lives: tuple[Life, ...]
+    deliverability: Deliverability | None
 
 
 @define
@@ -110,7 +112,18 @@ def draw(seed: str, *, count: tuple[int, int] = (4, 6)) -> Scenario:
         expiry_rate=random.choice((0.0, 0.0, 0.3)),
         troubles=tuple(troubles),
         lives=(*lives, Life(slow=random.choice((0.0, 0.0, 0.1, 20.0)))),
+        deliverability=_deliverability(Random(f"{seed}:webhooks")),
     )
+
+
+def _deliverability(random: Random) -> Deliverability | None:
+    how = Deliverability(
+        delay=random.choice((0.01, 1.0, 20.0)),
+        loss=random.choice((0.0, 0.0, 0.3, 1.0)),
+        duplication=random.choice((0.0, 0.5)),
+        reordering=random.choice((0.0, 0.3)),
+    )
+    return how if random.random() < 0.4 else None
 
 
 def _life(random: Random, count: int, *, tickets: bool) -> Life:
@@ -157,18 +170,25 @@ async def _play(scenario: Scenario, folder: Path, deaths: Sequence[int]) -> Play
     lives: list[tuple[Life, int | None]] = [(scenario.lives[-1], dies_at) for dies_at in deaths]
     lives += [(life, None) for life in scenario.lives]
     with listening(log):
-        async with simulator_of(scenario) as simulator:
+        mailbox = Mailbox() if scenario.deliverability else None
+        subscribed = mailbox.subscribed if mailbox else _unsubscribed
+        async with simulator_of(scenario) as simulator, subscribed(simulator):
             played = Played(scenario, simulator, folder, [], [], log)
             _complain_to(played)
-            dead = [await _live(played, life, dies_at) for life, dies_at in lives]
+            dead = [await _live(played, life, dies_at, mailbox) for life, dies_at in lives]
             simulator.faults.clear()
-            await _live(played, Life(), None)
+            await _live(played, Life(), None, mailbox)
             await asyncio.sleep(1)
             played.now = asyncio.get_running_loop().time()
             asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
             for one in dead:
                 await one.bury()
         return played
+
+
+@asynccontextmanager
+async def _unsubscribed(_: Simulator) -> AsyncIterator[None]:
+    yield
 
 
 def simulator_of(scenario: Scenario) -> Simulator:
@@ -184,6 +204,7 @@ def simulator_of(scenario: Scenario) -> Simulator:
         approval="auto",
         spend_ceiling=scenario.ceiling,
         latency=scenario.latency,
+        deliverability=scenario.deliverability or Deliverability(),
     )
     for one in scenario.troubles:
         simulator.faults.add(
@@ -213,7 +234,7 @@ def requests_for(simulator: Simulator, count: int) -> list[ProductionRequest]:
     ]
 
 
-async def _live(played: Played, life: Life, dies_at: int | None) -> Mortal:
+async def _live(played: Played, life: Life, dies_at: int | None, mailbox: Mailbox | None) -> Mortal:
     scenario, simulator = played.scenario, played.simulator
     loop = asyncio.get_running_loop()
     assert isinstance(loop, MortalLoop)  # noqa: S101  # for the type checker
@@ -227,6 +248,7 @@ async def _live(played: Played, life: Life, dies_at: int | None) -> Mortal:
         scenario.concurrency,
         scenario.tickets,
         f"{scenario.seed}:{len(played.seen)}",
+        mailbox,
     )
     seen = Seen(life, lambda: mortal.steps)
     played.seen.append(seen)

@@ -3,8 +3,8 @@
 1. *Faults*: each seed is a world of its own, with faults of every kind that the simulator has, and a program
    that is left by `break`, a timeout or an exception, and run again. Client, orchestrator, journal and server
    are real, time is simulated.
-2. *Deaths*: scenarios are lived again and again, and each time the program dies one step later: at every step
-   until all is submitted and at every seventh after it. Then so many of them at random, twice in a row.
+2. *Deaths*: scenarios are lived again and again, and each time the program dies one step later. (With
+   `--every 7` at every seventh only, once all is submitted.) Then so many at random, twice in a row.
 3. *Kills*: a real process gets a real SIGKILL at a random moment, and is started again until it is done.
 
 After each, what was told is compared with what the simulator knows to be true (`_truth`). With `--mutants`
@@ -38,7 +38,6 @@ from jarai_async.simulator._kinds import KINDS
 
 _FULL = 5_000  # seeds from which on each kind of fault is to have struck a hundred times
 _SOME = 300  # and once at least
-_EVERY = 7  # steps between two deaths, once all is submitted
 _SHOWN = 20
 
 
@@ -49,6 +48,7 @@ class Tally:
     worlds: int = 0
     productions: int = 0
     uncertain: int = 0
+    webhooks: int = 0
     steps: int = 0
     fired: Counter[str] = field(factory=Counter)
     failed: list[str] = field(factory=list)
@@ -59,6 +59,7 @@ class Tally:
         self.worlds += other.worlds
         self.productions += other.productions
         self.uncertain += other.uncertain
+        self.webhooks += other.webhooks
         self.steps += other.steps
         self.fired += other.fired
         self.failed += other.failed
@@ -70,6 +71,7 @@ class Tally:
         self.productions += len(played.simulator.productions)
         outcomes = played.seen[-1].outcomes.values()
         self.uncertain += sum(one.state is OutcomeState.UNCERTAIN for one in outcomes)
+        self.webhooks += sum(one.delivered_at is not None for one in played.simulator.deliveries)
         self.steps += sum(played.steps)
         self.fired += played.fired
         self.failed += [f"{command}: {one}" for one in violations(played)]
@@ -84,13 +86,13 @@ def one_seed(seed: str) -> Tally:
     return _timed(life)
 
 
-def one_scenario(crash: int) -> Tally:
+def one_scenario(crash: int, every: int) -> Tally:
     """Live one small scenario, and die in it at every step, one after the other."""
 
     def deaths(tally: Tally) -> None:
         seed = f"crash-{crash}"
         early, all_steps = _lengths(seed)
-        for step in (*range(1, early + 1), *range(early + 1, all_steps + 1, _EVERY)):
+        for step in (*range(1, early + 1), *range(early + 1, all_steps + 1, every)):
             _lived(tally, seed, (step,))
             if len(tally.failed) > _SHOWN:
                 break  # enough is known
@@ -172,6 +174,7 @@ def faults(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
         _worlds_of("worlds of faults", tally),
         Figure("  productions in them", f"{tally.productions:,}"),
         Figure("  that ended as uncertain", f"{tally.uncertain:,}"),
+        Figure("  webhooks that arrived", f"{tally.webhooks:,}"),
         Figure("  kinds of fault that struck", str(len(struck)), str(len(KINDS)), len(struck) == len(KINDS)),
         Figure(f"  the rarest, {least}", f"{struck[least]:,} times", f">= {enough}", struck[least] >= enough),
         _wrong("  lost, twice, lied about, or other", tally),
@@ -182,7 +185,7 @@ def faults(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
 
 def deaths(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
     """Run the second part."""
-    once = in_parallel(one_scenario, range(options.crashes), options)
+    once = in_parallel(partial(one_scenario, every=options.every), range(options.crashes), options)
     twice = in_parallel(partial(one_double, crashes=options.crashes), range(options.doubles), options)
     figures = [
         _worlds_of(f"deaths at every step of {options.crashes} scenarios", once),
@@ -240,7 +243,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    numbers = {"seeds": 20_000, "first": 0, "crashes": 50, "doubles": 2_000, "kills": 1_000}
+    numbers = {"seeds": 20_000, "first": 0, "crashes": 50, "every": 1, "doubles": 2_000, "kills": 1_000}
     for name, default in {**numbers, "processes": os.cpu_count() or 1}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     parser.add_argument("--mutants", action="store_true", help="break the library on purpose instead")
