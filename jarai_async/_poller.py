@@ -98,11 +98,16 @@ class Poller:
         self._push(watch)
         if watch.is_urgent:
             self._ask_now(watch)
+        producing = watch.reliability if watch.status == Status.PRODUCING else None
+        began = _clock.monotonic()
+        if producing is not None:
+            producing.begin(watch.project_type, began)
         try:
-            with watch.producing():
-                return await change
+            return await change
         finally:
             self._awaited.discard(change)
+            if producing is not None:
+                producing.end(watch.project_type, began, _clock.monotonic())
             if watch.change is change:  # a next waiter may have come before this one was told to go
                 watch.change = None
 

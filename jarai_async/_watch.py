@@ -2,8 +2,6 @@
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 from attrs import define, field, frozen
@@ -71,19 +69,6 @@ class Watch:
     def project_type(self) -> str | None:
         """What else they are chosen by."""
         return self.production.project_type
-
-    @contextmanager
-    def producing(self) -> Iterator[None]:
-        """Count it, while it is waited for, among those whose steps are told of."""
-        if self.reliability is None or self.status != Status.PRODUCING:
-            yield
-            return
-        kind, began = self.project_type, _clock.monotonic()
-        self.reliability.begin(kind, began)
-        try:
-            yield
-        finally:
-            self.reliability.end(kind, began, _clock.monotonic())
 
     @property
     def is_awaited(self) -> bool:
