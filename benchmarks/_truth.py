@@ -153,7 +153,7 @@ def _about_lives(played: Played) -> Iterator[str]:
 
 
 def _is_over(outcome: Outcome) -> bool:
-    """Whether a next life has nothing to go on with: not where one that expired could not be submitted anew."""
+    """Whether a next life has nothing to go on with: it has, where one that expired was refused anew."""
     if outcome.error is not None and "submitting it again failed" in outcome.error.message:
         return False
     return outcome.ok or outcome.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
