@@ -11,6 +11,7 @@ from attrs import evolve
 
 from jarai_async import _clock
 from jarai_async._callbacks import WebhookEvent
+from jarai_async._models import Status
 from jarai_async._reliability import Reliability
 
 Follower = Callable[[WebhookEvent], Awaitable[None]]
@@ -37,6 +38,15 @@ class Hints:
         if account_id not in self._reliabilities:
             self._reliabilities[account_id] = Reliability(_clock.monotonic())
         return self._reliabilities[account_id]
+
+    @property
+    def told(self) -> float | None:
+        """The share of ends that webhooks are expected to tell of now, on average over the accounts."""
+        if not self._reliabilities:
+            return None
+        now = _clock.monotonic()
+        untold = [one.untold(Status.DISTRIBUTING, now) for one in self._reliabilities.values()]
+        return 1 - sum(untold) / len(untold)
 
     async def follow(self, production_id: str, follower: Follower) -> None:
         """Hand on what comes from now on, and what came already."""

@@ -121,7 +121,12 @@ class Orchestrator:
         self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws its requests
         self._heralds: set[asyncio.Task[None]] = set()
         self._outlook = Outlook(
-            client, self._terms.polling, concurrency, self._courses.values(), self._batches.values()
+            client,
+            self._terms.polling,
+            concurrency,
+            self._courses.values(),
+            self._batches.values(),
+            self._hints,
         )
         self._drawn = 0
         self._finished = 0

@@ -16,6 +16,7 @@ from jarai_async import _clock
 from jarai_async._client import JaraiClient
 from jarai_async._course import Course
 from jarai_async._forecast import ToCome, UnderWay, finish, mean_left
+from jarai_async._hints import Hints
 from jarai_async._models import Polling, ProductionRequest, Status
 from jarai_async._quotas import Quotas, enough_for, limits, starts
 from jarai_async._runs import Batch
@@ -36,6 +37,8 @@ class Statistics:
       `finished`.
     - `lag`: seconds by which changes were seen late on average, estimated from the polls before and after
       each; None before the first.
+    - `told`: the share of ends that webhooks are relied on to tell of, as they have proved lately: 0 where
+      none comes, None without a receiver or before the first production.
     - `expected_finish`: when all that is known of will have ended (UTC), as likely to be later as sooner.
       None where nothing is under way.
     """
@@ -50,6 +53,7 @@ class Statistics:
     parked: int
     finished: int
     lag: float | None
+    told: float | None
     expected_finish: datetime | None
 
     def __str__(self) -> str:
@@ -57,9 +61,10 @@ class Statistics:
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.requests.items() if count)
         late = "none seen yet" if self.lag is None else f"seen {self.lag:.1f} s late"
         end = f"{self.expected_finish:%Y-%m-%d %H:%M} UTC" if self.expected_finish else "nothing under way"
+        told = "" if self.told is None else f", {self.told:.0%} of ends told by webhooks"
         return (
             f"{self.waiting} waiting, {self.in_flight} in flight, {self.parked} parked, "
-            f"{self.finished} finished; expected finish: {end}; changes: {late}; "
+            f"{self.finished} finished; expected finish: {end}; changes: {late}{told}; "
             f"budget: {self.free_now} of {self.per_minute} a minute free{day}; "
             f"sent: {kinds or 'nothing'}; 429s: {self.rate_limited}"
         )
@@ -68,13 +73,14 @@ class Statistics:
 class Outlook:
     """Looks at all that one orchestrator has begun, and at what its batches have still to draw."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # one place makes it
         self,
         client: JaraiClient,
         polling: Polling,
         concurrency: int,
         courses: Collection[Course],
         batches: Collection[Batch],
+        hints: Hints,
     ) -> None:
         self._budget = client._budget
         self._scheduler = client._scheduler
@@ -84,6 +90,7 @@ class Outlook:
         self._concurrency = concurrency
         self._courses = courses
         self._batches = batches
+        self._hints = hints
 
     def statistics(self, finished: int) -> Statistics:
         """Give all figures; `finished` is how many productions have ended."""
@@ -100,6 +107,7 @@ class Outlook:
             parked=parked,
             finished=finished,
             lag=self._poller.lag,
+            told=self._hints.told,
             expected_finish=self.expected_finish(),
         )
 

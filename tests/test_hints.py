@@ -12,6 +12,7 @@ from deliveries import SECRET, body
 from scenarios import request_for, requests_for
 
 from jarai_async import (
+    Budget,
     ConfigurationError,
     Event,
     Finished,
@@ -109,8 +110,12 @@ async def test_turning_the_receiver_off_loses_nothing() -> None:
         following = asyncio.create_task(followed(orchestrator, simulator, 30))
         await asyncio.sleep(600)
         before = simulator.count("fetch")
+        assert (orchestrator.statistics().told or 0) > 0.8
         for webhook in await client.webhooks():
             await client.delete_webhook(webhook.id)
+        await asyncio.sleep(240)
+        assert (orchestrator.statistics().told or 0) < 0.2
+        assert "% of ends told by webhooks" in str(orchestrator.statistics())
         events = await following
         assert before < 4 * 30
         assert len([event for event in events if isinstance(event, Finished)]) == 30
@@ -224,14 +229,16 @@ async def test_what_was_told_outlives_the_process(tmp_path: Path) -> None:
         assert [one and one.id for one in hinted] == [wanted]
         simulator.faults.clear()
         before = len(simulator.requests)
+        budget = Budget(per_minute=3)
         async with (
-            JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
             Orchestrator(client, journal=path) as orchestrator,
         ):
-            async for _ in orchestrator.run(requests_for(simulator, 40)):
-                break
+            run = orchestrator.run(requests_for(simulator, 40))
+            await asyncio.sleep(100)
+            await run.aclose()
         asked = [one.target for one in simulator.requests[before:] if one.route == "fetch"]
-        assert any(target.endswith(wanted) for target in asked[:2])
+        assert any(target.endswith(wanted) for target in asked[:3])
 
 
 async def test_a_webhook_that_the_journal_cannot_take_is_to_come_again(tmp_path: Path) -> None:
