@@ -30,7 +30,7 @@ from uuid import UUID
 from attrs import define, evolve, field
 
 from jarai_async._codec import decode, decode_request, encode, encode_request
-from jarai_async._errors import InvalidRequestError, JournalError, ProductionFailedError
+from jarai_async._errors import InvalidAnswerError, JaraiError, JournalError, ProductionFailedError
 from jarai_async._events import (
     DeliverablesReady,
     Downloaded,
@@ -46,6 +46,16 @@ from jarai_async._models import Deliverable, Production, ProductionRequest, as_i
 T = TypeVar("T")
 
 Row = tuple[str, str, str, bytes, str, str]  # reference, account, key, body, stage, all else as JSON
+# what comes of reading data that this library never wrote
+_UNREADABLE: Final = (  # what comes of reading data that this library never wrote
+    ArithmeticError,
+    AttributeError,
+    InvalidAnswerError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 KEY_VALID: Final = 23 * 3600.0  # seconds: servers that honour keys keep them for a day or more
 
 
@@ -146,7 +156,7 @@ class Intent:
                 finished_at=datetime.fromisoformat(kept["finishedAt"]),
                 requests=int(kept["requests"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except _UNREADABLE as error:
             raise _damaged(self.reference, error) from None
 
     def row(self) -> Row:
@@ -173,7 +183,7 @@ class Intent:
         try:
             kept = _only(json.loads(text), dict)
             production = kept.get("production")
-            return cls(
+            intent = cls(
                 reference=_only(reference, str),
                 account_id=str(UUID(account_id)),
                 body=_only(body, bytes),
@@ -190,15 +200,17 @@ class Intent:
                 expired=[as_id(one) for one in _only(kept.get("expired", []), list)],
                 outcome=_only(kept.get("outcome", {}), dict) or None,
             )
-        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+            intent.known_files()
+        except _UNREADABLE as error:
             raise _damaged(reference, error) from None
+        return intent
 
     def request(self) -> ProductionRequest:
         """Give the request that it is about. Raises JournalError."""
         try:
             request = decode_request(json.loads(self.body), self.account_id)
             return evolve(request, reference=self.reference)
-        except (InvalidRequestError, RecursionError, TypeError, ValueError) as error:
+        except _UNREADABLE as error:
             raise _damaged(self.reference, error) from None
 
 
@@ -235,7 +247,8 @@ def _moment(value: object) -> float | None:
 
 
 def _damaged(reference: object, error: Exception) -> JournalError:
-    return JournalError(f"the journal's entry for {reference!r:.80} cannot be read: {error!s:.200}")
+    reason = error.message if isinstance(error, JaraiError) else str(error)  # without advice about JARAI
+    return JournalError(f"the journal's entry for {reference!r:.80} cannot be read: {reason:.200}")
 
 
 Facts = Mapping[str, Any]
