@@ -112,6 +112,23 @@ def test_two_polls_of_one_production_are_a_floor_apart() -> None:
     assert due_at(UNTAUGHT, slow, 0) == 60
 
 
+def test_when_it_is_due_depends_on_its_age_and_not_on_the_clock() -> None:
+    """A monotonic clock begins anywhere."""
+    for age in (0, 800, 1800):
+        young = Watched(Status.PRODUCING, -age, 0)
+        assert due_at(UNTAUGHT, young) == pytest.approx(
+            due_at(UNTAUGHT, seen(Status.PRODUCING, age, 0)) - NOW
+        )
+
+
+def test_what_users_wait_for_counts_more() -> None:
+    """That a production was picked up or approved is news of less weight than that its files are there."""
+    for status in STATUSES:
+        weight = 0.7 if status in (Status.QUEUED, Status.AWAITING_APPROVAL) else 1.0
+        unseen = UNTAUGHT.expected_unseen(None, status, 10, 60)
+        assert worth(UNTAUGHT, seen(status, 10, 60), NOW) == pytest.approx(weight * unseen)
+
+
 def test_what_is_ready_is_due_at_once() -> None:
     """When several are due together, the next is due as soon as the first is taken."""
     queue = queue_of(Watched(Status.QUEUED, 0, 0), Watched(Status.QUEUED, 0, 0))
@@ -217,3 +234,41 @@ def test_a_lesson_changes_who_goes_first() -> None:
     queue.push(young, NOW)
     queue.push(older, NOW)
     assert queue.pop(NOW) is young
+
+
+def test_a_lesson_is_about_its_project_type() -> None:
+    """Where short ones leave early, they are due sooner and worth more than others of the same age."""
+    sojourns = Sojourns()
+    for _ in range(50):
+        sojourns.left("short", Status.PRODUCING, 100, 160)
+        sojourns.stayed("long", Status.PRODUCING, 0, 4000)
+    short, long = seen(Status.PRODUCING, 100, 60), seen(Status.PRODUCING, 100, 60)
+    short.project_type, long.project_type = "short", "long"
+    assert worth(sojourns, short, NOW) > 2 * worth(sojourns, long, NOW)
+    assert due_at(sojourns, short) + 10 < due_at(sojourns, long)
+
+
+class Counted(Sojourns):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def expected_unseen(self, project_type: str | None, status: Status, age: float, gap: float) -> float:
+        self.asked += 1
+        return super().expected_unseen(project_type, status, age, gap)
+
+
+def test_all_are_compared_anew_after_a_quarter_as_many_polls_as_there_are_queues() -> None:
+    """In between a choice costs nothing but the comparison of a new head: here there is none."""
+    sojourns = Counted()
+    queue: PollQueue[Watched] = PollQueue(sojourns)
+    for n in range(42):
+        production = seen(Status.PRODUCING, 600, 300)
+        production.project_type = f"type {n}"
+        queue.push(production)
+    asked = []
+    for _ in range(42):
+        before = sojourns.asked
+        assert queue.pop(NOW) is not None
+        asked.append(sojourns.asked - before)
+    assert [poll for poll, times in enumerate(asked) if times][:3] == [0, 42 // 4, 42 // 4 + 32 // 4]
