@@ -1,4 +1,4 @@
-"""The request budget, pure: against a true rolling window, against others, and through the day."""
+"""The request budget, pure: against a true rolling window, and against others."""
 
 import heapq
 import math
@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 from attrs import define, field
+from budgets import DAY, NO_DAY, NOON, send, send_slowly, used_up
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +18,6 @@ from jarai_async._budget import WINDOW, RequestBudget
 from jarai_async._turns import Kind
 from jarai_async.simulator._limits import RollingWindow
 
-DAY = 86_400.0
-NOON = 20_000 * DAY + DAY / 2  # a wall clock; the monotonic one is independent of it
-NO_DAY = 10**9
 ANSWERED, LOST, NEVER_SENT, NO_HEADERS = "answered", "lost", "never sent", "no headers"
 
 
@@ -104,28 +102,6 @@ def test_a_sole_client_never_exceeds_the_servers_window(
     assert world.budget._in_flight == 0
 
 
-def used_up(limit: int = 10, *, per_minute: int | None = None, remaining: int | None = None) -> RequestBudget:
-    """Make a budget whose first request was answered at 0."""
-    budget = RequestBudget(Budget(per_minute, NO_DAY))
-    slot = budget.take(Kind.READ, 0, NOON)
-    budget.answered(Rate(limit, limit - 1 if remaining is None else remaining), slot, 0, Random(1))
-    return budget
-
-
-def send(budget: RequestBudget, now: float, kind: Kind = Kind.READ, wall: float = NOON) -> int:
-    """Send as many requests as may be sent at one moment."""
-    sent = 0
-    while budget.may_send_at(kind, now, wall) <= now:
-        budget.take(kind, now, wall)
-        sent += 1
-    return sent
-
-
-def send_slowly(budget: RequestBudget, now: float, every: float = 0.5) -> int:
-    """Send as many as may be sent within half a minute."""
-    return sum(min(1, send(budget, now + n * every)) for n in range(int(30 / every)))
-
-
 def test_the_whole_limit_is_used_and_comes_back_after_a_minute() -> None:
     """Alone on the key, all of the limit may be spent at once, and each slot again 60 s after its answer."""
     budget = used_up(60)
@@ -183,6 +159,36 @@ def test_others_are_charged_once() -> None:
     assert budget.used(2) == 22
 
 
+def test_others_are_noticed_whenever_they_come() -> None:
+    """Whatever has come back before, and for a minute from the answer that told of them."""
+    budget = used_up(60)
+    slot = budget.take(Kind.READ, 70, NOON)
+    budget.answered(Rate(60, 30), slot, 71, Random(1))
+    assert [budget.used(now) for now in (71, 130.9, 131)] == [30, 30, 0]
+    budget = used_up(60)
+    slot = budget.take(Kind.READ, 30, NOON)
+    budget.answered(Rate(60, 18), slot, 31, Random(1))
+    assert [budget.used(now) for now in (31, 61, 90.9, 91)] == [42, 41, 41, 0]
+
+
+def test_what_came_back_while_a_request_was_on_its_way_may_have_been_counted() -> None:
+    """The server counts it still, if the request arrived before that."""
+    budget = used_up(60)
+    slot = budget.take(Kind.READ, 59, NOON)
+    budget.answered(Rate(60, 58), slot, 61, Random(1))
+    assert budget.used(61) == 1
+    assert send(budget, 61) == 59
+
+
+@pytest.mark.parametrize(("limit", "second"), [(1, 0), (2, 0), (3, 0), (4, 1)])
+def test_a_small_limit_is_not_all_kept_back(limit: int, second: int) -> None:
+    """While others are about one request may be on its way, however few there are."""
+    budget = used_up(10, remaining=5)
+    budget.answered(Rate(limit, 0), budget.take(Kind.READ, 1, NOON), 2, Random(1))
+    assert send(budget, 100) == 1
+    assert send(budget, 140) == second
+
+
 def test_a_limit_of_ones_own_bounds_ones_own_requests_only() -> None:
     """`Budget(per_minute=30)` leaves 30 of 60 to others, and is not eaten by what they spend of theirs."""
     budget = used_up(60, per_minute=30, remaining=30)  # 29 of 30 counted are others'
@@ -202,17 +208,28 @@ def test_a_limit_that_falls_is_obeyed_at_once() -> None:
     assert send(budget, 3) == 300 - 21
 
 
-@given(st.floats(1, 100_000), st.lists(st.floats(0, 50), max_size=5), st.integers(0, 99))
+@given(st.floats(1, 100_000), st.lists(st.floats(10, 50), max_size=5), st.integers(0, 99))
 def test_a_429_pauses_every_kind(seconds: float, later: list[float], seed: int) -> None:
     """Nothing is sent before Retry-After is over, with a tenth or 5 s of jitter on top, however many 429s."""
     budget, random = used_up(300), Random(seed)
     ends = 10 + seconds
-    for moment in [0.0, *later]:  # what was on its way together is refused together
-        slot = budget.take(Kind.READ, 9, NOON)
-        budget.answered(Rate(retry_after=seconds), slot, 10 + moment, random)
-        ends = max(ends, 10 + moment + seconds)
+    slots = [budget.take(Kind.READ, 9, NOON) for _ in [0.0, *later]]
+    for slot, now in zip(slots, sorted([10.0, *later]), strict=True):  # what was on its way is refused, too
+        budget.answered(Rate(retry_after=seconds), slot, now, random)
+        ends = now + seconds
     for kind in Kind:
-        assert ends <= budget.may_send_at(kind, 60, NOON) <= max(ends + min(5, seconds / 10), 60)
+        assert ends <= budget.may_send_at(kind, now, NOON) <= ends + min(5, seconds / 10)
+
+
+def test_after_a_429_not_all_processes_come_back_together() -> None:
+    """Over a tenth of the time that they were asked to wait."""
+    ends = []
+    for seed in range(200):
+        budget = used_up(300)
+        budget.answered(Rate(retry_after=20), budget.take(Kind.READ, 1, NOON), 1, Random(seed))
+        ends.append(budget.paused_until)
+    assert 21 <= min(ends) < 21.1
+    assert 22.9 < max(ends) <= 23
 
 
 def test_a_429_for_the_day_does_not_speak_of_the_minute() -> None:
@@ -232,78 +249,6 @@ def test_a_request_that_was_sent_twice_takes_two_slots() -> None:
     budget.answered(Rate(10, 8), slot, 0, Random(1), attempts=2)
     assert budget.used(1) == 2
     assert send(budget, WINDOW) == 8
-
-
-def test_the_days_quota_ends_at_midnight_utc() -> None:
-    """When the day's requests are spent everything waits for midnight, and then there is a new quota."""
-    budget = RequestBudget(Budget(per_minute=50, per_day=20))
-    budget.answered(Rate(50, 49), budget.take(Kind.READ, 0, NOON), 0, Random(1))
-    assert send(budget, 1) == 19
-    for kind in Kind:
-        assert budget.may_send_at(kind, 100, NOON + 100) == 100 + DAY / 2 - 100
-    for _ in range(19):
-        budget.lost(200)
-    assert send(budget, DAY / 2, wall=NOON + DAY / 2) == 20
-
-
-def test_what_is_on_its_way_at_midnight_counts_on_both_days() -> None:
-    """It may arrive on either side; an unsent one counts on neither."""
-    budget = RequestBudget(Budget(per_minute=50, per_day=20))
-    budget.answered(Rate(50, 49), budget.take(Kind.READ, 0, NOON), 0, Random(1))
-    late = [budget.take(Kind.READ, 100, NOON + DAY / 2 - 1) for _ in range(3)]
-    assert len(late) == 3
-    assert budget._left_today(NOON + DAY / 2) == 17
-    budget.give_back()
-    assert budget._left_today(NOON + DAY / 2) == 18
-
-
-def poll_all_day(budget: RequestBudget, *, until: float = DAY / 2) -> list[float]:
-    """Poll whenever it may be, from noon on; give the moments."""
-    now, polls = 0.0, []
-    while (now := budget.may_send_at(Kind.POLL, now, NOON + now)) < until:
-        slot = budget.take(Kind.POLL, now, NOON + now)
-        budget.answered(Rate(10, 9), slot, now, Random(1))
-        polls.append(now)
-    return polls
-
-
-def test_polls_leave_the_days_reserve() -> None:
-    """A tenth of the quota is left at midnight, and a new day's polls begin then, not a day later."""
-    budget = RequestBudget(Budget(per_day=100))
-    polls = poll_all_day(budget)
-    assert 80 < len(polls) <= 90
-    assert budget._left_today(NOON + DAY / 2 - 1) >= 10
-    assert budget.may_send_at(Kind.POLL, DAY / 2, NOON + DAY / 2) <= DAY / 2 + 60
-
-
-def test_a_new_days_polls_begin_at_midnight() -> None:
-    """However few polls were left of the old day, the pause between them ends with it."""
-    budget = RequestBudget(Budget(per_minute=200, per_day=100))
-    budget.answered(Rate(200, 199), budget.take(Kind.READ, 0, NOON), 0, Random(1))
-    for _ in range(87):
-        budget.take(Kind.SUBMIT, 1, NOON)
-    late = DAY / 2 - 100
-    budget.take(Kind.POLL, late, NOON + late)
-    assert budget.may_send_at(Kind.POLL, late + 1, NOON + late + 1) <= DAY / 2
-
-
-def test_polls_do_not_touch_a_reserve_that_submits_have_opened() -> None:
-    """Once others have spent the polls' share, polls wait for midnight while submits go on."""
-    budget = RequestBudget(Budget(per_minute=200, per_day=100))
-    budget.answered(Rate(200, 199), budget.take(Kind.READ, 0, NOON), 0, Random(1))
-    for _ in range(94):
-        budget.take(Kind.SUBMIT, 1, NOON)
-    assert budget.may_send_at(Kind.POLL, 1, NOON + 1) == DAY / 2
-    assert budget.may_send_at(Kind.SUBMIT, 1, NOON + 1) == 1
-
-
-@pytest.mark.parametrize(("limit", "per_day"), [(10, 100), (60, 2_000), (300, math.inf)])
-def test_the_documented_tiers_have_their_daily_quota(limit: int, per_day: float) -> None:
-    """The day's quota follows from the minute's limit, unless it is given."""
-    budget = RequestBudget(Budget())
-    budget.answered(Rate(limit, limit - 1), budget.take(Kind.READ, 0, NOON), 0, Random(1))
-    assert budget.per_day == per_day
-    assert used_up(limit).per_day == NO_DAY
 
 
 def test_polls_are_spread_evenly() -> None:

@@ -6,14 +6,13 @@ from random import Random
 from typing import Any
 
 import pytest
+from budgets import DAY, NOON
 
 from jarai_async import Budget
 from jarai_async._answers import Rate
 from jarai_async._budget import RequestBudget
 from jarai_async._turns import Kind
 
-DAY = 86_400.0
-NOON = 20_000 * DAY + DAY / 2
 SPENT = {"slots": [NOON + 60, NOON + 70, NOON + 90], "day": 20_000, "requests": 3}
 
 

@@ -251,6 +251,21 @@ def test_what_was_never_written_is_refused(column: int, value: object) -> None:
         Intent.from_row(hostile)
 
 
+@pytest.mark.parametrize(
+    ("kept", "reason"),
+    [
+        ("[]", "expected dict, not list"),
+        ('{"sequence": "5"}', "expected int, not str"),
+        ('{"since": -1}', "no moment: -1"),
+    ],
+)
+def test_why_it_is_refused_is_said(kept: str, reason: str) -> None:
+    """In a few words."""
+    with pytest.raises(JournalError) as caught:
+        Intent.from_row((*intent().row()[:5], kept))
+    assert caught.value.message == f"the journal's entry for 'mine' cannot be read: {reason}"
+
+
 def test_moments_from_now_to_a_far_future_are_believed() -> None:
     """From 1970 on, and for 3,000 years."""
     row: Row = (*intent().row()[:5], '{"sentAt": 0, "submittedAt": 99999999999, "since": 0.5}')

@@ -18,7 +18,7 @@ def test_an_end_that_is_no_failure_has_no_error(name: str) -> None:
 @pytest.mark.parametrize(
     ("code", "message", "text"),
     [
-        ("BAD_TOPIC", "Not a topic.", f"production {ID} failed: Not a topic"),
+        ("BAD_TOPIC", "Unknown language: X.", f"production {ID} failed: Unknown language: X"),
         (None, None, f"production {ID} failed: no reason given"),
         (
             "PRODUCTION_EXPIRED",
