@@ -208,7 +208,7 @@ class Intent:
     def request(self) -> ProductionRequest:
         """Give the request that it is about. Raises JournalError."""
         try:
-            request = decode_request(json.loads(self.body), self.account_id)
+            request = decode_request(_only(json.loads(self.body), dict), self.account_id)
             return evolve(request, reference=self.reference)
         except _UNREADABLE as error:
             raise _damaged(self.reference, error) from None
@@ -216,7 +216,7 @@ class Intent:
 
 def body_of(request: ProductionRequest) -> bytes:
     """Give the exact bytes of a submit: each attempt sends the same."""
-    return json.dumps(encode_request(request), allow_nan=False, separators=(",", ":")).encode()
+    return json.dumps(encode_request(request), separators=(",", ":")).encode()
 
 
 def _kept(outcome: Outcome) -> dict[str, Any]:

@@ -257,6 +257,10 @@ def test_what_was_never_written_is_refused(column: int, value: object) -> None:
         ("[]", "expected dict, not list"),
         ('{"sequence": "5"}', "expected int, not str"),
         ('{"since": -1}', "no moment: -1"),
+        (
+            '{"production": 5}',  # without the advice to tell JARAI
+            "the answer is not as documented: invalid type (expected an object, not int) @ Production",
+        ),
     ],
 )
 def test_why_it_is_refused_is_said(kept: str, reason: str) -> None:
@@ -264,6 +268,13 @@ def test_why_it_is_refused_is_said(kept: str, reason: str) -> None:
     with pytest.raises(JournalError) as caught:
         Intent.from_row((*intent().row()[:5], kept))
     assert caught.value.message == f"the journal's entry for 'mine' cannot be read: {reason}"
+
+
+def test_why_a_body_is_refused_is_said() -> None:
+    """Likewise."""
+    with pytest.raises(JournalError) as caught:
+        Intent("mine", ID, b"[]", "a key").request()
+    assert caught.value.message == "the journal's entry for 'mine' cannot be read: expected dict, not list"
 
 
 def test_moments_from_now_to_a_far_future_are_believed() -> None:
