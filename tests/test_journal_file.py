@@ -203,6 +203,21 @@ async def test_closing_waits_for_what_is_being_written(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["journal"]
 
 
+async def test_what_comes_while_it_closes_is_left_to_the_next_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a word: it is found out again."""
+    path = tmp_path / "journal"
+    journal = await Journal.open(path)
+    closing = asyncio.create_task(journal.close())
+    await asyncio.sleep(0)
+    journal.put(intent())
+    await closing
+    await asyncio.sleep(1)
+    assert ask(path, "SELECT count(*) FROM intents") == [0]
+    assert caplog.text == ""
+
+
 async def test_a_cancelled_save_is_written_all_the_same(tmp_path: Path) -> None:
     """Others may be in the same commit."""
     journal = await Journal.open(tmp_path / "journal")
