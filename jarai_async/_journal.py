@@ -124,6 +124,8 @@ class Journal:
         """Give what is known of a request. Raises JournalError."""
         if self.path is None:
             return self._in_doubt.get(reference)
+        if not _is_unicode(reference):
+            raise JournalError(f"the journal {self.path} cannot keep {reference!r:.80}: it is not Unicode")
         rows = await self._select(_ONE, reference)
         return Intent.from_row(rows[0]) if rows else None
 
@@ -172,8 +174,8 @@ class Journal:
             self._in_doubt.pop(intent.reference, None)
 
     def plan(self, intent: Intent) -> None:
-        """Have it written with the next commit, unless its reference is known already."""
-        if self.path is not None:
+        """Have it written with the next commit, unless it is known already, or refused by `find`."""
+        if self.path is not None and _is_unicode(intent.reference):
             self._add(_PLAN, intent.row())
 
     def remember(self, name: str, value: Mapping[str, Any]) -> None:
@@ -228,7 +230,7 @@ class Journal:
 
     def _note_failure(self, committed: "asyncio.Future[None]") -> None:
         """Say once that nothing can be written: not all who write wait for it."""
-        error = None if committed.cancelled() else committed.exception()
+        error = committed.exception()
         if error is not None and not self._failed:
             self._failed = True
             _log.error("%s", error)
@@ -262,6 +264,15 @@ class Journal:
         database, self._database = self._database, None
         if database is not None:
             database.close()
+
+
+def _is_unicode(reference: str) -> bool:
+    """Whether it is more than what Python alone takes for text, such as half a character."""
+    try:
+        reference.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _reason(error: Exception) -> str:

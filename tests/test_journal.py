@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenarios import requests_for
+from scenarios import request_for, requests_for
 from strategies import ID, request
 
-from jarai_async import JaraiClient, JournalError, Orchestrator
+from jarai_async import Finished, JaraiClient, JournalError, Orchestrator
 from jarai_async._intents import Intent, Stage, body_of
 from jarai_async._journal import Journal
 from jarai_async.simulator import Simulator, run
@@ -241,3 +241,15 @@ async def test_without_room_nothing_is_submitted(
     assert {outcome.state for outcome in outcomes} == {"rejected"}
     assert all(isinstance(outcome.error, JournalError) for outcome in outcomes)
     assert not simulator.productions
+
+
+async def test_a_reference_that_cannot_be_kept_is_rejected(
+    tmp_path: Path, simulator: Simulator, client: JaraiClient
+) -> None:
+    """Before it is paid for, and the others go on."""
+    requests = [*requests_for(simulator, 2), request_for(simulator, reference="x\ud800")]
+    async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+        events = [event async for event in orchestrator.run(requests)]
+    ends = {event.reference: event.outcome.state for event in events if isinstance(event, Finished)}
+    assert ends == {"item-0": "published", "item-1": "published", "x\ud800": "rejected"}
+    assert len(simulator.productions) == 2

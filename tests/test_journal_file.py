@@ -99,14 +99,16 @@ async def test_what_was_refused_is_let_go_of(tmp_path: Path) -> None:
     assert not [one for one in threading.enumerate() if one.name.startswith("jarai journal")]
 
 
-async def test_its_thread_is_known_by_name_and_ends_with_it(tmp_path: Path) -> None:
-    """Also where two stand open."""
-    journals = [await Journal.open(tmp_path / name) for name in ("one", "two")]
-    names = [one.name for one in threading.enumerate()]
-    assert names.count("jarai journal_0") == 2
-    for journal in journals:
-        await journal.close()
-    assert "jarai journal_0" not in [one.name for one in threading.enumerate()]
+async def test_all_is_done_in_one_thread_that_ends_with_it(tmp_path: Path) -> None:
+    """However many ask at once; and never in the loop's own, in which names are looked up."""
+    journal = await Journal.open(tmp_path / "journal")
+    before = set(threading.enumerate())
+    await asyncio.gather(*(journal.save(intent(str(n))) for n in range(9)))
+    await asyncio.gather(*(journal.find(str(n)) for n in range(9)))
+    assert set(threading.enumerate()) == before
+    assert [one.name for one in before].count("jarai journal_0") == 1
+    await journal.close()
+    assert not [one for one in threading.enumerate() if one.name.startswith(("jarai", "asyncio"))]
 
 
 async def test_what_was_put_is_what_is_read(tmp_path: Path) -> None:
@@ -189,6 +191,51 @@ async def test_a_disk_that_fails_is_said_once_each_time(
         assert await put_twice(f"whole {name}") == []
     assert {one.reference.partition(" ")[0] for one in await journal.intents()} == {"whole"}
     await journal.close()
+
+
+async def test_a_commit_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Where one of its statements fails, all who wait for it are told; and what comes later is written."""
+    journal = await Journal.open(tmp_path / "journal")
+    database = journal._database
+    assert database is not None
+    refuse = "CREATE TEMP TRIGGER t BEFORE INSERT ON main.intents WHEN new.reference = 'b' BEGIN "
+    await journal._run(lambda: database.execute(f"{refuse} SELECT RAISE(ABORT, 'no more'); END"))
+    results = await asyncio.gather(*(journal.save(intent(name)) for name in "abc"), return_exceptions=True)
+    reason = f"the journal {tmp_path / 'journal'} cannot be used: no more"
+    assert [isinstance(one, JournalError) and one.message for one in results] == [reason] * 3
+    await journal.save(intent("d"))
+    assert [one.reference for one in await journal.intents()] == ["d"]
+    await journal.close()
+
+
+async def test_a_reference_that_cannot_be_kept_is_refused_and_ends_no_others(tmp_path: Path) -> None:
+    """Half a character, which no file takes; what is planned beside it is written."""
+    path = tmp_path / "journal"
+    journal = await Journal.open(path)
+    for name in ("a", "x\ud800", "b"):
+        journal.plan(intent(name))
+    assert [one.reference for one in await journal.intents()] == ["a", "b"]
+    with pytest.raises(JournalError) as caught:
+        await journal.find("x\ud800")
+    assert caught.value.message == f"the journal {path} cannot keep 'x\\ud800': it is not Unicode"
+    await journal.close()
+    nowhere = await Journal.open(None)
+    assert await nowhere.find("x\ud800") is None
+    await nowhere.close()
+
+
+async def test_damage_is_named(tmp_path: Path) -> None:
+    """A page that is none: refused before money is spent."""
+    path = tmp_path / "journal"
+    journal = await Journal.open(path)
+    await journal.save(intent())
+    await journal.close()
+    content = bytearray(path.read_bytes())
+    content[4096] = 0  # the kind of its second page
+    path.write_bytes(content)
+    with pytest.raises(JournalError) as caught:
+        await Journal.open(path)
+    assert caught.value.message.startswith(f"{path} is damaged: ")
 
 
 async def test_closing_waits_for_what_is_being_written(tmp_path: Path) -> None:
