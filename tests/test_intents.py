@@ -79,6 +79,7 @@ def test_all_that_is_kept_is_there_again() -> None:
         since=1e9 + 2.5,
         sequence=4,
         listed=True,
+        hinted=True,
         files={"a/b.mp4": {"type": "Video"}},
         expired=[OTHER],
         outcome={"state": "failed"},
@@ -114,8 +115,9 @@ def test_what_was_told_is_noted() -> None:
     assert kept.production is not None
     assert kept.production.raw == {}
     published = evolve(PRODUCING, status=Status.PUBLISHED)
+    kept.hinted = True
     kept.told(event(StatusChanged, 2, production=published, previous=Status.PRODUCING, changed_after=NOW))
-    assert (kept.sequence, kept.production) == (2, published)
+    assert (kept.sequence, kept.production, kept.hinted) == (2, published, False)
     assert kept.since == (NOW + timedelta(minutes=10)).timestamp()
     kept.told(event(DeliverablesReady, 3, deliverables=(), final=False))
     assert not kept.listed
@@ -131,9 +133,11 @@ def test_what_was_told_is_noted() -> None:
 def test_a_production_that_was_replaced_is_not_noted_again() -> None:
     """Its late events count, and say nothing about the one in its place."""
     kept = intent(stage=Stage.ACCEPTED, sent_at=1.0, submitted_at=2.0, since=3.0, production=PRODUCING)
+    kept.hinted = True
     kept.again("another key")
     assert (kept.stage, kept.key, kept.expired) == (Stage.PLANNED, "another key", [ID])
     assert (kept.production, kept.sent_at, kept.submitted_at, kept.since) == (None, None, None, None)
+    assert not kept.hinted
     kept.told(event(StatusChanged, 3, previous=Status.QUEUED, changed_after=NOW))
     assert (kept.sequence, kept.production, kept.since) == (3, None, None)
     second = evolve(PRODUCING, id=as_id(OTHER))
@@ -233,6 +237,7 @@ def test_an_end_without_an_outcome_is_said() -> None:
                 "since": ("{}", "Infinity"),
                 "sequence": ("1.5", "null", "true"),
                 "listed": ("1", "null"),
+                "hinted": ("1", "null"),
                 "files": ("[]", "null", '{"a.mp4": 5}', '{"a.mp4": {}}'),
                 "expired": ("{}", '["x"]', "[5]"),
                 "outcome": ("[]", "5"),

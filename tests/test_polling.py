@@ -116,8 +116,8 @@ def test_when_it_is_due_depends_on_its_age_and_not_on_the_clock() -> None:
     """A monotonic clock begins anywhere."""
     for age in (0, 800, 1800):
         young = Watched(Status.PRODUCING, -age, 0)
-        assert due_at(UNTAUGHT, young) == pytest.approx(
-            due_at(UNTAUGHT, seen(Status.PRODUCING, age, 0)) - NOW
+        assert due_at(UNTAUGHT, young, 0) == pytest.approx(
+            due_at(UNTAUGHT, seen(Status.PRODUCING, age, 0), NOW) - NOW
         )
 
 
@@ -245,7 +245,7 @@ def test_a_lesson_is_about_its_project_type() -> None:
     short, long = seen(Status.PRODUCING, 100, 60), seen(Status.PRODUCING, 100, 60)
     short.project_type, long.project_type = "short", "long"
     assert worth(sojourns, short, NOW) > 2 * worth(sojourns, long, NOW)
-    assert due_at(sojourns, short) + 10 < due_at(sojourns, long)
+    assert due_at(sojourns, short, NOW) + 10 < due_at(sojourns, long, NOW)
 
 
 class Counted(Sojourns):
@@ -265,7 +265,7 @@ def test_all_are_compared_anew_after_a_quarter_as_many_polls_as_there_are_queues
     for n in range(42):
         production = seen(Status.PRODUCING, 600, 300)
         production.project_type = f"type {n}"
-        queue.push(production)
+        queue.push(production, production.polled)
     asked = []
     for _ in range(42):
         before = sojourns.asked
