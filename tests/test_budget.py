@@ -134,6 +134,7 @@ def test_what_others_spent_is_charged_for_a_minute() -> None:
     assert send_slowly(budget, 1) == 60 - 41 - 2
     assert budget.used(WINDOW) == 60 - 41 - 2
     assert send(used_up(60, remaining=59), 1) == 59
+    assert used_up(60, remaining=0).may_send_at(Kind.READ, 1, NOON) == WINDOW
 
 
 def test_while_others_are_about_requests_go_one_after_the_other() -> None:

@@ -86,10 +86,24 @@ def test_the_last_poll_of_a_day_is_made() -> None:
     assert budget.may_send_at(Kind.POLL, 2, NOON + 2) == DAY / 2
 
 
-@pytest.mark.parametrize(("limit", "per_day"), [(10, 100), (60, 2_000), (300, math.inf)])
-def test_the_documented_tiers_have_their_daily_quota(limit: int, per_day: float) -> None:
-    """The day's quota follows from the minute's limit, unless it is given."""
+@pytest.mark.parametrize(
+    ("limit", "per_day", "productions"), [(10, 100, 3), (60, 2_000, 20), (300, math.inf, math.inf)]
+)
+def test_the_documented_tiers_have_their_daily_quotas(limit: int, per_day: float, productions: float) -> None:
+    """They follow from the minute's limit, unless the requests are given."""
     budget = RequestBudget(Budget())
     budget.answered(Rate(limit, limit - 1), budget.take(Kind.READ, 0, NOON), 0, Random(1))
-    assert budget.per_day == per_day
+    assert (budget.per_day, budget.productions_per_day) == (per_day, productions)
+    assert budget.has_days == (limit < 300)
     assert used_up(limit).per_day == NO_DAY
+    assert used_up(limit).has_days
+
+
+def test_until_a_header_tells_the_smallest_tier_is_assumed_and_no_quota() -> None:
+    """What was given bounds it from the start, and never raises it."""
+    unknown = RequestBudget(Budget())
+    assert (unknown.limit, unknown.per_day, unknown.productions_per_day) == (10, math.inf, math.inf)
+    assert unknown.has_days
+    assert RequestBudget(Budget(per_minute=30)).limit == 30
+    assert used_up(60, per_minute=30).limit == 30
+    assert used_up(10, per_minute=30).limit == 10

@@ -104,3 +104,23 @@ async def test_where_submitting_an_expired_production_again_is_refused_it_has_fa
         simulator.faults.clear()
         await script(simulator, journal)
         assert len(simulator.productions) == 2
+
+
+@pytest.mark.parametrize(("hours", "state"), [(22.9, "published"), (23.1, "uncertain")])
+async def test_a_key_is_trusted_for_most_of_a_day(tmp_path: Path, hours: float, state: str) -> None:
+    """While the server knows it, the same key is sent again; later it might pay for a second production."""
+    async with Simulator(idempotency_keys=True, failure_rate=0, approval="auto") as simulator:
+        simulator.faults.add("hang", on="submit")
+        request, journal = request_for(simulator, reference="a"), tmp_path / "journal.db"
+        one, other = (
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=True)
+            for _ in range(2)
+        )
+        async with one, Orchestrator(one, journal=journal) as orchestrator:
+            orchestrator.submit(request)
+            await asyncio.sleep(1)  # it is on its way when the program ends
+        await asyncio.sleep(hours * 3600)
+        async with other, Orchestrator(other, journal=journal) as orchestrator:
+            outcome = await orchestrator.submit(request)
+        assert outcome.state == state
+        assert len(simulator.productions) == 1
