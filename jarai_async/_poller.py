@@ -266,10 +266,11 @@ class Poller:
         return None
 
     async def _poll(self, watch: Watch, slot: int) -> None:
-        asked_at = _clock.utc()
+        asked_at, asked = _clock.utc(), _clock.monotonic()
         try:
             production = await self._read(watch.production.id, slot, watch.meter)
-            if production is not None:
+            if production is not None and asked >= watch.asked:  # else a later poll was answered sooner
+                watch.asked = asked
                 self.observe(watch, production, asked_at)
         except JaraiError as error:
             self._note_failure(watch, error)

@@ -26,7 +26,8 @@ class Change:
 class Watch:
     """One production that somebody waits for. `since`, `polled` and `seen` are monotonic seconds.
 
-    `seen` is when it was last known to have its status: unlike `polled`, no failed poll moves it.
+    `seen` is when it was last known to have its status: unlike `polled`, no failed poll moves it. `asked` is
+    when the poll left whose answer was last taken in.
     `age_known` is False until the first change of one that was not watched from its beginning: such a
     stay teaches nothing.
 
@@ -45,6 +46,7 @@ class Watch:
     reliability: Reliability | None = field(default=None, repr=False)
     news: WebhookEvent | None = field(default=None, repr=False)
     is_urgent: bool = False
+    asked: float = -math.inf
     failures: int = 0
     missing: int = 0
     missing_since: float = math.inf

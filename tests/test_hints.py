@@ -265,3 +265,25 @@ async def test_what_is_no_receiver_is_refused(client: JaraiClient) -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigurationError, match="Receiver, not str"):
         Orchestrator(client, webhooks="https://example.org")  # type: ignore[arg-type]
+
+
+async def test_an_answer_that_a_later_poll_overtook_is_not_taken_in() -> None:
+    """A webhook is asked after although a poll is on its way; what that one knows is older."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, polling=Polling(floor=5, ceiling=9)) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(100)
+        (production,) = simulator.productions.values()
+        ready = next(at for at, status in production.timeline if status == Status.AWAITING_APPROVAL)
+        await asyncio.sleep(ready - 20 - asyncio.get_running_loop().time())
+        simulator.faults.add("slow", on="fetch", seconds=50)
+        await asyncio.sleep(21)
+        content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
+        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert (await ticket).ok
+        told = [event.status async for event in ticket.events() if isinstance(event, StatusChanged)]
+    assert told == [status for _, status in production.timeline[1:]]
