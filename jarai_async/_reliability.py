@@ -154,7 +154,9 @@ class Reliability:
 
     def stepped(self, project_type: str | None) -> None:
         """A production that is watched while `Producing` told of a step."""
-        self._producing[project_type].steps += 1
+        producing = self._producing.get(project_type)
+        if producing is not None:  # an answer may name another type than the one before
+            producing.steps += 1
 
     def untold(self, status: Status, now: float) -> float:
         """Give the chance that what comes next will not be told: 1 where nothing is relied on."""

@@ -175,6 +175,15 @@ def test_silence_where_nothing_is_expected_is_no_news() -> None:
     assert reliability.untold(PRODUCING, 100_000.0) < 0.02
 
 
+def test_a_type_that_nothing_is_counted_for_is_no_fault() -> None:
+    """Nothing is documented of it: one answer may leave it out, and the next name it."""
+    reliability = Reliability(0.0)
+    reliability.begin(None, 0.0)
+    reliability.stepped("short")
+    reliability.end(None, 0.0, 60.0)
+    assert reliability.untold(PRODUCING, 60.0) == 1.0
+
+
 def test_when_a_silence_ends_what_was_seen_before_is_looked_for() -> None:
     """Its events may be among those that were lost; an ordinary pause is no such silence."""
     reliability = producing(30, every=60.0, until=600.0)
