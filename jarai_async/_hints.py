@@ -4,6 +4,7 @@ An event may be faster than the answer to the submit. So the last one of each pr
 is kept for a while: it may be followed soon, or be another process's.
 """
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +12,7 @@ from attrs import evolve
 
 from jarai_async import _clock
 from jarai_async._callbacks import WebhookEvent
+from jarai_async._errors import JournalError
 from jarai_async._models import Status
 from jarai_async._reliability import Reliability
 
@@ -53,7 +55,8 @@ class Hints:
         self._followers[production_id] = follower
         event = self._early.pop(production_id, None)
         if event is not None:
-            await self.take(event)
+            with contextlib.suppress(JournalError):  # it was answered; and the journal says that by itself
+                await self.take(event)
 
     def leave(self, production_id: str) -> None:
         """Hand on nothing more about it."""

@@ -261,6 +261,27 @@ async def test_a_webhook_that_the_journal_cannot_take_is_to_come_again(tmp_path:
         assert await receiver.receive(content, sign(content, SECRET)) == 204
 
 
+async def test_an_early_event_that_the_journal_cannot_take_ends_nothing(tmp_path: Path) -> None:
+    """It was answered long ago, and the production is accepted and paid for."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator,
+    ):
+        simulator.faults.add("slow", seconds=8)
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(1)
+        (production_id,) = simulator.productions
+        content = body("deliverable.ready", productionId=production_id, accountId=simulator.account_id)
+        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        journal = orchestrator._terms.journal
+        database = journal._database
+        assert database is not None
+        await journal._run(lambda: database.execute("PRAGMA query_only = ON"))
+        assert (await ticket).ok
+
+
 async def test_what_is_no_receiver_is_refused(client: JaraiClient) -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigurationError, match="Receiver, not str"):
