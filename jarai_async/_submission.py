@@ -100,8 +100,8 @@ class Submission:
 
     async def hinted(self) -> None:
         """Remember that there is something to see. Raises JournalError."""
-        if self._intent is not None and not self._intent.hinted:
-            self._intent.hinted = True
+        if self._intent is not None:
+            self._intent.hinted = True  # it may be already, and not written: then it is told again
             await self._journal.save(self._intent)
 
     async def send(self, intent: Intent) -> End | None:

@@ -256,7 +256,8 @@ async def test_a_webhook_that_the_journal_cannot_take_is_to_come_again(tmp_path:
         assert database is not None
         await journal._run(lambda: database.execute("PRAGMA query_only = ON"))
         content = body(productionId=ticket.production_id, accountId=simulator.account_id)
-        assert await receiver.receive(content, sign(content, SECRET)) == 503
+        for _ in range(2):
+            assert await receiver.receive(content, sign(content, SECRET)) == 503
         await journal._run(lambda: database.execute("PRAGMA query_only = OFF"))
         assert await receiver.receive(content, sign(content, SECRET)) == 204
 
