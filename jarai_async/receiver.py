@@ -177,7 +177,6 @@ class Receiver:
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
             if not await self._is_kept(event):
-                self._known.pop(key, None)
                 return _refused(503, "the journal cannot take it")
         if self._on_event is not None:
             self._waiting.append(event)
@@ -187,13 +186,17 @@ class Receiver:
 
     async def _is_kept(self, event: WebhookEvent) -> bool:
         """Let the orchestrators take an event; gives whether their journals have it."""
+        kept = False
         try:
             for listener in list(self._listeners):
                 await listener(event)
+            kept = True
         except JournalError as error:
             _log.error("a webhook cannot be remembered, it is to come again: %s", error)
-            return False
-        return True
+        finally:  # also where this is cancelled: then it is not answered, and comes again
+            if not kept:
+                self._known.pop((event.production_id, event.sequence_number), None)
+        return kept
 
     async def _hand_on(self, on_event: OnEvent) -> None:
         """Hand on what waits, and end: nothing runs while nothing comes."""

@@ -283,6 +283,28 @@ async def test_an_early_event_that_the_journal_cannot_take_ends_nothing(tmp_path
         assert (await ticket).ok
 
 
+async def test_a_webhook_whose_answer_was_cancelled_is_handed_on_when_it_comes_again(tmp_path: Path) -> None:
+    """A framework may cancel its handler, when the other side has gone, say."""
+    seen: list[int] = []
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET, lambda event: seen.append(event.sequence_number)) as receiver,
+        Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(200)
+        content = body(productionId=ticket.production_id, accountId=simulator.account_id)
+        request = asyncio.create_task(receiver.receive(content, sign(content, SECRET)))
+        await asyncio.sleep(0)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        await asyncio.sleep(1)
+    assert seen == [17]
+
+
 async def test_what_is_no_receiver_is_refused(client: JaraiClient) -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigurationError, match="Receiver, not str"):
