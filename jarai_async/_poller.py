@@ -22,7 +22,7 @@ from jarai_async._errors import JaraiError, NotFoundError, StoppedError
 from jarai_async._meter import Meter
 from jarai_async._models import Polling, Production, Status
 from jarai_async._polling import PollQueue
-from jarai_async._reliability import Reliability, confirms, dates, tells
+from jarai_async._reliability import Reliability, confirms, dates, proves, tells
 from jarai_async._scheduler import Scheduler
 from jarai_async._sojourn import Sojourns
 from jarai_async._turns import Kind
@@ -173,7 +173,7 @@ class Poller:
         earliest, latest = self._when(watch, now)
         self._learn(watch, entered, earliest, latest)
         if watch.reliability is not None:
-            told = watch.news is not None
+            told = watch.news is not None and proves(watch.news, left)
             watch.reliability.changed(production.id, left, entered, now, told=told)
         if entered != Status.CANCELLED:  # which is seen at once, where it was our doing
             self._changes += 1

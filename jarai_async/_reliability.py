@@ -24,7 +24,6 @@ from attrs import define, field
 
 from jarai_async._callbacks import (
     DeliverableReady,
-    ProductionFailed,
     ProductionPublished,
     ProductionQueued,
     StepCompleted,
@@ -64,12 +63,21 @@ def confirms(event: WebhookEvent, known: Status) -> bool:
     return isinstance(event, StepCompleted) and known == Status.PRODUCING
 
 
+def proves(event: WebhookEvent, left: Status) -> bool:
+    """Whether an event that tells of a change is the one of this change.
+
+    That all is over is told whether or not it was told before that deliverables were ready; and what one of a
+    type that this version does not know is about, and when it comes, is not known.
+    """
+    own = _TOLD_BY.get(left, left)
+    if type(event) is WebhookEvent or (isinstance(event, ProductionPublished) and own == Status.PRODUCING):
+        return False
+    return tells(event, own)
+
+
 def dates(event: WebhookEvent, left: Status) -> bool:
     """Whether the moment of an event is that at which this status was left."""
-    ends = isinstance(event, ProductionPublished | ProductionFailed)
-    if left == Status.PRODUCING:
-        return ends or isinstance(event, StepCompleted | DeliverableReady)
-    return ends and left == Status.DISTRIBUTING
+    return left in (Status.PRODUCING, Status.DISTRIBUTING) and proves(event, left)
 
 
 @define
@@ -148,7 +156,7 @@ class Reliability:
             self.relied_on_since = now
         self._heard = now
         left, _ = self._awaited.get(event.production_id, (None, 0.0))
-        if left is not None and tells(event, left):
+        if left is not None and proves(event, left):
             del self._awaited[event.production_id]
             self._add(left, told=True)
 

@@ -11,7 +11,7 @@ from strategies import ID, OTHER
 
 from jarai_async import Status
 from jarai_async._models import as_id
-from jarai_async._reliability import Reliability, confirms, dates, tells
+from jarai_async._reliability import Reliability, confirms, dates, proves, tells
 from jarai_async.webhooks import (
     DeliverableReady,
     ProductionFailed,
@@ -83,6 +83,36 @@ def test_only_the_event_of_a_change_knows_its_moment() -> None:
     assert dates(event(ProductionFailed), PRODUCING)
     assert not dates(event(StepCompleted, step=1), QUEUED)
     assert not dates(event(ProductionPublished), AWAITING)
+    assert not dates(event(ProductionPublished), PRODUCING)
+    assert not dates(event(WebhookEvent), DISTRIBUTING)
+
+
+@pytest.mark.parametrize(
+    ("one", "of"),
+    [
+        (event(ProductionQueued), []),
+        (event(StepCompleted, step=3), []),
+        (event(StepCompleted, step=15), [QUEUED, PRODUCING]),
+        (event(DeliverableReady), [QUEUED, PRODUCING]),
+        (event(ProductionPublished), [AWAITING, DISTRIBUTING, Status("Rendering")]),
+        (event(ProductionFailed), UNDER_WAY),
+        (event(WebhookEvent), []),
+    ],
+)
+def test_only_the_event_of_a_change_proves_that_such_changes_are_told(
+    one: WebhookEvent, of: list[Status]
+) -> None:
+    """Where no deliverables are told of, that all is over is told all the same, and much later."""
+    assert [status for status in UNDER_WAY if proves(one, status)] == of
+
+
+@pytest.mark.parametrize("kind", [WebhookEvent, ProductionPublished])
+def test_another_event_in_time_proves_nothing(kind: type[WebhookEvent]) -> None:
+    """A change was seen, and within a minute comes what is no event of it."""
+    reliability = Reliability(0.0)
+    reliability.changed(ID, PRODUCING, AWAITING, 0.0, told=False)
+    reliability.heard(event(kind), 30.0)
+    assert reliability.untold(PRODUCING, 61.0) == 1.0
 
 
 def test_nothing_is_relied_on_at_first() -> None:
