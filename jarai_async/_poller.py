@@ -22,7 +22,7 @@ from jarai_async._errors import JaraiError, NotFoundError, StoppedError
 from jarai_async._meter import Meter
 from jarai_async._models import Polling, Production, Status
 from jarai_async._polling import PollQueue
-from jarai_async._reliability import Reliability, confirms, dates, proves, tells
+from jarai_async._reliability import Reliability, confirms, dates, proves, says_more, tells
 from jarai_async._scheduler import Scheduler
 from jarai_async._sojourn import Sojourns
 from jarai_async._turns import Kind
@@ -33,6 +33,7 @@ _log = logging.getLogger("jarai_async")
 _PATIENCE_WITH_404 = 300.0  # seconds: a new production may not be readable at once (inferred)
 _CERTAIN_404 = 3  # in a row
 _REPEATED = (0, 1, 2, 4)  # polls after a webhook, until one sees a change: so many floors apart
+_ONCE = (1,)  # after one of a type that this version does not know: it may come often
 _EXACT = 1.0  # seconds by which a moment that a webhook names may be wrong
 
 
@@ -116,10 +117,10 @@ class Poller:
     def hear(self, watch: Watch, event: WebhookEvent) -> bool:
         """Take in what a webhook says; gives whether it is news. Then the production is asked at once."""
         is_news = tells(event, watch.status)
-        if is_news:
-            watch.news = event
+        if is_news and says_more(event, watch.news):
+            watch.news, watch.is_urgent = event, False
             self.hurry(watch)
-        elif confirms(event, watch.status):
+        elif not is_news and confirms(event, watch.status):
             watch.polled = max(watch.polled, self._moment(event))
             if watch.reliability is not None and watch.is_awaited:
                 watch.reliability.stepped(watch.project_type)
@@ -134,22 +135,27 @@ class Poller:
 
     def _ask_now(self, watch: Watch) -> None:
         if watch.change is not None:
-            self._start(self._ask_until_it_has_changed(watch, watch.change))
+            self._start(self._ask_until_it_has_changed(watch, watch.change, watch.news))
 
-    async def _ask_until_it_has_changed(self, watch: Watch, change: asyncio.Future[Change]) -> None:
-        """Poll at once, and again where the answer does not know yet of what was told."""
+    async def _ask_until_it_has_changed(
+        self, watch: Watch, change: asyncio.Future[Change], news: WebhookEvent | None
+    ) -> None:
+        """Poll at once, and again where the answer does not know yet of what was told.
+
+        What says more than this news begins anew. What is not known to tell of a change is asked after once.
+        """
         with contextlib.suppress(StoppedError):  # who waits hears of that otherwise
-            for floors in _REPEATED:
+            for floors in _REPEATED if type(news) is not WebhookEvent else _ONCE:
                 await self._scheduler.pause(floors * watch.polling.floor)
-                if change.done():
+                if change.done() or watch.news is not news:
                     return
                 slot = await self._scheduler.turn(Kind.POLL)
-                if change.done():
+                if change.done() or watch.news is not news:
                     self._scheduler.give_back()
                     return
                 self.queue.discard(watch)
                 await self._poll(watch, slot)
-            if not change.done():
+            if not change.done() and watch.news is news:
                 watch.is_urgent, watch.news = False, None
 
     # --- What is seen ------------------------------------------------------------------------------

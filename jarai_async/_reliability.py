@@ -24,6 +24,7 @@ from attrs import define, field
 
 from jarai_async._callbacks import (
     DeliverableReady,
+    ProductionFailed,
     ProductionPublished,
     ProductionQueued,
     StepCompleted,
@@ -56,6 +57,16 @@ def tells(event: WebhookEvent, known: Status) -> bool:
             return known in (Status.QUEUED, Status.PRODUCING)
         case _:  # its end, or something that this version does not know
             return not known.is_terminal and known != SUBMITTED
+
+
+def says_more(event: WebhookEvent, news: WebhookEvent | None) -> bool:
+    """Whether an event tells of more than what was told before, if anything was."""
+    return news is None or _extent(event) > _extent(news)
+
+
+def _extent(event: WebhookEvent) -> int:
+    kinds = (StepCompleted, DeliverableReady, ProductionPublished | ProductionFailed)
+    return next((n for n, kind in enumerate(kinds, start=1) if isinstance(event, kind)), 0)
 
 
 def confirms(event: WebhookEvent, known: Status) -> bool:

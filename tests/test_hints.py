@@ -168,6 +168,55 @@ async def test_a_webhook_that_runs_ahead_of_the_api_is_followed_up_and_not_belie
         assert (await ticket).ok
 
 
+async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
+    """Also while the API, which did not know of the former, is being asked about it."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(100)
+        (production,) = simulator.productions.values()
+        ready = next(at for at, status in production.timeline if status == Status.AWAITING_APPROVAL)
+        for event_type, sequence, moment in (("deliverable.ready", 1, -16), ("production.published", 2, 1)):
+            await asyncio.sleep(ready + moment - asyncio.get_running_loop().time())
+            content = body(
+                event_type,
+                productionId=production.production_id,
+                accountId=simulator.account_id,
+                sequenceNumber=sequence,
+            )
+            assert await receiver.receive(content, sign(content, SECRET)) == 204
+            assert ticket.status == Status.PRODUCING
+        await asyncio.sleep(2)
+        assert ticket.status == Status.AWAITING_APPROVAL
+
+
+async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_floor_allows() -> None:
+    """They may be many, and none of them about a change."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(200)
+        before = simulator.count("fetch")
+        for number in range(100):
+            content = body(
+                "production.new",
+                productionId=ticket.production_id,
+                accountId=simulator.account_id,
+                sequenceNumber=number,
+            )
+            assert await receiver.receive(content, sign(content, SECRET)) == 204
+            await asyncio.sleep(0.5)
+        assert simulator.count("fetch") - before in (8, 9, 10)
+
+
 @pytest.mark.parametrize("known", [False, True])
 async def test_what_is_not_ours_costs_nothing(known: bool) -> None:  # noqa: FBT001
     """An event of another's production, or of the past, is accepted and not followed up."""

@@ -11,7 +11,7 @@ from strategies import ID, OTHER
 
 from jarai_async import Status
 from jarai_async._models import as_id
-from jarai_async._reliability import Reliability, confirms, dates, proves, tells
+from jarai_async._reliability import Reliability, confirms, dates, proves, says_more, tells
 from jarai_async.webhooks import (
     DeliverableReady,
     ProductionFailed,
@@ -67,6 +67,16 @@ def test_an_event_is_news_where_it_says_more_than_is_known(one: WebhookEvent, ne
     """What comes late, twice or out of order asks for nothing; nothing is news of what has ended."""
     ended = [Status.PUBLISHED, Status.FAILED, Status.CANCELLED]
     assert [status for status in [*UNDER_WAY, *ended] if tells(one, status)] == news_to
+
+
+def test_an_event_says_more_the_further_a_production_has_come_by_it() -> None:
+    """As many as may come in a status, few of them say more than all before."""
+    order = [event(WebhookEvent), event(StepCompleted), event(DeliverableReady), event(ProductionFailed)]
+    for one, next_one in pairwise(order):
+        assert says_more(one, None)
+        assert says_more(next_one, one)
+        assert not says_more(one, next_one)
+        assert not says_more(one, one)
 
 
 def test_a_step_confirms_that_production_goes_on() -> None:
