@@ -7,7 +7,6 @@ from typing import Any, Final
 from jarai_async import _wire
 
 IDS: Final = ("account_id", "language_id", "country_id", "avatar_id")
-EVENTS: Final = tuple(one for name, one in _wire.EVENT_TYPES.items() if name != "WebhookTest")
 TIERS: Final = tuple(_wire.REQUESTS_PER_MINUTE)
 
 
@@ -140,8 +139,8 @@ def _add_create(actions: Any) -> None:
         "event_types",
         nargs="*",
         metavar="EVENT",
-        default=EVENTS,
-        help=f"types of events (all that are known: {', '.join(EVENTS)})",
+        default=_wire.SUBSCRIBED,
+        help=f"types of events (all that are known: {', '.join(_wire.SUBSCRIBED)})",
     )
 
 

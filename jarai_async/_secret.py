@@ -4,7 +4,7 @@ from typing import NoReturn
 
 
 class Secret:
-    """Holds an API key so that neither `repr`, a format string, a pickle nor a traceback shows it."""
+    """A key, a signing secret or a signed URL, which no `repr`, format string, pickle or traceback shows."""
 
     __slots__ = ("_value",)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jarai_async import _subscriptions
+from jarai_async import _subscriptions, _wire
 from jarai_async._callbacks import NewWebhook, Webhook, WebhookDelivery
 from jarai_async._calls import Caller
 from jarai_async._meter import Meter
@@ -16,16 +16,17 @@ class Subscriber:
     async def create_webhook(
         self,
         endpoint_url: str,
-        event_types: Sequence[str],
+        event_types: Sequence[str] = _wire.SUBSCRIBED,
         *,
         account_ids: Sequence[str] = (),
         account_scope_id: str | None = None,
     ) -> NewWebhook:
         """Have events sent to your endpoint (scope `webhooks:write`): https, and at most 100 webhooks in all.
 
-        `event_types` is one or more of JARAI's; of all your accounts, or of up to 50 `account_ids`, or of
-        one `account_scope_id` (all documented). The answer has the signing secret, which is not shown
-        again: where that answer is lost (NoAnswerError), look for the webhook in `webhooks()` and delete it.
+        `event_types` is one or more of JARAI's, by default all that are known; of all your accounts, or of up
+        to 50 `account_ids`, or of one `account_scope_id` (all documented). The answer has the signing secret,
+        which `Receiver` and `verify` take, and which is not shown again: where that answer is lost
+        (NoAnswerError), look for the webhook in `webhooks()` and delete it.
         Raises InvalidRequestError, ApiError.
         """
         call = _subscriptions.create(endpoint_url, event_types, account_ids, account_scope_id)

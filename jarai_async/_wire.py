@@ -44,6 +44,8 @@ EVENT_TYPES: Final[Mapping[str, str]] = {
     "DeliverableReady": "deliverable.ready",
     "WebhookTest": "webhook.test",
 }
+SUBSCRIBED: Final = tuple(one for name, one in EVENT_TYPES.items() if name != "WebhookTest")
+"""All that a webhook is about unless it is said otherwise."""
 
 # Attributes whose field is not their camelCase, by model.
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {

@@ -19,7 +19,7 @@ What it answers, always with an empty body: 204 for an event that it has, now or
 JARAI did not sign; 408 for a body that takes over 10 seconds; 413 for more than 256 KiB; 415 for a
 compressed one; 503 where it cannot keep an event, so that JARAI sends it again later: 1,000 wait for
 `on_event`, an orchestrator's journal cannot take it, or there is neither of both. Why it refused something is
-logged at DEBUG.
+logged at DEBUG, and of the first that JARAI did not sign a warning.
 
 An orchestrator has what it needs of an event, in its journal if it has one, before the answer is given.
 
@@ -38,7 +38,7 @@ import inspect
 import logging
 import ssl
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -47,7 +47,7 @@ from aiohttp import web
 
 from jarai_async import webhooks
 from jarai_async._errors import JournalError, WebhookVerificationError
-from jarai_async.webhooks import WebhookEvent, WebhookTest, header_values
+from jarai_async.webhooks import Secrets, WebhookEvent, WebhookTest, header_values
 
 __all__ = ["Receiver"]
 
@@ -72,14 +72,14 @@ class Receiver:
     one is not as JARAI gives it. It may be left with `async with`, or by `close`.
     """
 
-    def __init__(self, secret: str | Sequence[str], on_event: OnEvent | None = None) -> None:
+    def __init__(self, secret: Secrets, on_event: OnEvent | None = None) -> None:
         self._secrets = webhooks.checked(secret)
         self._on_event = on_event
         self._waiting: deque[WebhookEvent] = deque()
         self._listeners: list[Callable[[WebhookEvent], Awaitable[None]]] = []  # orchestrators
         self._known: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._worker: asyncio.Task[None] | None = None
-        self._closed = False
+        self._closed = self._warned = False
 
     def __repr__(self) -> str:
         return f"<Receiver, {len(self._waiting)} events wait>"
@@ -124,8 +124,11 @@ class Receiver:
         if len(whole) > _LARGEST_BODY:
             return _refused(413, "it is too large")
         try:
-            event = webhooks.verify(whole, headers, [one.reveal() for one in self._secrets])
+            event = webhooks.verify(whole, headers, self._secrets)
         except WebhookVerificationError as error:
+            if not self._warned:
+                _log.warning("a webhook was refused: is its secret another? Later ones are logged at DEBUG")
+                self._warned = True
             return _refused(401, error.message)
         return await self._take(event)
 

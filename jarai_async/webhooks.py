@@ -57,10 +57,13 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 _SIGNATURE = re.compile(_wire.SIGNATURE_SCHEME + r"([0-9a-fA-F]{64})")
 _SHORTEST_KEY = 16  # bytes; a shorter one could be found by trying
 _BAD_SECRET = f"a signing secret must be base64url, as JARAI gave it, of {_SHORTEST_KEY} bytes or more"
+Secrets = str | Secret | Sequence[str | Secret]
+"""The signing secret of a webhook, as text or as `create_webhook` gave it, or several of them."""
+
 _LARGEST_SEQUENCE = 2**53 - 1  # what JSON carries exactly in every language
 
 
-def verify(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str]) -> WebhookEvent:
+def verify(body: bytes, headers: Mapping[str, str], secret: Secrets) -> WebhookEvent:
     """Give the event that a request carries, if JARAI signed it. Raises WebhookVerificationError.
 
     `body` is the raw bytes as they came: JSON that was parsed and written again has another signature.
@@ -84,7 +87,7 @@ def verify(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str])
     return _event(body)
 
 
-def sign(body: bytes, secret: str) -> dict[str, str]:
+def sign(body: bytes, secret: str | Secret) -> dict[str, str]:
     """Give the headers with which JARAI would send a body: for tests of your own endpoint.
 
     Raises ConfigurationError as `verify` does.
@@ -96,12 +99,12 @@ def sign(body: bytes, secret: str) -> dict[str, str]:
     return {_wire.SIGNATURE: _wire.SIGNATURE_SCHEME + hmac.digest(keys[0], body, "sha256").hex()}
 
 
-def checked(secret: str | Sequence[str]) -> list[Secret]:
+def checked(secret: Secrets) -> list[Secret]:
     """Give secrets to keep, hidden. Raises ConfigurationError as `verify` does."""
-    secrets = [Secret(one) for one in ([secret] if isinstance(secret, str) else secret)]
     keys = _keys(secret)
-    del secret
-    if not keys:
+    secrets = [one if isinstance(one, Secret) else Secret(one) for one in _each(secret)] if keys else []
+    del secret, keys
+    if not secrets:
         raise ConfigurationError(_BAD_SECRET)
     return secrets
 
@@ -112,11 +115,14 @@ def header_values(headers: Mapping[str, str], name: str) -> list[object]:
     return [value for key, value in headers.items() if isinstance(key, str) and key.lower() == name]
 
 
-def _keys(secret: str | Sequence[str]) -> list[bytes]:
+def _keys(secret: Secrets) -> list[bytes]:
     """Decode secrets; give none at all where one of them is not what JARAI gives."""
-    secrets = [secret] if isinstance(secret, str) else list(secret)
-    keys = [_key(one) for one in secrets]
+    keys = [_key(one.reveal() if isinstance(one, Secret) else one) for one in _each(secret)]
     return [key for key in keys if key] if all(keys) else []
+
+
+def _each(secret: Secrets) -> Sequence[str | Secret]:
+    return [secret] if isinstance(secret, str | Secret) else list(secret)
 
 
 def _key(secret: object) -> bytes | None:

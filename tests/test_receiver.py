@@ -15,6 +15,7 @@ from scenarios import requests_for
 from strategies import ID, OTHER
 
 from jarai_async import ConfigurationError, JaraiClient, receiver
+from jarai_async._secret import Secret
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.webhooks import WebhookEvent, sign
@@ -268,6 +269,17 @@ async def test_a_handler_of_ones_own_application() -> None:
     await runner.cleanup()
     await one.close()
     assert [event.sequence_number for event in seen] == [7]
+
+
+async def test_a_wrong_secret_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Loud enough to be found, and no louder, however many forgeries come."""
+    async with Receiver(Secret(SECOND_SECRET), print) as one:
+        for number in range(3):
+            content = numbered(number)
+            assert await one.receive(content, sign(content, SECRET)) == 401
+        content = numbered(4, "webhook.test")
+        assert await one.receive(content, sign(content, SECOND_SECRET)) == 204
+    assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"]
 
 
 # --- With the simulator -----------------------------------------------------------------------------
