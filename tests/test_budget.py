@@ -243,6 +243,14 @@ def test_a_429_for_the_day_does_not_speak_of_the_minute() -> None:
     assert send(budget, 40_010, wall=NOON + DAY) == 10
 
 
+def test_a_429_of_up_to_two_minutes_speaks_of_the_minute() -> None:
+    """What is longer cannot be about a window of one."""
+    for seconds, limit in ((120, 60), (121, 10)):
+        budget = used_up(10)
+        budget.answered(Rate(60, 0, retry_after=seconds), budget.take(Kind.READ, 1, NOON), 1, Random(1))
+        assert budget.limit == limit
+
+
 def test_a_request_that_was_sent_twice_takes_two_slots() -> None:
     """Each attempt on the wire counts, in the minute and in the day."""
     budget = RequestBudget(Budget(per_day=10))
