@@ -79,7 +79,8 @@ class Receiver:
         self._listeners: list[Callable[[WebhookEvent], Awaitable[None]]] = []  # orchestrators
         self._known: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._worker: asyncio.Task[None] | None = None
-        self._closed = self._warned = False
+        self._closed = False
+        self._level = logging.WARNING
 
     def __repr__(self) -> str:
         return f"<Receiver, {len(self._waiting)} events wait>"
@@ -126,10 +127,8 @@ class Receiver:
         try:
             event = webhooks.verify(whole, headers, self._secrets)
         except WebhookVerificationError as error:
-            if not self._warned:
-                _log.warning("a webhook was refused: is its secret another? Later ones are logged at DEBUG")
-                self._warned = True
-            return _refused(401, error.message)
+            level, self._level = self._level, logging.DEBUG  # a secret may be wrong: the first is shown
+            return _refused(401, error.message, level)
         return await self._take(event)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -235,9 +234,9 @@ def _refusal(headers: Mapping[str, str]) -> int | None:
     return None
 
 
-def _refused(status: int, why: str) -> int:
+def _refused(status: int, why: str, level: int = logging.DEBUG) -> int:
     """Say why, for who looks for a fault; no louder, since anybody can send anything, and often."""
-    _log.debug("a webhook was refused with %d: %s", status, why)
+    _log.log(level, "a webhook was refused with %d: %s", status, why)
     return status
 
 

@@ -83,7 +83,7 @@ def verify(body: bytes, headers: Mapping[str, str], secret: Secrets) -> WebhookE
     if given is None:
         raise WebhookVerificationError(f"expected one {_wire.SIGNATURE}: sha256= and 64 hexadecimal digits")
     if not genuine:
-        raise WebhookVerificationError("the signature does not fit")
+        raise WebhookVerificationError("the signature does not fit: is the secret another?")
     return _event(body)
 
 
