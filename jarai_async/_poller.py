@@ -194,9 +194,8 @@ class Poller:
 
     def _when(self, watch: Watch, now: float) -> tuple[float, float]:
         """Give the moments between which a change came: two answers, unless a webhook knows better."""
-        if watch.news is None:
-            return watch.seen, now
-        latest = max(self._moment(watch.news), watch.seen)
+        if watch.news is None or (latest := self._moment(watch.news)) <= watch.seen:
+            return watch.seen, now  # by a clock that is wrong, where it had not changed at that moment
         exact = dates(watch.news, watch.status)
         return max(latest - _EXACT, watch.seen) if exact else watch.seen, latest
 

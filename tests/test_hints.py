@@ -194,6 +194,30 @@ async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
         assert ticket.status == Status.AWAITING_APPROVAL
 
 
+async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> None:
+    """Some clock is wrong then; and all that is known is that it came between two answers."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(100)
+        (production,) = simulator.productions.values()
+        ready = next(at for at, status in production.timeline if status == Status.AWAITING_APPROVAL)
+        await asyncio.sleep(ready + 0.1 - asyncio.get_running_loop().time())
+        (course,) = orchestrator._courses.values()
+        assert course._watch is not None
+        assert ticket.status == Status.PRODUCING
+        seen = course._watch.seen
+        content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
+        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        await asyncio.sleep(1)
+        assert ticket.status == Status.AWAITING_APPROVAL
+        assert course._watch.since == pytest.approx((seen + course._watch.seen) / 2)
+
+
 async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_floor_allows() -> None:
     """They may be many, and none of them about a change."""
     async with (
