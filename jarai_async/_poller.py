@@ -178,7 +178,7 @@ class Poller:
         left, entered = watch.status, production.status
         earliest, latest = self._when(watch, now)
         self._learn(watch, entered, earliest, latest)
-        if watch.reliability is not None:
+        if watch.reliability is not None and watch.seen >= watch.reliability.relied_on_since:
             told = watch.news is not None and proves(watch.news, left)
             watch.reliability.changed(production.id, left, entered, now, told=told)
         if entered != Status.CANCELLED:  # which is seen at once, where it was our doing

@@ -123,7 +123,8 @@ class Reliability:
     """How reliably the events of one account come. Moments are monotonic seconds."""
 
     relied_on_since: float
-    """Who was last seen before that is looked for as if nobody told of anything."""
+    """Who was last seen before that is looked for as if nobody told of anything, and a change of theirs says
+    nothing: it may have come while nobody listened."""
     _heard: float = field(init=False)
     _all: _Told = field(init=False, factory=_Told)
     _by_status: dict[Status, _Told] = field(init=False, factory=dict)

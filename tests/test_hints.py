@@ -314,6 +314,29 @@ async def test_what_was_told_outlives_the_process(tmp_path: Path) -> None:
         assert any(target.endswith(wanted) for target in asked[:3])
 
 
+async def test_what_happened_while_nobody_listened_says_nothing_of_webhooks(tmp_path: Path) -> None:
+    """The next process relies on them as soon as any other would."""
+    path = tmp_path / "journal"
+    async with told() as (simulator, client, receiver):
+        async with Orchestrator(client, webhooks=receiver, journal=path) as orchestrator:
+            run = orchestrator.run(requests_for(simulator, 40))
+            for _ in range(80):  # submitted, and producing
+                await anext(run)
+        await asyncio.sleep(1_000)
+        async with Orchestrator(client, webhooks=receiver, journal=path) as orchestrator:
+            asking = asyncio.create_task(drained(orchestrator.run(requests_for(simulator, 40))))
+            await asyncio.sleep(200)
+            reliability = orchestrator._hints.reliability(simulator.account_id)
+            assert reliability is not None
+            assert reliability.untold(Status.PRODUCING, asyncio.get_running_loop().time()) < 0.1
+            await asking
+
+
+async def drained(run: AsyncIterator[Event]) -> None:
+    async for _ in run:
+        pass
+
+
 async def test_a_webhook_that_the_journal_cannot_take_is_to_come_again(tmp_path: Path) -> None:
     """503, and once there is room the same delivery is accepted."""
     async with (
