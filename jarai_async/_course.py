@@ -142,8 +142,8 @@ class Course:
     async def _run(self, intent: Intent) -> Outcome:
         self._collector.files, self._collector.listed = intent.known_files(), intent.listed
         while True:
-            told_of = intent.since
-            state, error = await self._submit(intent) or await self._watch_to_the_end(intent, told_of)
+            known_since = intent.since or intent.submitted_at
+            state, error = await self._submit(intent) or await self._watch_to_the_end(intent, known_since)
             if not self._may_try_again(intent, error):
                 break
             await self._terms.journal.save(intent)
@@ -237,12 +237,12 @@ class Course:
             raise RuntimeError("no production is known before it was accepted")
         return self.production
 
-    async def _watch_to_the_end(self, intent: Intent, told_of: float | None) -> End:
+    async def _watch_to_the_end(self, intent: Intent, known_since: float | None) -> End:
         """Follow the production, with one coroutine for all of it: each takes 200 bytes in flight.
 
-        `told_of` is since when it has its status, as an earlier process has told (Unix seconds).
+        `known_since` is since when it has its status, as an earlier process knew (Unix seconds).
         """
-        watch = self._begin_to_watch(intent, told_of)
+        watch = self._begin_to_watch(intent, known_since)
         try:
             await self._terms.hints.follow(watch.production.id, self._hear)
             async with asyncio.timeout(self._terms.deadline):
@@ -264,12 +264,12 @@ class Course:
             self._terms.hints.leave(watch.production.id)
         return end(watch.production)
 
-    def _begin_to_watch(self, intent: Intent, told_of: float | None) -> Watch:
+    def _begin_to_watch(self, intent: Intent, known_since: float | None) -> Watch:
         poller = self._client._poller
         reliability = self._terms.hints.reliability(self.request.account_id)
         watch = poller.watch(self._known, self._terms.polling, self.meter, reliability=reliability)
-        if told_of is not None:
-            watch.resume(datetime.fromtimestamp(told_of, UTC))
+        if known_since is not None:
+            watch.resume(datetime.fromtimestamp(known_since, UTC))
         elif reliability is not None:
             reliability.submitted(watch.production.id, _clock.monotonic())
         if intent.hinted:

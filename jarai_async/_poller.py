@@ -107,6 +107,7 @@ class Poller:
             return await change
         finally:
             self._awaited.discard(change)
+            self.queue.discard(watch)
             if producing is not None:
                 producing.end(watch.project_type, began, _clock.monotonic())
             if watch.change is change:  # a next waiter may have come before this one was told to go

@@ -164,41 +164,46 @@ class Receiver:
 
     async def _take(self, event: WebhookEvent) -> int:
         """Keep an event for those that it is for, unless it is known or cannot be kept."""
-        key = (event.production_id, event.sequence_number)
-        known = self._known.get(key)
-        if known is not None:
-            if known != event.event_id:
-                _log.warning("two webhook events of production %s are both number %d", *key)
+        if self._is_known(event):
             return _ACCEPTED
-        if self._closed or len(self._waiting) >= _QUEUE:
-            return _refused(503, "too many wait, or this is being closed")
         if not (self._on_event or self._listeners):
             return _refused(503, "nobody listens yet, or any more")
+        if not self._has_room() or not await self._is_kept(event) or not self._has_room():
+            return 503
+        if self._is_known(event):  # it came twice at the same time
+            return _ACCEPTED
         if not isinstance(event, WebhookTest):  # each is about the nil UUID
-            self._known[key] = event.event_id
+            self._known[event.production_id, event.sequence_number] = event.event_id
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-            if not await self._is_kept(event):
-                return _refused(503, "the journal cannot take it")
         if self._on_event is not None:
             self._waiting.append(event)
             if self._worker is None or self._worker.done():
                 self._worker = asyncio.create_task(self._hand_on(self._on_event))
         return _ACCEPTED
 
+    def _is_known(self, event: WebhookEvent) -> bool:
+        known = self._known.get((event.production_id, event.sequence_number))
+        if known not in (None, event.event_id):
+            number, production_id = event.sequence_number, event.production_id
+            _log.warning("two webhook events of production %s are both number %d", production_id, number)
+        return known is not None
+
+    def _has_room(self) -> bool:
+        if self._closed or len(self._waiting) >= _QUEUE:
+            _refused(503, "too many wait, or this is being closed")
+            return False
+        return True
+
     async def _is_kept(self, event: WebhookEvent) -> bool:
         """Let the orchestrators take an event; gives whether their journals have it."""
-        kept = False
         try:
             for listener in list(self._listeners):
                 await listener(event)
-            kept = True
         except JournalError as error:
             _log.error("a webhook cannot be remembered, it is to come again: %s", error)
-        finally:  # also where this is cancelled: then it is not answered, and comes again
-            if not kept:
-                self._known.pop((event.production_id, event.sequence_number), None)
-        return kept
+            return False
+        return True
 
     async def _hand_on(self, on_event: OnEvent) -> None:
         """Hand on what waits, and end: nothing runs while nothing comes."""

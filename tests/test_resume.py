@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from scenarios import request_for
 
-from jarai_async import Event, Finished, JaraiClient, Orchestrator, Submitted
+from jarai_async import Event, Finished, JaraiClient, Orchestrator, StatusChanged, Submitted
 from jarai_async._intents import Intent, body_of
 from jarai_async._journal import Journal
 from jarai_async.simulator import Simulator
@@ -124,3 +124,22 @@ async def test_a_key_is_trusted_for_most_of_a_day(tmp_path: Path, hours: float, 
             outcome = await orchestrator.submit(request)
         assert outcome.state == state
         assert len(simulator.productions) == 1
+
+
+async def test_what_was_accepted_and_never_told_of_is_not_taken_for_new(tmp_path: Path) -> None:
+    """The next process says of its changes no later moment than the one at which they came."""
+    path = tmp_path / "journal.db"
+    async with Simulator(failure_rate=0, approval="auto") as simulator:
+        async with (
+            JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+            Orchestrator(client, journal=path) as orchestrator,
+        ):
+            run = orchestrator.run([request_for(simulator, reference="a")])
+            await asyncio.sleep(5)
+            await run.aclose()  # nothing of it was read
+        await asyncio.sleep(600)
+        told = await script(simulator, path)
+        (production,) = simulator.productions.values()
+    first = next(event for event in told if isinstance(event, StatusChanged))
+    moments = {status: production.wall(moment) for moment, status in production.timeline}
+    assert first.changed_after.timestamp() <= moments["Producing"] <= first.observed_at.timestamp()
