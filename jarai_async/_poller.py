@@ -13,7 +13,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from jarai_async import _clock
@@ -189,9 +189,10 @@ class Poller:
         watch.age_known = True
         watch.is_urgent = watch.news is not None and tells(watch.news, entered)
         watch.news = watch.news if watch.is_urgent else None
-        if watch.change is not None:
-            after = watch.seen_at + timedelta(seconds=earliest - watch.seen)
-            watch.change.set_result(Change(left, production, after))
+        if (
+            watch.change is not None
+        ):  # what a clock elsewhere says is good enough to learn from, not to promise
+            watch.change.set_result(Change(left, production, watch.seen_at))
 
     def _when(self, watch: Watch, now: float) -> tuple[float, float]:
         """Give the moments between which a change came: two answers, unless a webhook knows better."""

@@ -17,6 +17,7 @@ from jarai_async import (
     Status,
     StatusChanged,
 )
+from jarai_async._clock import wall
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.webhooks import sign
@@ -169,6 +170,30 @@ async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> No
         await asyncio.sleep(1)
         assert ticket.status == Status.AWAITING_APPROVAL
         assert course._watch.since == pytest.approx((seen + course._watch.seen) / 2)
+
+
+async def test_no_clock_elsewhere_makes_a_change_later_than_it_was() -> None:
+    """`changed_after` is a promise: it holds where the server's clock is ahead of this one."""
+    never = Polling(floor=4_000, ceiling=5_000)
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, polling=never) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(100)
+        (truth,) = simulator.productions.values()
+        moments = {status: truth.wall(moment) for moment, status in truth.timeline}
+        ahead = {"accountId": simulator.account_id, "timestamp": "2026-01-02T00:00:00Z"}
+        for number, kind in enumerate(("production.step.complete", "deliverable.ready")):
+            content = body(kind, productionId=truth.production_id, sequenceNumber=number, **ahead)
+            assert await receiver.receive(content, sign(content, SECRET)) == 204
+            await asyncio.sleep(moments["AwaitingApproval"] + 4 - wall())
+        await ticket
+        changes = [event async for event in ticket.events() if isinstance(event, StatusChanged)]
+    assert [one.status for one in changes[:2]] == ["Producing", "AwaitingApproval"]
+    assert all(one.changed_after.timestamp() <= moments[one.status] for one in changes)
 
 
 async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_floor_allows() -> None:
