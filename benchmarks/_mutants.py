@@ -79,7 +79,6 @@ MUTANTS = (
         "_runs",
         "        self._taken = await anext(self._stream)\n",
         "        self._taken = await anext(self._stream)\n        self._taken[0].told(self._taken[1])\n",
-        dies=True,
     ),
     Mutant(
         "a fresh key for each attempt",
@@ -110,13 +109,6 @@ MUTANTS = (
         "_intents",
         "event.production.id in self.expired",
         "event.production.id is None",
-    ),
-    Mutant(
-        "an acceptance is not kept",
-        "_submission",
-        "            await self._journal.save(intent)\n        except",
-        "            pass\n        except",
-        dies=True,
     ),
     Mutant(
         "the length and sum of a file do not count", "_downloads", "            await self._verify()\n", ""
