@@ -10,7 +10,7 @@ import aiohttp
 from strategies import ID, OTHER
 
 from jarai_async.receiver import Receiver
-from jarai_async.webhooks import WebhookEvent
+from jarai_async.webhooks import WebhookEvent, sign
 
 SECRET = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"  # noqa: S105  # of the tests
 SECOND_SECRET = "IB8eHRwbGhkYFxYVFBMSERAPDg0MCwoJCAcGBQQDAgE="  # noqa: S105  # padded: as good
@@ -38,6 +38,11 @@ def body(event_type: str = "production.published", /, **fields: Any) -> bytes:
 
 def numbered(number: int, event_type: str = "production.published", **fields: Any) -> bytes:
     return body(event_type, sequenceNumber=number, **fields)
+
+
+async def give(one: Receiver, content: bytes, secret: str = SECRET) -> int:
+    """Deliver it, signed, and give the answer."""
+    return await one.receive(content, sign(content, secret))
 
 
 async def settled() -> None:

@@ -4,9 +4,9 @@ import asyncio
 from collections import Counter
 
 import pytest
-from deliveries import SECRET, body
+from deliveries import body, give
 from scenarios import request_for
-from told import RARELY, followed, lags, stages, told
+from told import by_hand, followed, lags, told
 
 from jarai_async import (
     ConfigurationError,
@@ -18,9 +18,7 @@ from jarai_async import (
     StatusChanged,
 )
 from jarai_async._clock import wall
-from jarai_async.receiver import Receiver
-from jarai_async.simulator import Deliverability, Simulator
-from jarai_async.webhooks import sign
+from jarai_async.simulator import Deliverability
 
 
 async def test_what_a_webhook_tells_is_seen_at_once() -> None:
@@ -105,17 +103,12 @@ async def test_what_one_account_proves_is_not_relied_on_for_another() -> None:
 
 async def test_a_webhook_that_runs_ahead_of_the_api_is_followed_up_and_not_believed() -> None:
     """It is asked again a few times; then the production is what the API says, and nothing is told."""
-    async with (
-        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Receiver(SECRET) as receiver,
-        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
-    ):
+    async with by_hand() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(200)
         before = simulator.count("fetch")
         content = body(productionId=ticket.production_id, accountId=simulator.account_id)
-        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert await give(receiver, content) == 204
         await asyncio.sleep(60)
         assert simulator.count("fetch") - before in (4, 5)  # four, and perhaps one that was due
         assert ticket.status == Status.PRODUCING
@@ -124,12 +117,7 @@ async def test_a_webhook_that_runs_ahead_of_the_api_is_followed_up_and_not_belie
 
 async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
     """Also while the API, which did not know of the former, is being asked about it."""
-    async with (
-        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Receiver(SECRET) as receiver,
-        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
-    ):
+    async with by_hand() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()
@@ -142,7 +130,7 @@ async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
                 accountId=simulator.account_id,
                 sequenceNumber=sequence,
             )
-            assert await receiver.receive(content, sign(content, SECRET)) == 204
+            assert await give(receiver, content) == 204
             assert ticket.status == Status.PRODUCING
         await asyncio.sleep(2)
         assert ticket.status == Status.AWAITING_APPROVAL
@@ -150,12 +138,7 @@ async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
 
 async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> None:
     """Some clock is wrong then; and all that is known is that it came between two answers."""
-    async with (
-        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Receiver(SECRET) as receiver,
-        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
-    ):
+    async with by_hand() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()
@@ -166,7 +149,7 @@ async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> No
         assert ticket.status == Status.PRODUCING
         seen = course._watch.seen
         content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
-        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert await give(receiver, content) == 204
         await asyncio.sleep(1)
         assert ticket.status == Status.AWAITING_APPROVAL
         assert course._watch.since == pytest.approx((seen + course._watch.seen) / 2)
@@ -175,12 +158,7 @@ async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> No
 async def test_no_clock_elsewhere_makes_a_change_later_than_it_was() -> None:
     """`changed_after` is a promise: it holds where the server's clock is ahead of this one."""
     never = Polling(floor=4_000, ceiling=5_000)
-    async with (
-        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Receiver(SECRET) as receiver,
-        Orchestrator(client, webhooks=receiver, polling=never) as orchestrator,
-    ):
+    async with by_hand(never) as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (truth,) = simulator.productions.values()
@@ -188,7 +166,7 @@ async def test_no_clock_elsewhere_makes_a_change_later_than_it_was() -> None:
         ahead = {"accountId": simulator.account_id, "timestamp": "2026-01-02T00:00:00Z"}
         for number, kind in enumerate(("production.step.complete", "deliverable.ready")):
             content = body(kind, productionId=truth.production_id, sequenceNumber=number, **ahead)
-            assert await receiver.receive(content, sign(content, SECRET)) == 204
+            assert await give(receiver, content) == 204
             await asyncio.sleep(moments["AwaitingApproval"] + 4 - wall())
         await ticket
         changes = [event async for event in ticket.events() if isinstance(event, StatusChanged)]
@@ -198,12 +176,7 @@ async def test_no_clock_elsewhere_makes_a_change_later_than_it_was() -> None:
 
 async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_floor_allows() -> None:
     """They may be many, and none of them about a change."""
-    async with (
-        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Receiver(SECRET) as receiver,
-        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
-    ):
+    async with by_hand() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(200)
         before = simulator.count("fetch")
@@ -214,7 +187,7 @@ async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_
                 accountId=simulator.account_id,
                 sequenceNumber=number,
             )
-            assert await receiver.receive(content, sign(content, SECRET)) == 204
+            assert await give(receiver, content) == 204
             await asyncio.sleep(0.5)
         assert simulator.count("fetch") - before in (8, 9, 10)
 
@@ -222,36 +195,26 @@ async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_
 @pytest.mark.parametrize("known", [False, True])
 async def test_what_is_not_ours_costs_nothing(known: bool) -> None:  # noqa: FBT001
     """An event of another's production, or of the past, is accepted and not followed up."""
-    async with (
-        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Receiver(SECRET) as receiver,
-        Orchestrator(client, webhooks=receiver) as orchestrator,
-    ):
+    async with by_hand(Polling()) as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await ticket
-        requests = simulator.requests
+        requests = len(simulator.requests)
         fields = {"productionId": ticket.production_id} if known else {}
         content = body(**fields)
-        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert await give(receiver, content) == 204
         await asyncio.sleep(100)
-        assert simulator.requests == requests
+        assert len(simulator.requests) == requests
 
 
 async def test_an_event_before_the_answer_to_the_submit_is_not_lost() -> None:
     """It is kept until somebody follows that production."""
-    async with (
-        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Receiver(SECRET) as receiver,
-        Orchestrator(client, webhooks=receiver, polling=RARELY) as orchestrator,
-    ):
+    async with by_hand() as (simulator, receiver, orchestrator):
         simulator.faults.add("slow", seconds=8)
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(1)
         (production_id,) = simulator.productions
         content = body("deliverable.ready", productionId=production_id, accountId=simulator.account_id)
-        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert await give(receiver, content) == 204
         assert ticket.production_id is None
         await asyncio.sleep(9)
         assert simulator.count("fetch") == 1
@@ -265,12 +228,7 @@ async def test_what_is_no_receiver_is_refused(client: JaraiClient) -> None:
 
 async def test_an_answer_that_a_later_poll_overtook_is_not_taken_in() -> None:
     """A webhook is asked after although a poll is on its way; what that one knows is older."""
-    async with (
-        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Receiver(SECRET) as receiver,
-        Orchestrator(client, webhooks=receiver, polling=Polling(floor=5, ceiling=9)) as orchestrator,
-    ):
+    async with by_hand(Polling(floor=5, ceiling=9)) as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()
@@ -279,7 +237,7 @@ async def test_an_answer_that_a_later_poll_overtook_is_not_taken_in() -> None:
         simulator.faults.add("slow", on="fetch", seconds=50)
         await asyncio.sleep(21)
         content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
-        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert await give(receiver, content) == 204
         assert (await ticket).ok
         told = [event.status async for event in ticket.events() if isinstance(event, StatusChanged)]
     assert told == [status for _, status in production.timeline[1:]]

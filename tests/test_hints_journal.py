@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from deliveries import SECRET, body
+from deliveries import SECRET, body, give
 from scenarios import request_for, requests_for
 from told import RARELY, stages, told
 
@@ -19,7 +19,6 @@ from jarai_async import (
 from jarai_async._journal import Journal
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Simulator
-from jarai_async.webhooks import sign
 
 
 async def test_what_was_told_outlives_the_process(tmp_path: Path) -> None:
@@ -36,9 +35,9 @@ async def test_what_was_told_outlives_the_process(tmp_path: Path) -> None:
                 simulator.faults.add("unavailable", on="fetch", times=None)
                 wanted = list(simulator.productions)[25]
                 content = body(productionId=wanted, accountId=simulator.account_id)
-                assert await receiver.receive(content, sign(content, SECRET)) == 204
+                assert await give(receiver, content) == 204
             later = body(sequenceNumber=18)
-            assert await receiver.receive(later, sign(later, SECRET)) == 503  # nobody listens any more
+            assert await give(receiver, later) == 503  # nobody listens any more
         journal = await Journal.open(path)
         hinted = [one.production for one in await journal.intents() if one.hinted]
         await journal.close()
@@ -96,9 +95,9 @@ async def test_a_webhook_that_the_journal_cannot_take_is_to_come_again(tmp_path:
         await journal._run(lambda: database.execute("PRAGMA query_only = ON"))
         content = body(productionId=ticket.production_id, accountId=simulator.account_id)
         for _ in range(2):
-            assert await receiver.receive(content, sign(content, SECRET)) == 503
+            assert await give(receiver, content) == 503
         await journal._run(lambda: database.execute("PRAGMA query_only = OFF"))
-        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert await give(receiver, content) == 204
 
 
 async def test_an_early_event_that_the_journal_cannot_take_ends_nothing(tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ async def test_an_early_event_that_the_journal_cannot_take_ends_nothing(tmp_path
         await asyncio.sleep(1)
         (production_id,) = simulator.productions
         content = body("deliverable.ready", productionId=production_id, accountId=simulator.account_id)
-        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert await give(receiver, content) == 204
         journal = orchestrator._terms.journal
         database = journal._database
         assert database is not None
@@ -134,11 +133,11 @@ async def test_a_webhook_whose_answer_was_cancelled_is_handed_on_when_it_comes_a
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(200)
         content = body(productionId=ticket.production_id, accountId=simulator.account_id)
-        request = asyncio.create_task(receiver.receive(content, sign(content, SECRET)))
+        request = asyncio.create_task(give(receiver, content))
         await asyncio.sleep(0)
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
-        assert await receiver.receive(content, sign(content, SECRET)) == 204
+        assert await give(receiver, content) == 204
         await asyncio.sleep(1)
     assert seen == [17]

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from deliveries import SECOND_SECRET, SECRET, numbered, served, settled
+from deliveries import SECOND_SECRET, SECRET, give, numbered, served, settled
 from hypothesis import given
 from hypothesis import strategies as st
 from scenarios import requests_for
@@ -20,11 +20,6 @@ from jarai_async._secret import Secret
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.webhooks import WebhookEvent, sign
-
-
-async def give(one: Receiver, content: bytes, secret: str = SECRET) -> int:
-    return await one.receive(content, sign(content, secret))
-
 
 # --- Handing on -------------------------------------------------------------------------------------
 

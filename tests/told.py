@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
+from deliveries import SECRET
 from scenarios import requests_for
 
 from jarai_async import (
@@ -39,6 +40,18 @@ async def told(
         async with Receiver(webhook.signing_secret) as receiver, receiver.serve() as url:
             await client.update_webhook(webhook.id, endpoint_url=url)
             yield simulator, client, receiver
+
+
+@asynccontextmanager
+async def by_hand(polling: Polling = RARELY) -> AsyncIterator[tuple[Simulator, Receiver, Orchestrator]]:
+    """A simulator without webhooks: what the receiver is told is for the test to say."""
+    async with (
+        Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        Orchestrator(client, webhooks=receiver, polling=polling) as orchestrator,
+    ):
+        yield simulator, receiver, orchestrator
 
 
 async def followed(orchestrator: Orchestrator, simulator: Simulator, count: int) -> list[Event]:
