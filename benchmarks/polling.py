@@ -30,8 +30,8 @@ import asyncio
 import logging
 import math
 import multiprocessing
-from collections.abc import AsyncIterator, Callable, Sequence
-from itertools import cycle
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import cycle, pairwise
 from random import Random
 
 import backoff
@@ -57,7 +57,7 @@ from jarai_async.simulator._fates import Durations, Recipe, draw_fate
 from jarai_async.simulator._loop import START_OF_SIMULATED_TIME
 
 _NO_QUOTA = 10**9
-_IDS = ("account_id", "language_id", "country_id", "avatar_id")
+IDS = ("account_id", "language_id", "country_id", "avatar_id")
 _ENDS = ("Published", "Failed")
 _DRAWN = 20_000
 _SHORT, _LONG = "social-video-30s", "podcast-10m"
@@ -98,17 +98,37 @@ def truth(family: Family) -> Sojourns:
     return sojourns
 
 
+async def drawn(
+    requests: Iterable[ProductionRequest], places: asyncio.Semaphore
+) -> AsyncIterator[ProductionRequest]:
+    """Give each request when there is a place for it."""
+    for request in requests:
+        await places.acquire()
+        yield request
+
+
+def lags(simulator: Simulator, seen: dict[str, list[tuple[float, str]]]) -> Iterator[tuple[str, str, float]]:
+    """Give for each change the status left, the one entered, and how late it was seen (seconds)."""
+    for production_id, changes in seen.items():
+        timeline = simulator.productions[production_id].timeline
+        place = {status: n for n, (_, status) in enumerate(timeline)}
+        for n, ((_, left), (moment, entered)) in enumerate(pairwise(timeline), start=1):
+            told = next((at for at, later in changes if place[later] >= n), None)
+            if told is not None:
+                yield left, entered, told - moment
+
+
 @frozen
 class Result:
-    """What became of one batch: seconds of lag by new status, 429s, and what was learned."""
+    """What became of one batch: its `lags`, 429s, and what was learned."""
 
-    lags: Sequence[tuple[str, float]]
+    lags: Sequence[tuple[str, str, float]]
     refused: int
     learned: Sojourns
 
     def mean(self, *statuses: str) -> float:
         """Seconds of lag on average, of these statuses or of all."""
-        wanted = [lag for status, lag in self.lags if not statuses or status in statuses]
+        wanted = [late for _, entered, late in self.lags if not statuses or entered in statuses]
         return sum(wanted) / len(wanted)
 
 
@@ -141,22 +161,24 @@ class Batch:
                 poller.queue = queue(simulator)
             places = asyncio.Semaphore(self.in_flight)
             async with Orchestrator(client, concurrency=self.productions) as orchestrator:
-                async for event in orchestrator.run(self._requests(simulator, places)):
+                async for event in orchestrator.run(drawn(self._requests(simulator), places)):
                     if isinstance(event, StatusChanged):
                         moment = event.observed_at.timestamp() - START_OF_SIMULATED_TIME
                         seen.setdefault(event.production.id, []).append((moment, str(event.status)))
                     elif isinstance(event, Finished):
                         places.release()
-            return Result(_lags(simulator, seen), simulator.rate_limited, poller.sojourns)
+            return Result(
+                list(lags(simulator, seen)),
+                simulator.rate_limited,
+                poller.sojourns,
+            )
 
-    async def _requests(
-        self, simulator: Simulator, places: asyncio.Semaphore
-    ) -> AsyncIterator[ProductionRequest]:
-        ids = {name: getattr(simulator, name) for name in _IDS}
-        kinds = cycle(self.family.project_types)
-        for request in topics(self.productions, ids):
-            await places.acquire()
-            yield evolve(request, project_type=next(kinds))
+    def _requests(self, simulator: Simulator) -> Iterator[ProductionRequest]:
+        ids = {name: getattr(simulator, name) for name in IDS}
+        for request, kind in zip(
+            topics(self.productions, ids), cycle(self.family.project_types), strict=False
+        ):
+            yield evolve(request, project_type=kind)
 
     def run_backing_off(self) -> Result:
         """Run it with a loop of its own around each production, and no poller."""
@@ -189,20 +211,13 @@ class Batch:
                     await client.deliverables(production.id)
                 places.release()
 
-            async for request in self._requests(simulator, places):
+            async for request in drawn(self._requests(simulator), places):
                 tasks.create_task(follow(request))
-        return Result(_lags(simulator, seen), simulator.rate_limited, Sojourns())
-
-
-def _lags(simulator: Simulator, seen: dict[str, list[tuple[float, str]]]) -> list[tuple[str, float]]:
-    late = []
-    for production_id, changes in seen.items():
-        timeline = simulator.productions[production_id].timeline
-        place = {status: n for n, (_, status) in enumerate(timeline)}
-        for n, (moment, status) in enumerate(timeline[1:], start=1):
-            told = (at for at, later in changes if place[later] >= n)
-            late += [(status, at - moment) for at in told][:1]
-    return late
+        return Result(
+            list(lags(simulator, seen)),
+            simulator.rate_limited,
+            Sojourns(),
+        )
 
 
 def documented_intervals(batch: Batch, _: Sojourns) -> Result:

@@ -1,7 +1,7 @@
 """Webhooks first, polling as the safety net: how late changes are noticed, and for how many requests.
 
 The real client, orchestrator, receiver and simulator in simulated time over loopback HTTP, alone on a key of
-300 requests a minute, no files downloaded. The same batch is run
+300 requests a minute, no files downloaded, project types as in the file of topics. The same batch is run
 
 - by *polling* alone;
 - *told*: all webhooks arrive, one second after the event in the median;
@@ -18,19 +18,18 @@ deliverables are ready, and the end), then of all. Requests are of all kinds, fo
 import asyncio
 import logging
 import multiprocessing
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from _bench import Figure, options, show, topics
 from attrs import frozen
-from polling import FAMILIES, Family
+from polling import FAMILIES, IDS, Family, drawn, lags
 
-from jarai_async import Budget, Finished, JaraiClient, Orchestrator, ProductionRequest, StatusChanged
+from jarai_async import Budget, Finished, JaraiClient, Orchestrator, StatusChanged
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator, run
 from jarai_async.simulator._loop import START_OF_SIMULATED_TIME
 
 _NO_QUOTA = 10**9
-_IDS = ("account_id", "language_id", "country_id", "avatar_id")
 _ENDS = ("production.published", "production.failed")
 _ALL = ("production.queued", "production.step.complete", "deliverable.ready", *_ENDS)
 
@@ -57,16 +56,16 @@ CHANNELS = (
 
 @frozen
 class Result:
-    """What became of one batch: seconds of lag, and whether there is a type of event for the change."""
+    """What became of one batch: its `lags`, requests for each production, ends and 429s."""
 
-    lags: Sequence[tuple[float, bool]]
+    lags: Sequence[tuple[str, str, float]]
     requests: float
     ended: int
     refused: int
 
     def mean(self, *, told: bool = False) -> float:
-        """Seconds of lag on average."""
-        wanted = [lag for lag, has_type in self.lags if has_type or not told]
+        """Seconds of lag on average, of all changes or of those that there are events for."""
+        wanted = [late for left, entered, late in self.lags if not told or _has_event(left, entered)]
         return sum(wanted) / len(wanted)
 
 
@@ -98,21 +97,21 @@ class Batch:
             if channel.deliverability is None:
                 return await self._follow(simulator, client, None)
             webhook = await client.create_webhook("http://127.0.0.1:1/", channel.types)
-            receiver = Receiver(webhook.signing_secret.reveal())
-            serving = receiver.serve()
-            await client.update_webhook(webhook.id, endpoint_url=await serving.__aenter__())
-            following = asyncio.create_task(self._follow(simulator, client, receiver))
-            await asyncio.wait([following], timeout=channel.until)
-            await serving.__aexit__(None, None, None)
+            receiver = Receiver(webhook.signing_secret)
+            async with receiver.serve() as url:
+                await client.update_webhook(webhook.id, endpoint_url=url)
+                following = asyncio.create_task(self._follow(simulator, client, receiver))
+                await asyncio.wait([following], timeout=channel.until)
             return await following
 
     async def _follow(self, simulator: Simulator, client: JaraiClient, receiver: Receiver | None) -> Result:
         seen: dict[str, list[tuple[float, str]]] = {}
         ended = 0
         places = asyncio.Semaphore(self.in_flight)
+        requests = topics(self.productions, {name: getattr(simulator, name) for name in IDS})
         orchestrator = Orchestrator(client, concurrency=self.productions, webhooks=receiver)
         async with orchestrator:
-            async for event in orchestrator.run(self._requests(simulator, places)):
+            async for event in orchestrator.run(drawn(requests, places)):
                 if isinstance(event, StatusChanged):
                     moment = event.observed_at.timestamp() - START_OF_SIMULATED_TIME
                     seen.setdefault(event.production.id, []).append((moment, str(event.status)))
@@ -120,26 +119,11 @@ class Batch:
                     places.release()
                     ended += 1
             sent = sum(orchestrator.statistics().requests.values())
-        return Result(_lags(simulator, seen), sent / self.productions, ended, simulator.rate_limited)
-
-    async def _requests(
-        self, simulator: Simulator, places: asyncio.Semaphore
-    ) -> AsyncIterator[ProductionRequest]:
-        for request in topics(self.productions, {name: getattr(simulator, name) for name in _IDS}):
-            await places.acquire()
-            yield request
+        return Result(list(lags(simulator, seen)), sent / self.productions, ended, simulator.rate_limited)
 
 
-def _lags(simulator: Simulator, seen: dict[str, list[tuple[float, str]]]) -> list[tuple[float, bool]]:
-    late = []
-    for production_id, changes in seen.items():
-        timeline = simulator.productions[production_id].timeline
-        place = {status: n for n, (_, status) in enumerate(timeline)}
-        for n, (moment, status) in enumerate(timeline[1:], start=1):
-            has_type = timeline[n - 1][1] == "Producing" or status in ("Published", "Failed")
-            told = (at for at, later in changes if place[later] >= n)
-            late += [(at - moment, has_type) for at in told][:1]
-    return late
+def _has_event(left: str, entered: str) -> bool:
+    return left == "Producing" or entered in ("Published", "Failed")
 
 
 def _figures(results: dict[str, list[Result]], productions: int) -> list[Figure]:
