@@ -46,7 +46,6 @@ from jarai_async._models import Deliverable, Production, ProductionRequest, as_i
 T = TypeVar("T")
 
 Row = tuple[str, str, str, bytes, str, str]  # reference, account, key, body, stage, all else as JSON
-# what comes of reading data that this library never wrote
 _UNREADABLE: Final = (  # what comes of reading data that this library never wrote
     ArithmeticError,
     AttributeError,

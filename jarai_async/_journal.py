@@ -39,15 +39,12 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 _ONE = "SELECT reference, account_id, key, body, stage, kept FROM intents WHERE reference = ?"
 _ALL = "SELECT reference, account_id, key, body, stage, kept FROM intents ORDER BY rowid"
-_UPSERT = """
-INSERT INTO intents (reference, account_id, key, body, stage, kept) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (reference) DO UPDATE SET account_id = excluded.account_id, key = excluded.key,
+_INSERT = "INSERT INTO intents (reference, account_id, key, body, stage, kept) VALUES (?, ?, ?, ?, ?, ?)"
+_UPSERT = f"""
+{_INSERT} ON CONFLICT (reference) DO UPDATE SET account_id = excluded.account_id, key = excluded.key,
     body = excluded.body, stage = excluded.stage, kept = excluded.kept
 """  # which keeps its place among the others
-_PLAN = """
-INSERT INTO intents (reference, account_id, key, body, stage, kept) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (reference) DO NOTHING
-"""
+_PLAN = f"{_INSERT} ON CONFLICT (reference) DO NOTHING"
 _REMEMBER = "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)"
 _Write = tuple[str, tuple[Any, ...]]
 

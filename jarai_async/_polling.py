@@ -93,9 +93,7 @@ class Watched(Protocol):
 
 
 W = TypeVar("W", bound=Watched)
-_Key = tuple[
-    str | None, Status, int, int
-]  # project type, status, bins of the age at the last poll and of untold
+_Key = tuple[str | None, Status, int, int]  # project type, status, bins of the last poll's age and of untold
 _Entry = tuple[float, int, float, W]  # when to look at it, its number, when it is due, and whose it is
 
 

@@ -159,7 +159,7 @@ class Reliability:
         if told:
             self._add(left, told=True)
         else:
-            self._settle(production_id)
+            self._settle(production_id, told=False)
             self._awaited[production_id] = left, now + _SOON
 
     def heard(self, event: WebhookEvent, now: float) -> None:
@@ -169,8 +169,7 @@ class Reliability:
         self._heard = now
         left, _ = self._awaited.get(event.production_id, (None, 0.0))
         if left is not None and proves(event, left):
-            del self._awaited[event.production_id]
-            self._add(left, told=True)
+            self._settle(event.production_id, told=True)
 
     def stepped(self, project_type: str | None) -> None:
         """A production that is watched while `Producing` told of a step."""
@@ -181,18 +180,18 @@ class Reliability:
     def untold(self, status: Status, now: float) -> float:
         """Give the chance that what comes next will not be told: 1 where nothing is relied on."""
         while self._awaited and (first := next(iter(self._awaited))) and self._awaited[first][1] <= now:
-            self._settle(first)
+            self._settle(first, told=False)
         every, own = self._all, self._by_status.get(_TOLD_BY.get(status, status), _Told())
         guess = max(_UNPROVEN, (every.untold + 1) / (every.told + every.untold + 1))
         share = (own.untold + _PRIOR * guess) / (own.told + own.untold + _PRIOR)
         is_up = 1 / (1 + _ODDS_OF_SILENCE * math.expm1(min(self._lacking(now), _MOST_LACKING)))
         return 1 - (1 - share) * is_up
 
-    def _settle(self, production_id: str) -> None:
-        """Nothing has told of its last change in time."""
+    def _settle(self, production_id: str, *, told: bool) -> None:
+        """Wait no longer for what tells of its last change."""
         left, _ = self._awaited.pop(production_id, (None, 0.0))
         if left is not None:
-            self._add(left, told=False)
+            self._add(left, told=told)
 
     def _add(self, left: Status, *, told: bool) -> None:
         self._all.add(told=told)
