@@ -1,33 +1,16 @@
-"""What the benchmarks share: topics as requests, a server apart, and figures as a table or as JSON."""
+"""What the benchmarks share: topics as requests, and a server in a process of its own."""
 
-import argparse
 import csv
-import json
 import multiprocessing
-import os
-import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, frozen
-
 from jarai_async import ProductionRequest
 
 _TOPICS = Path(__file__).with_name("topics.csv")
-
-
-@frozen
-class Figure:
-    """One measured figure; `goal` is what it is held against, empty where it only informs."""
-
-    name: str
-    value: str
-    goal: str = ""
-    met: bool | None = None
 
 
 def topics(count: int, ids: Mapping[str, str]) -> list[ProductionRequest]:
@@ -56,44 +39,3 @@ def serving(serve: Callable[["Connection[Any, None]"], None]) -> Iterator[Any]:
     finally:
         server.terminate()
         server.join()
-
-
-def options(description: str | None, *, picture: bool = False, **numbers: int) -> argparse.Namespace:
-    """Read the command line: `--json`, perhaps `--picture`, and these whole numbers with their defaults."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    if picture:
-        parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures there, as SVG")
-    for name, default in numbers.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
-    return parser.parse_args()
-
-
-def show(title: str, figures: Sequence[Figure], file: Path | None) -> None:
-    """Print figures as a table, and write them to a file where one is given."""
-    packages = {name: version(name) for name in ("jarai-async", "aiohttp", "attrs", "cattrs")}
-    machine: dict[str, Any] = {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        **packages,
-    }
-    width = max(len(figure.name) for figure in figures)
-    value_width = max(len(figure.value) for figure in figures)
-    print(title)
-    print(", ".join(f"{name} {value}" for name, value in machine.items()), end="\n\n")
-    for figure in figures:
-        verdict = "" if figure.met is None else "met" if figure.met else "MISSED"
-        row = f"{figure.name:<{width}}  {figure.value:>{value_width}}  {figure.goal:<10} {verdict}"
-        print(row.rstrip())
-    if file is not None:
-        found = {"title": title, "machine": machine, "figures": [asdict(figure) for figure in figures]}
-        file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Give the value below which this share of them lies; 0 where there are none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

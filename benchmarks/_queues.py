@@ -6,9 +6,9 @@ from collections.abc import Callable
 from itertools import count
 
 from jarai_async import Status
-from jarai_async._polling import PollQueue
-from jarai_async._sojourn import Sojourns
-from jarai_async._watch import Watch
+from jarai_async._polling.poll_queue import PollQueue
+from jarai_async._polling.sojourn import Sojourns
+from jarai_async._polling.watch import Watch
 from jarai_async.simulator import Simulator
 
 Queue = Callable[[Simulator], PollQueue[Watch]]
@@ -46,7 +46,7 @@ def documented(_: Simulator) -> PollQueue[Watch]:
 
 def oldest_first(_: Simulator) -> PollQueue[Watch]:
     """Round robin, with the floor that ours has."""
-    return Oldest(lambda watch: watch.polling.floor)
+    return Oldest(lambda watch: watch.polling.min_interval)
 
 
 class Told(PollQueue[Watch]):

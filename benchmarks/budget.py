@@ -27,13 +27,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, get_args
 
-from _bench import Figure, options, quantile, show, topics
 from attrs import define, field
 
-from jarai_async import Budget, JaraiClient, Orchestrator, StatusChanged
+from benchmarks._bench import topics
+from jarai_async import JaraiClient, Orchestrator, RateLimit, StatusChanged
 from jarai_async.simulator import SimulatedProduction, Simulator, run
-from jarai_async.simulator._limits import TIERS, WINDOW_SECONDS, TierName
-from jarai_async.simulator._loop import START_OF_SIMULATED_TIME
+from jarai_async.simulator._api.rate_limits import TIERS, WINDOW_SECONDS, TierName
+from jarai_async.simulator._event_loop import START_OF_SIMULATED_TIME
+from tests.support.figures import Figure, options, quantile, show
 
 _DAY = 86_400.0
 _NO_QUOTA = 10**9
@@ -59,7 +60,7 @@ class Seen:
 
 
 async def follow(
-    simulator: Simulator, count: int, budget: Budget, seconds: float = math.inf, *, in_flight: int = 0
+    simulator: Simulator, count: int, budget: RateLimit, seconds: float = math.inf, *, in_flight: int = 0
 ) -> Seen:
     """Run so many productions, all at once unless it is said how many, to the end or for a while."""
     seen = Seen()
@@ -113,7 +114,7 @@ def _demand(productions: Sequence[SimulatedProduction], now: float) -> float:
 async def a_batch(tier: TierName, count: int, seed: int) -> list[Figure]:
     """All of a batch, with the daily quotas off."""
     async with Simulator(tier=tier, seed=seed, daily_quotas=False) as simulator:
-        seen = await follow(simulator, count, Budget(per_day=_NO_QUOTA))
+        seen = await follow(simulator, count, RateLimit(per_day=_NO_QUOTA))
         shares = utilisations(simulator, TIERS[tier].requests_per_minute)
         late = lags(simulator, seen)
         mean = sum(shares) / len(shares)
@@ -135,7 +136,7 @@ async def a_day(tier: TierName, count: int, seed: int) -> list[Figure]:
     """One whole UTC day with the documented quotas, from midnight to midnight."""
     midnight = _DAY - START_OF_SIMULATED_TIME % _DAY
     async with Simulator(tier=tier, seed=seed) as simulator:
-        seen = await follow(simulator, count, Budget(), midnight + _DAY)
+        seen = await follow(simulator, count, RateLimit(), midnight + _DAY)
         begin = min(midnight, max(0.0, seen.ended - _DAY))
         today = [record for record in simulator.requests if record.arrived >= begin]
         submitted = sum(record.route == "submit" and record.status == 202 for record in today)
@@ -158,7 +159,7 @@ async def a_batch_of_a_day(tier: TierName, seed: int) -> list[Figure]:
     if count is None or quota is None:
         return []
     async with Simulator(tier=tier, seed=seed) as simulator:
-        seen = await follow(simulator, count, Budget())
+        seen = await follow(simulator, count, RateLimit())
         ended = sum(any(status in _ENDS for _, status in changes) for changes in seen.changes.values())
         requests = len(simulator.requests)
         fits = ended == count and requests <= quota and not simulator.rate_limited
@@ -174,7 +175,7 @@ async def a_batch_of_a_day(tier: TierName, seed: int) -> list[Figure]:
 async def round_the_clock(tier: TierName, count: int, seed: int) -> list[Figure]:
     """A day and a night with as many in flight, alone on the key."""
     async with Simulator(tier=tier, seed=seed, daily_quotas=False) as simulator:
-        await follow(simulator, _ENDLESS, Budget(per_day=_NO_QUOTA), _DAY, in_flight=count)
+        await follow(simulator, _ENDLESS, RateLimit(per_day=_NO_QUOTA), _DAY, in_flight=count)
         used, refused = len(simulator.requests), simulator.rate_limited
         return [Figure(f"{tier}: 429s, of all requests", f"{refused} of {used:,}", "0", refused == 0)]
 
@@ -182,7 +183,7 @@ async def round_the_clock(tier: TierName, count: int, seed: int) -> list[Figure]
 async def two_on_one_key(tier: TierName, count: int, seed: int) -> list[Figure]:
     """Two clients that share nothing but the key."""
     async with Simulator(tier=tier, seed=seed, daily_quotas=False) as simulator:
-        budget = Budget(per_day=_NO_QUOTA)
+        budget = RateLimit(per_day=_NO_QUOTA)
         half = (
             follow(simulator, _ENDLESS, budget, _TOGETHER, in_flight=max(count // 2, 1)) for _ in range(2)
         )

@@ -11,13 +11,13 @@ rounds.
 import time
 from random import Random
 
-from _bench import Figure, options, show
 from attrs import define
 
 from jarai_async import Polling, Status
-from jarai_async._polling import PollQueue
-from jarai_async._sojourn import Sojourns
-from jarai_async.simulator._fates import Recipe, Stage, draw_fate
+from jarai_async._polling.poll_queue import PollQueue
+from jarai_async._polling.sojourn import Sojourns
+from jarai_async.simulator._productions.timelines import Stage, TimelineOptions, draw_timeline
+from tests.support.figures import Figure, options, show
 
 _GAP = 40.0  # seconds between two polls of one production, on average
 _WARM_UP = 40  # polls of each
@@ -59,7 +59,7 @@ class World:
 
     def _begun(self) -> Watched:
         project_type = self._random.choice(_KINDS)
-        stages = [*draw_fate(self._random, project_type, Recipe()).stages]
+        stages = [*draw_timeline(self._random, project_type, TimelineOptions()).stages]
         (status, seconds), *later = stages
         return Watched(later, self._now + seconds, project_type, Status(status), self._now, self._now)
 

@@ -19,10 +19,11 @@ from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 
 import aiohttp
-from _bench import Figure, options, quantile, serving, show
 from aiohttp import web
 
+from benchmarks._bench import serving
 from jarai_async import JaraiClient
+from tests.support.figures import Figure, options, quantile, show
 
 _KEY = "jarai_test_benchmark"
 _ID = "7f1b2c1e-58a6-4a43-9c3a-2f8f6f0d7a11"

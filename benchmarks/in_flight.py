@@ -27,11 +27,12 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from _bench import Figure, options, quantile, serving, show, topics
 from attrs import define, field
 
+from benchmarks._bench import serving, topics
 from jarai_async import Event, Finished, JaraiClient, Orchestrator, Submitted
 from jarai_async.simulator import Simulator, run
+from tests.support.figures import Figure, options, quantile, show
 
 _SPEED = 30.0
 _TICK = 0.001  # real seconds

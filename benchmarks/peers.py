@@ -43,16 +43,17 @@ from typing import Any
 
 import aiohttp
 import backoff
-from _adapter import adapter, session_of, submission, submit_url
-from _bench import Figure, options, show, topics
 from attrs import define, field, frozen
 
-from jarai_async import Budget, JaraiClient
+from benchmarks._adapter import adapter, session_of, submission, submit_url
+from benchmarks._bench import topics
+from jarai_async import JaraiClient, RateLimit
 from jarai_async.simulator import Simulator, run
+from tests.support.figures import Figure, options, show
 
 _ENDS = ("Published", "Failed", "Cancelled")
 _IDS = ("account_id", "language_id", "country_id", "avatar_id")
-_BUDGET = Budget(per_day=10**9)
+_BUDGET = RateLimit(per_day=10**9)
 _WINDOW = 60.0  # seconds
 _LEFT_OUT = "left out: pip install '.[benchmarks]'"
 

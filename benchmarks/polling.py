@@ -35,26 +35,27 @@ from itertools import cycle, pairwise
 from random import Random
 
 import backoff
-from _bench import Figure, options, show, topics
-from _picture import write_bars
-from _queues import Queue, Told, documented, oldest_first
 from attrs import evolve, frozen
 
+from benchmarks._bench import topics
+from benchmarks._picture import write_bars
+from benchmarks._queues import Queue, Told, documented, oldest_first
 from jarai_async import (
-    Budget,
     Finished,
     JaraiClient,
     Orchestrator,
     Production,
     ProductionRequest,
+    RateLimit,
     Status,
     StatusChanged,
 )
-from jarai_async._polling import PollQueue
-from jarai_async._sojourn import Sojourns
+from jarai_async._polling.poll_queue import PollQueue
+from jarai_async._polling.sojourn import Sojourns
 from jarai_async.simulator import Simulator, run, usual_durations
-from jarai_async.simulator._fates import Durations, Recipe, draw_fate
-from jarai_async.simulator._loop import START_OF_SIMULATED_TIME
+from jarai_async.simulator._event_loop import START_OF_SIMULATED_TIME
+from jarai_async.simulator._productions.timelines import Durations, TimelineOptions, draw_timeline
+from tests.support.figures import Figure, options, show
 
 _NO_QUOTA = 10**9
 IDS = ("account_id", "language_id", "country_id", "avatar_id")
@@ -89,10 +90,10 @@ FAMILIES = (
 
 def truth(family: Family) -> Sojourns:
     """Learn from complete timelines, of which each moment is known exactly."""
-    sojourns, recipe = Sojourns(), Recipe(family.durations)
+    sojourns, recipe = Sojourns(), TimelineOptions(family.durations)
     for n in range(_DRAWN):
         kind = family.project_types[n % len(family.project_types)]
-        for status, seconds in draw_fate(Random(f"truth:{n}"), kind, recipe).stages[:-1]:
+        for status, seconds in draw_timeline(Random(f"truth:{n}"), kind, recipe).stages[:-1]:
             sojourns.stayed(kind, Status(status), 0.0, seconds)
             sojourns.left(kind, Status(status), seconds, seconds)
     return sojourns
@@ -147,7 +148,7 @@ class Batch:
 
     async def _run(self, queue: Queue | None, known: Sojourns | None) -> Result:
         simulator = Simulator(seed=self.seed, durations=self.family.durations, daily_quotas=False)
-        budget = Budget(per_day=_NO_QUOTA)
+        budget = RateLimit(per_day=_NO_QUOTA)
         seen: dict[str, list[tuple[float, str]]] = {}
         async with (
             simulator,
@@ -155,7 +156,7 @@ class Batch:
         ):
             poller = client._poller  # noqa: SLF001  # the seam: whose queue it is, the poller does not ask
             if known is not None:
-                poller.sojourns = Sojourns.restored(known.export())
+                poller.sojourns = Sojourns.restore_state(known.export_state())
                 poller.queue = PollQueue(poller.sojourns)
             if queue is not None:
                 poller.queue = queue(simulator)
@@ -186,7 +187,7 @@ class Batch:
 
     async def _run_backing_off(self) -> Result:
         simulator = Simulator(seed=self.seed, durations=self.family.durations, daily_quotas=False)
-        budget = Budget(per_day=_NO_QUOTA)
+        budget = RateLimit(per_day=_NO_QUOTA)
         seen: dict[str, list[tuple[float, str]]] = {}
         places = asyncio.Semaphore(self.in_flight)
         async with (

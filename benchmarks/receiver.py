@@ -15,11 +15,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 from uuid import UUID
 
-from _bench import Figure, options, quantile, serving, show
 from attrs import define, field
 
+from benchmarks._bench import serving
 from jarai_async.receiver import Receiver
 from jarai_async.webhooks import sign
+from tests.support.figures import Figure, options, quantile, show
 
 _SECRET = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"  # noqa: S105  # of this benchmark
 _KEPT = 50  # connections of JARAI

@@ -15,12 +15,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from _bench import Figure, options, show
 from attrs import define
 from multidict import CIMultiDict
 
 from jarai_async import WebhookVerificationError
 from jarai_async.webhooks import sign, verify
+from tests.support.figures import Figure, options, show
 
 _NAME = "X-JARAI-Signature"
 _SECRET, _OTHER = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkI"
@@ -161,9 +161,9 @@ def forged(rng: random.Random) -> tuple[bytes, Mapping[Any, Any]]:
     """Spoil a genuine delivery."""
     body = rng.choice(_BODIES)
     value = sign(body, rng.choice([_SECRET, _SECRET, _SECRET, _OTHER[::-1]]))[_NAME]
-    spoil = rng.randrange(3)
-    headers = rng.choice(_SPOILT_HEADERS)(value, rng) if spoil != 0 else {_NAME: value}
-    return spoilt_body(body, rng) if spoil != 1 else body, headers
+    apply = rng.randrange(3)
+    headers = rng.choice(_SPOILT_HEADERS)(value, rng) if apply != 0 else {_NAME: value}
+    return spoilt_body(body, rng) if apply != 1 else body, headers
 
 
 def signed(rng: random.Random) -> tuple[bytes, Mapping[Any, Any]]:

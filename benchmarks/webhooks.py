@@ -20,14 +20,15 @@ import logging
 import multiprocessing
 from collections.abc import Sequence
 
-from _bench import Figure, options, show, topics
 from attrs import frozen
-from polling import FAMILIES, IDS, Family, drawn, lags
 
-from jarai_async import Budget, Finished, JaraiClient, Orchestrator, StatusChanged
+from benchmarks._bench import topics
+from benchmarks.polling import FAMILIES, IDS, Family, drawn, lags
+from jarai_async import Finished, JaraiClient, Orchestrator, RateLimit, StatusChanged
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator, run
-from jarai_async.simulator._loop import START_OF_SIMULATED_TIME
+from jarai_async.simulator._event_loop import START_OF_SIMULATED_TIME
+from tests.support.figures import Figure, options, show
 
 _NO_QUOTA = 10**9
 _ENDS = ("production.published", "production.failed")
@@ -89,7 +90,7 @@ class Batch:
             daily_quotas=False,
             deliverability=channel.deliverability or Deliverability(),
         )
-        budget = Budget(per_day=_NO_QUOTA)
+        budget = RateLimit(per_day=_NO_QUOTA)
         async with (
             simulator,
             JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,

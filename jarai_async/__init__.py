@@ -11,23 +11,36 @@
 productions at once and tells what becomes of each. `jarai_async.simulator` is the API on this machine.
 """
 
-from jarai_async._callbacks import NewWebhook, Webhook, WebhookDelivery
+from jarai_async._api.models import (
+    Account,
+    Avatar,
+    Deliverable,
+    Performance,
+    Polling,
+    Production,
+    ProductionRequest,
+    RateLimit,
+    Status,
+    Usage,
+)
+from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
 from jarai_async._client import JaraiClient
 from jarai_async._errors import (
     ApiError,
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
+    ClosedError,
     ConfigurationError,
     DeadlineExceededError,
     DownloadError,
     FileWriteError,
     IncompleteDownloadError,
-    InvalidAnswerError,
     InvalidRequestError,
+    InvalidResponseError,
     JaraiError,
     JournalError,
-    NoAnswerError,
+    NoResponseError,
     NotFoundError,
     NotSentError,
     PermissionDeniedError,
@@ -35,7 +48,7 @@ from jarai_async._errors import (
     RateLimitError,
     ServerError,
     ServiceUnavailableError,
-    StoppedError,
+    TransportError,
     UncertainSubmitError,
     WebhookVerificationError,
 )
@@ -49,21 +62,9 @@ from jarai_async._events import (
     StatusChanged,
     Submitted,
 )
-from jarai_async._models import (
-    Account,
-    Avatar,
-    Budget,
-    Deliverable,
-    Performance,
-    Polling,
-    Production,
-    ProductionRequest,
-    Status,
-    Usage,
-)
-from jarai_async._orchestrator import Orchestrator
-from jarai_async._outlook import Statistics
-from jarai_async._ticket import Ticket
+from jarai_async._orchestrator.orchestrator import Orchestrator
+from jarai_async._orchestrator.statistics import Statistics
+from jarai_async._orchestrator.ticket import Ticket
 
 __all__ = [
     "Account",
@@ -71,8 +72,8 @@ __all__ = [
     "AuthenticationError",
     "Avatar",
     "BadRequestError",
-    "Budget",
     "BudgetExceededError",
+    "ClosedError",
     "ConfigurationError",
     "DeadlineExceededError",
     "Deliverable",
@@ -83,13 +84,13 @@ __all__ = [
     "FileWriteError",
     "Finished",
     "IncompleteDownloadError",
-    "InvalidAnswerError",
     "InvalidRequestError",
+    "InvalidResponseError",
     "JaraiClient",
     "JaraiError",
     "JournalError",
     "NewWebhook",
-    "NoAnswerError",
+    "NoResponseError",
     "NotFoundError",
     "NotSentError",
     "Orchestrator",
@@ -101,15 +102,16 @@ __all__ = [
     "Production",
     "ProductionFailedError",
     "ProductionRequest",
+    "RateLimit",
     "RateLimitError",
     "ServerError",
     "ServiceUnavailableError",
     "Statistics",
     "Status",
     "StatusChanged",
-    "StoppedError",
     "Submitted",
     "Ticket",
+    "TransportError",
     "UncertainSubmitError",
     "Usage",
     "Webhook",

@@ -1,5 +1,5 @@
 """`python -m jarai_async` is the command `jarai`."""
 
-from jarai_async._cli import main
+from jarai_async._cli.commands import main
 
 raise SystemExit(main())

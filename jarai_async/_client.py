@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from random import Random
@@ -11,10 +12,22 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from jarai_async import _downloads, _protocol, _wire
-from jarai_async._budget import RequestBudget
-from jarai_async._calls import Caller
-from jarai_async._downloads import Download, Progress
+from jarai_async._api import endpoints, webhook_endpoints, wire
+from jarai_async._api.calls import Call, may_repeat
+from jarai_async._api.codec import body_of
+from jarai_async._api.models import (
+    Account,
+    Deliverable,
+    Performance,
+    Polling,
+    Production,
+    ProductionRequest,
+    RateLimit,
+    Usage,
+)
+from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
+from jarai_async._downloads import download
+from jarai_async._downloads.download import Download, Progress
 from jarai_async._errors import (
     ApiError,
     DeadlineExceededError,
@@ -24,27 +37,15 @@ from jarai_async._errors import (
     JaraiError,
     NotFoundError,
 )
-from jarai_async._intents import body_of
-from jarai_async._keys import KeyProvider, Keyring
-from jarai_async._meter import Meter
-from jarai_async._models import (
-    Account,
-    Budget,
-    Deliverable,
-    Performance,
-    Polling,
-    Production,
-    ProductionRequest,
-    Usage,
-)
-from jarai_async._poller import Poller
-from jarai_async._protocol import Call
-from jarai_async._retry import Retrier, Retry
-from jarai_async._scheduler import Scheduler
-from jarai_async._settings import checked_url
-from jarai_async._storage import valid_until
-from jarai_async._subscriber import Subscriber
-from jarai_async._transport import Session, Transport
+from jarai_async._http.credentials import Credentials, KeyProvider
+from jarai_async._http.retry import Retrier, Retry
+from jarai_async._http.sender import RequestSender
+from jarai_async._http.transport import Session, Transport
+from jarai_async._polling.poller import Poller
+from jarai_async._ratelimit.limiter import RateLimiter
+from jarai_async._ratelimit.meter import Meter
+from jarai_async._ratelimit.scheduler import Scheduler
+from jarai_async._urls import checked_url, valid_until
 
 _log = logging.getLogger("jarai_async")
 
@@ -55,7 +56,7 @@ _LINK_REFUSED = (401, 403)  # what blob storage answers to a signed URL that has
 _LINK_ENDING = 120.0  # seconds that it may still have when it is renewed before it is used
 
 
-class JaraiClient(Subscriber):
+class JaraiClient:
     """The Partner API of JARAI, awaited.
 
         async with JaraiClient() as client:
@@ -79,21 +80,21 @@ class JaraiClient(Subscriber):
         *,
         base_url: str | None = None,
         session: Session | None = None,
-        budget: Budget | None = None,
+        budget: RateLimit | None = None,
         idempotency_keys: bool = False,
         random: Random | None = None,
     ) -> None:
-        keys = Keyring(os.environ.get("JARAI_API_KEY", "") if api_key is None else api_key)
-        self._base_url = checked_url(base_url or os.environ.get("JARAI_BASE_URL") or _wire.BASE_URL)
+        keys = Credentials(os.environ.get("JARAI_API_KEY", "") if api_key is None else api_key)
+        self._base_url = checked_url(base_url or os.environ.get("JARAI_BASE_URL") or wire.BASE_URL)
         self._random = random or Random()
-        self._budget = RequestBudget(budget or Budget())
+        self._budget = RateLimiter(budget or RateLimit())
         self._scheduler = Scheduler(self._budget, self._random)
         self._transport = Transport(self._base_url, session)
-        self._caller = Caller(
+        self._sender = RequestSender(
             self._transport, keys, self._scheduler, self._random, idempotency_keys=idempotency_keys
         )
-        self._poller = Poller(self._scheduler, self._caller.read_status, lambda: self._transport.server_time)
-        self._downloads = Retrier(_DOWNLOADS, self._random)
+        self._poller = Poller(self._scheduler, self._sender.read_status, lambda: self._transport.server_time)
+        self._download_retrier = Retrier(_DOWNLOADS, self._random)
 
     def __repr__(self) -> str:
         return f"<JaraiClient {self._base_url}, {self._budget.limit} requests a minute>"
@@ -107,7 +108,7 @@ class JaraiClient(Subscriber):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; a session of your own stays open. What still waits gets a StoppedError."""
+        """Close the connections; a session of your own stays open. What still waits gets a ClosedError."""
         self._scheduler.close()
         try:
             await self._poller.close()
@@ -118,7 +119,7 @@ class JaraiClient(Subscriber):
 
     async def accounts(self) -> list[Account]:
         """List the accounts that the key can reach (scope `accounts:read`). Raises ApiError."""
-        return await self._caller.perform(_protocol.accounts(), Meter())
+        return await self._sender.execute(endpoints.accounts(), Meter())
 
     async def submit(self, request: ProductionRequest, *, idempotency_key: str | None = None) -> Production:
         """Ask for a production (scope `productions:write`), and give it as accepted.
@@ -131,15 +132,15 @@ class JaraiClient(Subscriber):
             raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
         key, meter = idempotency_key or str(uuid4()), Meter()
         try:
-            return await self._caller.submit(request.account_id, body_of(request), key, meter)
+            return await self._sender.submit(request.account_id, body_of(request), key, meter)
         except asyncio.CancelledError:
             if meter.in_doubt:
                 _log.warning("a submit was cancelled on its way and may have been accepted, key %s", key)
             raise
 
     async def fetch(self, production_id: str) -> Production:
-        """Read a production as it is now. Raises ApiError, NoAnswerError, InvalidAnswerError."""
-        return await self._caller.perform(_protocol.fetch(production_id), Meter())
+        """Read a production as it is now. Raises ApiError, NoResponseError, InvalidResponseError."""
+        return await self._sender.execute(endpoints.fetch(production_id), Meter())
 
     async def cancel(self, production_id: str) -> Production:
         """Stop a production for real, and give it as it is then: it may have ended. Raises ApiError."""
@@ -151,15 +152,15 @@ class JaraiClient(Subscriber):
         Available in `AwaitingApproval` (for review: may still change), `Distributing` and `Published`;
         scope `deliverables:read`. Raises ApiError.
         """
-        return await self._caller.perform(_protocol.deliverables(production_id), Meter())
+        return await self._sender.execute(endpoints.deliverables(production_id), Meter())
 
     async def performance(self, production_id: str) -> Performance:
         """Read a production's analytics (scope `analytics:read`). Raises ApiError."""
-        return await self._caller.perform(_protocol.performance(production_id), Meter())
+        return await self._sender.execute(endpoints.performance(production_id), Meter())
 
     async def usage(self) -> Usage:
         """Read the partner's usage (its route is inferred). Raises ApiError."""
-        return await self._caller.perform(_protocol.usage(), Meter())
+        return await self._sender.execute(endpoints.usage(), Meter())
 
     async def wait(self, production_id: str, *, deadline: float | None = None) -> Production:
         """Wait until a production has ended, and give it: `Published`, `Failed` or `Cancelled`.
@@ -171,7 +172,7 @@ class JaraiClient(Subscriber):
         try:
             async with asyncio.timeout(deadline) as timeout:
                 meter = Meter()
-                production = await self._known(_protocol.fetch(production_id), meter)
+                production = await self._known(endpoints.fetch(production_id), meter)
                 watch = self._poller.watch(production, Polling(), meter, age_known=False)
                 while not watch.status.is_terminal:
                     await self._poller.changed(watch)
@@ -198,30 +199,83 @@ class JaraiClient(Subscriber):
         Raises DownloadError, IncompleteDownloadError after five attempts that got no further, FileWriteError,
         and ApiError where a fresh URL is refused.
         """
-        target = await _downloads.destination(path, deliverable)
-        await self._download(deliverable, target, Meter(), self._downloads, progress=progress)
+        target = await download.destination(path, deliverable)
+        await self._download(deliverable, target, Meter(), self._download_retrier, progress=progress)
         return target
+
+    # --- Webhook subscriptions. Paths and methods of some of them are inferred. ---------------------
+
+    async def create_webhook(
+        self,
+        endpoint_url: str,
+        event_types: Sequence[str] = wire.SUBSCRIBED,
+        *,
+        account_ids: Sequence[str] = (),
+        account_scope_id: str | None = None,
+    ) -> NewWebhook:
+        """Have events sent to your endpoint (scope `webhooks:write`): https, and at most 100 webhooks in all.
+
+        `event_types` is one or more of JARAI's, by default all that are known; of all your accounts, or of up
+        to 50 `account_ids`, or of one `account_scope_id` (all documented). The answer has the signing secret,
+        which `Receiver` and `verify` take, and which is not shown again: where that answer is lost
+        (NoResponseError), look for the webhook in `webhooks()` and delete it.
+        Raises InvalidRequestError, ApiError.
+        """
+        call = webhook_endpoints.create(endpoint_url, event_types, account_ids, account_scope_id)
+        return await self._sender.execute(call, Meter())
+
+    async def webhooks(self) -> list[Webhook]:
+        """List the webhooks (scope `webhooks:read`), without their secrets. Raises ApiError."""
+        return await self._sender.execute(webhook_endpoints.subscriptions(), Meter())
+
+    async def webhook(self, webhook_id: str) -> Webhook:
+        """Read one webhook. Raises ApiError."""
+        return await self._sender.execute(webhook_endpoints.read(webhook_id), Meter())
+
+    async def update_webhook(
+        self,
+        webhook_id: str,
+        *,
+        endpoint_url: str | None = None,
+        event_types: Sequence[str] | None = None,
+        account_ids: Sequence[str] | None = None,
+    ) -> Webhook:
+        """Change what is given of a webhook; its secret stays. Raises InvalidRequestError, ApiError."""
+        call = webhook_endpoints.update(webhook_id, endpoint_url, event_types, account_ids)
+        return await self._sender.execute(call, Meter())
+
+    async def delete_webhook(self, webhook_id: str) -> None:
+        """End a webhook. Raises NotFoundError where there is none any more, ApiError."""
+        await self._sender.execute(webhook_endpoints.delete(webhook_id), Meter())
+
+    async def webhook_deliveries(self, webhook_id: str) -> list[WebhookDelivery]:
+        """List the recent deliveries of a webhook, as JARAI sees them. Raises ApiError."""
+        return await self._sender.execute(webhook_endpoints.deliveries(webhook_id), Meter())
+
+    async def test_webhook(self, webhook_id: str) -> None:
+        """Have a `webhook.test` event sent to a webhook's endpoint. Raises ApiError."""
+        await self._sender.execute(webhook_endpoints.test(webhook_id), Meter())
 
     async def _known(self, call: Call[Production], meter: Meter) -> Production:
         """Read a production that may be too new to be found (inferred: reads may lag behind a submit)."""
         for pause in _NEW:
             try:
-                return await self._caller.perform(call, meter)
+                return await self._sender.execute(call, meter)
             except NotFoundError:
                 await self._scheduler.pause(pause)
-        return await self._caller.perform(call, meter)
+        return await self._sender.execute(call, meter)
 
     # --- How ---------------------------------------------------------------------------------------
 
     async def _cancel(self, production_id: str, meter: Meter) -> Production:
-        refusal = None
+        error_from = None
         try:
-            await self._caller.perform(_protocol.cancel(production_id), meter)
+            await self._sender.execute(endpoints.cancel(production_id), meter)
         except ApiError as error:
-            refusal = error  # 404 or 409 may mean that it had already ended: reading it decides
-        production = await self._caller.perform(_protocol.fetch(production_id), meter)
-        if refusal is not None and not production.status.is_terminal:
-            raise refusal
+            error_from = error  # 404 or 409 may mean that it had already ended: reading it decides
+        production = await self._sender.execute(endpoints.fetch(production_id), meter)
+        if error_from is not None and not production.status.is_terminal:
+            raise error_from
         return production
 
     async def _download(
@@ -283,11 +337,11 @@ class JaraiClient(Subscriber):
         def identity(one: Deliverable) -> object:
             return one.id or (one.type, one.platform, one.file_name)
 
-        call = _protocol.deliverables(deliverable.production_id)
+        call = endpoints.deliverables(deliverable.production_id)
         try:
-            found = await self._caller.perform(call, meter)
+            found = await self._sender.execute(call, meter)
         except JaraiError as error:
-            if not _protocol.may_repeat(call, error, idempotency_keys=False):
+            if not may_repeat(call, error, idempotency_keys=False):
                 raise
             raise IncompleteDownloadError(f"its signed URL was not renewed: {error.message}") from error
         for fresh in found:

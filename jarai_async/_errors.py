@@ -4,12 +4,13 @@
     ├── ConfigurationError      the client was set up wrongly; nothing was sent
     │   └── JournalError            the journal cannot be opened, read or written
     ├── InvalidRequestError     the request breaks a documented rule; nothing was sent
-    ├── NotSentError            no connection: the request provably never left
-    ├── NoAnswerError           sent, but no whole answer came: it may have been carried out
-    ├── InvalidAnswerError      an answer that is not what the API documents
+    ├── TransportError          no usable response from the API
+    │   ├── NotSentError            no connection: the request never left this process
+    │   ├── NoResponseError         sent, but no complete response came: it may have been carried out
+    │   └── InvalidResponseError    the response is not what the API documents
     ├── UncertainSubmitError    a production may or may not have been created: never sent again
     ├── DeadlineExceededError   the time that you gave is over; the production goes on
-    ├── StoppedError            you closed what was waiting; the production goes on
+    ├── ClosedError             you closed what was waiting; the production goes on
     ├── DownloadError           a file could not be fetched whole
     │   ├── IncompleteDownloadError what came was broken or too slow, again and again
     │   └── FileWriteError          this machine could not keep it
@@ -78,29 +79,33 @@ class JournalError(ConfigurationError):
 
 
 class InvalidRequestError(JaraiError, ValueError):
-    """A request breaks documented rules; `faults` names each of them. Nothing was sent."""
+    """A request breaks documented rules; `problems` names each of them. Nothing was sent."""
 
-    def __init__(self, faults: Iterable[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("; ".join(self.faults))
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
 
     def __reduce__(self) -> tuple[type["InvalidRequestError"], tuple[tuple[str, ...]]]:
-        return type(self), (self.faults,)
+        return type(self), (self.problems,)
 
 
-class NotSentError(JaraiError, ConnectionError):
+class TransportError(JaraiError):
+    """The API gave no usable response: nothing was sent, no response came, or it cannot be read."""
+
+
+class NotSentError(TransportError, ConnectionError):
     """No connection could be made, so the request never left this process."""
 
     advice = "Nothing was sent: check the network and the base URL, then try again."
 
 
-class NoAnswerError(JaraiError, ConnectionError):
+class NoResponseError(TransportError, ConnectionError):
     """The request left, and no whole answer came back."""
 
     advice = "It may have been carried out: reading again is safe."
 
 
-class InvalidAnswerError(JaraiError):
+class InvalidResponseError(TransportError):
     """The answer is not what the API documents: a gateway's page, broken JSON, a redirect."""
 
     advice = "If it goes on, check the base URL, then report it to JARAI with the correlation id."
@@ -126,7 +131,7 @@ class DeadlineExceededError(JaraiError, TimeoutError):
     advice = "Wait for it again with its production id, or cancel it."
 
 
-class StoppedError(JaraiError):
+class ClosedError(JaraiError):
     """The orchestrator was left, or the client closed, while this was under way."""
 
     advice = "A production that was accepted goes on at JARAI: wait for it with its production id."

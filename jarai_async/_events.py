@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from attrs import field, frozen
 
-from jarai_async._errors import JaraiError
-from jarai_async._models import Deliverable, Production, ProductionRequest, Status
+from jarai_async._api.models import Deliverable, Production, ProductionRequest, Status
+from jarai_async._errors import JaraiError, ProductionFailedError
 
 
 class OutcomeState(StrEnum):
@@ -24,7 +25,7 @@ class OutcomeState(StrEnum):
     `Orchestrator.resolve` decides."""
     TIMED_OUT = "timed_out"
     """Your deadline is over: the production goes on at JARAI."""
-    VANISHED = "vanished"
+    NOT_FOUND = "not_found"
     """JARAI did not know the production any more, for five minutes; it is not submitted again."""
 
 
@@ -34,7 +35,7 @@ class Outcome:
 
     `production` is None where none was created, or none is known. `files` maps each downloaded path to its
     deliverable. `error` says why it is not `published`, or, where it is, which download failed.
-    `requests` counts the API requests that were sent for it, downloads from blob storage not included.
+    `request_count` counts the API requests that were sent for it, downloads from blob storage not included.
     """
 
     request: ProductionRequest = field(repr=False)
@@ -46,7 +47,7 @@ class Outcome:
     error: JaraiError | None = None
     submitted_at: datetime | None = None
     finished_at: datetime
-    requests: int = 0
+    request_count: int = 0
 
     def __str__(self) -> str:
         files = f", {len(self.files)} files" if self.files else ""
@@ -138,3 +139,25 @@ class Finished(Event):
 
     def __str__(self) -> str:
         return str(self.outcome)
+
+
+PRODUCTION_EXPIRED: Final = "PRODUCTION_EXPIRED"  # documented: never begun, safe to submit again at once
+
+
+_ENDS: Final[Mapping[Status, OutcomeState]] = {
+    Status.PUBLISHED: OutcomeState.PUBLISHED,
+    Status.FAILED: OutcomeState.FAILED,
+    Status.CANCELLED: OutcomeState.CANCELLED,
+}
+
+
+def end(production: Production) -> tuple[OutcomeState, ProductionFailedError | None]:
+    """Give how a production ended, and why it failed. Only for a terminal status."""
+    state = _ENDS[production.status]
+    if state is not OutcomeState.FAILED:
+        return state, None
+    reason = (production.error_message or "no reason given").rstrip(".")
+    message = f"production {production.id} failed: {reason}"
+    if production.error_code == PRODUCTION_EXPIRED:
+        message += ": it was never begun and is safe to submit again at once"
+    return state, ProductionFailedError(message, code=production.error_code)

@@ -115,9 +115,9 @@ class Receiver:
         `body` is the raw bytes, or a stream of them: of a stream no more is read than is allowed. Raises
         nothing but what the stream does.
         """
-        refusal = _refusal(headers)
-        if refusal is not None:
-            return refusal
+        error_from = _refusal(headers)
+        if error_from is not None:
+            return error_from
         try:
             whole = body if isinstance(body, bytes) else await _read(body)
         except TimeoutError:

@@ -25,9 +25,10 @@ from typing import Any
 
 import attrs
 
-from jarai_async import _wire
-from jarai_async._answers import parse_json
-from jarai_async._callbacks import (
+from jarai_async._api import wire
+from jarai_async._api.codec import decode, field_name
+from jarai_async._api.responses import parse_json
+from jarai_async._api.webhook_models import (
     EVENTS,
     DeliverableReady,
     ProductionFailed,
@@ -37,8 +38,7 @@ from jarai_async._callbacks import (
     WebhookEvent,
     WebhookTest,
 )
-from jarai_async._codec import decode, field_name
-from jarai_async._errors import ConfigurationError, InvalidAnswerError, WebhookVerificationError
+from jarai_async._errors import ConfigurationError, InvalidResponseError, WebhookVerificationError
 from jarai_async._secret import Secret
 
 __all__ = [
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
-_SIGNATURE = re.compile(_wire.SIGNATURE_SCHEME + r"([0-9a-fA-F]{64})")
+_SIGNATURE = re.compile(wire.SIGNATURE_SCHEME + r"([0-9a-fA-F]{64})")
 _SHORTEST_KEY = 16  # bytes; a shorter one could be found by trying
 _BAD_SECRET = f"a signing secret must be base64url, as JARAI gave it, of {_SHORTEST_KEY} bytes or more"
 Secrets = str | Secret | Sequence[str | Secret]
@@ -81,7 +81,7 @@ def verify(body: bytes, headers: Mapping[str, str], secret: Secrets) -> WebhookE
     genuine = given is not None and _is_signed(body, given, keys)
     del keys
     if given is None:
-        raise WebhookVerificationError(f"expected one {_wire.SIGNATURE}: sha256= and 64 hexadecimal digits")
+        raise WebhookVerificationError(f"expected one {wire.SIGNATURE}: sha256= and 64 hexadecimal digits")
     if not genuine:
         raise WebhookVerificationError("the signature does not fit: is the secret another?")
     return _event(body)
@@ -96,7 +96,7 @@ def sign(body: bytes, secret: str | Secret) -> dict[str, str]:
     del secret
     if len(keys) != 1:
         raise ConfigurationError(_BAD_SECRET)
-    return {_wire.SIGNATURE: _wire.SIGNATURE_SCHEME + hmac.digest(keys[0], body, "sha256").hex()}
+    return {wire.SIGNATURE: wire.SIGNATURE_SCHEME + hmac.digest(keys[0], body, "sha256").hex()}
 
 
 def checked(secret: Secrets) -> list[Secret]:
@@ -141,7 +141,7 @@ def _key(secret: object) -> bytes | None:
 
 def _signature(headers: Mapping[str, str]) -> bytes | None:
     """Give the one signature that the headers hold, decoded: bytes can be compared whatever they are."""
-    values = header_values(headers, _wire.SIGNATURE)
+    values = header_values(headers, wire.SIGNATURE)
     if len(values) != 1 or not isinstance(values[0], str):
         return None
     found = _SIGNATURE.fullmatch(values[0])
@@ -159,7 +159,7 @@ def _event(body: bytes) -> WebhookEvent:
     try:
         envelope = parse_json(body)
         event = _structured(envelope if isinstance(envelope, dict) else {})
-    except InvalidAnswerError as error:
+    except InvalidResponseError as error:
         fault = error.message
     except (ValueError, RecursionError):
         fault = "it is not JSON"
@@ -172,7 +172,7 @@ def _event(body: bytes) -> WebhookEvent:
 
 def _structured(envelope: dict[str, Any]) -> WebhookEvent:
     """Make the event that an envelope says it is, with the fields of its class from within `data`."""
-    event_type, data = envelope.get(_EVENT_TYPE), envelope.get(_wire.EVENT_DATA)
+    event_type, data = envelope.get(_EVENT_TYPE), envelope.get(wire.EVENT_DATA)
     kind = EVENTS.get(event_type, WebhookEvent) if isinstance(event_type, str) else WebhookEvent
     inside = data if isinstance(data, dict) else {}
     details = {name: inside.get(name) for name in _DETAILS[kind]}

@@ -7,25 +7,25 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
-from scenarios import request_for
 
 from jarai_async import (
     AuthenticationError,
     BudgetExceededError,
+    ClosedError,
     ConfigurationError,
     DeadlineExceededError,
-    InvalidAnswerError,
     InvalidRequestError,
+    InvalidResponseError,
     JaraiClient,
     NotFoundError,
     NotSentError,
     PermissionDeniedError,
     ServerError,
     Status,
-    StoppedError,
     UncertainSubmitError,
 )
 from jarai_async.simulator import Simulator
+from tests.support.scenarios import request_for
 
 
 async def test_a_production_goes_from_request_to_files(
@@ -174,7 +174,7 @@ async def test_an_answer_that_is_none_is_one_clear_error(
     """Whatever a proxy makes of an answer, it is an error of ours."""
     production = await client.submit(request_for(simulator))
     simulator.faults.add(kind, on="fetch", times=None)
-    with pytest.raises(InvalidAnswerError):
+    with pytest.raises(InvalidResponseError):
         await client.fetch(production.id)
 
 
@@ -184,7 +184,7 @@ async def test_an_answer_about_another_production_is_refused(
     """A mixed-up answer must not end the wrong production."""
     production = await client.submit(request_for(simulator))
     simulator.faults.add("other_production", on="fetch", times=None)
-    with pytest.raises(InvalidAnswerError, match="is about"):
+    with pytest.raises(InvalidResponseError, match="is about"):
         await client.fetch(production.id)
 
 
@@ -255,7 +255,7 @@ async def test_a_closed_client_says_so(simulator: Simulator) -> None:
     """Using a client after its block is a mistake with a name."""
     async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
         pass
-    with pytest.raises(StoppedError, match="closed"):
+    with pytest.raises(ClosedError, match="closed"):
         await client.accounts()
 
 

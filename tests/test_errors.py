@@ -9,23 +9,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from strategies import ID, request
 
 import jarai_async
 from jarai_async import (
     AuthenticationError,
     BudgetExceededError,
     ConfigurationError,
-    InvalidAnswerError,
     InvalidRequestError,
+    InvalidResponseError,
     JaraiClient,
     JaraiError,
-    NoAnswerError,
+    NoResponseError,
     NotSentError,
     ServerError,
     UncertainSubmitError,
     _errors,
 )
+from tests.support.strategies import ID, request
 
 KEY = "jarai_test_VGhlS2V5"
 
@@ -80,7 +80,7 @@ def test_every_error_has_its_facts(kind: type[JaraiError]) -> None:
 def test_errors_are_also_what_python_calls_them() -> None:
     """Who knows only the standard library catches them, too."""
     assert isinstance(NotSentError("x"), ConnectionError)
-    assert isinstance(NoAnswerError("x"), ConnectionError)
+    assert isinstance(NoResponseError("x"), ConnectionError)
     assert isinstance(jarai_async.DeadlineExceededError("x"), TimeoutError)
     assert isinstance(ConfigurationError("x"), ValueError)
     assert isinstance(InvalidRequestError(["x"]), ValueError)
@@ -183,4 +183,4 @@ async def test_an_uncertain_submit_says_what_happened() -> None:
     error = caught.value
     assert (error.status, error.code, error.idempotency_key) == (500, "INTERNAL_ERROR", "k-1")
     assert type(error.__cause__) is ServerError
-    assert not isinstance(error, InvalidAnswerError)
+    assert not isinstance(error, InvalidResponseError)

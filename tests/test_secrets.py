@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from scenarios import request_for
 
 from jarai_async import JaraiClient, JaraiError
 from jarai_async._secret import Secret
 from jarai_async.simulator import Simulator
+from tests.support.scenarios import request_for
 
 FAULTS = [
     "internal_error",

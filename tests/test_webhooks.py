@@ -12,11 +12,9 @@ from typing import Any
 
 import attrs
 import pytest
-from deliveries import SECOND_SECRET, SECRET, body, envelope
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
-from strategies import HOSTILE_BODIES, ID, json_values
 
 from jarai_async import ConfigurationError, WebhookVerificationError
 from jarai_async.webhooks import (
@@ -30,6 +28,8 @@ from jarai_async.webhooks import (
     sign,
     verify,
 )
+from tests.support.deliveries import SECOND_SECRET, SECRET, body, envelope
+from tests.support.strategies import HOSTILE_BODIES, ID, json_values
 
 NAME = "X-JARAI-Signature"
 

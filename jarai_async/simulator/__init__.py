@@ -34,21 +34,21 @@ from typing import Self
 from aiohttp import web
 
 from jarai_async import _clock
-from jarai_async.simulator._app import BlobOrigin, PartnerApi, server
-from jarai_async.simulator._blobs import BlobStore
-from jarai_async.simulator._courier import Courier, Deliverability, Delivery, SimulatedWebhook
-from jarai_async.simulator._endpoints import PREFIX, Endpoints
-from jarai_async.simulator._fates import Approval, Durations, Recipe, usual_durations
-from jarai_async.simulator._faults import Faults
-from jarai_async.simulator._herald import Herald
-from jarai_async.simulator._keys import SCOPES, Keyring
-from jarai_async.simulator._kinds import Kind
-from jarai_async.simulator._ledger import Ledger, RequestRecord
-from jarai_async.simulator._limits import TIERS, WINDOW_SECONDS, Limits, TierName
-from jarai_async.simulator._loop import SimulatedEventLoop, run
-from jarai_async.simulator._subscriptions import Subscriptions
-from jarai_async.simulator._wire import Wire
-from jarai_async.simulator._world import SimulatedAccount, SimulatedProduction, World
+from jarai_async.simulator._api.endpoints import PREFIX, Endpoints
+from jarai_async.simulator._api.fault_kinds import Kind
+from jarai_async.simulator._api.faults import Faults
+from jarai_async.simulator._api.keys import SCOPES, KeyStore
+from jarai_async.simulator._api.rate_limits import TIERS, WINDOW_SECONDS, Limits, TierName
+from jarai_async.simulator._api.request_log import RequestLog, RequestRecord
+from jarai_async.simulator._api.server import BlobOrigin, PartnerApi, server
+from jarai_async.simulator._api.webhook_endpoints import Subscriptions
+from jarai_async.simulator._api.writer import Wire
+from jarai_async.simulator._blobs.storage import BlobStore
+from jarai_async.simulator._event_loop import SimulatedEventLoop, run
+from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction, World
+from jarai_async.simulator._productions.timelines import Approval, Durations, TimelineOptions, usual_durations
+from jarai_async.simulator._webhooks.delivery import Deliverability, Delivery, SimulatedWebhook, WebhookSender
+from jarai_async.simulator._webhooks.emitter import WebhookEmitter
 
 __all__ = [
     "Deliverability",
@@ -121,21 +121,21 @@ class Simulator:
         self.faults = Faults(random.Random(f"{seed}:faults"))
         self._port = port
         self._latency = latency
-        self._world = World(seed, accounts, Recipe(durations, failure_rate, expiry_rate, approval))
+        self._world = World(seed, accounts, TimelineOptions(durations, failure_rate, expiry_rate, approval))
         self._limits = Limits(TIERS[tier], daily_quotas=daily_quotas, spend_ceiling=spend_ceiling)
         self._blobs = BlobStore(seed, self._world.story)
-        self._courier = Courier(seed, deliverability)
-        self._herald = Herald(seed, self._world, self._blobs, self._courier)
+        self._sender = WebhookSender(seed, deliverability)
+        self._emitter = WebhookEmitter(seed, self._world, self._blobs, self._sender)
         self._endpoints = Endpoints(
             self._world,
             self._limits,
             self._blobs,
-            Subscriptions(seed, self._world, self._herald, self._courier).routes,
-            self._herald.look,
+            Subscriptions(seed, self._world, self._emitter, self._sender).routes,
+            self._emitter.look,
             idempotency_keys=idempotency_keys,
         )
-        self._ledger = Ledger()
-        self._keys = Keyring(random.Random(f"{seed}:keys"))
+        self._request_log = RequestLog()
+        self._keys = KeyStore(random.Random(f"{seed}:keys"))
         self._runners: list[web.ServerRunner] = []
         self._base_url = ""
         self.api_key = self._keys.mint(*SCOPES)
@@ -143,13 +143,13 @@ class Simulator:
     async def __aenter__(self) -> Self:
         self._wire = Wire()
         chance = random.Random(f"{self.seed}:network")
-        storage = BlobOrigin(self._blobs, self.faults, self._ledger, self._wire, self._latency, chance)
+        storage = BlobOrigin(self._blobs, self.faults, self._request_log, self._wire, self._latency, chance)
         api = PartnerApi(
             self._keys,
             self._limits,
             self.faults,
             self._endpoints,
-            self._ledger,
+            self._request_log,
             self._wire,
             self._latency,
             chance,
@@ -181,8 +181,8 @@ class Simulator:
 
     async def _stop(self) -> None:
         self._wire.close()
-        self._herald.close()
-        await self._courier.close()
+        self._emitter.close()
+        await self._sender.close()
         while self._runners:
             await self._runners.pop().cleanup()
 
@@ -226,47 +226,47 @@ class Simulator:
     @property
     def requests(self) -> list[RequestRecord]:
         """Every request in order of arrival, downloads included."""
-        return self._ledger.requests
+        return self._request_log.requests
 
     @property
     def rate_limited(self) -> int:
         """How many 429s a limit caused; those of a fault are not among them."""
-        return self._ledger.rate_limited
+        return self._request_log.rate_limited
 
     @property
     def leaks(self) -> list[str]:
         """Requests to the other origin that carried an API key: there must be none."""
-        return self._ledger.leaks
+        return self._request_log.leaks
 
     @property
     def webhooks(self) -> list[SimulatedWebhook]:
         """The subscriptions there are, with their secrets."""
-        return list(self._herald.webhooks.values())
+        return list(self._emitter.webhooks.values())
 
     @property
     def deliveries(self) -> list[Delivery]:
         """Every delivery of an event to a webhook, in the order of events: also those that are lost."""
-        return self._courier.deliveries
+        return self._sender.deliveries
 
     @property
     def deliverability(self) -> Deliverability:
         """How well webhooks arrive, from the next event on."""
-        return self._courier.deliverability
+        return self._sender.deliverability
 
     @deliverability.setter
     def deliverability(self, value: Deliverability) -> None:
-        self._courier.deliverability = value
+        self._sender.deliverability = value
 
     def count(self, route: str | None = None, status: int | None = None) -> int:
         """How many requests there were, of one route and with one status where these are given."""
-        return self._ledger.count(route, status)
+        return self._request_log.count(route, status)
 
     def utilisation(self, since: float, until: float) -> float:
         """The share of the minute's budget that was used between two moments of the loop's clock."""
         if not since < until:
             raise ValueError("the first moment must come before the second")
         budget = self._limits.tier.requests_per_minute * (until - since) / WINDOW_SECONDS
-        return self._ledger.admitted(since, until) / budget
+        return self._request_log.admitted(since, until) / budget
 
     def approve(self, production_id: str) -> None:
         """Release a production as a person would.
@@ -275,7 +275,7 @@ class Simulator:
         """
         production = self._world.productions[production_id]
         production.approve(_clock.monotonic())
-        self._herald.look(production)
+        self._emitter.look(production)
 
     def add_key(self, *scopes: str, sandbox: bool = False) -> str:
         """A further key of this partner with just these scopes; ValueError for an unknown one."""

@@ -12,7 +12,6 @@ import aiohttp
 from jarai_async import (
     Account,
     ApiError,
-    Budget,
     BudgetExceededError,
     Deliverable,
     DeliverablesReady,
@@ -30,6 +29,7 @@ from jarai_async import (
     Polling,
     Production,
     ProductionRequest,
+    RateLimit,
     Statistics,
     Status,
     StatusChanged,
@@ -59,7 +59,7 @@ full = ProductionRequest(
 
 
 async def each_call(session: aiohttp.ClientSession, production_id: str) -> None:
-    JaraiClient("key", base_url="https://h", session=session, budget=Budget(per_minute=10, per_day=None))
+    JaraiClient("key", base_url="https://h", session=session, budget=RateLimit(per_minute=10, per_day=None))
     async with JaraiClient(idempotency_keys=True, random=Random(1)) as client:
         assert_type(client, JaraiClient)
         production = await client.submit(request, idempotency_key="key")
@@ -145,7 +145,7 @@ async def a_batch(client: JaraiClient, requests: Iterable[ProductionRequest]) ->
         client,
         concurrency=100,
         download_to=Path("deliverables"),
-        polling=Polling(floor=5, ceiling=60.0),
+        polling=Polling(min_interval=5, max_interval=60.0),
         review=True,
         deadline=3_600,
         cancel_on_exit=True,
@@ -186,7 +186,7 @@ def ended(outcome: Outcome) -> str:
     match outcome.state:
         case OutcomeState.PUBLISHED | OutcomeState.FAILED | OutcomeState.CANCELLED:
             return "over"
-        case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT | OutcomeState.VANISHED:
+        case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT | OutcomeState.NOT_FOUND:
             return f"{outcome.error}"
         case never:
             assert_never(never)
@@ -223,8 +223,8 @@ def figures(orchestrator: Orchestrator) -> None:
 
 def caught(error: Exception) -> None:
     match error:
-        case InvalidRequestError(faults=faults):
-            assert_type(faults, tuple[str, ...])
+        case InvalidRequestError(problems=problems):
+            assert_type(problems, tuple[str, ...])
         case UncertainSubmitError(idempotency_key=key):
             assert_type(key, str)
         case BudgetExceededError() | ApiError():

@@ -1,0 +1,49 @@
+"""An event as `jarai webhooks listen` prints it: as it came, but for signed URLs."""
+
+import json
+from string import ascii_letters
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jarai_async._cli.webhook_commands import event_line
+from jarai_async.webhooks import sign, verify
+from tests.support.deliveries import SECRET, body, envelope
+from tests.support.strategies import json_values
+
+
+def printed(content: bytes) -> dict[str, Any]:
+    return event_line(verify(content, sign(content, SECRET), SECRET))
+
+
+parts = st.text(ascii_letters + 'é=&%/:"\\', max_size=5)
+urls = st.builds("see {} https://blobs.example/{}?{}SECRET{}".format, parts, parts, parts, parts)
+nested = st.recursive(
+    urls, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(parts, inner, max_size=3)
+)
+
+
+@given(st.sampled_from(["deliverable.ready", "production.failed", "a.new.one"]), nested)
+def test_no_signed_url_is_printed(event_type: str, inside: Any) -> None:
+    """Wherever it stands in an event of whatever type; the rest of the text stays."""
+    data = {"deliverables": [{"type": "Video", "sasUrl": "https://h/x?SECRET"}, inside], "more": inside}
+    line = printed(body(event_type, data=data, truncated=True))
+    assert line["truncated"] is True
+    assert "SECRET" not in json.dumps(line)
+    if event_type != "deliverable.ready":
+        assert line["data"]["deliverables"][0] == {"type": "Video", "sasUrl": "https://h/x"}
+
+
+@given(st.dictionaries(st.text(), json_values, max_size=3))
+def test_all_other_data_is_printed_as_it_came(data: dict[str, Any]) -> None:
+    """Of types that are not known, too."""
+    text = json.dumps(envelope("a.new.one", data=data)).replace("NaN", "0").replace("Infinity", "1")
+    assert printed(text.encode())["data"] == json.loads(text)["data"]
+
+
+@pytest.mark.parametrize("data", [None, {}, {"deliverables": None}, {"deliverables": ["x", 3, []]}])
+def test_odd_deliverables_are_none(data: Any) -> None:
+    """What is inferred may be otherwise."""
+    assert printed(body("deliverable.ready", data=data))["data"] == {"deliverables": []}

@@ -1,0 +1,102 @@
+"""File names from hostile text: always one safe component, and unique."""
+
+import unicodedata
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from jarai_async._downloads.file_names import distinct, safe_name
+from tests.support.strategies import HOSTILE_NAMES
+
+DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"}
+DEVICES |= {f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"}
+
+# Text made of what is dangerous is drawn as often as any other.
+pieces = st.sampled_from(
+    ["..", "/", "\\", "~", "-", " ", ".", "con", "COM1", ".txt", "\u202e", "e", "\u0301", "\x00"]
+)
+texts = st.text() | st.lists(pieces, max_size=12).map("".join) | st.sampled_from(HOSTILE_NAMES)
+
+
+def assert_safe(name: str) -> None:
+    assert name
+    assert len(name.encode()) <= 121  # with the mark before a device
+    assert name == unicodedata.normalize("NFC", name)
+    assert not set(name) & set('/\\:*?"<>|')
+    assert not any(unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" for char in name)
+    assert name[0] not in " .-~"
+    assert name[-1] not in " ."
+    assert name.partition(".")[0].rstrip(" ").lower() not in DEVICES
+    for path in (PurePosixPath(name), PureWindowsPath(name)):
+        assert path.parts == (name,)
+        assert not path.is_absolute()
+
+
+@given(texts)
+def test_a_name_is_one_safe_component(text: str) -> None:
+    """Never empty, hidden, an option, a device, too long, or anything that leaves its folder."""
+    assert_safe(safe_name(text))
+
+
+@pytest.mark.parametrize("text", HOSTILE_NAMES)
+def test_a_hostile_name_becomes_a_file_in_its_folder(text: str, tmp_path: Path) -> None:
+    """Each name of the corpus can be written, and lies where it was meant to lie."""
+    assert_safe(safe_name(text))
+    path = tmp_path / safe_name(text)
+    path.write_bytes(b"x")
+    assert [entry.resolve() for entry in tmp_path.iterdir()] == [path.resolve()]
+
+
+@given(texts)
+def test_a_safe_name_stays_as_it_is(text: str) -> None:
+    """Making a name safe twice changes nothing, so that names can be compared."""
+    assert safe_name(safe_name(text)) == safe_name(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("video.mp4", "video.mp4"),
+        ("Was die Gezeiten bewegt (2).srt", "Was die Gezeiten bewegt (2).srt"),
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("-.bashrc", "bashrc"),
+        ("con.txt", "_con.txt"),
+        ("CON .txt", "_CON .txt"),
+        ("console.txt", "console.txt"),
+        ("e\u200d\u0301.txt", "\u00e9.txt"),
+        ("", "file"),
+        ("...", "file"),
+        ("x" * 300 + ".mp4", "x" * 116 + ".mp4"),
+        ("é" * 300 + ".mp4", "é" * 58 + ".mp4"),
+        ("a" + "é" * 300 + ".mp4", "a" + "é" * 57 + ".mp4"),
+        ("x." + "y" * 300, "x." + "y" * 118),
+    ],
+)
+def test_a_name_stays_readable(text: str, name: str) -> None:
+    """What is safe is kept; a long name loses its end, but not its extension or half a character."""
+    assert safe_name(text) == name
+
+
+@given(st.lists(texts))
+@example(["a.txt", "a.txt", "a-2.txt", "A.TXT", "a"])
+@example(["file", "", "..", "FILE"])
+@example(["ß", "SS", "ẞ"])
+def test_names_are_made_distinct(found: list[str]) -> None:
+    """No two names are equal, also on a file system that ignores case, and each is still safe."""
+    names = distinct(map(safe_name, found))
+    assert len(names) == len(found)
+    assert len({name.casefold() for name in names}) == len(names)
+    assert distinct(names) == names
+    for name in names:
+        assert name[0] not in " .-~"
+        assert not set(name) & set('/\\:*?"<>|')
+        assert len(name.encode()) < 200
+
+
+def test_the_first_keeps_its_name() -> None:
+    """A repeated name gets a number before its extension, and never that of another."""
+    assert distinct(["a.txt", "a.txt", "A.txt", "a-2.txt", "b", "b"]) == [
+        *("a.txt", "a-2.txt", "A-3.txt", "a-2-2.txt", "b", "b-2")
+    ]

@@ -1,0 +1,118 @@
+"""The contract between the folders: who may import whom, which are pure, and where each library is used."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import jarai_async
+
+PACKAGE = Path(jarai_async.__file__).parent
+
+LAYERS = (  # each imports only from those above it
+    ("_clock", "_errors", "_secret", "_tasks"),
+    ("_urls",),
+    ("_api",),
+    ("_events",),
+    ("_ratelimit",),
+    ("_http",),
+    ("_polling",),
+    ("_forecast",),
+    ("_downloads",),
+    ("_journal",),
+    ("webhooks",),
+    ("receiver",),
+    ("_client",),
+    ("_orchestrator",),
+    ("simulator",),
+    ("_cli",),
+    ("__main__",),
+)
+UNITS = [unit for layer in LAYERS for unit in layer]
+PURE = ("_api", "_errors", "_events", "_forecast", "_polling", "_ratelimit", "_secret", "_urls")
+IMPURE_MODULES = {"_polling.poller", "_polling.watch", "_ratelimit.scheduler", "_ratelimit.account_queue"}
+IMPURE = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
+USED_IN = {
+    "aiohttp": {"_http.transport", "receiver", "simulator"},
+    "backoff": {"_http.retry"},
+    "cattrs": {"_api.codec"},
+    "rich": {"_cli.output"},
+    "sqlite3": {"_journal.journal"},
+    "yarl": {"_http.transport"},
+}
+
+
+def test_every_module_belongs_to_one_layer() -> None:
+    """The contract names each folder and each module of the package's root, and nothing else."""
+    found = {
+        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(UNITS) == sorted(found - {"__init__"})
+
+
+def test_imports_point_to_lower_layers_only() -> None:
+    """So there are no cycles between folders either."""
+    layer_of = {unit: number for number, layer in enumerate(LAYERS) for unit in layer}
+    upwards = [
+        (module, imported)
+        for module, path in _modules()
+        for imported in _imports(path)
+        if imported.startswith("jarai_async.")
+        and (other := imported.split(".")[1]) != (unit := module.split(".")[0])
+        and layer_of[other] >= layer_of[unit]
+    ]
+    assert upwards == []
+
+
+def test_pure_modules_do_no_input_or_output() -> None:
+    """They get the time and randomness as arguments, so nothing that provides either is imported."""
+    pure = [
+        (module, path)
+        for module, path in _modules()
+        if module.split(".")[0] in PURE and module not in IMPURE_MODULES
+    ]
+    found = {module: _libraries(path) & IMPURE for module, path in pure}
+    assert {module: names for module, names in found.items() if names} == {}
+
+
+def test_each_library_is_used_in_one_place() -> None:
+    """So that a library can be replaced, and its behaviour be looked up, in one file."""
+    used: dict[str, set[str]] = {library: set() for library in USED_IN}
+    for module, path in _modules():
+        for library in _libraries(path) & USED_IN.keys():
+            used[library].add("simulator" if module.startswith("simulator") else module)
+    assert used == USED_IN
+
+
+def test_the_simulator_uses_nothing_of_the_library_that_it_tests() -> None:
+    """A field name that is wrong on both sides would otherwise go unnoticed."""
+    used = {
+        imported
+        for module, path in _modules()
+        if module.startswith("simulator")
+        for imported in _imports(path)
+        if imported.startswith("jarai_async.")
+    }
+    assert {name for name in used if name.split(".")[1] not in ("_clock", "simulator")} == set()
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        if name:
+            yield name, path
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "jarai_async":
+            yield from (f"jarai_async.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield str(node.module)
+
+
+def _libraries(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in _imports(path)}
