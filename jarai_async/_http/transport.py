@@ -108,8 +108,8 @@ class Transport:
     async def send(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Response:
         """Send a call once and read its whole answer. A redirect is an answer too, and never followed.
 
-        Raises NotSentError where it provably never left, else NoResponseError or InvalidResponseError. How often
-        it was on the wire is noted in `attempts`, also where this raises or is cancelled.
+        Raises NotSentError where it provably never left, else NoResponseError or InvalidResponseError.
+        `attempts` counts how often it was on the wire, also where this raises or is cancelled.
         """
         try:
             return await self._exchange(call, api_key, attempts)

@@ -12,10 +12,11 @@ from jarai_async import JaraiClient, Orchestrator, ProductionRequest, StatusChan
 from jarai_async._forecast import plan as plan_module
 from jarai_async._forecast.forecast import CHAIN
 from jarai_async._forecast.plan import GOOD_LAG, Plan, plan
-from jarai_async._forecast.quotas import DAY, Quotas, enough_for, limits, starts
+from jarai_async._forecast.quotas import Quotas, enough_for, limits, starts
 from jarai_async._polling import poll_queue
 from jarai_async._polling.sojourn import Sojourns
 from jarai_async._ratelimit import limiter
+from jarai_async._ratelimit.limiter import DAY
 from jarai_async.simulator import Simulator, run
 from jarai_async.simulator._event_loop import START_OF_SIMULATED_TIME
 from tests.support.scenarios import requests_for

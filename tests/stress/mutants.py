@@ -78,7 +78,8 @@ MUTANTS = (
         "told before it was taken",
         "_orchestrator/run",
         "        self._taken = await anext(self._stream)\n",
-        "        self._taken = await anext(self._stream)\n        self._taken[0].acknowledge(self._taken[1])\n",
+        "        self._taken = await anext(self._stream)\n"
+        "        self._taken[0].acknowledge(self._taken[1])\n",
     ),
     Mutant(
         "a fresh key for each attempt",
