@@ -65,7 +65,7 @@ async def follow(
     """Run so many productions, all at once unless it is said how many, to the end or for a while."""
     seen = Seen()
     ids = {name: getattr(simulator, name) for name in _IDS}
-    async with JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client:
+    async with JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as client:
         async with Orchestrator(client, concurrency=in_flight or count) as orchestrator:
             try:
                 async with asyncio.timeout(None if math.isinf(seconds) else seconds):

@@ -39,7 +39,7 @@ class Watched:
     polling: Polling = _POLLING
     queued: int = 0
 
-    def untold(self, _: float) -> float:
+    def miss_probability(self, _: float) -> float:
         """Give the chance that no webhook tells of what comes next."""
         return 1.0
 

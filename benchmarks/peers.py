@@ -68,7 +68,7 @@ class Waiter:
 
 def _ours(simulator: Simulator) -> JaraiClient:
     dice = random.Random("peers")
-    return JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=_BUDGET, random=dice)
+    return JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=_BUDGET, random=dice)
 
 
 def _requests(simulator: Simulator, count: int) -> list[Any]:

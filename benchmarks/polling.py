@@ -152,9 +152,9 @@ class Batch:
         seen: dict[str, list[tuple[float, str]]] = {}
         async with (
             simulator,
-            JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as client,
         ):
-            poller = client._poller  # noqa: SLF001  # the seam: whose queue it is, the poller does not ask
+            poller = client.engine.poller  # the seam: whose queue it is, the poller does not ask
             if known is not None:
                 poller.sojourns = Sojourns.restore_state(known.export_state())
                 poller.queue = PollQueue(poller.sojourns)
@@ -192,7 +192,7 @@ class Batch:
         places = asyncio.Semaphore(self.in_flight)
         async with (
             simulator,
-            JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as client,
             asyncio.TaskGroup() as tasks,
         ):
 

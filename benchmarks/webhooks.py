@@ -93,7 +93,7 @@ class Batch:
         budget = RateLimit(per_day=_NO_QUOTA)
         async with (
             simulator,
-            JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as client,
         ):
             if channel.deliverability is None:
                 return await self._follow(simulator, client, None)

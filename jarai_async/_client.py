@@ -1,11 +1,8 @@
-"""The client: one method for each thing that the API can do, all within one request budget."""
+"""The client: one method for each thing that the API can do, all within one rate limit."""
 
 import asyncio
-import logging
-import math
 import os
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -13,7 +10,6 @@ from typing import Self
 from uuid import uuid4
 
 from jarai_async._api import endpoints, webhook_endpoints, wire
-from jarai_async._api.calls import Call, may_repeat
 from jarai_async._api.codec import body_of
 from jarai_async._api.models import (
     Account,
@@ -26,52 +22,45 @@ from jarai_async._api.models import (
     Usage,
 )
 from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
-from jarai_async._downloads import download
-from jarai_async._downloads.download import Download, Progress
+from jarai_async._downloads.download import Progress, destination
+from jarai_async._engine import Engine
 from jarai_async._errors import (
-    ApiError,
+    ConfigurationError,
     DeadlineExceededError,
-    DownloadError,
-    IncompleteDownloadError,
     InvalidRequestError,
-    JaraiError,
     NotFoundError,
 )
 from jarai_async._http.credentials import Credentials, KeyProvider
-from jarai_async._http.retry import Retrier, Retry
-from jarai_async._http.sender import RequestSender
-from jarai_async._http.transport import Session, Transport
-from jarai_async._polling.poller import Poller
-from jarai_async._ratelimit.limiter import RateLimiter
-from jarai_async._ratelimit.meter import Meter
-from jarai_async._ratelimit.scheduler import Scheduler
-from jarai_async._urls import checked_url, valid_until
+from jarai_async._http.request_log import RequestLog
+from jarai_async._http.transport import Session
+from jarai_async._urls import checked_url
 
-_log = logging.getLogger("jarai_async")
-
-_DOWNLOADS = Retry(attempts=5, base=1.0, cap=30.0)
-_NEW = (2, 4, 8, 16, 30)  # seconds between reads of a production that is not found, at first
-_ANYWHERE: AbstractAsyncContextManager[None] = nullcontext()
-_LINK_REFUSED = (401, 403)  # what blob storage answers to a signed URL that has expired
-_LINK_ENDING = 120.0  # seconds that it may still have when it is renewed before it is used
+_DELAYS_WHILE_NEW = (2, 4, 8, 16, 30)  # seconds between reads of a production that is not found at first
 
 
 class JaraiClient:
-    """The Partner API of JARAI, awaited.
+    """The JARAI Partner API.
 
         async with JaraiClient() as client:
             production = await client.submit(request)
             production = await client.wait(production.id)
 
-    Every request waits for its turn in one budget that the whole client shares, so any number of calls may
-    be made at once: none is refused, none causes a 429 while the key is used by this client alone.
+    All requests of a client share one rate limit, and each waits until it may be sent. So any number of calls
+    may be made at the same time: none is rejected for that, and none causes a 429 while no other program uses
+    the same key.
 
-    `api_key` is taken from JARAI_API_KEY, `base_url` from JARAI_BASE_URL, where they are not given. Instead
-    of a key, give a function that provides one, async or not: it is asked again when the key is refused. A
-    `session` of your own is used for the API and left open; its connections are then pooled for submits too.
-    `budget` bounds what this client may spend. `idempotency_keys=True` declares that the server honours
-    `Idempotency-Key` (not documented, so False): only then is a submit whose answer was lost sent again.
-    `random` is the source of jitter. Raises ConfigurationError.
+    - `api_key`: the key, or a function (or coroutine function) that returns one. A function is called again
+      when its key is rejected. By default the key is read from JARAI_API_KEY.
+    - `base_url`: by default JARAI_BASE_URL, or else JARAI's own API.
+    - `session`: an aiohttp session to use for the API. It stays open when the client is closed.
+    - `rate_limit`: what this client may use of the partner's rate limit.
+    - `timeout`: seconds to wait for a response. A submit that gets none is uncertain.
+    - `idempotency_keys`: True if the server honours `Idempotency-Key` (not documented). Then a submit whose
+      response was lost is sent again with the same key.
+    - `random`: the source of jitter.
+
+    Every method raises NotSentError, NoResponseError or InvalidResponseError where no usable response was
+    received, and ClosedError once the client is closed. Raises ConfigurationError.
     """
 
     def __init__(
@@ -80,24 +69,29 @@ class JaraiClient:
         *,
         base_url: str | None = None,
         session: Session | None = None,
-        budget: RateLimit | None = None,
+        rate_limit: RateLimit | None = None,
+        timeout: float = 30.0,
         idempotency_keys: bool = False,
         random: Random | None = None,
     ) -> None:
-        keys = Credentials(os.environ.get("JARAI_API_KEY", "") if api_key is None else api_key)
-        self._base_url = checked_url(base_url or os.environ.get("JARAI_BASE_URL") or wire.BASE_URL)
-        self._random = random or Random()
-        self._budget = RateLimiter(budget or RateLimit())
-        self._scheduler = Scheduler(self._budget, self._random)
-        self._transport = Transport(self._base_url, session)
-        self._sender = RequestSender(
-            self._transport, keys, self._scheduler, self._random, idempotency_keys=idempotency_keys
+        if not timeout > 0:
+            raise ConfigurationError(f"timeout must be more than 0 seconds, not {timeout!r}")
+        if rate_limit is not None and not isinstance(rate_limit, RateLimit):
+            raise ConfigurationError(f"rate_limit must be a RateLimit, not {type(rate_limit).__name__}")
+        self.engine = Engine(
+            Credentials(os.environ.get("JARAI_API_KEY", "") if api_key is None else api_key),
+            checked_url(base_url or os.environ.get("JARAI_BASE_URL") or wire.BASE_URL),
+            session=session,
+            rate_limit=rate_limit or RateLimit(),
+            timeout=timeout,
+            idempotency_keys=idempotency_keys,
+            random=random or Random(),
         )
-        self._poller = Poller(self._scheduler, self._sender.read_status, lambda: self._transport.server_time)
-        self._download_retrier = Retrier(_DOWNLOADS, self._random)
+        """What the client shares with its orchestrators. It may change in any version."""
 
     def __repr__(self) -> str:
-        return f"<JaraiClient {self._base_url}, {self._budget.limit} requests a minute>"
+        engine = self.engine
+        return f"<JaraiClient {engine.transport.base_url}, {engine.limiter.limit} requests a minute>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,79 +102,79 @@ class JaraiClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; a session of your own stays open. What still waits gets a ClosedError."""
-        self._scheduler.close()
-        try:
-            await self._poller.close()
-        finally:
-            await self._transport.close()
+        """Close the connections. Calls that still wait raise ClosedError."""
+        await self.engine.close()
 
-    # --- What the API can do ---------------------------------------------------------------------
+    # --- Productions -------------------------------------------------------------------------------
 
     async def accounts(self) -> list[Account]:
-        """List the accounts that the key can reach (scope `accounts:read`). Raises ApiError."""
-        return await self._sender.execute(endpoints.accounts(), Meter())
+        """List the accounts that the key can access (scope `accounts:read`). Raises ApiError."""
+        return await self.engine.sender.execute(endpoints.accounts(), RequestLog())
 
     async def submit(self, request: ProductionRequest, *, idempotency_key: str | None = None) -> Production:
-        """Ask for a production (scope `productions:write`), and give it as accepted.
+        """Submit a production (scope `productions:write`), and return it as accepted.
 
-        It costs money from here on. It is sent again only where the first attempt provably created nothing,
-        or with `idempotency_keys=True`. Raises ApiError where it was refused (BudgetExceededError: by the
-        account's budget), NotSentError where nothing was sent, UncertainSubmitError where in doubt.
+        From then on it costs money. It is sent again only where the failed attempt certainly created nothing,
+        or with `idempotency_keys=True`. Raises InvalidRequestError; ApiError where JARAI rejected it
+        (BudgetExceededError: the account's budget does not allow it); NotSentError where nothing was sent;
+        UncertainSubmitError where it may have been accepted.
         """
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
-        key, meter = idempotency_key or str(uuid4()), Meter()
-        try:
-            return await self._sender.submit(request.account_id, body_of(request), key, meter)
-        except asyncio.CancelledError:
-            if meter.in_doubt:
-                _log.warning("a submit was cancelled on its way and may have been accepted, key %s", key)
-            raise
+        key = idempotency_key or str(uuid4())
+        call = endpoints.submit(request.account_id, body_of(request), key)
+        return await self.engine.sender.submit_until_decided(call, RequestLog())
 
     async def fetch(self, production_id: str) -> Production:
-        """Read a production as it is now. Raises ApiError, NoResponseError, InvalidResponseError."""
-        return await self._sender.execute(endpoints.fetch(production_id), Meter())
+        """Read a production. Raises InvalidRequestError, ApiError."""
+        return await self.engine.sender.execute(endpoints.fetch(production_id), RequestLog())
 
     async def cancel(self, production_id: str) -> Production:
-        """Stop a production for real, and give it as it is then: it may have ended. Raises ApiError."""
-        return await self._cancel(production_id, Meter())
+        """Cancel a production at JARAI, and return its state afterwards: it may have ended before.
 
-    async def deliverables(self, production_id: str) -> list[Deliverable]:
-        """List what a production made, with signed URLs that are valid for an hour (documented).
-
-        Available in `AwaitingApproval` (for review: may still change), `Distributing` and `Published`;
-        scope `deliverables:read`. Raises ApiError.
+        Raises InvalidRequestError, ApiError.
         """
-        return await self._sender.execute(endpoints.deliverables(production_id), Meter())
-
-    async def performance(self, production_id: str) -> Performance:
-        """Read a production's analytics (scope `analytics:read`). Raises ApiError."""
-        return await self._sender.execute(endpoints.performance(production_id), Meter())
-
-    async def usage(self) -> Usage:
-        """Read the partner's usage (its route is inferred). Raises ApiError."""
-        return await self._sender.execute(endpoints.usage(), Meter())
+        return await self.engine.cancel(production_id, RequestLog())
 
     async def wait(self, production_id: str, *, deadline: float | None = None) -> Production:
-        """Wait until a production has ended, and give it: `Published`, `Failed` or `Cancelled`.
+        """Wait until a production has ended (`Published`, `Failed` or `Cancelled`), and return it.
 
-        Any number may be waited for at once: the polls of all of them share the budget, each going where a
-        change is likeliest. Raises DeadlineExceededError after `deadline` seconds: the production goes on.
-        Raises ApiError where it cannot be read; NotFoundError only after a minute, for it may be too new.
+        Any number of productions may be waited for at the same time. They share the rate limit, and each poll
+        goes to the production that has most probably changed. Raises DeadlineExceededError after `deadline`
+        seconds, while the production continues at JARAI; ApiError where it cannot be read; NotFoundError only
+        after a minute, because a new production may not be readable yet (inferred).
         """
+        poller = self.engine.poller
         try:
             async with asyncio.timeout(deadline) as timeout:
-                meter = Meter()
-                production = await self._known(endpoints.fetch(production_id), meter)
-                watch = self._poller.watch(production, Polling(), meter, age_known=False)
+                log = RequestLog()
+                production = await self._fetch_new(production_id, log)
+                watch = poller.watch(production, Polling(), log, age_known=False)
                 while not watch.status.is_terminal:
-                    await self._poller.changed(watch)
+                    await poller.wait_for_change(watch)
                 return watch.production
         except TimeoutError:
             if not timeout.expired():
                 raise
         raise DeadlineExceededError(f"production {production_id} did not end within {deadline} s")
+
+    async def _fetch_new(self, production_id: str, log: RequestLog) -> Production:
+        """Read a production that may be too new to be found (inferred: reads may lag behind a submit)."""
+        call = endpoints.fetch(production_id)
+        for delay in _DELAYS_WHILE_NEW:
+            try:
+                return await self.engine.sender.execute(call, log)
+            except NotFoundError:
+                await self.engine.scheduler.sleep(delay)
+        return await self.engine.sender.execute(call, log)
+
+    async def deliverables(self, production_id: str) -> list[Deliverable]:
+        """List the files of a production, with signed URLs that are valid for an hour (documented).
+
+        They are available in `AwaitingApproval` (for review: they may still change), `Distributing` and
+        `Published` (documented; scope `deliverables:read`). Raises InvalidRequestError, ApiError.
+        """
+        return await self.engine.sender.execute(endpoints.deliverables(production_id), RequestLog())
 
     async def download(
         self,
@@ -189,21 +183,30 @@ class JaraiClient:
         *,
         progress: Progress | None = None,
     ) -> Path:
-        """Fetch a file whole into `path`, and give its path.
+        """Download a file to `path`, and return its path.
 
-        A folder, or a path that ends with a slash, takes it under its own name, made if it is not there.
-        It is written beside its target, verified by every length and checksum that is offered, and only then
-        given its name. What breaks off is gone on with; a signed URL that has expired is renewed. `progress`
-        is called with the bytes that are here and those that there are (None if not known), after each piece;
-        what it raises is left to the loop's exception handler.
-        Raises DownloadError, IncompleteDownloadError after five attempts that got no further, FileWriteError,
-        and ApiError where a fresh URL is refused.
+        If `path` is a folder, or ends with a slash, the file keeps its own name there; missing folders are
+        created. The file is written beside its target, checked against every length and checksum that is
+        offered, and then renamed. A broken download is resumed, and an expired signed URL is renewed.
+        `progress` is called after each piece with the bytes received and the size of the file (None if not
+        known); an exception that it raises goes to the event loop's exception handler.
+
+        Raises DownloadError; IncompleteDownloadError after five attempts without progress; FileWriteError
+        where this machine cannot store it; ApiError where JARAI does not renew its URL.
         """
-        target = await download.destination(path, deliverable)
-        await self._download(deliverable, target, Meter(), self._download_retrier, progress=progress)
+        target = await destination(path, deliverable)
+        await self.engine.downloader.download(deliverable, target, RequestLog(), progress=progress)
         return target
 
-    # --- Webhook subscriptions. Paths and methods of some of them are inferred. ---------------------
+    async def performance(self, production_id: str) -> Performance:
+        """Read a production's analytics (scope `analytics:read`). Raises InvalidRequestError, ApiError."""
+        return await self.engine.sender.execute(endpoints.performance(production_id), RequestLog())
+
+    async def usage(self) -> Usage:
+        """Read the partner's usage (the route is inferred). Raises ApiError."""
+        return await self.engine.sender.execute(endpoints.usage(), RequestLog())
+
+    # --- Webhook subscriptions. Some of their routes and methods are inferred. ---------------------
 
     async def create_webhook(
         self,
@@ -213,24 +216,24 @@ class JaraiClient:
         account_ids: Sequence[str] = (),
         account_scope_id: str | None = None,
     ) -> NewWebhook:
-        """Have events sent to your endpoint (scope `webhooks:write`): https, and at most 100 webhooks in all.
+        """Subscribe an https endpoint to events (scope `webhooks:write`).
 
-        `event_types` is one or more of JARAI's, by default all that are known; of all your accounts, or of up
-        to 50 `account_ids`, or of one `account_scope_id` (all documented). The answer has the signing secret,
-        which `Receiver` and `verify` take, and which is not shown again: where that answer is lost
-        (NoResponseError), look for the webhook in `webhooks()` and delete it.
-        Raises InvalidRequestError, ApiError.
+        JARAI allows up to 100 subscriptions (documented). `event_types` are by default all known types. The
+        subscription covers all accounts of the partner, or up to 50 `account_ids`, or one `account_scope_id`
+        (documented). The result contains the signing secret, which `Receiver` and `verify` need and which
+        JARAI shows only once: if the response is lost (NoResponseError), find the webhook with `webhooks()`
+        and delete it. Raises InvalidRequestError, ApiError.
         """
         call = webhook_endpoints.create(endpoint_url, event_types, account_ids, account_scope_id)
-        return await self._sender.execute(call, Meter())
+        return await self.engine.sender.execute(call, RequestLog())
 
     async def webhooks(self) -> list[Webhook]:
         """List the webhooks (scope `webhooks:read`), without their secrets. Raises ApiError."""
-        return await self._sender.execute(webhook_endpoints.subscriptions(), Meter())
+        return await self.engine.sender.execute(webhook_endpoints.subscriptions(), RequestLog())
 
     async def webhook(self, webhook_id: str) -> Webhook:
-        """Read one webhook. Raises ApiError."""
-        return await self._sender.execute(webhook_endpoints.read(webhook_id), Meter())
+        """Read one webhook. Raises InvalidRequestError, ApiError."""
+        return await self.engine.sender.execute(webhook_endpoints.read(webhook_id), RequestLog())
 
     async def update_webhook(
         self,
@@ -242,109 +245,16 @@ class JaraiClient:
     ) -> Webhook:
         """Change what is given of a webhook; its secret stays. Raises InvalidRequestError, ApiError."""
         call = webhook_endpoints.update(webhook_id, endpoint_url, event_types, account_ids)
-        return await self._sender.execute(call, Meter())
+        return await self.engine.sender.execute(call, RequestLog())
 
     async def delete_webhook(self, webhook_id: str) -> None:
-        """End a webhook. Raises NotFoundError where there is none any more, ApiError."""
-        await self._sender.execute(webhook_endpoints.delete(webhook_id), Meter())
+        """Delete a webhook. Raises InvalidRequestError; NotFoundError if it does not exist; ApiError."""
+        await self.engine.sender.execute(webhook_endpoints.delete(webhook_id), RequestLog())
 
     async def webhook_deliveries(self, webhook_id: str) -> list[WebhookDelivery]:
-        """List the recent deliveries of a webhook, as JARAI sees them. Raises ApiError."""
-        return await self._sender.execute(webhook_endpoints.deliveries(webhook_id), Meter())
+        """List the recent deliveries of a webhook. Raises InvalidRequestError, ApiError."""
+        return await self.engine.sender.execute(webhook_endpoints.deliveries(webhook_id), RequestLog())
 
     async def test_webhook(self, webhook_id: str) -> None:
-        """Have a `webhook.test` event sent to a webhook's endpoint. Raises ApiError."""
-        await self._sender.execute(webhook_endpoints.test(webhook_id), Meter())
-
-    async def _known(self, call: Call[Production], meter: Meter) -> Production:
-        """Read a production that may be too new to be found (inferred: reads may lag behind a submit)."""
-        for pause in _NEW:
-            try:
-                return await self._sender.execute(call, meter)
-            except NotFoundError:
-                await self._scheduler.pause(pause)
-        return await self._sender.execute(call, meter)
-
-    # --- How ---------------------------------------------------------------------------------------
-
-    async def _cancel(self, production_id: str, meter: Meter) -> Production:
-        error_from = None
-        try:
-            await self._sender.execute(endpoints.cancel(production_id), meter)
-        except ApiError as error:
-            error_from = error  # 404 or 409 may mean that it had already ended: reading it decides
-        production = await self._sender.execute(endpoints.fetch(production_id), meter)
-        if error_from is not None and not production.status.is_terminal:
-            raise error_from
-        return production
-
-    async def _download(
-        self,
-        wanted: Deliverable,
-        target: Path,
-        meter: Meter,
-        retrier: Retrier,
-        *,
-        place: AbstractAsyncContextManager[None] = _ANYWHERE,
-        progress: Progress | None = None,
-    ) -> None:
-        """Fetch a file; the place is held while bytes flow, and not while waiting to try again."""
-        download = Download(wanted, target, https=self._https, progress=progress)
-
-        async def attempt() -> None:
-            async with place:
-                await self._advance(download, meter)
-
-        def is_stuck(error: JaraiError) -> bool:
-            return isinstance(error, IncompleteDownloadError) and not download.has_headway(before)
-
-        try:
-            while True:
-                before = download.received
-                try:
-                    return await retrier(attempt, is_stuck)
-                except IncompleteDownloadError:
-                    if not download.has_headway(before):
-                        raise  # for the last time; after headway it is gone on with at once
-        finally:
-            await download.abandon()
-
-    async def _advance(self, download: Download, meter: Meter) -> None:
-        """Attempt a download; read the list again where its link ends or is refused, or it is in doubt."""
-        until = valid_until(download.deliverable.url) or math.inf
-        stale = download.in_doubt or until - self._transport.server_time < _LINK_ENDING
-        renewed = stale and download.deliverable.production_id is not None
-        if renewed:
-            await download.renew(await self._renewed(download.deliverable, meter))
-        try:
-            await download.attempt(self._transport)
-        except DownloadError as error:
-            if renewed or error.status not in _LINK_REFUSED:
-                raise
-            await download.renew(await self._renewed(download.deliverable, meter))
-            await download.attempt(self._transport)
-
-    @property
-    def _https(self) -> bool:
-        """Whether deliverables must be on https, too: as the API itself is."""
-        return self._base_url.startswith("https:")
-
-    async def _renewed(self, deliverable: Deliverable, meter: Meter) -> Deliverable:
-        """Find a deliverable again, with a fresh URL: by its identifier, or else by what it is."""
-        if deliverable.production_id is None:
-            raise DownloadError("the signed URL was refused, and its production is not known")
-
-        def identity(one: Deliverable) -> object:
-            return one.id or (one.type, one.platform, one.file_name)
-
-        call = endpoints.deliverables(deliverable.production_id)
-        try:
-            found = await self._sender.execute(call, meter)
-        except JaraiError as error:
-            if not may_repeat(call, error, idempotency_keys=False):
-                raise
-            raise IncompleteDownloadError(f"its signed URL was not renewed: {error.message}") from error
-        for fresh in found:
-            if identity(fresh) == identity(deliverable):
-                return fresh
-        raise DownloadError(f"the {deliverable.type} is no longer among the deliverables")
+        """Ask JARAI to send a `webhook.test` event to a webhook. Raises InvalidRequestError, ApiError."""
+        await self.engine.sender.execute(webhook_endpoints.test(webhook_id), RequestLog())

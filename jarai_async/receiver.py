@@ -107,6 +107,11 @@ class Receiver:
         if self._waiting:
             _log.warning("%d webhook events were received and not handed on", len(self._waiting))
 
+    def add_listener(self, listener: Callable[[WebhookEvent], Awaitable[None]]) -> Callable[[], None]:
+        """Hand each new event to a listener before it is answered; return what removes the listener."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
     # --- Receiving ---------------------------------------------------------------------------------
 
     async def receive(self, body: bytes | AsyncIterable[bytes], headers: Mapping[str, str]) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from jarai_async import ConfigurationError, Polling, RateLimit
-from jarai_async._http.credentials import checked_key
 from jarai_async._secret import Secret
 from jarai_async._urls import checked_url
 
@@ -22,24 +21,6 @@ def test_a_secret_is_not_shown_or_pickled() -> None:
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="not pickled"):
             copied(secret)
-
-
-@pytest.mark.parametrize(
-    "key", ["", " ", KEY + "\n", " " + KEY, KEY + "\r\nX-Evil: 1", "jarai_é", "jarai_\x00"]
-)
-def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
-    """A key with a line end, as one copies it from a file, is an error that does not print it."""
-    with pytest.raises(ConfigurationError) as caught:
-        checked_key(key)
-    assert not key.strip() or key.strip() not in f"{caught.value!r} {caught.value}"
-
-
-def test_a_key_that_is_not_jarais_is_warned_of() -> None:
-    """A key of another service is sent all the same, after a warning that does not print it."""
-    with pytest.warns(UserWarning, match="does not begin with jarai_") as warned:
-        assert checked_key("sk-other").reveal() == "sk-other"
-    assert "sk-other" not in str(warned[0].message)
-    assert checked_key(KEY).reveal() == KEY
 
 
 @pytest.mark.parametrize(

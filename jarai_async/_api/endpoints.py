@@ -35,7 +35,9 @@ def accounts() -> Call[list[Account]]:
 
 
 def submit(account_id: str, body: bytes, key: str) -> Call[Production]:
-    """Ask for a production, with these very bytes."""
+    """Submit a production, with exactly these bytes. Raises InvalidRequestError."""
+    if not (isinstance(key, str) and key.isascii() and key.isprintable() and 0 < len(key) <= 255):
+        raise InvalidRequestError(["idempotency_key must be 1 to 255 printable ASCII characters"])
     return Call(
         Kind.SUBMIT,
         "POST",

@@ -131,7 +131,7 @@ async def _resolve(options: argparse.Namespace) -> int:
     journal = await Journal.open(Path(options.journal), begin=False)
     try:
         async with JaraiClient(base_url=options.base_url) as client:
-            intent = await resolve(client, journal, options.reference, options.production_id)
+            intent = await resolve(client.engine, journal, options.reference, options.production_id)
     finally:
         await journal.close()
     output.print_line(output.intent_line(intent))
@@ -160,7 +160,7 @@ async def _follow(
         client,
         concurrency=options.concurrency,
         download_to=options.download_to,
-        review=options.review,
+        collect_for_review=options.review,
         deadline=options.deadline,
         cancel_on_exit=options.cancel_on_exit,
         journal=options.journal,

@@ -1,88 +1,106 @@
-"""The API key, and where a new one comes from when it is refused."""
+"""The API key, and where a new one comes from when JARAI rejects it."""
 
 import asyncio
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import Awaitable, Callable
 
 from jarai_async._errors import ConfigurationError
 from jarai_async._secret import Secret
-from jarai_async._urls import SENDABLE
 
 _log = logging.getLogger("jarai_async")
 
 KeyProvider = Callable[[], str | Awaitable[str]]
 
+_FIRST_PAUSE = 30.0  # seconds
+_LONGEST_PAUSE = 300.0  # seconds
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+
 
 class Credentials:
-    """Holds the key that is used now; a provider is asked for it first, and again when it is refused."""
+    """Holds the API key in use. A provider is called for the first key, and again when a key is rejected."""
 
-    def __init__(self, given: str | KeyProvider) -> None:
-        self._provider = given if callable(given) else None
-        self._key = None if callable(given) else checked_key(given)
-        self._may_ask = True
-        self.ever_worked = False
-        """Whether any key was accepted."""
-        self._asking = asyncio.Lock()
+    def __init__(self, key_or_provider: str | KeyProvider) -> None:
+        self._provider = key_or_provider if callable(key_or_provider) else None
+        self._key = None if callable(key_or_provider) else _checked_key(key_or_provider)
+        self._may_call_provider = True
+        self._calling_provider = asyncio.Lock()
+        self._was_accepted = False  # whether any key was
+        self._rejections = 0  # pauses since a key was last accepted
+        self._pause_ends: float | None = None  # monotonic; of the last pause
 
     async def key(self) -> Secret:
-        """Give the key. Raises ConfigurationError where the provider has none."""
+        """Return the key. Raises ConfigurationError where the provider has none."""
         if self._key is None:
-            async with self._asking:
+            async with self._calling_provider:
                 if self._key is None:
-                    self._key = await self._provided()
+                    self._key = await self._call_provider()
         return self._key
 
     def accepted(self, key: Secret) -> None:
-        """Note that a key works."""
-        self._may_ask = self._may_ask or key is self._key
-        self.ever_worked = True
+        """Record that JARAI accepted a key."""
+        self._may_call_provider = self._may_call_provider or key is self._key
+        self._was_accepted = True
+        self._rejections, self._pause_ends = 0, None
 
-    def may_ask_again(self) -> None:
-        """Let the provider be asked, though the last that it gave has not worked."""
-        self._may_ask = True
-
-    async def renewed(self, refused: Secret) -> bool:
-        """Whether there is another key than the one that was refused. The provider is asked once for all."""
+    async def replaced(self, rejected: Secret, now: float) -> bool:
+        """Whether there is another key by now. The provider is called once for all rejected requests."""
+        if self._pause_ends is not None and self._pause_ends <= now:
+            self._may_call_provider, self._pause_ends = True, None
         if self._provider is None:
             return False
-        async with self._asking:
-            if self._key is not refused:
+        async with self._calling_provider:
+            if self._key is not rejected:
                 return True
-            if not self._may_ask:
+            if not self._may_call_provider:
                 return False
-            self._may_ask = False
+            self._may_call_provider = False
             try:
-                key = await self._provided()
+                key = await self._call_provider()
             except ConfigurationError as error:
                 _log.error("%s", error)
                 return False
-            if key.reveal() == refused.reveal():
+            if key.reveal() == rejected.reveal():
                 return False
             self._key = key
             return True
 
-    async def _provided(self) -> Secret:
-        """Ask the provider; what it raises is named, but not shown: it may hold a key."""
+    def may_be_accepted_later(self) -> bool:
+        """Whether a rejected key may work again: not if no key ever did, since it is probably wrong."""
+        self._may_call_provider = self._may_call_provider or not self._was_accepted
+        return self._was_accepted
+
+    def begin_pause(self, now: float) -> float | None:
+        """Begin a pause of all requests, and return its length in seconds; None if there is one already."""
+        if self._pause_ends is not None:
+            return None
+        pause = min(_FIRST_PAUSE * 2.0 ** min(self._rejections, 10), _LONGEST_PAUSE)
+        self._rejections += 1
+        self._pause_ends = now + pause
+        return pause
+
+    async def _call_provider(self) -> Secret:
+        """Call the provider. The text of an exception that it raises is not shown: it may contain a key."""
         try:
             key = self._provider() if self._provider is not None else ""
-            return checked_key(await key if inspect.isawaitable(key) else key)
+            return _checked_key(await key if inspect.isawaitable(key) else key)
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001  # the user's own code
             kind = type(error).__name__
-        raise ConfigurationError(f"the provider of the API key failed: {kind}")
+        raise ConfigurationError(f"the provider of the API key raised {kind}")
 
 
-def checked_key(key: str) -> Secret:
-    """Check that the key can be sent; warn of one that does not look like JARAI's."""
+def _checked_key(key: str) -> Secret:
+    """Check that the key can be sent, and warn about one that does not look like JARAI's."""
     if not isinstance(key, str):
-        raise ConfigurationError(f"the API key must be text, not {type(key).__name__}")
+        raise ConfigurationError(f"the API key must be a string, not {type(key).__name__}")
     if not key:
         raise ConfigurationError("no API key: pass api_key, or set JARAI_API_KEY")
-    if not SENDABLE.fullmatch(key):
-        raise ConfigurationError("the API key has white space or characters that no header can carry")
+    if not _HEADER_SAFE.fullmatch(key):
+        raise ConfigurationError("the API key contains white space or characters that no header can carry")
     if not key.startswith("jarai_"):
-        warnings.warn("the API key does not begin with jarai_: is it JARAI's?", stacklevel=3)
+        warnings.warn("the API key does not begin with jarai_: is it a JARAI key?", stacklevel=3)
     return Secret(key)

@@ -1,7 +1,7 @@
-"""The door to the backoff library: how often a call is repeated, and after what wait.
+"""The only user of the backoff library: how often a call is repeated, and after which delay.
 
-Polls never come here: a failed poll is rescheduled, since two loops, one in the other, would multiply
-requests against a budget of ten a minute. Nor does waiting for a 429: the scheduler does that, for all.
+Polls are not retried here: a failed poll is rescheduled, because two nested loops would multiply requests
+against a limit of ten a minute. Nor is a 429: the scheduler pauses all requests once.
 """
 
 import warnings
@@ -14,14 +14,14 @@ from attrs import frozen
 from jarai_async._errors import JaraiError
 
 with warnings.catch_warnings():
-    # backoff 2.2.1 uses asyncio.iscoroutinefunction, which Python 3.14 deprecates
+    # backoff 2.2.1 uses asyncio.iscoroutinefunction, which Python 3.14 deprecates.
     warnings.simplefilter("ignore", DeprecationWarning)
     import backoff
 
 T = TypeVar("T")
 
 
-class _AgainError(Exception):
+class _RetryableError(Exception):
     """Carries an error whose call may be repeated."""
 
     def __init__(self, error: JaraiError) -> None:
@@ -31,67 +31,68 @@ class _AgainError(Exception):
 
 @frozen
 class Retry:
-    """How often to try in all, and the waits between: uniform in (0, min(cap, base * 2^n)) seconds."""
+    """How often to try in all, and the delays between: uniform in (0, min(cap, base * 2^n)) seconds."""
 
     attempts: int
     base: float = 0.5
     cap: float = 20.0
 
-    def waits(self, random: Random) -> Generator[float, Any, None]:
-        """Give the waits, jittered, never below what the server asked for.
+    def delay(self, failures: int, error: JaraiError, random: Random) -> float:
+        """Return the delay after this many failures: jittered, never below what the server asked for."""
+        jittered = random.uniform(0, min(self.cap, self.base * 2 ** (failures - 1)))
+        return max(jittered, error.retry_after or 0.0)
 
-        As backoff wants it: the first value is dropped, and each failure is sent in.
-        """
-        again = yield 0.0
-        for n in range(self.attempts):
-            jittered = random.uniform(0, min(self.cap, self.base * 2**n))
-            again = yield max(jittered, again.error.retry_after or 0.0)
+    def delays(self, random: Random) -> Generator[float, Any, None]:
+        """Generate the delays as backoff wants them: it drops the first value, and sends in each failure."""
+        failure = yield 0.0
+        for failures in range(1, self.attempts + 1):
+            failure = yield self.delay(failures, failure.error, random)
 
 
 class Retrier:
-    """Repeats calls by one policy; made once, since decorating costs more than calling."""
+    """Repeats calls by one policy. Create it once: decorating costs more than calling."""
 
     def __init__(self, retry: Retry, random: Random) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             decorate = backoff.on_exception(
-                lambda: retry.waits(random),
-                _AgainError,
+                lambda: retry.delays(random),
+                _RetryableError,
                 max_tries=retry.attempts,
-                jitter=None,  # its own jitter would also shorten a Retry-After
-                logger=None,  # its log line would print the exception and the arguments
+                jitter=None,  # backoff's own jitter would also shorten a Retry-After
+                logger=None,  # backoff's log line would contain the exception and the arguments
             )
-            self._call = decorate(_once)
+            self._call = decorate(_attempt_once)
 
     async def __call__(
         self, attempt: Callable[[], Awaitable[T]], may_repeat: Callable[[JaraiError], bool]
     ) -> T:
-        """Call `attempt` until it succeeds, may not be repeated, or was tried often enough.
+        """Call `attempt` until it succeeds, may not be repeated, or has no attempts left.
 
-        The last error is raised as it is.
+        Raises the last error, unchanged.
         """
         try:
-            return await attempt()  # hardly any call comes to need more than this
+            return await attempt()  # almost every call succeeds, and needs no more than this
         except JaraiError as error:
             if not may_repeat(error):
                 raise
             failed = [error]
         try:
             result: T = await self._call(attempt, may_repeat, failed)
-        except _AgainError as again:
-            raise again.error from again.error.__cause__
+        except _RetryableError as retryable:
+            raise retryable.error from retryable.error.__cause__
         return result
 
 
-async def _once(
+async def _attempt_once(
     attempt: Callable[[], Awaitable[Any]], may_repeat: Callable[[JaraiError], bool], failed: list[JaraiError]
 ) -> Any:
-    """Try once; the first time only fail as was done already, so that the wait comes before the next."""
+    """Try once. The first time, raise the error that has already happened, so that a delay comes first."""
     try:
         if failed:
             raise failed.pop()
         return await attempt()
     except JaraiError as error:
         if may_repeat(error):
-            raise _AgainError(error) from None
+            raise _RetryableError(error) from None
         raise

@@ -1,19 +1,20 @@
-"""The one door to the network for the client: aiohttp in, `Answer` or our own errors out.
+"""The client's only access to the network: it sends calls through aiohttp and raises our own errors.
 
-Three kinds of traffic, kept apart. Reads use pooled connections. Submits get a fresh connection each: on a
-pooled one that the server is just closing, 6 % of POSTs were lost with no way to tell whether they had
+Three kinds of traffic are kept apart. Reads use pooled connections. Each submit gets a fresh connection: on a
+pooled one that the server was just closing, 6 % of POSTs were lost without a way to know whether they had
 been carried out. Signed URLs use a session that has never seen the API key.
 
-Whether a submit left at all decides whether it is safe to send again. aiohttp's trace hook fires before the
-first byte is written: where it did not fire, nothing was sent. A read needs no such proof; a middleware,
-which is cheaper, keeps aiohttp from sending one again by itself: outside of the budget, that causes 429s.
+Whether a submit left this process decides whether it may be sent again. aiohttp calls its trace hook before
+it writes the first byte, so nothing was sent where the hook was not called. A read needs no such proof. There
+a middleware, which is cheaper, stops aiohttp from sending a read again on its own: that would be a request
+outside of the rate limit.
 
-No exception of aiohttp's escapes or is chained: its `repr` holds the key, its `str` the signed URL, and its
-status 400 is often the verdict of its own parser on an answer to a request that was carried out.
+No aiohttp exception is raised or chained: its `repr` contains the key, its `str` the signed URL, and its
+status 400 is often the verdict of its own parser on the response to a request that was carried out.
 
-A signed URL may lead anywhere, so where it leads is checked on the very address that is connected to, when
-its name has been looked up: only to one of the public internet, unless the API itself is at another. Over a
-session of the caller's own, its connector decides instead.
+A signed URL may lead anywhere, so the address is checked when it is connected to, after the name was looked
+up: only public addresses, unless the API itself is at a private one. With a session of the user, its
+connector decides instead.
 """
 
 import asyncio
@@ -44,48 +45,45 @@ from jarai_async._urls import is_public
 
 Session = aiohttp.ClientSession
 
-_LARGEST_ANSWER = 1 << 20  # bytes; a status is under 2 KiB
-_LARGEST_LIST = 4 << 20  # bytes; more than 100 deliverables with signed URLs fit
+_MAX_BODY = 1 << 20  # bytes; a status is under 2 KiB
+_MAX_LIST_BODY = 4 << 20  # bytes; more than 100 deliverables with signed URLs fit
 _CHUNK = 1 << 16  # bytes
-# Seconds. A submit waits by `sock_read`, with `total` far out: after a stall of the loop `total` fires
-# although the answer is there, and its submit would be uncertain. A read is simply made again.
-_SUBMIT_TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=30)
-_READ_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
-_BLOB_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
+_CONNECT_TIMEOUT = 10.0  # seconds
+_BLOB_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=30)
 
 
 class Sink(Protocol):
-    """Where a file goes as it arrives. What it raises is passed on as it is."""
+    """Receives a file as it arrives. What it raises is raised unchanged."""
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """Accept or refuse the answer by its status and headers."""
+        """Accept or reject the response by its status and headers."""
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Receive the next bytes."""
 
 
 @define
 class Attempts:
-    """How often one request was on the wire.
+    """How often one request was sent.
 
-    `unsent` is True where it provably never was: for a submit over a session of ours. A read goes through a
-    middleware, since aiohttp would send it again by itself on a connection that had gone; the session of a
-    caller may do so, for its own hooks and middlewares are left alone.
+    `never_sent` is only certain for a submit over a session of our own. A read passes a middleware, because
+    aiohttp would send it again on a connection that the server had closed. A session of the user may still
+    do so: its own hooks and middlewares are not touched.
     """
 
     count: int = 0
-    proof: bool = False
+    is_traced: bool = False
 
     @property
-    def unsent(self) -> bool:
-        return self.proof and self.count == 0
+    def never_sent(self) -> bool:
+        return self.is_traced and self.count == 0
 
-    async def counted(
+    async def count_once(
         self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Count an attempt of a read, and refuse aiohttp's second one: it has no turn in the budget."""
+        """Count an attempt to read, and reject aiohttp's second one: it has no slot of the rate limit."""
         if self.count:
-            raise NoResponseError("the connection had gone")
+            raise NoResponseError("the server had closed the connection")
         self.count += 1
         return await send(request)
 
@@ -93,63 +91,70 @@ class Attempts:
 class Transport:
     """Sends calls to one base URL, and reads signed URLs."""
 
-    def __init__(self, base_url: str, session: Session | None = None) -> None:
-        self._base_url = base_url
-        self._given = session
-        self._made: dict[str, aiohttp.ClientSession] = {}  # by the traffic that it carries
+    def __init__(self, base_url: str, session: Session | None = None, *, timeout: float = 30.0) -> None:
+        self.base_url = base_url
+        # A submit waits by `sock_read`, with `total` far out: after a stall of the event loop `total` would
+        # expire although the response is there, and the submit would be uncertain. A read is simply repeated.
+        self._submit_timeout = aiohttp.ClientTimeout(
+            total=4 * timeout, sock_connect=_CONNECT_TIMEOUT, sock_read=timeout
+        )
+        self._read_timeout = aiohttp.ClientTimeout(total=2 * timeout, sock_connect=_CONNECT_TIMEOUT)
+        self._user_session = session
+        self._own_sessions: dict[str, aiohttp.ClientSession] = {}  # by traffic
         self._closed = False
-        self._ahead = 0.0  # seconds by which the server's clock is ahead, as it last gave us links
+        self._clock_difference = 0.0  # seconds that the server's clock is ahead, by its last list of links
 
     @property
     def server_time(self) -> float:
-        """Seconds since the epoch by the server's clock, as far as that is known: it says when links end."""
-        return _clock.wall() + self._ahead
+        """Unix time by the server's clock, as far as known: signed URLs expire by it."""
+        return _clock.wall() + self._clock_difference
 
     async def send(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Response:
-        """Send a call once and read its whole answer. A redirect is an answer too, and never followed.
+        """Send a call once and read the complete response. Redirects are not followed.
 
-        Raises NotSentError where it provably never left, else NoResponseError or InvalidResponseError.
-        `attempts` counts how often it was on the wire, also where this raises or is cancelled.
+        Raises NotSentError where it was certainly not sent, otherwise NoResponseError or
+        InvalidResponseError. `attempts` counts how often it was sent, also where this raises or is cancelled.
         """
         try:
-            return await self._exchange(call, api_key, attempts)
-        except Exception as error:  # noqa: BLE001  # whatever aiohttp raises: a foreign exception shows the key
+            return await self._request(call, api_key, attempts)
+        except Exception as error:  # noqa: BLE001  # anything that aiohttp raises: it would show the key
             failure = _translated(error, attempts)
-        # outside of the handler, so that it has neither an aiohttp error as its context nor frames that
-        # hold a request or a response: a crash reporter would print them
+        # Raised outside of the handler: it must have no aiohttp error as its context, and no frames that hold
+        # a request or a response, which a crash reporter would print.
         raise failure
 
-    async def _exchange(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Response:
+    async def _request(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Response:
         async with self._session_for(call.kind).request(
             call.method,
-            URL(self._base_url + call.path, encoded=True),
+            URL(self.base_url + call.path, encoded=True),
             data=call.body,
             headers=_headers(call, api_key),
             allow_redirects=False,
             raise_for_status=False,
-            timeout=_SUBMIT_TIMEOUT if call.kind is Kind.SUBMIT else _READ_TIMEOUT,
+            timeout=self._submit_timeout if call.kind is Kind.SUBMIT else self._read_timeout,
             **self._counting(call.kind, attempts),
         ) as response:
-            limit = _LARGEST_ANSWER
+            limit = _MAX_BODY
             if call.kind is Kind.DELIVERABLES:
-                limit = _LARGEST_LIST
-                self._ahead = (moment(response.headers.get("Date")) or _clock.wall()) - _clock.wall()
+                limit = _MAX_LIST_BODY
+                now = _clock.wall()
+                self._clock_difference = (moment(response.headers.get("Date")) or now) - now
             return Response(response.status, response.headers, await _read(response, limit))
 
     def _counting(self, kind: Kind, attempts: Attempts) -> dict[str, Any]:
-        if self._given is not None:
+        if self._user_session is not None:
             attempts.count = 1
             return {}
         if kind is Kind.SUBMIT:
-            attempts.proof = True
+            attempts.is_traced = True
             return {"trace_request_ctx": attempts}
-        return {"middlewares": (attempts.counted,)}
+        return {"middlewares": (attempts.count_once,)}
 
     async def read_blob(self, url: Secret, headers: Mapping[str, str], sink: Sink) -> None:
-        """Read a signed URL into a sink, without the key, a cookie, a redirect or an encoding.
+        """Read a signed URL into a sink: without the key, cookies, redirects or content encodings.
 
-        Raises NotSentError, NoResponseError or InvalidResponseError, none of which names the URL, and
-        DownloadError where it leads to an address that is not public.
+        Raises NotSentError, NoResponseError or InvalidResponseError, none of which contains the URL, and
+        DownloadError where the URL leads to an address that is not public.
         """
         try:
             return await self._read_blob(url, headers, sink)
@@ -160,7 +165,7 @@ class Transport:
         raise failure  # outside, as in `send`
 
     async def _read_blob(self, url: Secret, headers: Mapping[str, str], sink: Sink) -> None:
-        session = self._made.get("blobs") or await self._blob_session()
+        session = self._own_sessions.get("blobs") or await self._blob_session()
         self._check_open()
         async with session.get(
             URL(url.reveal(), encoded=True),
@@ -174,47 +179,47 @@ class Transport:
 
     def _session_for(self, kind: Kind) -> aiohttp.ClientSession:
         self._check_open()
-        if self._given is not None:
-            return self._given
+        if self._user_session is not None:
+            return self._user_session
         traffic = "submits" if kind is Kind.SUBMIT else "reads"
-        if traffic not in self._made:
+        if traffic not in self._own_sessions:
             connector = aiohttp.TCPConnector(limit=0, force_close=kind is Kind.SUBMIT)
-            traces = [_counting_attempts()] if kind is Kind.SUBMIT else []
-            self._made[traffic] = _session(connector, trace_configs=traces)
-        return self._made[traffic]
+            traces = [_attempt_tracer()] if kind is Kind.SUBMIT else []
+            self._own_sessions[traffic] = _session(connector, trace_configs=traces)
+        return self._own_sessions[traffic]
 
     async def _blob_session(self) -> aiohttp.ClientSession:
         factory = _open_socket if await self._is_local() else _open_public_socket
         self._check_open()
-        if "blobs" not in self._made:
-            if self._given is None:
+        if "blobs" not in self._own_sessions:
+            if self._user_session is None:
                 connector = aiohttp.TCPConnector(limit=0, socket_factory=factory)
-                self._made["blobs"] = _session(connector, auto_decompress=False)
-            else:  # its connections, resolver and proxies, but none of its headers and cookies
-                self._made["blobs"] = _session(
-                    self._given.connector,
+                self._own_sessions["blobs"] = _session(connector, auto_decompress=False)
+            else:  # uses its connections, resolver and proxies, but not its headers and cookies
+                self._own_sessions["blobs"] = _session(
+                    self._user_session.connector,
                     connector_owner=False,
-                    trust_env=self._given.trust_env,
+                    trust_env=self._user_session.trust_env,
                     auto_decompress=False,
                 )
-        return self._made["blobs"]
+        return self._own_sessions["blobs"]
 
     async def _is_local(self) -> bool:
-        """Whether the API is at an address that is not public: files may be, then, too."""
+        """Whether the API is at a private address: then files may be, too."""
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(URL(self._base_url).host or "", None)
+            found = await asyncio.get_running_loop().getaddrinfo(URL(self.base_url).host or "", None)
         except OSError:
             return False
         return not all(is_public(str(address[0])) for *_, address in found)
 
     def _check_open(self) -> None:
-        if self._closed or (self._given is not None and self._given.closed):
-            raise ConfigurationError("the client, or the session that it was given, is closed")
+        if self._closed or (self._user_session is not None and self._user_session.closed):
+            raise ConfigurationError("the client is closed, or the session that it uses")
 
     async def close(self) -> None:
-        """Close what was opened here; a session that was given stays open."""
+        """Close the sessions of our own; a session of the user stays open."""
         self._closed = True
-        for session in self._made.values():
+        for session in self._own_sessions.values():
             await session.close()
 
 
@@ -228,7 +233,7 @@ def _headers(call: Call[Any], api_key: Secret) -> dict[str, str]:
 
 
 def _translated(error: Exception, attempts: Attempts) -> JaraiError:
-    """Name a failure without its text, which may hold the key or a signed URL."""
+    """Translate an error without its text, which may contain the key or a signed URL."""
     if isinstance(error, JaraiError):
         return error.with_traceback(None)
     what = f"{type(error).__name__}{_reason(error)}"
@@ -236,15 +241,15 @@ def _translated(error: Exception, attempts: Attempts) -> JaraiError:
         return ConfigurationError(f"no trusted TLS connection to the server: {what}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return NotSentError(f"no connection: {what}")
-    if attempts.unsent:
+    if attempts.never_sent:
         return NotSentError(f"not sent: {what}")
     if isinstance(error, aiohttp.ClientResponseError):
-        return InvalidResponseError(f"what came back is not HTTP: {what}")
-    return NoResponseError(f"no whole answer: {what}")
+        return InvalidResponseError(f"the response is not valid HTTP: {what}")
+    return NoResponseError(f"no complete response: {what}")
 
 
 class _NotPublicError(OSError):
-    """A signed URL leads where it has no business."""
+    """A signed URL leads to an address that is not public."""
 
 
 def _open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
@@ -253,7 +258,7 @@ def _open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _open_public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
-    """Open a socket for one address, found already, that is just to be connected to."""
+    """Open a socket for an address that is about to be connected to."""
     if not is_public(str(info[4][0])):
         raise _NotPublicError(errno.EACCES, "not a public address")
     return _open_socket(info)
@@ -263,7 +268,7 @@ def _session(connector: aiohttp.BaseConnector | None, **options: Any) -> aiohttp
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), **options)
 
 
-def _counting_attempts() -> aiohttp.TraceConfig:
+def _attempt_tracer() -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
 
     async def count(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
@@ -274,17 +279,17 @@ def _counting_attempts() -> aiohttp.TraceConfig:
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read a body that may be endless, or a bomb of compressed zeros."""
+    """Read a body that may be endless, or a decompression bomb."""
     chunks, size = [], 0
     while chunk := await response.content.readany():
         chunks.append(chunk)
         size += len(chunk)
         if size > limit:
-            raise InvalidResponseError(f"the answer is larger than {limit} bytes")
+            raise InvalidResponseError(f"the response is larger than {limit} bytes")
     return b"".join(chunks)
 
 
 def _reason(error: Exception) -> str:
-    """Give the operating system's words for it, where it has any."""
+    """Return the operating system's description of an error, if there is one."""
     reason = getattr(getattr(error, "os_error", error), "strerror", None)
     return f" ({reason})" if isinstance(reason, str) else ""

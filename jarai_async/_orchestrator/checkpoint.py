@@ -1,49 +1,53 @@
-"""What a client has learned and spent, kept in the journal: a restart neither forgets nor bursts."""
+"""What a client has learned and sent, kept in the journal: a restart neither forgets it nor sends a burst."""
 
 import asyncio
 
 from jarai_async import _clock
-from jarai_async._client import JaraiClient
+from jarai_async._engine import Engine
 from jarai_async._errors import JournalError
 from jarai_async._journal.journal import Journal
 from jarai_async._tasks import stop
 
-_EVERY = 60.0  # seconds: what a crash may forget; the server's own headers tell of the last minute
+_INTERVAL = 60.0  # seconds: what a crash may lose; the server's headers tell about the last minute
 
 
 class Checkpoint:
-    """Writes down how long productions stay in each status, and what was spent of the budget."""
+    """Writes the learned sojourn times and the state of the rate limit to the journal, once a minute."""
 
-    def __init__(self, client: JaraiClient, journal: Journal) -> None:
-        self._client = client
+    def __init__(self, engine: Engine, journal: Journal) -> None:
+        self._engine = engine
         self._journal = journal
-        self._task = asyncio.create_task(self._keep(), name="jarai memory")
+        self._task = asyncio.create_task(self._write_regularly(), name="jarai checkpoint")
 
     @classmethod
-    async def restored(cls, client: JaraiClient, journal: Journal) -> "Checkpoint | None":
-        """Begin with what was written down before. Raises JournalError."""
+    async def restore(cls, engine: Engine, journal: Journal) -> "Checkpoint | None":
+        """Restore what an earlier process wrote, and begin to write; None without a file.
+
+        Raises JournalError.
+        """
         if journal.path is None:
             return None
-        learned, spent = await journal.load("learned"), await journal.load("spent")
+        learned, sent = await journal.load("learned"), await journal.load("spent")
         try:
             if learned is not None:
-                client._poller.restore_state(learned)
-            if spent is not None:
-                client._budget.restore_state(spent, _clock.monotonic(), _clock.wall())
+                engine.poller.restore_state(learned)
+            if sent is not None:
+                engine.limiter.restore_state(sent, _clock.monotonic(), _clock.wall())
         except ValueError as error:
             raise JournalError(f"the journal {journal.path} is damaged: {error}") from None
-        return cls(client, journal)
+        return cls(engine, journal)
 
-    async def _keep(self) -> None:
+    async def _write_regularly(self) -> None:
         while True:
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(_INTERVAL)
             self._write()
 
     def _write(self) -> None:
-        self._journal.store("learned", self._client._poller.sojourns.export_state())
-        self._journal.store("spent", self._client._budget.export_state(_clock.monotonic(), _clock.wall()))
+        engine = self._engine
+        self._journal.store("learned", engine.poller.sojourns.export_state())
+        self._journal.store("spent", engine.limiter.export_state(_clock.monotonic(), _clock.wall()))
 
     async def close(self) -> None:
-        """Write it down for the last time."""
+        """Write for the last time."""
         await stop([self._task])
         self._write()

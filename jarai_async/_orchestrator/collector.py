@@ -1,120 +1,103 @@
-"""Collecting what a production made: the list, every file, and a manifest of them in one folder."""
+"""Collects what a production made: the list, every file, and a manifest of them, in one folder."""
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
-
 from jarai_async._api import endpoints
-from jarai_async._api.models import Deliverable, Production, ProductionRequest
-from jarai_async._client import JaraiClient
-from jarai_async._downloads import download, files
+from jarai_async._api.models import Deliverable, Production
+from jarai_async._downloads.download import file_name
 from jarai_async._downloads.file_names import distinct, safe_name
+from jarai_async._downloads.files import write_text
 from jarai_async._errors import DownloadError, JaraiError
 from jarai_async._events import DeliverablesReady, Downloaded
 from jarai_async._http.retry import Retrier
-from jarai_async._ratelimit.meter import Meter
+from jarai_async._orchestrator.state import JobState
 
 MANIFEST = "manifest.json"
 
 
-@frozen
-class Shelf:
-    """Where the files of all productions go, and how patiently and how many at a time they are fetched."""
-
-    client: JaraiClient
-    folder: Path | None
-    retrier: Retrier
-    places: asyncio.Semaphore
-
-
 class Collector:
-    """Collects for one request. `tell` takes the kind and the fields of an event."""
+    """Collects the deliverables of one job."""
 
-    __slots__ = ("_meter", "_reference", "_request", "_shelf", "_tell", "deliverables", "files", "listed")
+    __slots__ = ("_context", "_state")
 
-    def __init__(
-        self,
-        shelf: Shelf,
-        request: ProductionRequest,
-        reference: str,
-        meter: Meter,
-        tell: Callable[..., None],
-    ) -> None:
-        self.deliverables: tuple[Deliverable, ...] = ()
-        self.files: dict[Path, Deliverable] = {}
-        self.listed = False  # and told so, by an earlier process
-        self._shelf = shelf
-        self._request = request
-        self._reference = reference
-        self._meter = meter
-        self._tell = tell
+    def __init__(self, state: JobState) -> None:
+        self._state = state
+        self._context = state.context
 
     async def collect(self, production: Production, *, final: bool) -> JaraiError | None:
-        """List the deliverables and fetch each file that is not there yet; give what went wrong."""
-        call = endpoints.deliverables(production.id)
-        client = self._shelf.client
-        # What is paid for outlasts an outage; what is for review must not keep the next change waiting.
-        retrier = self._shelf.retrier if final else client._download_retrier
+        """List the deliverables and download each file that is not there yet; return what went wrong."""
+        state, context = self._state, self._context
+        # Final files are tried through an outage; files for review must not delay the next change.
+        retrier = context.final_retrier if final else context.engine.downloader.retrier
         try:
-            found = await client._sender.execute(call, self._meter, retrier)
-            self.deliverables = tuple(found)
-            if not (final and self.listed):
-                self._tell(DeliverablesReady, deliverables=self.deliverables, final=final)
-            if self._shelf.folder is not None:
-                await self._fetch_into(self._shelf.folder / folder_name(self._reference, production), retrier)
+            call = endpoints.deliverables(production.id)
+            listed = await context.engine.sender.execute(call, state.log, retrier)
+            state.deliverables = tuple(listed)
+            if not (final and state.final_list_published):
+                state.emit(DeliverablesReady, deliverables=state.deliverables, final=final)
+            if context.folder is not None:
+                folder = context.folder / folder_name(state.reference, production)
+                await self._download_into(folder, retrier)
         except JaraiError as error:
             return error
         return None
 
-    async def _fetch_into(self, folder: Path, retrier: Retrier) -> None:
-        names = distinct([MANIFEST, *map(download.file_name, self.deliverables)])[1:]
-        targets = {folder / name: one for name, one in zip(names, self.deliverables, strict=True)}
-        wanted = [path for path, one in targets.items() if not _is_the_same(self.files.get(path), one)]
-        self.files = {path: one for path, one in self.files.items() if path in targets and path not in wanted}
+    async def _download_into(self, folder: Path, retrier: Retrier) -> None:
+        state = self._state
+        names = distinct([MANIFEST, *map(file_name, state.deliverables)])[1:]
+        targets = {folder / name: file for name, file in zip(names, state.deliverables, strict=True)}
+        missing = [path for path, file in targets.items() if not _is_current(state.files.get(path), file)]
+        state.files = {p: file for p, file in state.files.items() if p in targets and p not in missing}
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._fetch(path, targets[path], retrier)) for path in wanted]
+            tasks = [group.create_task(self._download(path, targets[path], retrier)) for path in missing]
         errors = [error for task in tasks if (error := task.result())]
-        await files.write_text(folder / MANIFEST, self._manifest(targets))
+        await write_text(folder / MANIFEST, self._manifest(targets))
         if errors:
-            message = f"{len(errors)} of {len(targets)} files could not be fetched; the first: "
+            message = f"{len(errors)} of {len(targets)} files could not be downloaded; the first: "
             raise DownloadError(message + errors[0].message, status=errors[0].status)
 
-    async def _fetch(self, path: Path, deliverable: Deliverable, retrier: Retrier) -> JaraiError | None:
-        shelf = self._shelf
+    async def _download(self, path: Path, deliverable: Deliverable, retrier: Retrier) -> JaraiError | None:
+        state, context = self._state, self._context
         try:
-            await shelf.client._download(deliverable, path, self._meter, retrier, place=shelf.places)
+            await context.engine.downloader.download(
+                deliverable, path, state.log, retrier=retrier, slot=context.download_slots
+            )
         except JaraiError as error:
             return error
-        self.files[path] = deliverable
-        self._tell(Downloaded, deliverable=deliverable, path=path)
+        state.files[path] = deliverable
+        state.emit(Downloaded, deliverable=deliverable, path=path)
         return None
 
     def _manifest(self, targets: dict[Path, Deliverable]) -> str:
-        """Say what is here: without signed URLs, which are secrets."""
+        """Describe the folder, without signed URLs, which are secrets."""
+        state = self._state
         files = [
-            {"file": path.name, "complete": path in self.files, "type": one.type, "platform": one.platform}
-            for path, one in targets.items()
+            {
+                "file": path.name,
+                "complete": path in state.files,
+                "type": file.type,
+                "platform": file.platform,
+            }
+            for path, file in targets.items()
         ]
-        production = self.deliverables[0].production_id if self.deliverables else None
         facts: dict[str, Any] = {
-            "reference": self._reference,
-            "productionId": production,
-            "accountId": self._request.account_id,
-            "topic": self._request.topic,
+            "reference": state.reference,
+            "productionId": state.deliverables[0].production_id if state.deliverables else None,
+            "accountId": state.request.account_id,
+            "topic": state.request.topic,
             "files": files,
         }
         return json.dumps(facts, indent=2) + "\n"
 
 
 def folder_name(reference: str, production: Production) -> str:
-    """Name a production's folder: readable, and distinct even where references are not."""
+    """Name the folder of a production: readable, and distinct even where references are not."""
     return f"{safe_name(reference)}-{production.id[:8]}"
 
 
-def _is_the_same(before: Deliverable | None, now: Deliverable) -> bool:
-    """Whether a file fetched for review is still current: only a checksum can tell."""
+def _is_current(before: Deliverable | None, now: Deliverable) -> bool:
+    """Whether a file that was downloaded for review is still current: only a checksum can tell."""
     return before is not None and now.content_md5 is not None and before.content_md5 == now.content_md5

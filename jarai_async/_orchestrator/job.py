@@ -1,21 +1,17 @@
-"""The course of one request: submit, watch, collect, conclude. One coroutine each, all alike.
+"""One job: a request from its submit to its outcome. All jobs of an orchestrator run side by side.
 
-What happens is told as events, in order; how it ends is the `Outcome` that the coroutine returns. Nothing
-that happens to one production is an exception to the others. Cancelling the coroutine stops watching, and
-nothing else: the production goes on at JARAI.
+What happens is published as events, in order, and the result is an `Outcome`. A failure of one production is
+never an exception for another. Cancelling the task of a job stops watching, and nothing else: the production
+continues at JARAI.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 from uuid import uuid4
 
-from attrs import frozen
-
 from jarai_async import _clock
-from jarai_async._api.models import Polling, Production, ProductionRequest, Status, as_id
+from jarai_async._api.models import Production, Status, as_id
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import (
     DeadlineExceededError,
@@ -26,7 +22,6 @@ from jarai_async._errors import (
 )
 from jarai_async._events import (
     PRODUCTION_EXPIRED,
-    Event,
     Finished,
     Outcome,
     OutcomeState,
@@ -36,272 +31,212 @@ from jarai_async._events import (
 )
 from jarai_async._forecast.forecast import UnderWay, mean_left
 from jarai_async._journal.entries import Intent, Stage
-from jarai_async._journal.journal import Journal
-from jarai_async._orchestrator.collector import Collector, Shelf
-from jarai_async._orchestrator.slot import Slot
+from jarai_async._orchestrator.collector import Collector
+from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.submission import End, Submission
-from jarai_async._orchestrator.webhook_router import WebhookRouter
-from jarai_async._polling.watch import Change, Watch
-from jarai_async._ratelimit.meter import Meter
+from jarai_async._polling.watch import Watch
 
 _log = logging.getLogger("jarai_async")
 
 
-Emit = Callable[["Job", Event], None]
-
-
-@frozen
-class Terms:
-    """What all courses of one orchestrator have in common. `deadline` is in seconds from acceptance."""
-
-    shelf: Shelf
-    journal: Journal
-    polling: Polling
-    deadline: float | None
-    review: bool
-    expired_retries: int
-    hints: WebhookRouter
-
-
 class Job:
-    """One request on its way. `emit` takes its events.
+    """Runs one request. `state` is what is known of it, also for those who only look."""
 
-    `intent` is what an earlier process knew of it; where it is not given, the journal is asked.
-    """
+    __slots__ = ("_collector", "_context", "_engine", "_poller", "state", "submission")
 
-    __slots__ = (
-        "_accepted_as", "_cancelled", "_client", "_collector", "_emit", "_place", "_sequence", "_terms",
-        "_watch", "reference", "request", "submission",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        terms: Terms,
-        request: ProductionRequest,
-        reference: str,
-        *,
-        emit: Emit,
-        place: Slot,
-        intent: Intent | None = None,
-    ) -> None:
-        self.request = request
-        self.reference = reference
-        self._terms = terms
-        self._client = terms.shelf.client
-        self.submission = Submission(
-            self._client, terms.journal, request, reference, place=place, intent=intent
-        )
-        self._collector = Collector(terms.shelf, request, reference, self.meter, self._tell)
-        self._emit = emit
-        self._place = place
-        self._sequence = 0
-        self._accepted_as: Production | None = None
-        self._watch: Watch | None = None
-        self._cancelled = False
-
-    @property
-    def meter(self) -> Meter:
-        """What is known of its requests."""
-        return self.submission.meter
-
-    @property
-    def may_exist(self) -> bool:
-        """Whether a submit left, of which it is not known whether it created a production."""
-        return self.production is None and (self.meter.in_doubt or self.meter.sending)
-
-    @property
-    def production(self) -> Production | None:
-        """The production as last seen, once it was accepted."""
-        return self._watch.production if self._watch is not None else self._accepted_as
+    def __init__(self, state: JobState) -> None:
+        self.state = state
+        self.submission = Submission(state)
+        self._collector = Collector(state)
+        self._context = state.context
+        self._engine = state.context.engine
+        self._poller = state.context.engine.poller
 
     @property
     def under_way(self) -> UnderWay | None:
         """Where the production stands, once it was accepted."""
-        if self.production is None:
+        state = self.state
+        if state.production is None:
             return None
-        age = _clock.monotonic() - self._watch.since if self._watch else 0.0
-        return UnderWay(self.production.project_type, self.production.status, age, self._place.held)
+        age = _clock.monotonic() - state.watch.since if state.watch else 0.0
+        return UnderWay(state.production.project_type, state.production.status, age, state.slot.is_held)
 
     @property
     def expected_finish(self) -> datetime | None:
-        """The mean of when the production ends, once it was accepted."""
-        if (one := self.under_way) is None:
+        """When the production is expected to end, on average; None before it was accepted."""
+        if (production := self.under_way) is None:
             return None
-        left = mean_left(self._client._poller.sojourns, one.project_type, one.status, one.age)
+        sojourns = self._poller.sojourns
+        left = mean_left(sojourns, production.project_type, production.status, production.age)
         return _clock.utc() + timedelta(seconds=left)
 
     async def run(self) -> Outcome:
-        """Go all the way, and give how it ended."""
+        """Run to the end, and return the outcome."""
+        state = self.state
         try:
-            intent = await self.submission.find()
-            self._sequence = intent.sequence
+            intent = await self.submission.find_or_plan()
+            state.sequence = intent.sequence
             if intent.stage is Stage.ENDED:
-                outcome = intent.ended(self.request)
-                self._accepted_as, self._sequence = intent.production, intent.sequence - 1
+                outcome = intent.ended(state.request)
+                state.accepted, state.sequence = intent.production, intent.sequence - 1
             else:
-                outcome = await self._run(intent)
+                state.files, state.final_list_published = intent.known_files(), intent.listed
+                result = None
+                while result is None:
+                    since = intent.since or intent.submitted_at
+                    result = await self._submit(intent) or await self._watch_to_the_end(intent, since)
+                    if self._takes_expired_retry(intent, result[1]):
+                        await self._context.journal.save(intent)
+                        state.watch = state.accepted = result = None
+                outcome = await self._conclude(intent, *result)
         except JournalError as error:
-            outcome = self._concluded(OutcomeState.REJECTED, error)
+            outcome = self._outcome(OutcomeState.REJECTED, error)
         finally:
-            self._place.release()
-        self._tell(Finished, outcome=outcome)
+            state.slot.release()
+        state.emit(Finished, outcome=outcome)
         return outcome
 
-    async def _run(self, intent: Intent) -> Outcome:
-        self._collector.files, self._collector.listed = intent.known_files(), intent.listed
-        while True:
-            known_since = intent.since or intent.submitted_at
-            state, error = await self._submit(intent) or await self._watch_to_the_end(intent, known_since)
-            if not self._may_try_again(intent, error):
-                break
-            await self._terms.journal.save(intent)
-            self._watch = self._accepted_as = None
-        if state is OutcomeState.PUBLISHED:
-            error = await self._collector.collect(self._known, final=True)
-        if state is OutcomeState.REJECTED and intent.expired:  # which is not to say that nothing was created
-            message = f"production {intent.expired[-1]} was never begun; submitting it again failed: {error}"
-            state, error = OutcomeState.FAILED, ProductionFailedError(message, code=PRODUCTION_EXPIRED)
-            expired = as_id(intent.expired[-1])
-            self._accepted_as = Production(expired, Status.FAILED, error_code=PRODUCTION_EXPIRED)
-        return self._concluded(state, error)
-
     async def _submit(self, intent: Intent) -> End | None:
-        """Submit, unless that was done before, and give the end where there is nothing to watch."""
+        """Submit, unless an earlier process did, and return the end where there is nothing to watch."""
         if intent.stage is not Stage.ACCEPTED:
-            end = await self.submission.send(intent)
-            self.submission.land()
+            end = await self.submission.submit(intent)
+            self.submission.settle()
             if end is not None:
                 return end
-        if self._accepted_as is None:
-            self._accepted_as = intent.production
+        if self.state.accepted is None:
+            self.state.accepted = intent.production
         if intent.since is None:
-            self._tell(Submitted)
+            self.state.emit(Submitted)
         return None
 
-    def acknowledge(self, event: Event) -> None:
-        """Note that the reader has taken an event: it will not be told again."""
-        self.submission.acknowledge(event)
-
-    def _may_try_again(self, intent: Intent, error: JaraiError | None) -> bool:
-        """Whether it was never begun, so that another takes its place: that is documented to be safe."""
+    def _takes_expired_retry(self, intent: Intent, error: JaraiError | None) -> bool:
+        """Whether to submit again because nothing started it: that is documented to be safe."""
         expired = isinstance(error, ProductionFailedError) and error.code == PRODUCTION_EXPIRED
-        if not expired or self._cancelled or len(intent.expired) >= self._terms.expired_retries:
+        is_allowed = len(intent.expired) < self._context.expired_retries and not self.state.cancel_requested
+        if not (expired and is_allowed):
             return False
-        _log.info("%s was never begun: it is submitted again", self.reference)
+        _log.info("%s expired before JARAI started it: submitting it again", self.state.reference)
         intent.reset_for_resubmit(str(uuid4()))
         return True
 
-    # --- What is told ------------------------------------------------------------------------------
+    async def _conclude(self, intent: Intent, end_state: OutcomeState, error: JaraiError | None) -> Outcome:
+        if end_state is OutcomeState.PUBLISHED:
+            error = await self._collector.collect(self._known_production, final=True)
+        if end_state is OutcomeState.REJECTED and intent.expired:  # a production was created, and expired
+            expired = as_id(intent.expired[-1])
+            message = f"production {expired} expired before it started; submitting it again failed: {error}"
+            end_state, error = OutcomeState.FAILED, ProductionFailedError(message, code=PRODUCTION_EXPIRED)
+            self.state.accepted = Production(expired, Status.FAILED, error_code=PRODUCTION_EXPIRED)
+        return self._outcome(end_state, error)
 
-    def _tell(self, kind: type[Event], **fields: Any) -> None:
-        self._sequence += 1
-        event = kind(
-            reference=self.reference,
-            production=self.production,
-            sequence=self._sequence,
-            observed_at=_clock.utc(),
-            **fields,
-        )
-        self._emit(self, event)
-
-    def _concluded(self, state: OutcomeState, error: JaraiError | None) -> Outcome:
+    def _outcome(self, end_state: OutcomeState, error: JaraiError | None) -> Outcome:
+        state = self.state
         return Outcome(
-            request=self.request,
-            reference=self.reference,
-            state=state,
-            production=self.production,
-            deliverables=self._collector.deliverables,
-            files=self._collector.files,
+            request=state.request,
+            reference=state.reference,
+            state=end_state,
+            production=state.production,
+            deliverables=state.deliverables,
+            files=state.files,
             error=error,
-            submitted_at=self.submission.submitted_at,
+            submitted_at=state.submitted_at,
             finished_at=_clock.utc(),
-            request_count=self.meter.requests,
+            request_count=state.log.count,
         )
-
-    async def cancel(self) -> None:
-        """Withdraw what was not sent yet, and stop what was."""
-        self._cancelled = True
-        if self.production is None:
-            self.submission.withdraw()
-        else:
-            await self._cancel_for_real()
-
-    async def _cancel_for_real(self) -> None:
-        asked_at = _clock.utc()
-        seen = await self._client._cancel(self._known.id, self.meter)
-        if self._watch is not None:
-            self._client._poller.observe(self._watch, seen, asked_at)
-
-    async def cancel_unwatched(self) -> None:
-        """Stop a production that is not watched any more, and remember how it then stood."""
-        seen = await self._client._cancel(self._known.id, self.meter)
-        self._accepted_as, self._watch = seen, None
 
     # --- Watch -------------------------------------------------------------------------------------
 
-    @property
-    def _known(self) -> Production:
-        if self.production is None:
-            raise RuntimeError("no production is known before it was accepted")
-        return self.production
-
     async def _watch_to_the_end(self, intent: Intent, known_since: float | None) -> End:
-        """Follow the production, with one coroutine for all of it: each takes 200 bytes in flight.
+        """Follow the production until it ends.
 
-        `known_since` is since when it has its status, as an earlier process knew (Unix seconds).
+        `known_since` is since when an earlier process knew it to have its status (Unix time).
         """
-        watch = self._begin_to_watch(intent, known_since)
+        state, context = self.state, self._context
+        watch = state.watch = self._new_watch(intent, known_since)
         try:
-            await self._terms.hints.follow(watch.production.id, self._hear)
-            async with asyncio.timeout(self._terms.deadline):
-                if self._cancelled:  # while the submit was on its way
+            await context.router.subscribe(watch.production.id, self._on_webhook)
+            async with asyncio.timeout(context.deadline):
+                if state.cancel_requested:  # while the submit was on its way
                     await self._cancel_or_watch()
-                self._accepted_as = None  # the watch knows it now
+                state.accepted = None  # the watch has the latest snapshot
                 while not watch.status.is_terminal:
-                    self._tell_change(await self._client._poller.changed(watch))
+                    change = await self._poller.wait_for_change(watch)
+                    state.emit(StatusChanged, previous=change.previous, changed_after=change.after)
+                    del change  # else a thousand jobs keep a megabyte or two of snapshots
                     if watch.status == Status.AWAITING_APPROVAL:
-                        await self._park(watch.production)
+                        await self._await_approval(watch.production)
         except TimeoutError:
-            message = f"the production did not end within {self._terms.deadline} s"
+            message = f"the production did not end within {context.deadline} s"
             return OutcomeState.TIMED_OUT, DeadlineExceededError(message)
         except NotFoundError as error:
-            message = "JARAI does not know the production any more"
-            facts = {"status": error.status, "correlation_id": error.correlation_id}
-            return OutcomeState.NOT_FOUND, ProductionFailedError(message, **facts)  # type: ignore[arg-type]
+            message = "JARAI does not find the production any more"
+            not_found = ProductionFailedError(
+                message, status=error.status, correlation_id=error.correlation_id
+            )
+            return OutcomeState.NOT_FOUND, not_found
         finally:
-            self._terms.hints.leave(watch.production.id)
+            context.router.unsubscribe(watch.production.id)
         return end(watch.production)
 
-    def _begin_to_watch(self, intent: Intent, known_since: float | None) -> Watch:
-        poller = self._client._poller
-        reliability = self._terms.hints.reliability(self.request.account_id)
-        watch = poller.watch(self._known, self._terms.polling, self.meter, reliability=reliability)
-        if known_since is not None:
-            watch.resume(datetime.fromtimestamp(known_since, UTC))
-        elif reliability is not None:
-            reliability.submitted(watch.production.id, _clock.monotonic())
+    def _new_watch(self, intent: Intent, known_since: float | None) -> Watch:
+        context, state = self._context, self.state
+        watch = self._poller.watch(
+            self._known_production,
+            context.polling,
+            state.log,
+            known_since=known_since,
+            coverage=context.router.coverage(state.request.account_id),
+        )
         if intent.webhook_pending:
-            poller.hurry(watch)
-        self._watch = watch
+            self._poller.poll_now(watch)
         return watch
 
-    async def _hear(self, event: WebhookEvent) -> None:
-        """Ask at once after a webhook that has news, and remember to, until the answer is here."""
-        if self._watch is not None and self._client._poller.hear(self._watch, event):
-            await self.submission.hinted()
+    async def _on_webhook(self, event: WebhookEvent) -> None:
+        """Poll immediately where an event announces a change, and remember it until the change is seen."""
+        state = self.state
+        if state.watch is None or state.intent is None:
+            return
+        if self._poller.on_webhook(state.watch, event):
+            state.intent.webhook_pending = True  # perhaps it is already, but not yet in the journal
+            await self._context.journal.save(state.intent)
+
+    async def _await_approval(self, production: Production) -> None:
+        """Give the slot to another production while a person decides, perhaps for days."""
+        self.state.slot.release()
+        if self._context.collect_for_review and (
+            error := await self._collector.collect(production, final=False)
+        ):
+            _log.warning("%s could not be collected for review: %s", self.state.reference, error)
+
+    # --- Cancel ------------------------------------------------------------------------------------
+
+    @property
+    def _known_production(self) -> Production:
+        if self.state.production is None:
+            raise RuntimeError("no production is known before the request is accepted")
+        return self.state.production
+
+    async def cancel(self) -> None:
+        """Send nothing that was not sent, and cancel at JARAI what was accepted. Raises ApiError."""
+        self.state.cancel_requested = True
+        if self.state.production is None:
+            self.submission.cancel_unsent()
+        else:
+            await self._cancel_production()
+
+    async def cancel_unwatched(self) -> None:
+        """Cancel a production that is not watched any more, and keep its final state. Raises ApiError."""
+        seen = await self._engine.cancel(self._known_production.id, self.state.log)
+        self.state.accepted, self.state.watch = seen, None
+
+    async def _cancel_production(self) -> None:
+        sent_at = _clock.utc()
+        seen = await self._engine.cancel(self._known_production.id, self.state.log)
+        if self.state.watch is not None:
+            self._poller.observe(self.state.watch, seen, sent_at)
 
     async def _cancel_or_watch(self) -> None:
         try:
-            await self._cancel_for_real()
+            await self._cancel_production()
         except JaraiError as error:
-            _log.warning("%s could not be cancelled, it is watched on: %s", self.reference, error)
-
-    def _tell_change(self, change: Change) -> None:
-        """Tell of a change, and keep no snapshot of it: a thousand of them would be a megabyte or two."""
-        self._tell(StatusChanged, previous=change.previous, changed_after=change.after)
-
-    async def _park(self, production: Production) -> None:
-        """Give the place to another while a person decides, perhaps for days."""
-        self._place.release()
-        if self._terms.review and (error := await self._collector.collect(production, final=False)):
-            _log.warning("%s could not be fetched for review: %s", self.reference, error)
+            _log.warning("%s could not be cancelled, and is still watched: %s", self.state.reference, error)

@@ -1,22 +1,22 @@
-"""Many productions at once: a place for each, one budget for all.
+"""Many productions at once: a slot for each, one rate limit for all.
 
-Two limits with two names. `concurrency` is how many productions may be in flight, and a semaphore holds
-it; the *budget* is how many requests a minute they may spend between them, and the client holds that. One
-that waits for a person's approval gives back its place, and keeps being watched.
+Two limits have two names. `concurrency` is how many productions may be in flight. The *rate limit* is how
+many requests a minute they may make together, and belongs to the client. A production that waits for a
+person's approval gives back its slot, and is still watched.
 
-Requests are drawn as places become free. Events go into a stream that never blocks whoever fills it:
-a slow reader delays nothing but the drawing of further requests.
+Requests are drawn as slots become free. Events go into a stream whose writers never wait, so a slow reader
+delays only the drawing of further requests.
 
-Each production has a task of its own, and these belong to the `async with` block, not to the iterator:
-leaving the block ends them, and no task of a production can end another's. (A TaskGroup would cancel all
-of them for one, and wrap the user's own exception.)
+Each job has its own task, and the tasks belong to the `async with` block, not to the iterator: leaving the
+block ends them, and a job cannot end another. (A TaskGroup would cancel all jobs because of one, and wrap the
+user's exception.)
 """
 
 import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -24,62 +24,63 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
-from attrs import evolve
-
 from jarai_async._api.codec import body_of
 from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.files import make_folder
 from jarai_async._errors import ClosedError, ConfigurationError, FileWriteError, InvalidRequestError
-from jarai_async._events import Outcome
+from jarai_async._events import Event, Outcome
 from jarai_async._http.retry import Retrier, Retry
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.checkpoint import Checkpoint
-from jarai_async._orchestrator.collector import Shelf
-from jarai_async._orchestrator.job import Emit, Job, Terms
-from jarai_async._orchestrator.run import Batch, Requests, Run, each
-from jarai_async._orchestrator.shutdown import cancel_all, say_how_to_go_on, withdraw
-from jarai_async._orchestrator.slot import Slot
-from jarai_async._orchestrator.statistics import Outlook, Statistics
-from jarai_async._orchestrator.stream import Stream
+from jarai_async._orchestrator.job import Job
+from jarai_async._orchestrator.run import Batch, Requests, Run, iterate
+from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue
+from jarai_async._orchestrator.slot import Slot, Slots
+from jarai_async._orchestrator.state import JobContext, JobState
+from jarai_async._orchestrator.statistics import Monitor, Statistics
 from jarai_async._orchestrator.submission import resolve
 from jarai_async._orchestrator.ticket import History, Ticket
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async._tasks import stop
 
-if TYPE_CHECKING:  # its server takes as long to import as all the rest
+if TYPE_CHECKING:  # its server takes as long to import as everything else together
     from jarai_async.receiver import Receiver
 
 _log = logging.getLogger("jarai_async")
 
-_PATIENT = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
-_DOWNLOADS = 8  # files at a time: enough to fill a line, few enough to finish some first
-_UNREAD = 1_000  # events; beyond, no further request is drawn until the reader has caught up
+_FINAL_RETRY = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
+_DOWNLOADS = 8  # files at a time: enough to use the bandwidth, few enough to complete some soon
+_MAX_UNREAD = 1_000  # events; then no request is drawn until the reader has caught up
 
 
 class Orchestrator:
-    """Runs any number of productions, `concurrency` of them in flight at once.
+    """Runs any number of productions, at most `concurrency` of them in flight.
 
         async with Orchestrator(client, download_to="deliverables") as orchestrator:
             async for event in orchestrator.run(requests):
                 print(event)
 
-    - `concurrency`: productions in flight, each from its submit until it first waits for approval, or ends.
-    - `download_to`: a folder that receives one folder for each production; None fetches no files.
-    - `polling`: seconds between two polls of one production; the budget decides within these bounds.
-    - `review`: fetch deliverables in `AwaitingApproval` already; what has changed since, at the end again.
-    - `deadline`: seconds from its acceptance after which a production is no longer waited for.
-    - `journal`: a file that remembers every request, so that the same batch run again, after a crash too,
-      submits nothing twice, gives the outcomes that there are, and goes on with the rest. Requests are known
-      by their `reference`, or by their place in the batch.
-    - `resubmissions`: how often a production that expired, since nobody began it, is submitted again.
-    - `webhooks`: a receiver whose events make their productions be asked at once. While they prove reliable,
-      polls become a safety net; without any being received all is as without it.
-    - `cancel_on_exit`: cancel what still runs when the block is left. Otherwise leaving it, Ctrl-C included,
-      stops watching and nothing else: the productions are paid for, and go on.
+    - `concurrency`: productions in flight. Each counts from its submit until it first waits for approval, or
+      ends.
+    - `journal`: a file that keeps every request. Running the same batch with it again, also after a crash,
+      submits nothing twice, returns the outcomes that are known and continues with the rest. Requests are
+      known by their `reference`, or by their position in the batch.
+    - `download_to`: a folder that receives one folder for each production; None downloads nothing.
+    - `polling`: bounds of the seconds between two polls of one production; the rate limit decides within
+      them.
+    - `deadline`: seconds after its acceptance until a production is no longer waited for.
+    - `collect_for_review`: download deliverables in `AwaitingApproval` already; what has changed, again at
+      the end.
+    - `expired_retries`: how often a production that expired before JARAI started it is submitted again.
+    - `webhooks`: a `Receiver`. A production is polled immediately when an event arrives, and rarely otherwise
+      as far as the webhooks prove reliable. If none arrives, everything works as without it.
+    - `cancel_on_exit`: cancel all running productions when the block is left. Otherwise leaving it, also by
+      Ctrl-C, only stops watching: the productions are paid for, and continue.
 
-    Raises ConfigurationError; entering the block, JournalError where the journal cannot be used.
+    Raises ConfigurationError. Entering the block raises ConfigurationError where `download_to` cannot be
+    used, and JournalError where the journal cannot be used.
     """
 
     def __init__(
@@ -87,226 +88,240 @@ class Orchestrator:
         client: JaraiClient,
         *,
         concurrency: int = 100,
+        journal: str | PathLike[str] | None = None,
         download_to: str | PathLike[str] | None = None,
         polling: Polling | None = None,
-        review: bool = False,
         deadline: float | None = None,
-        cancel_on_exit: bool = False,
-        journal: str | PathLike[str] | None = None,
+        collect_for_review: bool = False,
         expired_retries: int = 1,
         webhooks: "Receiver | None" = None,
+        cancel_on_exit: bool = False,
     ) -> None:
         if not isinstance(client, JaraiClient):
-            raise ConfigurationError(f"the client must be a JaraiClient, not {_kind(client)}")
+            raise ConfigurationError(f"client must be a JaraiClient, not {_type_name(client)}")
         if not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f"concurrency must be a whole number, 1 or more, not {concurrency!r}")
+            raise ConfigurationError(f"concurrency must be an integer of 1 or more, not {concurrency!r}")
         if deadline is not None and not deadline > 0:
             raise ConfigurationError(f"deadline must be more than 0 seconds, not {deadline}")
         if polling is not None and not isinstance(polling, Polling):
-            raise ConfigurationError(
-                f"polling must be a Polling(min_interval=, max_interval=), not {_kind(polling)}"
-            )
-        if not hasattr(webhooks, "receive") and webhooks is not None:
-            raise ConfigurationError(f"webhooks must be a receiver.Receiver, not {_kind(webhooks)}")
-        folder = None if download_to is None else Path(download_to)
-        retrier = Retrier(_PATIENT, client._random)
-        shelf = Shelf(client, folder, retrier, asyncio.Semaphore(_DOWNLOADS))
+            raise ConfigurationError(f"polling must be a Polling, not {_type_name(polling)}")
+        if webhooks is not None and not (hasattr(webhooks, "receive") and hasattr(webhooks, "add_listener")):
+            raise ConfigurationError(f"webhooks must be a Receiver, not {_type_name(webhooks)}")
+        self.slots = Slots(concurrency)
+        """The slots of productions in flight."""
+        self._engine = client.engine
         self._journal_path = None if journal is None else Path(journal)
+        self._folder = None if download_to is None else Path(download_to)
         self._receiver = webhooks
-        self._hints = WebhookRouter(listens=webhooks is not None)
-        self._terms = Terms(
-            shelf, Journal(None), polling or Polling(), deadline, review, expired_retries, self._hints
-        )
-        self._client = client
-        self._places = asyncio.Semaphore(concurrency)
-        self._concurrency = concurrency
         self._cancel_on_exit = cancel_on_exit
-        self._jobs: dict[asyncio.Task[Outcome], Job] = {}
-        self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws its requests
-        self._heralds: set[asyncio.Task[None]] = set()
-        self._outlook = Outlook(
-            client,
-            self._terms.polling,
-            concurrency,
-            self._jobs.values(),
+        self._router = WebhookRouter(has_receiver=webhooks is not None)
+        self._new_context = partial(
+            JobContext,
+            engine=self._engine,
+            router=self._router,
+            polling=polling or Polling(),
+            deadline=deadline,
+            folder=self._folder,
+            download_slots=asyncio.Semaphore(_DOWNLOADS),
+            final_retrier=Retrier(_FINAL_RETRY, self._engine.random),
+            collect_for_review=collect_for_review,
+            expired_retries=expired_retries,
+        )
+        self.context = self._new_context(journal=Journal(None))
+        """What all jobs share."""
+        self.jobs: dict[asyncio.Task[Outcome], Job] = {}
+        """The running jobs."""
+        self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws their requests
+        self._quota_checks: set[asyncio.Task[None]] = set()
+        self._monitor = Monitor(
+            self._engine,
+            self.jobs.values(),
             self._batches.values(),
-            self._hints,
+            polling=self.context.polling,
+            concurrency=concurrency,
+            router=self._router,
         )
         self._drawn = 0
         self._finished = 0
-        self._open = False
-        self._memory: Checkpoint | None = None
+        self._is_open = False
+        self._resources = AsyncExitStack()
+        self._remove_listener: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
-        return f"<Orchestrator {len(self._jobs)} under way, {self._concurrency} in flight at most>"
+        return f"<Orchestrator {len(self.jobs)} running, at most {self.slots.count} in flight>"
 
     async def __aenter__(self) -> Self:
-        if self._terms.shelf.folder is not None:
+        if self._folder is not None:
             try:
-                await make_folder(self._terms.shelf.folder)
+                await make_folder(self._folder)
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
-        journal = await Journal.open(self._journal_path)
-        self._terms = evolve(self._terms, journal=journal)
-        try:
-            self._memory = await Checkpoint.restored(self._client, journal)
-        except BaseException:
-            await journal.close()
-            raise
-        self._open = True
-        if self._receiver is not None:
-            self._receiver._listeners.append(self._hints.take)
+        async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
+            journal = await Journal.open(self._journal_path)
+            resources.push_async_callback(journal.close)
+            self.context = self._new_context(journal=journal)
+            checkpoint = await Checkpoint.restore(self._engine, journal)
+            if checkpoint is not None:
+                resources.push_async_callback(checkpoint.close)
+            if self._receiver is not None:
+                self._remove_listener = self._receiver.add_listener(self._router.dispatch)
+            self._resources = resources.pop_all()
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open = False
-        if self._receiver is not None:
-            self._receiver._listeners.remove(self._hints.take)
-        for job in self._jobs.values():
-            job.meter.withdrawn = True  # before anything is awaited: no further submit is sent
-        try:
-            await stop([*self._batches, *self._heralds])
-            await withdraw(self._jobs)
-            if self._cancel_on_exit:
-                await cancel_all(self._jobs)
-        finally:  # also where leaving is itself cancelled
-            say_how_to_go_on(self._jobs.values(), self._journal_path)
-            await stop(self._jobs)
-            if self._memory is not None:
-                await self._memory.close()
-            await self._terms.journal.close()
+        self._is_open = False
+        self._remove_listener()
+        for job in self.jobs.values():
+            job.state.may_submit = False  # before anything is awaited
+        async with self._resources:
+            try:
+                await stop([*self._batches, *self._quota_checks])
+                await cancel_unsent(self.jobs)
+                if self._cancel_on_exit:
+                    await cancel_all(self.jobs)
+            finally:  # also where leaving is cancelled
+                log_how_to_continue([job.state for job in self.jobs.values()], self._journal_path)
+                await stop(self.jobs)
+
+    # --- Starting jobs -----------------------------------------------------------------------------
+
+    def run(self, requests: Requests) -> Run:
+        """Run all requests, and iterate over the events of all of them.
+
+        Requests are drawn as slots become free. The iteration ends when each of them has `Finished`; if the
+        iterable raises, that exception is raised after the outcomes of the requests that were drawn. Leaving
+        the iteration by `break` stops the drawing (for an iterator that a variable still refers to:
+        `aclose()`), but not the watching. Where today's quotas are not enough for a list of requests, a
+        warning says when they will be finished.
+
+        Raises ConfigurationError outside of the `async with` block, and InvalidRequestError for other
+        arguments.
+        """
+        self._check_open()
+        if not isinstance(requests, Iterable | AsyncIterable):
+            raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
+        batch = Batch(requests)
+        feeder = asyncio.create_task(self._feed(requests, batch), name="jarai feeder")
+        self._batches[feeder] = batch
+        feeder.add_done_callback(self._batches.pop)
+        quota_check = asyncio.create_task(self._monitor.warn_if_over_quota(), name="jarai quota check")
+        self._quota_checks.add(quota_check)
+        quota_check.add_done_callback(self._quota_checks.discard)
+        feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never started
+        return Run(batch.stream, feeder, self.context.journal)
 
     def submit(self, request: ProductionRequest) -> Ticket:
-        """Begin one production as soon as there is a place for it, and give what to await and to cancel.
+        """Submit one request as soon as a slot is free, and return what to await and to cancel.
 
-        Raises ConfigurationError outside of the orchestrator's `async with` block.
+        Raises ConfigurationError outside of the `async with` block, and InvalidRequestError.
         """
-        return self._ticket(request)
-
-    def _ticket(self, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
-        history = History()
-        job, task = self._begin(request, Slot(self._places), history.append, history.end, intent)
-        return Ticket(job, task, history)
+        return self._new_ticket(request)
 
     async def resolve(
         self, reference: str, *, production_id: str | None = None, resubmit: bool = False
     ) -> Ticket:
-        """Decide what became of a submit that ended as `uncertain`, and go on with it.
+        """Decide what became of a submit that ended as `uncertain`, and continue with it.
 
-        Give the `production_id` that JARAI Studio shows for it, and it is followed; or `resubmit=True` where
-        it was never created: then it is submitted again, with a new key. Raises InvalidRequestError where
-        there is nothing to decide, NotFoundError where JARAI does not know the production.
+        Pass the `production_id` that JARAI Studio shows for it, and it is watched; or `resubmit=True` if it
+        was never created: then it is submitted again, with a new key. Raises InvalidRequestError where there
+        is nothing to decide, NotFoundError where JARAI does not know the production, ApiError, JournalError.
         """
         if (production_id is None) != resubmit:
             raise InvalidRequestError(["resolve() takes either production_id or resubmit=True"])
         self._check_open()
-        if self._is_under_way(reference):
-            raise InvalidRequestError([f"{reference!r} is under way: nothing is to be decided yet"])
-        intent = await resolve(self._client, self._terms.journal, reference, production_id)
-        return self._ticket(intent.request(), intent)
-
-    def _is_under_way(self, reference: str) -> bool:
-        return any(job.reference == reference for job in self._jobs.values())
-
-    def run(self, requests: Requests) -> Run:
-        """Run all requests, and iterate over the events of all of them as they come.
-
-        Requests are drawn as places become free. The iteration ends when each of them has `Finished`; where
-        drawing them raises, that exception comes after the outcomes of those that were drawn. Leaving the
-        iteration by `break` stops the drawing (of an iterator that you hold in a variable: `aclose()`), not
-        the watching. Where today's quotas are not enough for a list (or the like) of requests, a warning says
-        when they will be finished. Raises ConfigurationError outside of the `async with` block.
-        """
-        self._check_open()
-        if not isinstance(requests, Iterable | AsyncIterable):
-            raise InvalidRequestError([f"run() takes an iterable of requests, not {_kind(requests)}"])
-        batch = Batch(Stream(), requests)
-        feeder = asyncio.create_task(self._feed(requests, batch), name="jarai feeder")
-        self._batches[feeder] = batch
-        feeder.add_done_callback(self._batches.pop)
-        herald = asyncio.create_task(self._outlook.foretell(), name="jarai herald")
-        self._heralds.add(herald)
-        herald.add_done_callback(self._heralds.discard)
-        feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never came to begin
-        return Run(batch.stream, feeder, self._terms.journal)
+        if self._is_running(reference):
+            raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
+        intent = await resolve(self._engine, self.context.journal, reference, production_id)
+        return self._new_ticket(intent.request(), intent)
 
     def statistics(self) -> Statistics:
-        """Say what was sent and what the budget has left, where all productions stand, and when they end."""
-        return self._outlook.statistics(self._finished)
+        """Return what was sent, what the rate limit has left, and when everything is expected to end."""
+        return self._monitor.statistics(self._finished)
 
     def _check_open(self) -> None:
-        if not self._open:
+        if not self._is_open:
             raise ConfigurationError("use the orchestrator inside its `async with` block")
 
-    def _begin(
+    def _is_running(self, reference: str) -> bool:
+        return any(job.state.reference == reference for job in self.jobs.values())
+
+    def _new_ticket(self, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
+        history = History()
+        job, task = self._start(request, Slot(self.slots), history.publish, history.end, intent)
+        return Ticket(job, task, history)
+
+    def _start(
         self,
         request: ProductionRequest,
-        place: Slot,
-        emit: Emit,
+        slot: Slot,
+        publish: Callable[[JobState, Event], None],
         ended: Callable[[BaseException | None], None],
         intent: Intent | None = None,
     ) -> tuple[Job, asyncio.Task[Outcome]]:
         self._check_open()
         if not isinstance(request, ProductionRequest):
-            raise InvalidRequestError([f"expected a ProductionRequest, not {_kind(request)}"])
+            raise InvalidRequestError([f"expected a ProductionRequest, not {_type_name(request)}"])
         self._drawn += 1
         reference = request.reference or _reference(self._drawn)
-        if self._terms.journal.path is not None and self._is_under_way(reference):
+        if self.context.journal.path is not None and self._is_running(reference):
             raise InvalidRequestError(
-                [f"the reference {reference!r} is under way already: a journal needs one"]
+                [f"the reference {reference!r} is already running: a journal needs distinct references"]
             )
-        job = Job(self._terms, request, reference, emit=emit, place=place, intent=intent)
+        job = Job(JobState(self.context, request, reference, slot, publish, intent))
         task = asyncio.create_task(job.run(), name=f"jarai {reference}")
-        self._jobs[task] = job
-        task.add_done_callback(partial(self._conclude, ended))
+        self.jobs[task] = job
+        task.add_done_callback(partial(self._job_ended, ended))
         return job, task
 
-    def _conclude(self, ended: Callable[[BaseException | None], None], task: asyncio.Task[Outcome]) -> None:
-        del self._jobs[task]
+    def _job_ended(self, ended: Callable[[BaseException | None], None], task: asyncio.Task[Outcome]) -> None:
+        del self.jobs[task]
         self._finished += not task.cancelled()
         ended(ClosedError("the orchestrator was left") if task.cancelled() else task.exception())
 
+    # --- Drawing requests --------------------------------------------------------------------------
+
     async def _feed(self, requests: Requests, batch: Batch) -> None:
-        """Draw requests, each when there is a place for it and the reader has kept up."""
+        """Draw requests, each when a slot is free and the reader has caught up."""
         failure: Exception | None = None
-        place = Slot(self._places)
+        slot = Slot(self.slots)
         try:
             await self._plan(batch)
-            async with aclosing(each(requests)) as source:
-                await place.take()
+            async with aclosing(iterate(requests)) as source:
+                await slot.acquire()
                 async for request in source:
-                    self._begin(request, place, batch.emit, batch.one_ended)
-                    batch.one_began()
-                    place = Slot(self._places)
-                    await batch.stream.drained(below=_UNREAD)
-                    await place.take()
-                    await asyncio.sleep(0)  # many places may be free: let others have their turn in between
+                    self._start(request, slot, batch.publish, batch.job_ended)
+                    batch.job_started()
+                    slot = Slot(self.slots)
+                    await batch.stream.drained(below=_MAX_UNREAD)
+                    await slot.acquire()
+                    await asyncio.sleep(0)  # many slots may be free: let other tasks run in between
         except asyncio.CancelledError:
-            failure = None if self._open else ClosedError("the orchestrator was left")
+            failure = None if self._is_open else ClosedError("the orchestrator was left")
             raise
-        except Exception as error:  # noqa: BLE001  # the caller's iterable: passed on when the rest has ended
+        except Exception as error:  # noqa: BLE001  # of the user's iterable: raised when the rest has ended
             failure = error
             what = error if isinstance(error, InvalidRequestError) else type(error).__name__
             _log.error("no more requests are drawn after the first %d: %s", self._drawn, what)
         finally:
-            place.release()
+            slot.release()
             batch.all_drawn(failure)
 
     async def _plan(self, batch: Batch) -> None:
-        """Write down all that is to come, as far as that can be known, so that it can be gone on with."""
-        journal = self._terms.journal
+        """Write all requests to the journal, as far as they are known, so that a restart can continue."""
+        journal = self.context.journal
         if journal.path is None:
             return
         planned = [
             (request.reference or _reference(n), request)
-            for n, request in enumerate(batch.to_draw, start=self._drawn + 1)
+            for n, request in enumerate(batch.not_drawn, start=self._drawn + 1)
         ]
         counts = Counter(reference for reference, _ in planned)
-        if twice := [reference for reference, count in counts.items() if count > 1]:
+        if repeated := [reference for reference, count in counts.items() if count > 1]:
             raise InvalidRequestError(
-                [f"with a journal each reference is used once: {one!r}" for one in twice]
+                [f"with a journal each reference is used once: {reference!r}" for reference in repeated]
             )
         for reference, request in planned:
             journal.plan(Intent(reference, request.account_id, body_of(request), str(uuid4())))
@@ -317,5 +332,5 @@ def _reference(number: int) -> str:
     return f"request-{number:04}"
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return type(value).__name__

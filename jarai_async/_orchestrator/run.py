@@ -1,4 +1,4 @@
-"""One call of `Orchestrator.run`: requests drawn from an iterable, events read through an iterator."""
+"""One call of `Orchestrator.run`: requests from an iterable, events through an iterator."""
 
 import asyncio
 import weakref
@@ -8,98 +8,97 @@ from typing import Self
 from jarai_async._api.models import ProductionRequest
 from jarai_async._events import Event
 from jarai_async._journal.journal import Journal
-from jarai_async._orchestrator.job import Job
+from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
 from jarai_async._tasks import stop
 
-Told = tuple[Job, Event]
 Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
+_Published = tuple[JobState, Event]
 
 
 class Run:
     """The events of one `Orchestrator.run`, as an async iterator."""
 
-    def __init__(self, stream: Stream[Told], feeder: asyncio.Task[None], journal: Journal) -> None:
+    def __init__(self, stream: Stream[_Published], feeder: asyncio.Task[None], journal: Journal) -> None:
         self._stream = stream
         self._feeder = feeder
         self._journal = journal
-        self._taken: Told | None = None
-        weakref.finalize(self, feeder.cancel).atexit = False  # left by `break`: nothing more is drawn
+        self._last: _Published | None = None
+        weakref.finalize(self, feeder.cancel).atexit = False  # after a `break` no more requests are drawn
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        """Give the next event. Asking for it says that the one before was dealt with: it is not told anew."""
-        taken, self._taken = self._taken, None
-        if taken is not None:
-            job, event = taken
+        """Return the next event. This acknowledges the one before: after a restart it is not repeated."""
+        last, self._last = self._last, None
+        if last is not None:
+            job, event = last
             job.acknowledge(event)
             await self._journal.settled()
-        self._taken = await anext(self._stream)
-        return self._taken[1]
+        self._last = await anext(self._stream)
+        return self._last[1]
 
     def unread(self) -> list[Event]:
-        """Take the events that are there, without waiting: what was told while the orchestrator was left."""
+        """Take the events that were published and not read, without waiting for more."""
         return [event for _, event in self._stream.unread()]
 
     async def aclose(self) -> None:
-        """Stop drawing requests; what was drawn is followed until the orchestrator is left."""
+        """Draw no more requests. Jobs that were started are watched until the orchestrator's block ends."""
         await stop([self._feeder])
         self._stream.end()
 
 
 class Batch:
-    """Ends a stream when all requests are drawn and each of them has ended."""
+    """The requests of one `Orchestrator.run`. It ends the stream when all of them have ended."""
 
-    def __init__(self, stream: Stream[Told], requests: Requests) -> None:
-        self.stream = stream
-        self.running = 0
-        self.begun = 0
-        self._planned = _foreseeable(requests)
-        self._drawn = False
-        self._failure: BaseException | None = None
+    def __init__(self, requests: Requests) -> None:
+        self.stream: Stream[_Published] = Stream()
+        self._known_requests = _known_requests(requests)
+        self._started = 0
+        self._running = 0
+        self._all_drawn = False
+        self._error: BaseException | None = None
 
     @property
-    def to_draw(self) -> Sequence[ProductionRequest]:
-        """The requests that are still to be drawn, as far as that can be known."""
-        return () if self._drawn else self._planned[self.begun :]
+    def not_drawn(self) -> Sequence[ProductionRequest]:
+        """The requests that are still to be drawn, as far as they are known."""
+        return () if self._all_drawn else self._known_requests[self._started :]
 
-    def emit(self, job: Job, event: Event) -> None:
-        """Pass an event on."""
+    def publish(self, job: JobState, event: Event) -> None:
+        """Add an event to the stream."""
         self.stream.put((job, event))
 
-    def one_began(self) -> None:
-        """Note that a request was drawn."""
-        self.running += 1
-        self.begun += 1
+    def job_started(self) -> None:
+        """Record that a request was drawn and its job started."""
+        self._running += 1
+        self._started += 1
 
-    def one_ended(self, failure: BaseException | None) -> None:
-        """Note an end. A failure, which is a bug of ours, is raised when the others have ended, too."""
-        self.running -= 1
-        self._failure = self._failure or failure
-        self._end_if_done()
+    def job_ended(self, error: BaseException | None) -> None:
+        """Record that a job ended. An error, which is a bug, is raised when the other jobs have ended."""
+        self._running -= 1
+        self._end_if_done(error)
 
-    def all_drawn(self, failure: BaseException | None) -> None:
-        """Note that no more begin."""
-        self._drawn = True
-        self._failure = self._failure or failure
-        self._end_if_done()
+    def all_drawn(self, error: BaseException | None) -> None:
+        """Record that no more requests are drawn."""
+        self._all_drawn = True
+        self._end_if_done(error)
 
-    def _end_if_done(self) -> None:
-        if self._drawn and not self.running:
-            self.stream.end(self._failure)
+    def _end_if_done(self, error: BaseException | None) -> None:
+        self._error = self._error or error
+        if self._all_drawn and not self._running:
+            self.stream.end(self._error)
 
 
-def _foreseeable(requests: Requests) -> Sequence[ProductionRequest]:
-    """Look through what can be iterated over twice, a list or the like; of anything else nothing is known."""
+def _known_requests(requests: Requests) -> Sequence[ProductionRequest]:
+    """Return the requests of a list or another collection; nothing is known of what can be read only once."""
     if not isinstance(requests, Collection):
         return ()
     return [request for request in requests if isinstance(request, ProductionRequest)]
 
 
-async def each(requests: Requests) -> AsyncGenerator[ProductionRequest, None]:
-    """Iterate over what may be an async iterable or not."""
+async def iterate(requests: Requests) -> AsyncGenerator[ProductionRequest, None]:
+    """Iterate over an iterable, async or not."""
     if isinstance(requests, AsyncIterable):
         async for request in requests:
             yield request

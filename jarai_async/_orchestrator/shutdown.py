@@ -1,4 +1,4 @@
-"""Leaving an orchestrator: nothing more is sent, nothing is lost, and it is said how to go on."""
+"""Leaving an orchestrator: nothing more is sent, nothing is lost, and the log says how to continue."""
 
 import asyncio
 import logging
@@ -7,55 +7,57 @@ from pathlib import Path
 
 from jarai_async._events import Outcome
 from jarai_async._orchestrator.job import Job
+from jarai_async._orchestrator.state import JobState
 from jarai_async._tasks import stop
 
 _log = logging.getLogger("jarai_async")
 
-_GRACE = 10.0  # seconds for submits that are on their way when the block is left
-_CANCELLING = 60.0  # seconds for cancelling what runs, where that was asked for
+_GRACE = 10.0  # seconds for submits that are on their way
+_CANCEL_TIMEOUT = 60.0  # seconds for cancelling all productions, with `cancel_on_exit`
 
 _Jobs = Mapping["asyncio.Task[Outcome]", Job]
 
 
-async def withdraw(jobs: _Jobs) -> None:
-    """End the submits that wait; give those on their way a moment to say what became of them."""
-    await stop([task for task, one in jobs.items() if one.production is None and not one.may_exist])
-    landing = [job.submission.landed() for job in jobs.values() if job.production is None]
-    if landing:
-        await asyncio.wait(landing, timeout=_GRACE)
+async def cancel_unsent(jobs: _Jobs) -> None:
+    """End the submits that wait, and give those on their way some time to get their response."""
+    unsent = [task for task, job in jobs.items() if job.state.production is None and not job.state.may_exist]
+    await stop(unsent)
+    settled = [job.submission.settled() for job in jobs.values() if job.state.production is None]
+    if settled:
+        await asyncio.wait(settled, timeout=_GRACE)
 
 
 async def cancel_all(jobs: _Jobs) -> None:
-    """Cancel what runs, as far as that can be done within a minute."""
-    tasks = {asyncio.ensure_future(job.cancel()): job for job in jobs.values() if job.production is not None}
-    if not tasks:
+    """Cancel all productions at JARAI, as far as that is possible within a minute."""
+    cancels = {
+        asyncio.ensure_future(job.cancel()): job for job in jobs.values() if job.state.production is not None
+    }
+    if not cancels:
         return
     try:
-        done, _ = await asyncio.wait(tasks, timeout=_CANCELLING)
+        done, _ = await asyncio.wait(cancels, timeout=_CANCEL_TIMEOUT)
     finally:
-        await stop(tasks)
-    for task in done:
-        if error := task.exception():
-            _log.warning("%s could not be cancelled: %s", tasks[task].reference, error)
-    if jobs:  # those that are cancelled end by themselves
+        await stop(cancels)
+    for cancel in done:
+        if error := cancel.exception():
+            _log.warning("%s could not be cancelled: %s", cancels[cancel].state.reference, error)
+    if jobs:  # the jobs of cancelled productions end without further requests
         await asyncio.wait(jobs, timeout=_GRACE)
 
 
-def say_how_to_go_on(jobs: Collection[Job], journal: Path | None) -> None:
-    """Name what goes on at JARAI, and what may."""
-    how = "wait for them with `JaraiClient.wait(id)` or look with `jarai status ID`"
+def log_how_to_continue(jobs: Collection[JobState], journal: Path | None) -> None:
+    """Log the productions that continue at JARAI, and the submits that may have created one."""
+    how = "wait for them with `JaraiClient.wait(id)`, or look at them with `jarai status ID`"
     if journal is not None:
-        how = (
-            f"run the same again with the journal {journal}, or `jarai resume {journal}`, to go on with them"
-        )
+        how = f"to continue, run the same batch with the journal {journal}, or `jarai resume {journal}`"
     _warn(
-        f"stopped watching %d productions, which go on at JARAI and are paid for; {how}:\n%s",
+        f"stopped watching %d productions, which continue at JARAI and are paid for; {how}:\n%s",
         [f"  {job.reference}  {job.production.id}" for job in jobs if job.production],
     )
     _warn(
-        "left %d submits whose answers had not come: look in JARAI Studio whether they were created "
-        "before you submit them again (reference, idempotency key):\n%s",
-        [f"  {job.reference}  {job.submission.key}" for job in jobs if job.may_exist],
+        "left %d submits without a response: check in JARAI Studio whether they created a production before "
+        "you submit them again (reference, idempotency key):\n%s",
+        [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist],
     )
 
 

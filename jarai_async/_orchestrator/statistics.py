@@ -1,6 +1,6 @@
-"""What an orchestrator knows of itself: its figures, when it will have finished, whether the day is enough.
+"""The figures of an orchestrator, and when all of it is expected to be finished.
 
-Nothing is counted here: each figure is asked of the room where it is a fact anyway.
+Nothing is counted here: each figure is read where it is kept anyway.
 """
 
 import logging
@@ -15,7 +15,7 @@ from attrs import frozen
 from jarai_async import _clock
 from jarai_async._api.calls import Kind
 from jarai_async._api.models import Polling, ProductionRequest, Status
-from jarai_async._client import JaraiClient
+from jarai_async._engine import Engine
 from jarai_async._forecast.forecast import ToCome, UnderWay, finish, mean_left
 from jarai_async._forecast.quotas import Quotas, enough_for, limits, starts
 from jarai_async._orchestrator.job import Job
@@ -29,18 +29,19 @@ _log = logging.getLogger("jarai_async")
 class Statistics:
     """An orchestrator and its client at one moment; as text, one line.
 
-    - `requests`: sent to the API so far by all that use the client, by kind: submit, poll, read (what you
-      asked for yourself), deliverables, cancel. `rate_limited` of them were answered with a 429.
-    - `per_minute`: the budget as far as known, `free_now` of it; `left_today`: None where a day has no limit.
-    - Each of your requests for a production is one of `waiting` (not accepted yet; what a `run` has still to
-      draw is counted where it was given a list or the like), `in_flight`, `parked` (waiting for approval) and
+    - `requests`: requests to the API so far by all users of the client, by kind: submit, poll, read (your own
+      calls), deliverables, cancel. `rate_limited` of them were answered with a 429.
+    - `per_minute`: the rate limit as far as known, `free_now` of it; `left_today`: None without a daily
+      limit.
+    - Each of your requests is one of `waiting` (not accepted yet; those that a `run` has still to draw count
+      if it was given a list or another collection), `in_flight`, `parked` (waiting for approval) and
       `finished`.
-    - `lag`: seconds by which changes were seen late on average, estimated from the polls before and after
-      each; None before the first.
-    - `told`: the share of ends that webhooks are relied on to tell of, as they have proved lately: 0 where
-      none comes, None without a receiver or before the first production.
-    - `expected_finish`: when all that is known of will have ended (UTC), as likely to be later as sooner.
-      None where nothing is under way.
+    - `lag`: mean seconds from a change to its observation, estimated from the polls before and after it;
+      None before the first change.
+    - `webhook_coverage`: the share of ends that webhooks are expected to announce: 0 if none arrives; None
+      without a receiver, or before the first production.
+    - `expected_finish`: when everything known is expected to be finished (UTC): as likely later as earlier.
+      None if nothing is in progress.
     """
 
     requests: Mapping[str, int]
@@ -53,66 +54,67 @@ class Statistics:
     parked: int
     finished: int
     lag: float | None
-    told: float | None
+    webhook_coverage: float | None
     expected_finish: datetime | None
 
     def __str__(self) -> str:
         day = "" if self.left_today is None else f", {self.left_today} left today"
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.requests.items() if count)
-        late = "none seen yet" if self.lag is None else f"seen {self.lag:.1f} s late"
-        end = f"{self.expected_finish:%Y-%m-%d %H:%M} UTC" if self.expected_finish else "nothing under way"
-        told = "" if self.told is None else f", {self.told:.0%} of ends told by webhooks"
+        lag = "none seen yet" if self.lag is None else f"seen {self.lag:.1f} s late"
+        coverage = self.webhook_coverage
+        webhooks = "" if coverage is None else f", webhooks announce {coverage:.0%} of ends"
+        end = f"{self.expected_finish:%Y-%m-%d %H:%M} UTC" if self.expected_finish else "nothing in progress"
         return (
             f"{self.waiting} waiting, {self.in_flight} in flight, {self.parked} parked, "
-            f"{self.finished} finished; expected finish: {end}; changes: {late}{told}; "
-            f"budget: {self.free_now} of {self.per_minute} a minute free{day}; "
+            f"{self.finished} finished; expected finish: {end}; changes: {lag}{webhooks}; "
+            f"rate limit: {self.free_now} of {self.per_minute} a minute free{day}; "
             f"sent: {kinds or 'nothing'}; 429s: {self.rate_limited}"
         )
 
 
-class Outlook:
-    """Looks at all that one orchestrator has begun, and at what its batches have still to draw."""
+class Monitor:
+    """Looks at all jobs that one orchestrator has started, and at the requests that it has still to draw."""
 
-    def __init__(  # noqa: PLR0917  # one place makes it
+    def __init__(
         self,
-        client: JaraiClient,
-        polling: Polling,
-        concurrency: int,
+        engine: Engine,
         jobs: Collection[Job],
         batches: Collection[Batch],
-        hints: WebhookRouter,
+        *,
+        polling: Polling,
+        concurrency: int,
+        router: WebhookRouter,
     ) -> None:
-        self._budget = client._budget
-        self._scheduler = client._scheduler
-        self._sender = client._sender
-        self._poller = client._poller
-        self._polling = polling
-        self._concurrency = concurrency
+        self._engine = engine
         self._jobs = jobs
         self._batches = batches
-        self._hints = hints
+        self._polling = polling
+        self._concurrency = concurrency
+        self._router = router
 
     def statistics(self, finished: int) -> Statistics:
-        """Give all figures; `finished` is how many productions have ended."""
+        """Return all figures; `finished` is how many jobs have ended."""
+        engine = self._engine
         under_way = self._under_way()
         parked = sum(one.status == Status.AWAITING_APPROVAL for one in under_way)
+        left_today = engine.limiter.left_today(_clock.wall())
         return Statistics(
-            requests={kind.name.lower(): self._sender.sent[kind] for kind in Kind},
-            rate_limited=self._sender.refused,
-            per_minute=self._budget.limit,
-            free_now=self._budget.free(_clock.monotonic()),
-            left_today=self._budget.left_today(_clock.wall()),
+            requests={kind.name.lower(): engine.sender.sent[kind] for kind in Kind},
+            rate_limited=engine.sender.rate_limited,
+            per_minute=engine.limiter.limit,
+            free_now=engine.limiter.free_slots(_clock.monotonic()),
+            left_today=None if math.isinf(left_today) else max(0, int(left_today)),
             waiting=len(self._to_submit()),
             in_flight=len(under_way) - parked,
             parked=parked,
             finished=finished,
-            lag=self._poller.lag,
-            told=self._hints.told,
+            lag=engine.poller.lag,
+            webhook_coverage=self._router.mean_coverage,
             expected_finish=self.expected_finish(),
         )
 
     def expected_finish(self) -> datetime | None:
-        """Give when the last of all will have ended; some ten milliseconds for 300."""
+        """Return when the last production is expected to end; takes some ten milliseconds for 300."""
         under_way, to_submit = self._under_way(), self._to_submit()
         if not under_way and not to_submit:
             return None
@@ -121,20 +123,21 @@ class Outlook:
             ToCome(request.project_type, starts(day, wall))
             for request, day in zip(to_submit, self._days(to_submit), strict=True)
         ]
-        lag = self._poller.lag or 0.0
-        seconds = finish(self._poller.sojourns, under_way, to_come, concurrency=self._concurrency, lag=lag)
+        poller, lag = self._engine.poller, self._engine.poller.lag or 0.0
+        seconds = finish(poller.sojourns, under_way, to_come, concurrency=self._concurrency, lag=lag)
         return _clock.utc() + timedelta(seconds=seconds)
 
-    async def foretell(self) -> None:
-        """Say, as soon as the tier is known, where today's quotas are not enough for what is to come."""
-        await self._scheduler.limit_known.wait()
+    async def warn_if_over_quota(self) -> None:
+        """Once the tier is known, log whether today's quotas are too small for what is to be submitted."""
+        await self._engine.scheduler.limit_known.wait()
         to_submit = self._to_submit()
         later = sum(day > 0 for day in self._days(to_submit))
         if later:
+            limiter = self._engine.limiter
             _log.warning(
                 "today's quotas are not enough (%s): %d of the %d productions still to be submitted wait for "
                 "another day (UTC), and the last is expected to be finished about %s",
-                limits(self._budget.productions_per_day, self._budget.per_day),
+                limits(limiter.productions_per_day, limiter.per_day),
                 later,
                 len(to_submit),
                 f"{self.expected_finish():%Y-%m-%d %H:%M} UTC",
@@ -144,27 +147,29 @@ class Outlook:
         return [one for job in self._jobs if (one := job.under_way) is not None]
 
     def _to_submit(self) -> list[ProductionRequest]:
-        begun = [job.request for job in self._jobs if job.production is None]
-        return [*begun, *(request for batch in self._batches for request in batch.to_draw)]
+        started = [job.state.request for job in self._jobs if job.state.production is None]
+        return [*started, *(request for batch in self._batches for request in batch.not_drawn)]
 
     def _days(self, requests: Collection[ProductionRequest]) -> list[int]:
-        """Give the day on which each can be submitted."""
-        per_account, per_day = self._budget.productions_per_day, self._budget.per_day
+        """Return the day on which each request can be submitted, 0 for today."""
+        limiter = self._engine.limiter
+        per_account, per_day = limiter.productions_per_day, limiter.per_day
         if math.isinf(per_account) and math.isinf(per_day):
             return [0] * len(requests)
-        left = self._budget.left_today(_clock.wall())
-        whole = self._whole(request.project_type for request in requests)
+        left = max(0, int(limiter.left_today(_clock.wall()))) if per_day < math.inf else math.inf
+        whole = self._mean_duration(request.project_type for request in requests)
         enough = partial(enough_for, whole=whole, ceiling=self._polling.max_interval)
         quotas = Quotas(
             per_account=per_account,
             in_all=max(1.0, enough(per_day)),
-            account_today=self._sender.account_queues.left_today,
-            in_all_today=math.inf if left is None else enough(left),
+            account_today=self._engine.sender.account_queues.left_today,
+            in_all_today=enough(left),
         )
         return quotas.days(request.account_id for request in requests)
 
-    def _whole(self, project_types: Iterable[str | None]) -> float:
-        """Seconds that a production of these takes on average."""
-        kinds = Counter(project_types)
-        wholes = {kind: mean_left(self._poller.sojourns, kind, Status.QUEUED, 0.0) for kind in kinds}
-        return sum(wholes[kind] * count for kind, count in kinds.items()) / max(kinds.total(), 1)
+    def _mean_duration(self, project_types: Iterable[str | None]) -> float:
+        """Return the mean seconds from submit to end of productions of these types."""
+        counts = Counter(project_types)
+        sojourns = self._engine.poller.sojourns
+        durations = {kind: mean_left(sojourns, kind, Status.QUEUED, 0.0) for kind in counts}
+        return sum(durations[kind] * count for kind, count in counts.items()) / max(counts.total(), 1)

@@ -1,4 +1,4 @@
-"""Events on their way from who learns of them to who reads them."""
+"""Events on their way from where they happen to where they are read."""
 
 import asyncio
 from collections import deque
@@ -9,30 +9,30 @@ T = TypeVar("T")
 
 
 class Stream(Generic[T]):
-    """An async iterator that is fed from elsewhere, so that a slow reader delays nobody.
+    """An async iterator over items that are put into it, so that a slow reader delays nothing else.
 
-    It is an object rather than an async generator: it holds nothing, so it may be left at any point.
+    It is an object rather than an async generator: it holds no resources, so a reader may leave it anywhere.
     """
 
     def __init__(self, items: Iterable[T] = ()) -> None:
         self._items = deque(items)
         self._ended = False
         self._error: BaseException | None = None
-        self._moved = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._items)
 
     def put(self, item: T) -> None:
-        """Add an item; the reader bounds their number by what it lets begin (`drained`)."""
+        """Add an item. The number of items is bounded by those who wait for `drained`."""
         self._items.append(item)
-        self._moved.set()
+        self._changed.set()
 
     def end(self, error: BaseException | None = None) -> None:
-        """End after the items that are there, by an error if one is given. The first end counts."""
+        """End after the present items, with an error if one is given. The first call counts."""
         if not self._ended:
             self._ended, self._error = True, error
-            self._moved.set()
+            self._changed.set()
 
     def __aiter__(self) -> Self:
         return self
@@ -42,21 +42,21 @@ class Stream(Generic[T]):
             if self._ended:
                 error, self._error = self._error, None
                 raise error or StopAsyncIteration
-            self._moved.clear()
-            await self._moved.wait()
+            self._changed.clear()
+            await self._changed.wait()
         item = self._items.popleft()
-        self._moved.set()
+        self._changed.set()
         return item
 
     def unread(self) -> list[T]:
-        """Take the items that are there, without waiting for more."""
+        """Take the present items without waiting for more."""
         items = list(self._items)
         self._items.clear()
-        self._moved.set()
+        self._changed.set()
         return items
 
     async def drained(self, below: int) -> None:
         """Wait until fewer items than this are unread."""
         while len(self._items) >= below:
-            self._moved.clear()
-            await self._moved.wait()
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,7 +1,7 @@
-"""Hands what webhooks say on to whoever follows the production that they are about.
+"""Routes the events of a receiver to the jobs whose productions they are about.
 
-An event may be faster than the answer to the submit. So the last one of each production that nobody follows
-is kept for a while: it may be followed soon, or be another process's.
+An event may arrive before the response to the submit. So the last event of each production without a job is
+kept for a while: a job may subscribe soon, or the production may belong to another process.
 """
 
 import contextlib
@@ -16,61 +16,58 @@ from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import JournalError
 from jarai_async._polling.webhook_coverage import WebhookCoverage
 
-Follower = Callable[[WebhookEvent], Awaitable[None]]
+Subscriber = Callable[[WebhookEvent], Awaitable[None]]
 
-_EARLY = 10_000  # productions, some 10 MB
+_EARLY_EVENTS = 10_000  # about 10 MB
 
 
 class WebhookRouter:
-    """The followers of an orchestrator's productions, and how reliable the events of each account are.
+    """The subscribed jobs of an orchestrator, and how reliable the events of each account are."""
 
-    Where there is no receiver, nobody `listens`, and nothing is relied on.
-    """
+    def __init__(self, *, has_receiver: bool) -> None:
+        self._has_receiver = has_receiver
+        self._subscribers: dict[str, Subscriber] = {}
+        self._early: OrderedDict[str, WebhookEvent] = OrderedDict()  # by production
+        self._coverages: dict[str, WebhookCoverage] = {}  # by account
 
-    def __init__(self, *, listens: bool) -> None:
-        self._listens = listens
-        self._followers: dict[str, Follower] = {}
-        self._early: OrderedDict[str, WebhookEvent] = OrderedDict()
-        self._reliabilities: dict[str, WebhookCoverage] = {}
-
-    def reliability(self, account_id: str) -> WebhookCoverage | None:
-        """Give what was learned of an account's events."""
-        if not self._listens:
+    def coverage(self, account_id: str) -> WebhookCoverage | None:
+        """Return what was learned about an account's events; None without a receiver."""
+        if not self._has_receiver:
             return None
-        if account_id not in self._reliabilities:
-            self._reliabilities[account_id] = WebhookCoverage(_clock.monotonic())
-        return self._reliabilities[account_id]
+        if account_id not in self._coverages:
+            self._coverages[account_id] = WebhookCoverage(_clock.monotonic())
+        return self._coverages[account_id]
 
     @property
-    def told(self) -> float | None:
-        """The share of ends that webhooks are expected to tell of now, on average over the accounts."""
-        if not self._reliabilities:
+    def mean_coverage(self) -> float | None:
+        """The share of ends that webhooks are expected to announce, on average over the accounts."""
+        if not self._coverages:
             return None
         now = _clock.monotonic()
-        untold = [one.untold(Status.DISTRIBUTING, now) for one in self._reliabilities.values()]
-        return 1 - sum(untold) / len(untold)
+        missed = [one.miss_probability(Status.DISTRIBUTING, now) for one in self._coverages.values()]
+        return 1 - sum(missed) / len(missed)
 
-    async def follow(self, production_id: str, follower: Follower) -> None:
-        """Hand on what comes from now on, and what came already."""
-        self._followers[production_id] = follower
+    async def subscribe(self, production_id: str, subscriber: Subscriber) -> None:
+        """Route the events of a production from now on, beginning with one that arrived early."""
+        self._subscribers[production_id] = subscriber
         event = self._early.pop(production_id, None)
         if event is not None:
-            with contextlib.suppress(JournalError):  # it was answered; and the journal says that by itself
-                await self.take(event)
+            with contextlib.suppress(JournalError):  # it was answered already; the journal logs its failure
+                await self.dispatch(event)
 
-    def leave(self, production_id: str) -> None:
-        """Hand on nothing more about it."""
-        self._followers.pop(production_id, None)
+    def unsubscribe(self, production_id: str) -> None:
+        """Route no more events of a production."""
+        self._subscribers.pop(production_id, None)
 
-    async def take(self, event: WebhookEvent) -> None:
-        """Hand an event on; when this returns, it is remembered by the journal. Raises JournalError."""
-        event = evolve(event, raw={})  # which may be 100 KiB
-        if event.account_id in self._reliabilities:
-            self._reliabilities[event.account_id].heard(event, _clock.monotonic())
-        follower = self._followers.get(event.production_id)
-        if follower is not None:
-            await follower(event)
+    async def dispatch(self, event: WebhookEvent) -> None:
+        """Route an event. When this returns, the journal has it. Raises JournalError."""
+        event = evolve(event, raw={})  # up to 100 KiB that nothing here needs
+        if event.account_id in self._coverages:
+            self._coverages[event.account_id].event_arrived(event, _clock.monotonic())
+        subscriber = self._subscribers.get(event.production_id)
+        if subscriber is not None:
+            await subscriber(event)
             return
         self._early[event.production_id] = event
-        if len(self._early) > _EARLY:
+        if len(self._early) > _EARLY_EVENTS:
             self._early.popitem(last=False)

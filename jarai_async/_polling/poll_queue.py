@@ -85,7 +85,7 @@ class Watched(Protocol):
     @property
     def polling(self) -> Polling: ...
 
-    def untold(self, now: float) -> float:
+    def miss_probability(self, now: float) -> float:
         """The chance that no webhook tells of what comes next."""
 
     queued: int
@@ -107,7 +107,7 @@ def worth(sojourns: Sojourns, watched: Watched, now: float) -> float:
         return gap
     age = watched.polled - watched.since
     unseen = sojourns.expected_unseen(watched.project_type, watched.status, age, gap)
-    return unseen * _weight(watched, watched.untold(now))
+    return unseen * _weight(watched, watched.miss_probability(now))
 
 
 def _weight(watched: Watched, untold: float) -> float:
@@ -123,7 +123,7 @@ def due_at(sojourns: Sojourns, watched: Watched, now: float) -> float:
     floor = watched.polling.min_interval * (1 << min(watched.failures, _MOST_DOUBLINGS))
     age, ceiling = watched.polled - watched.since, watched.polling.max_interval
     gain = LEAST_GAIN
-    if (untold := watched.untold(now)) < 1:
+    if (untold := watched.miss_probability(now)) < 1:
         net = _SAFETY_NET_OF_MINOR if watched.status in _MINOR else _SAFETY_NET
         gain = LEAST_GAIN**untold * net ** (1 - untold) / _weight(watched, untold)
     worth_it = sojourns.gap_until(watched.project_type, watched.status, age, gain, ceiling)
@@ -194,7 +194,7 @@ class PollQueue(Generic[W]):
             _, number, due, watched = entry
             if number != watched.queued:
                 continue
-            untold = watched.untold(now)
+            untold = watched.miss_probability(now)
             if untold < 1 or due > now:  # then more may be known than when it came to rest
                 due = due_at(self._sojourns, watched, now)
             if due > now:

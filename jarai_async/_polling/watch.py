@@ -1,4 +1,4 @@
-"""One production that somebody waits for, and what its change is told by."""
+"""A production whose changes a caller waits for."""
 
 import asyncio
 import math
@@ -9,13 +9,13 @@ from attrs import define, field, frozen
 from jarai_async import _clock
 from jarai_async._api.models import Polling, Production, Status
 from jarai_async._api.webhook_models import WebhookEvent
+from jarai_async._http.request_log import RequestLog
 from jarai_async._polling.webhook_coverage import WebhookCoverage
-from jarai_async._ratelimit.meter import Meter
 
 
 @frozen
 class Change:
-    """A new status, in place of `previous`: it came after `after` (wall clock, UTC), and is seen now."""
+    """A new status in place of `previous`: it began after `after` (UTC), and was seen now."""
 
     previous: Status
     production: Production
@@ -24,15 +24,17 @@ class Change:
 
 @define(eq=False)
 class Watch:
-    """One production that somebody waits for. `since`, `polled` and `seen` are monotonic seconds.
+    """A production whose changes a caller waits for. Times are monotonic seconds.
 
-    `seen` is when it was last known to have its status: unlike `polled`, no failed poll moves it. `asked` is
-    when the poll left whose answer was last taken in.
-    `age_known` is False until the first change of one that was not watched from its beginning: such a
-    stay teaches nothing.
-
-    `reliability` is that of the webhooks of its account, if there are any, and `news` what one of them said.
-    `is_urgent` where it is to be asked at once.
+    - `since`: when it entered its status, as far as known; `polled`: when it was last polled.
+    - `seen`: when it was last known to have its status. A failed poll moves `polled`, but not `seen`.
+    - `seen_at`: the same in UTC. `seen_request_at`: when the request was sent whose response was last used.
+    - `age_known`: False until the first change, if the beginning of its status was not observed: such a stay
+      teaches nothing.
+    - `coverage`: how reliable the webhooks of its account are, if there are any.
+    - `pending_event`: an event whose change no poll has seen yet. `is_urgent`: poll immediately.
+    - `failures`: failed polls in a row; `not_found` of them, since `not_found_since`, were answered with 404.
+    - `queued`: its entry in the poll queue; 0 if it is not in the queue.
     """
 
     production: Production
@@ -41,22 +43,22 @@ class Watch:
     polled: float
     seen: float
     seen_at: datetime
-    meter: Meter
+    log: RequestLog
     age_known: bool = True
-    reliability: WebhookCoverage | None = field(default=None, repr=False)
-    news: WebhookEvent | None = field(default=None, repr=False)
+    coverage: WebhookCoverage | None = field(default=None, repr=False)
+    pending_event: WebhookEvent | None = field(default=None, repr=False)
     is_urgent: bool = False
-    asked: float = -math.inf
+    seen_request_at: float = -math.inf
     failures: int = 0
-    missing: int = 0
-    missing_since: float = math.inf
+    not_found: int = 0
+    not_found_since: float = math.inf
     queued: int = 0
     change: asyncio.Future[Change] | None = field(default=None, repr=False)
 
     def resume(self, seen_at: datetime) -> None:
-        """Go on with what an earlier process knew: it had its status at that moment (UTC).
+        """Continue from what an earlier process knew: it had its status at that time (UTC).
 
-        What passed since teaches nothing: the earlier process counted some of it.
+        The time since then teaches nothing, because the earlier process counted some of it.
         """
         passed = max(0.0, (_clock.utc() - seen_at).total_seconds())  # the clock may have been set back
         self.since = self.polled = self.seen = _clock.monotonic() - passed
@@ -64,21 +66,21 @@ class Watch:
 
     @property
     def status(self) -> Status:
-        """What its polls are chosen by."""
+        """Its last known status."""
         return self.production.status
 
     @property
     def project_type(self) -> str | None:
-        """What else they are chosen by."""
+        """Its project type."""
         return self.production.project_type
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits for a change that has not come."""
+        """Whether a caller waits for a change that has not been seen."""
         return self.change is not None and not self.change.done()
 
-    def untold(self, now: float) -> float:
-        """Give the chance that no webhook tells of what comes next."""
-        if self.reliability is None or self.polled < self.reliability.relied_on_since:
+    def miss_probability(self, now: float) -> float:
+        """Return the probability that no webhook announces its next change."""
+        if self.coverage is None or self.polled < self.coverage.trusted_since:
             return 1.0
-        return self.reliability.untold(self.status, now)
+        return self.coverage.miss_probability(self.status, now)

@@ -1,19 +1,19 @@
-"""How reliably webhooks tell of changes: what a poll need not look for, because it will be told.
+"""How reliably webhooks announce changes: polls need not look for what a webhook will announce.
 
-A webhook may be lost, and then only a poll finds out. So whatever is to be found by polls counts by the
-chance that nothing tells of it. That chance is learned, for each account, since a subscription is for
-accounts, and for what there are types of event for: that deliverables are ready, and that all is over. It is
-the share of changes of which no event came within a minute, of the last twenty or so.
+A webhook may be lost, and then only a poll finds the change. So what a poll may find counts with the miss
+probability: the probability that no webhook announces it. It is learned for each account (a subscription is
+for accounts), separately for each change that has an event type: deliverables ready, and the end. It is the
+share of recent changes (the last twenty or so) for which no event arrived within a minute.
 
-- Of other changes nothing is told, or not at once; users who have chosen webhooks want to hear of the former
-  first, so polls for the latter become as rare as the former can be relied on.
-- That `production.queued` comes is the first that can be known, so until there is news of the others it
-  stands for them: but for nine of ten at most, since not all types need be subscribed to.
-- Silence is news, too. While a production is `Producing` its steps bring events, at a rate that is learned
-  for its project type. Where so many of them are overdue that chance explains it badly, nothing is relied on
-  until one comes; and what was last seen before that silence ended is looked for as if nothing told of it.
+- Changes without an event type are found by polls only. Users of webhooks want to learn of the others first,
+  so polls for these become as rare as the webhooks for the others are reliable.
+- `production.queued` arrives first. Until there is data on the other events it stands for them, but for at
+  most nine of ten, because a subscription need not include all types.
+- Silence counts, too. A production in `Producing` sends an event for each step, at a rate that is learned for
+  its project type. Once more of them are overdue than chance explains, webhooks are not relied on until one
+  arrives, and productions that were last seen before that are polled as if there were no webhooks.
 
-Nothing is relied on at the beginning, so without events all is as if there were no webhooks. Pure.
+At first nothing is relied on, so without webhooks the polls are as if none were configured. Pure.
 """
 
 import math
@@ -23,180 +23,127 @@ from typing import Final
 from attrs import define, field
 
 from jarai_async._api.models import Status
-from jarai_async._api.webhook_models import (
-    DeliverableReady,
-    ProductionFailed,
-    ProductionPublished,
-    ProductionQueued,
-    StepCompleted,
-    WebhookEvent,
-)
+from jarai_async._api.webhook_models import WebhookEvent
+from jarai_async._polling.event_meaning import ANNOUNCED_WITH, SUBMITTED, classify
 
-SUBMITTED: Final = Status("")  # what a production leaves by being queued
-_TOLD_BY: Final = {Status.QUEUED: Status.PRODUCING, Status.AWAITING_APPROVAL: Status.DISTRIBUTING}
-"""Statuses without an event for their end, and those whose end tells that they are over, too."""
-_LAST_STEP: Final = 15  # documented: there are fifteen
-_SOON: Final = 60.0  # seconds; what comes later is as good as lost
-_FORGETTING: Final = 0.95
-_PRIOR: Final = 2.0  # changes that the guess from other changes is worth
-_UNPROVEN: Final = 0.1
-_ODDS_OF_SILENCE: Final = 0.01  # that a channel is down, before its silence says anything
-_SUSPICIOUS: Final = 3.0  # events that a silence lacks
-_MOST_LACKING: Final = 50.0
-
-
-def tells(event: WebhookEvent, known: Status) -> bool:
-    """Whether an event says that a production has left the status in which it was last seen."""
-    match event:
-        case ProductionQueued():
-            return known == SUBMITTED
-        case StepCompleted(step=step):
-            done = step is not None and step >= _LAST_STEP
-            return known == Status.QUEUED or (done and known == Status.PRODUCING)
-        case DeliverableReady():
-            return known in (Status.QUEUED, Status.PRODUCING)
-        case _:  # its end, or something that this version does not know
-            return not known.is_terminal and known != SUBMITTED
-
-
-def says_more(event: WebhookEvent, news: WebhookEvent | None) -> bool:
-    """Whether an event tells of more than what was told before, if anything was."""
-    return news is None or _extent(event) > _extent(news)
-
-
-def _extent(event: WebhookEvent) -> int:
-    kinds = (StepCompleted, DeliverableReady, ProductionPublished | ProductionFailed)
-    return next((n for n, kind in enumerate(kinds, start=1) if isinstance(event, kind)), 0)
-
-
-def confirms(event: WebhookEvent, known: Status) -> bool:
-    """Whether an event says that a production still had, at its moment, the status in which it was seen."""
-    return isinstance(event, StepCompleted) and known == Status.PRODUCING
-
-
-def proves(event: WebhookEvent, left: Status) -> bool:
-    """Whether an event that tells of a change is the one of this change.
-
-    That all is over is told whether or not it was told before that deliverables were ready; and what one of a
-    type that this version does not know is about, and when it comes, is not known.
-    """
-    own = _TOLD_BY.get(left, left)
-    if type(event) is WebhookEvent or (isinstance(event, ProductionPublished) and own == Status.PRODUCING):
-        return False
-    return tells(event, own)
-
-
-def dates(event: WebhookEvent, left: Status) -> bool:
-    """Whether the moment of an event is that at which this status was left."""
-    return left in (Status.PRODUCING, Status.DISTRIBUTING) and proves(event, left)
+_ON_TIME: Final = 60.0  # seconds; an event that arrives later counts as missed
+_DECAY: Final = 0.95
+_PRIOR: Final = 2.0  # changes that the prior, taken from all changes, is worth
+_LOWEST_PRIOR: Final = 0.1
+_ODDS_OF_FAILURE: Final = 0.01  # that webhooks do not arrive, before silence says anything
+_SUSPICIOUS: Final = 3.0  # events overdue
+_MOST_OVERDUE: Final = 50.0
 
 
 @define
-class _Told:
-    """Changes of which an event came, and of which none came."""
+class _Counts:
+    """Changes that an event announced, and changes that were missed; old ones count less."""
 
-    told: float = 0.0
-    untold: float = 0.0
+    announced: float = 0.0
+    missed: float = 0.0
 
-    def add(self, *, told: bool) -> None:
-        self.told = self.told * _FORGETTING + told
-        self.untold = self.untold * _FORGETTING + (not told)
+    def add(self, *, announced: bool) -> None:
+        self.announced = self.announced * _DECAY + announced
+        self.missed = self.missed * _DECAY + (not announced)
 
 
 @define
 class _Producing:
-    """Productions of one type that are watched while `Producing`, and the steps that they told of."""
+    """The productions of one type that are watched in `Producing`, and their step events."""
 
     productions: int = 0
-    began: float = 0.0  # the sum of the moments at which they came
-    seconds: float = 0.0  # of those that have gone
+    started: float = 0.0  # sum of the times at which their watches began
+    seconds: float = 0.0  # of those that have left it
     steps: int = 0
 
-    def rate(self, now: float) -> float:
-        """Give the events a second that are to be expected of all of them."""
-        seconds = self.seconds + self.productions * now - self.began
+    def event_rate(self, now: float) -> float:
+        """Return the events per second that are expected of all of them."""
+        seconds = self.seconds + self.productions * now - self.started
         return self.productions * self.steps / seconds if seconds > 0 else 0.0
 
 
 @define(eq=False)
 class WebhookCoverage:
-    """How reliably the events of one account come. Moments are monotonic seconds."""
+    """How reliably the events of one account arrive. Times are monotonic seconds."""
 
-    relied_on_since: float
-    """Who was last seen before that is looked for as if nobody told of anything, and a change of theirs says
-    nothing: it may have come while nobody listened."""
-    _heard: float = field(init=False)
-    _all: _Told = field(init=False, factory=_Told)
-    _by_status: dict[Status, _Told] = field(init=False, factory=dict)
+    trusted_since: float
+    """A production that was last seen before this is polled as if there were no webhooks, and its next
+    change is not counted: it may have happened while no event could arrive."""
+    _last_event_at: float = field(init=False)
+    _all: _Counts = field(init=False, factory=_Counts)
+    _by_status: dict[Status, _Counts] = field(init=False, factory=dict)
     _producing: dict[str | None, _Producing] = field(init=False, factory=dict)
-    _awaited: OrderedDict[str, tuple[Status, float]] = field(init=False, factory=OrderedDict)
-    """What was seen before it was told, by production: the status left, and until when to wait."""
+    _expected: OrderedDict[str, tuple[Status, float]] = field(init=False, factory=OrderedDict)
+    """Changes that a poll saw first, by production: the status that ended, and when the event is late."""
 
     def __attrs_post_init__(self) -> None:
-        self._heard = self.relied_on_since
+        self._last_event_at = self.trusted_since
 
-    def begin(self, project_type: str | None, now: float) -> None:
-        """A production is watched while it is `Producing`."""
+    def producing_began(self, project_type: str | None, now: float) -> None:
+        """Record that a production in `Producing` is watched from now on."""
         producing = self._producing.setdefault(project_type, _Producing())
         producing.productions += 1
-        producing.began += now
+        producing.started += now
 
-    def end(self, project_type: str | None, began: float, now: float) -> None:
-        """It is not any more."""
+    def producing_ended(self, project_type: str | None, began: float, now: float) -> None:
+        """Record that it is no longer watched in `Producing`."""
         producing = self._producing[project_type]
         producing.productions -= 1
-        producing.began -= began
+        producing.started -= began
         producing.seconds += now - began
 
     def submitted(self, production_id: str, now: float) -> None:
-        """A production was accepted, of which `production.queued` is to tell."""
-        self._awaited[production_id] = SUBMITTED, now + _SOON
+        """Record that a production was accepted: its `production.queued` is expected."""
+        self._expected[production_id] = SUBMITTED, now + _ON_TIME
 
-    def changed(self, production_id: str, left: Status, entered: Status, now: float, *, told: bool) -> None:
-        """A change was seen; where nothing had told of it, that may be on its way."""
-        if entered == Status.CANCELLED or _TOLD_BY.get(left) == entered:
-            return  # there is no type of event for it
-        if told:
-            self._add(left, told=True)
+    def changed(
+        self, production_id: str, left: Status, entered: Status, now: float, *, announced: bool
+    ) -> None:
+        """Record a change that a poll saw. If no event has announced it, the event may still arrive."""
+        if entered == Status.CANCELLED or ANNOUNCED_WITH.get(left) == entered:
+            return  # there is no event type for this change
+        if announced:
+            self._count(left, announced=True)
         else:
-            self._settle(production_id, told=False)
-            self._awaited[production_id] = left, now + _SOON
+            self._settle(production_id, announced=False)
+            self._expected[production_id] = left, now + _ON_TIME
 
-    def heard(self, event: WebhookEvent, now: float) -> None:
-        """An event came."""
-        if self._lacking(now) > _SUSPICIOUS:
-            self.relied_on_since = now
-        self._heard = now
-        left, _ = self._awaited.get(event.production_id, (None, 0.0))
-        if left is not None and proves(event, left):
-            self._settle(event.production_id, told=True)
+    def event_arrived(self, event: WebhookEvent, now: float) -> None:
+        """Record an event."""
+        if self._overdue(now) > _SUSPICIOUS:
+            self.trusted_since = now
+        self._last_event_at = now
+        left, _ = self._expected.get(event.production_id, (None, 0.0))
+        if left is not None and classify(event, left).announces_change:
+            self._settle(event.production_id, announced=True)
 
-    def stepped(self, project_type: str | None) -> None:
-        """A production that is watched while `Producing` told of a step."""
+    def step_arrived(self, project_type: str | None) -> None:
+        """Record a step event of a production that is watched in `Producing`."""
         producing = self._producing.get(project_type)
-        if producing is not None:  # an answer may name another type than the one before
+        if producing is not None:  # a response may name another project type than the one before
             producing.steps += 1
 
-    def untold(self, status: Status, now: float) -> float:
-        """Give the chance that what comes next will not be told: 1 where nothing is relied on."""
-        while self._awaited and (first := next(iter(self._awaited))) and self._awaited[first][1] <= now:
-            self._settle(first, told=False)
-        every, own = self._all, self._by_status.get(_TOLD_BY.get(status, status), _Told())
-        guess = max(_UNPROVEN, (every.untold + 1) / (every.told + every.untold + 1))
-        share = (own.untold + _PRIOR * guess) / (own.told + own.untold + _PRIOR)
-        is_up = 1 / (1 + _ODDS_OF_SILENCE * math.expm1(min(self._lacking(now), _MOST_LACKING)))
-        return 1 - (1 - share) * is_up
+    def miss_probability(self, status: Status, now: float) -> float:
+        """Return the probability that no webhook announces the next change; 1 if none is relied on."""
+        while self._expected and (first := next(iter(self._expected))) and self._expected[first][1] <= now:
+            self._settle(first, announced=False)
+        every, own = self._all, self._by_status.get(ANNOUNCED_WITH.get(status, status), _Counts())
+        prior = max(_LOWEST_PRIOR, (every.missed + 1) / (every.announced + every.missed + 1))
+        missed = (own.missed + _PRIOR * prior) / (own.announced + own.missed + _PRIOR)
+        is_working = 1 / (1 + _ODDS_OF_FAILURE * math.expm1(min(self._overdue(now), _MOST_OVERDUE)))
+        return 1 - (1 - missed) * is_working
 
-    def _settle(self, production_id: str, *, told: bool) -> None:
-        """Wait no longer for what tells of its last change."""
-        left, _ = self._awaited.pop(production_id, (None, 0.0))
+    def _settle(self, production_id: str, *, announced: bool) -> None:
+        """Stop expecting the event of a production's last change."""
+        left, _ = self._expected.pop(production_id, (None, 0.0))
         if left is not None:
-            self._add(left, told=told)
+            self._count(left, announced=announced)
 
-    def _add(self, left: Status, *, told: bool) -> None:
-        self._all.add(told=told)
-        self._by_status.setdefault(_TOLD_BY.get(left, left), _Told()).add(told=told)
+    def _count(self, left: Status, *, announced: bool) -> None:
+        self._all.add(announced=announced)
+        self._by_status.setdefault(ANNOUNCED_WITH.get(left, left), _Counts()).add(announced=announced)
 
-    def _lacking(self, now: float) -> float:
-        """Give how many steps were to be expected since the last event, but for those of the last minute."""
-        return max(0.0, now - self._heard - _SOON) * sum(one.rate(now) for one in self._producing.values())
+    def _overdue(self, now: float) -> float:
+        """Return how many step events were to be expected since the last event, but for the last minute."""
+        rate = sum(producing.event_rate(now) for producing in self._producing.values())
+        return max(0.0, now - self._last_event_at - _ON_TIME) * rate

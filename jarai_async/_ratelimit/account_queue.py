@@ -1,8 +1,8 @@
-"""One lane for each account: its submits, and its quota of productions a day.
+"""The submits of each account, in order, and its quota of productions a day.
 
-Nothing announces that quota but the first refusal. So where there may be one, submits of an account go one
-after the other: the first that is refused for the day is the only one, and the others wait with it until
-midnight (UTC).
+Nothing announces that quota except the first rejection. So while there may be a quota, the submits of an
+account are sent one after the other: only the first that is rejected for the day costs a request, and the
+others wait with it until midnight (UTC).
 """
 
 import asyncio
@@ -11,80 +11,93 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Protocol
 
 from attrs import define, field
 
 from jarai_async import _clock
 from jarai_async._ratelimit.limiter import DAY
-from jarai_async._ratelimit.meter import Meter
 from jarai_async._ratelimit.scheduler import Scheduler
 
 _log = logging.getLogger("jarai_async")
 
 
+class Releasable(Protocol):
+    """What a submit holds and others need: the slot of a production."""
+
+    def release(self) -> None:
+        """Give it back; repeated calls do nothing."""
+
+
 @define(eq=False)
-class AccountQueue:
-    """The submits of one account; `frozen_until` is when its day's quota comes back."""
+class _AccountQueue:
+    """The submits of one account; `blocked_until` is when its next day's quota begins (monotonic)."""
 
     one_at_a_time: asyncio.Lock = field(factory=asyncio.Lock)
-    frozen_until: float = 0.0
+    blocked_until: float = 0.0
     accepted: Counter[int] = field(factory=Counter)  # by UTC day
-    waiting: set[Meter] = field(factory=set)
+    waiting: set[Releasable] = field(factory=set)
 
-    def frozen_for(self) -> float:
-        return max(0.0, self.frozen_until - _clock.monotonic())
+    @property
+    def seconds_blocked(self) -> float:
+        return max(0.0, self.blocked_until - _clock.monotonic())
 
-    def give_back_places(self) -> None:
-        """Let others go on while these wait for hours."""
-        for meter in self.waiting if self.frozen_for() else ():
-            if meter.frozen:
-                meter.frozen()
+    def release_while_blocked(self) -> None:
+        """Let other accounts use the production slots of submits that wait for hours."""
+        if self.seconds_blocked:
+            for slot in self.waiting:
+                slot.release()
 
 
 class AccountQueues:
-    """The lanes of all accounts."""
+    """One queue of submits for each account."""
 
     def __init__(self, scheduler: Scheduler, random: Random) -> None:
         self._scheduler = scheduler
         self._random = random
-        self._queues: defaultdict[str, AccountQueue] = defaultdict(AccountQueue)
+        self._queues: defaultdict[str, _AccountQueue] = defaultdict(_AccountQueue)
 
     @asynccontextmanager
-    async def turn(self, account_id: str, meter: Meter) -> AsyncIterator[None]:
-        """Wait for one's turn to submit; alone, where productions a day are limited."""
+    async def turn(self, account_id: str, slot: Releasable | None) -> AsyncIterator[None]:
+        """Wait until the account may submit; alone, while productions a day may be limited.
+
+        `slot` is released while the account has no productions left today. Raises ClosedError.
+        """
         queue = self._queues[account_id]
-        queue.waiting.add(meter)
-        queue.give_back_places()
+        if slot is not None:
+            queue.waiting.add(slot)
+        queue.release_while_blocked()
         try:
             async with queue.one_at_a_time:
-                if seconds := queue.frozen_for():
-                    await self._scheduler.pause(seconds)
-                if self._scheduler.budget.has_days:
+                if seconds := queue.seconds_blocked:
+                    await self._scheduler.sleep(seconds)
+                if self._scheduler.limiter.has_daily_quotas:
                     yield
                     return
             yield
         finally:
-            queue.waiting.discard(meter)
+            if slot is not None:
+                queue.waiting.discard(slot)
 
-    def accepted(self, account_id: str) -> None:
-        """Count a production of today."""
+    def count_accepted(self, account_id: str) -> None:
+        """Count a production that was accepted today."""
         self._queues[account_id].accepted[_today()] += 1
 
     def left_today(self, account_id: str) -> float:
         """Productions that may still be submitted today, as far as known; infinite without a quota."""
         queue = self._queues[account_id]
-        if queue.frozen_for():
+        if queue.seconds_blocked:
             return 0
-        return max(0, self._scheduler.budget.productions_per_day - queue.accepted[_today()])
+        return max(0, self._scheduler.limiter.productions_per_day - queue.accepted[_today()])
 
-    def freeze(self, account_id: str, seconds: float) -> None:
-        """Let submits of an account wait for its next day."""
+    def block(self, account_id: str, seconds: float) -> None:
+        """Let the submits of an account wait for its next day."""
         queue = self._queues[account_id]
-        if not queue.frozen_for():
+        if not queue.seconds_blocked:
             hours = seconds / 3600
             _log.warning("account %s has no productions left today: submits wait %.1f h", account_id, hours)
-        queue.frozen_until = _clock.monotonic() + seconds + self._random.uniform(0, 60)
-        queue.give_back_places()
+        queue.blocked_until = _clock.monotonic() + seconds + self._random.uniform(0, 60)
+        queue.release_while_blocked()
 
 
 def _today() -> int:

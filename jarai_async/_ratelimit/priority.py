@@ -1,34 +1,32 @@
-"""Who goes next, when one request may be sent and several kinds of it are waiting."""
+"""Who goes next, when one request may be sent and requests of several kinds are waiting."""
 
 from collections.abc import Collection
 
 from jarai_async._api.calls import KINDS, Kind
 
-MAX_SKIPS = (
-    3  # turns of others that a waiting kind lets pass: so each gets a fifth or more of a scarce budget
-)
+MAX_SKIPS = 3  # times that a waiting kind is passed over: each gets at least a fifth of a scarce limit
 
 
 class Priority:
-    """Priority with patience: the most urgent kind goes first, and nobody waits for ever.
+    """Priority with aging: the most urgent kind goes first, and no kind waits for ever.
 
-    A kind that has let `_PATIENCE` turns of others pass goes before its betters, except before a
-    cancel: those are few, and each saves money.
+    A kind that was passed over `MAX_SKIPS` times goes before more urgent kinds, except before a cancel:
+    cancels are few, and each saves money.
     """
 
     def __init__(self) -> None:
-        self._passed = [0] * len(KINDS)  # by kind
+        self._skips = [0] * len(KINDS)  # by kind
 
     def choose(self, waiting: Collection[Kind]) -> Kind:
-        """Give the turn to one of the kinds that wait; there is at least one."""
+        """Choose one of the waiting kinds; there is at least one."""
         most_urgent = min(waiting)
-        out_of_patience = [kind for kind in waiting if self._passed[kind] >= MAX_SKIPS]
-        if most_urgent is Kind.CANCEL or not out_of_patience:
+        overdue = [kind for kind in waiting if self._skips[kind] >= MAX_SKIPS]
+        if most_urgent is Kind.CANCEL or not overdue:
             chosen = most_urgent
         else:
-            chosen = max(out_of_patience, key=lambda kind: (self._passed[kind], kind))
-        passed = [0] * len(KINDS)
+            chosen = max(overdue, key=lambda kind: (self._skips[kind], kind))
+        skips = [0] * len(KINDS)
         for kind in waiting:
-            passed[kind] = self._passed[kind] + 1 if kind is not chosen else 0
-        self._passed = passed
+            skips[kind] = self._skips[kind] + 1 if kind is not chosen else 0
+        self._skips = skips
         return chosen

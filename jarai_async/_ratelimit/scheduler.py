@@ -1,7 +1,7 @@
-"""The gate that every request passes: waiting for one's turn, on one timer.
+"""The gate that every API request passes: it waits here for a slot of the rate limit, on one timer.
 
-One gate for a whole client, so a 429 pauses everyone once and ends nobody's wait. What may be sent
-is `_budget`'s to say, who goes next is `_turns`'s; here is only the waiting.
+A client has one gate, so a 429 pauses all requests once, and fails none of them. `limiter` decides what may
+be sent, `priority` decides who goes next, and this module only waits.
 """
 
 import asyncio
@@ -20,25 +20,29 @@ from jarai_async._ratelimit.priority import Priority
 
 _log = logging.getLogger("jarai_async")
 
-
-_AT_ONCE = 20  # turns given out before the loop goes round: each begins with a third of a millisecond of work
+_SLOTS_AT_ONCE = 20  # before the event loop runs something else: each starts a third of a millisecond of work
 
 
 class Scheduler:
-    """Gives requests their turns."""
+    """Hands out the slots of the rate limit."""
 
-    def __init__(self, budget: RateLimiter, random: Random) -> None:
-        self.budget = budget
+    def __init__(self, limiter: RateLimiter, random: Random) -> None:
+        self.limiter = limiter
+        self.limit_known = asyncio.Event()
+        """Set once a header has told the limit, and with it the tier."""
         self._random = random
-        self._turns = Priority()
+        self._priority = Priority()
         self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
         self._timer: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
-        self.limit_known = asyncio.Event()
-        """Set once a header has told the limit, and by that the tier."""
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep. Raises ClosedError when the client is closed meanwhile."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request waits and no timer runs."""
+        return self._timer is None and not any(self._waiting)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep. Raises ClosedError when the client is closed in the meantime."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
@@ -49,78 +53,56 @@ class Scheduler:
         if self._closed.is_set():
             raise ClosedError("the client was closed")
 
-    async def turn(self, kind: Kind) -> int:
-        """Wait until a request of this kind may be sent.
+    async def acquire(self, kind: Kind) -> int:
+        """Wait until a request of this kind may be sent, and take a slot for it.
 
-        What it gives belongs to `answered`; a turn ends by that, by `lost` or by `give_back`. Raises
-        ClosedError when the client is closed.
+        Pass the result on to `record_response`. Every slot ends with `record_response`, `failed` or
+        `release`. Raises ClosedError when the client is closed.
         """
         self.check_open()
         if not any(self._waiting):
             now, wall = _clock.monotonic(), _clock.wall()
-            if self.budget.may_send_at(kind, now, wall) <= now:
-                return self.budget.take(self._turns.choose([kind]), now, wall)
+            if self.limiter.earliest_send(kind, now, wall) <= now:
+                return self.limiter.acquire(self._priority.choose([kind]), now, wall)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting[kind].append(future)
-        self._serve()
+        self._hand_out()
         try:
             return await future
         except asyncio.CancelledError:
-            # cancelled between getting it and using it
+            # It may have been cancelled between getting the slot and using it.
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.budget.give_back()
-            self._serve()
+                self.limiter.release()
+            self._hand_out()
             raise
 
-    def _serve(self) -> None:
-        """Give out the turns that there are, then set the timer for the next."""
-        self._stop_timer()
-        if not any(self._waiting):
-            return
-        now, wall = _clock.monotonic(), _clock.wall()
-        for _ in range(_AT_ONCE):
-            if not (open_kinds := self._open_kinds(now, wall)):
-                break
-            kind = self._turns.choose(open_kinds)
-            self._waiting[kind].popleft().set_result(self.budget.take(kind, now, wall))
-        waiting = [kind for kind in KINDS if self._waiting[kind]]
-        at = min((self.budget.may_send_at(kind, now, wall) for kind in waiting), default=math.inf)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(at, self._serve) if at < math.inf else None
-
-    def _open_kinds(self, now: float, wall: float) -> list[Kind]:
-        for queue in self._waiting:
-            while queue and queue[0].done():  # its waiter was cancelled
-                queue.popleft()
-        return [k for k in KINDS if self._waiting[k] and self.budget.may_send_at(k, now, wall) <= now]
-
-    def answered(self, slot: int, rate: RateLimitState, *, attempts: int = 1) -> None:
-        """An answer came, after so many attempts on the wire: correct the budget by it, and go on."""
+    def record_response(self, slot: int, state: RateLimitState, *, attempts: int = 1) -> None:
+        """Record a response: correct the rate limit by its headers."""
         now = _clock.monotonic()
-        if rate.retry_after is not None and self.budget.paused_until <= now:
-            _log.warning("the request budget is spent (429): all requests wait %.0f s", rate.retry_after)
-        self.budget.answered(rate, slot, now, self._random, attempts=attempts)
-        if rate.limit is not None:
+        if state.retry_after is not None and self.limiter.paused_until <= now:
+            _log.warning("the rate limit is used up (429): all requests wait %.0f s", state.retry_after)
+        self.limiter.record_response(state, slot, now, self._random, attempts=attempts)
+        if state.limit is not None:
             self.limit_known.set()
-        self._serve()
+        self._hand_out()
 
-    def hold(self, seconds: float) -> None:
-        """Let everyone wait, and then one alone try."""
-        self.budget.hold(_clock.monotonic() + seconds)
-        self._serve()
+    def failed(self) -> None:
+        """Record a request that failed without a response."""
+        self.limiter.failed(_clock.monotonic())
+        self._hand_out()
 
-    def lost(self) -> None:
-        """A request failed without an answer."""
-        self.budget.lost(_clock.monotonic())
-        self._serve()
+    def release(self) -> None:
+        """Give back the slot of a request that was never sent."""
+        self.limiter.release()
+        self._hand_out()
 
-    def give_back(self) -> None:
-        """A request was never sent."""
-        self.budget.give_back()
-        self._serve()
+    def pause_until(self, time: float) -> None:
+        """Send nothing before that time (monotonic seconds), and then one request alone."""
+        self.limiter.pause_until(time)
+        self._hand_out()
 
     def close(self) -> None:
-        """Stop the timer; who still waits gets a ClosedError."""
+        """Stop the timer. Requests that still wait for a slot raise ClosedError."""
         self._closed.set()
         for queue in self._waiting:
             for future in queue:
@@ -128,6 +110,28 @@ class Scheduler:
                     future.set_exception(ClosedError("the client was closed"))
             queue.clear()
         self._stop_timer()
+
+    def _hand_out(self) -> None:
+        """Hand out the free slots, then set the timer for the next."""
+        self._stop_timer()
+        if not any(self._waiting):
+            return
+        now, wall = _clock.monotonic(), _clock.wall()
+        for _ in range(_SLOTS_AT_ONCE):
+            if not (sendable := self._sendable_kinds(now, wall)):
+                break
+            kind = self._priority.choose(sendable)
+            self._waiting[kind].popleft().set_result(self.limiter.acquire(kind, now, wall))
+        waiting = [kind for kind in KINDS if self._waiting[kind]]
+        at = min((self.limiter.earliest_send(kind, now, wall) for kind in waiting), default=math.inf)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(at, self._hand_out) if at < math.inf else None
+
+    def _sendable_kinds(self, now: float, wall: float) -> list[Kind]:
+        for queue in self._waiting:
+            while queue and queue[0].done():  # the caller that waited was cancelled
+                queue.popleft()
+        return [k for k in KINDS if self._waiting[k] and self.limiter.earliest_send(k, now, wall) <= now]
 
     def _stop_timer(self) -> None:
         if self._timer:

@@ -169,7 +169,7 @@ def test_an_interrupt_sums_up_and_says_how_to_go_on(served: dict[str, str], tmp_
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 1
-    assert "go on at JARAI" in error
+    assert "continue at JARAI" in error
     assert "still running" in error.splitlines()[-1]
 
 
@@ -207,7 +207,7 @@ def test_a_reader_that_leaves_is_no_reason_to_say_that_nothing_was_sent(
         assert process.stderr is not None
         error = process.stderr.read().decode()
     assert process.returncode == 1
-    assert "go on at JARAI" in error
+    assert "continue at JARAI" in error
     assert "Traceback" not in error
 
 
@@ -224,7 +224,7 @@ def test_a_second_interrupt_is_as_orderly_as_the_first(served: dict[str, str], t
             process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 1
-    assert "go on at JARAI" in error
+    assert "continue at JARAI" in error
     assert "still running" in error.splitlines()[-1]
     assert "Traceback" not in error
 
@@ -241,7 +241,7 @@ def test_output_that_cannot_be_written_is_no_reason_to_say_that_nothing_was_sent
             command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path
         )
     assert done.returncode == 1
-    assert "go on at JARAI" in done.stderr
+    assert "continue at JARAI" in done.stderr
     assert "still running" in done.stderr.splitlines()[-1]
 
 
@@ -319,6 +319,6 @@ def test_a_batch_that_is_run_again_goes_on_with_its_journal(
     assert sorted(one["productionId"] for one in lines(known.out)) == sorted(submitted)
     assert known.err == "jarai: 3 ended\n"
     assert main(["resolve", f"{path}.journal", "item-1", "--resubmit"]) == 2
-    assert "no submit by the reference 'item-1' is in doubt" in capsys.readouterr().err
+    assert "no submit with the reference 'item-1' is in doubt" in capsys.readouterr().err
     assert main(["journal", str(tmp_path / "nowhere")]) == 2
     assert "No such file" in capsys.readouterr().err

@@ -260,7 +260,7 @@ async def test_what_was_fetched_for_review_and_not_again_is_not_called_complete(
     async with (
         Simulator(durations=stages, failure_rate=0) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Orchestrator(client, download_to=tmp_path, review=True) as orchestrator,
+        Orchestrator(client, download_to=tmp_path, collect_for_review=True) as orchestrator,
     ):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(3000)

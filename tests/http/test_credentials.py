@@ -6,8 +6,11 @@ import logging
 import pytest
 
 from jarai_async import AuthenticationError, ConfigurationError, Finished, JaraiClient, Orchestrator
+from jarai_async._http.credentials import Credentials
 from jarai_async.simulator import Simulator
 from tests.support.scenarios import request_for, requests_for
+
+KEY = "jarai_test_c2VjcmV0"
 
 
 async def follow(client: JaraiClient, simulator: Simulator, count: int) -> list[str]:
@@ -92,7 +95,7 @@ async def test_a_provider_that_fails_says_so_without_what_it_said(simulator: Sim
 
     async with JaraiClient(provide, base_url=simulator.base_url) as client:
         with pytest.raises(
-            ConfigurationError, match="the provider of the API key failed: RuntimeError"
+            ConfigurationError, match="the provider of the API key raised RuntimeError"
         ) as told:
             await client.accounts()
     assert "secret" not in repr(told.value)
@@ -118,3 +121,22 @@ async def test_a_provider_that_has_only_wrong_keys_is_asked_ever_more_rarely(sim
         await asyncio.wait([batch])
     assert 3 < asked < 30
     assert refused(simulator) < 60
+
+
+@pytest.mark.parametrize(
+    "key", ["", " ", KEY + "\n", " " + KEY, KEY + "\r\nX-Evil: 1", "jarai_é", "jarai_\x00"]
+)
+def test_api_key_that_no_header_can_carry_is_rejected_without_showing_it(key: str) -> None:
+    """A key with a line break, as copied from a file, is an error that does not contain the key."""
+    with pytest.raises(ConfigurationError) as caught:
+        Credentials(key)
+    assert not key.strip() or key.strip() not in f"{caught.value!r} {caught.value}"
+
+
+async def test_api_key_of_another_service_causes_a_warning() -> None:
+    """It is sent anyway, after a warning that does not contain it."""
+    with pytest.warns(UserWarning, match="does not begin with jarai_") as warned:
+        credentials = Credentials("sk-other")
+    assert (await credentials.key()).reveal() == "sk-other"
+    assert "sk-other" not in str(warned[0].message)
+    assert (await Credentials(KEY).key()).reveal() == KEY

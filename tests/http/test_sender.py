@@ -22,7 +22,7 @@ from jarai_async import (
     _clock,
 )
 from jarai_async._api import endpoints
-from jarai_async._ratelimit.meter import Meter
+from jarai_async._http.request_log import RequestLog
 from jarai_async.simulator import Simulator
 from tests.support.scenarios import request_for
 
@@ -50,7 +50,7 @@ IN_DOUBT = {
 
 def idle(client: JaraiClient) -> bool:
     """Whether no slot is taken by a request that is not on its way any more."""
-    return client._budget._in_flight == 0
+    return client.engine.limiter.in_flight == 0
 
 
 @pytest.mark.parametrize("kind", sorted(IN_DOUBT))
@@ -150,37 +150,36 @@ async def test_what_was_never_sent_is_sent_again() -> None:
     async with JaraiClient(key, base_url=url) as client:
         submit = asyncio.create_task(client.submit(request))
         await asyncio.sleep(0.3)
-        assert client._budget.used(_clock.monotonic()) == 0
-        assert not client._sender.reached
+        assert client.engine.limiter.used_slots(_clock.monotonic()) == 0
+        assert not client.engine.sender.reached
         async with Simulator(port=port) as simulator:
             production = await submit
             assert list(simulator.productions) == [production.id]
-            assert client._sender.reached
+            assert client.engine.sender.reached
 
 
 async def test_an_attempt_that_never_left_costs_nothing() -> None:
     """Neither a refused connection nor a closed session takes a slot or counts as a request."""
-    meter = Meter()
+    log = RequestLog()
     async with JaraiClient("jarai_test_key", base_url=f"http://127.0.0.1:{free_port()}") as client:
         with pytest.raises(NotSentError):
-            await client._sender.execute(endpoints.accounts(), meter)
-        assert client._budget.used(_clock.monotonic()) == 0
+            await client.engine.sender.execute(endpoints.accounts(), log)
+        assert client.engine.limiter.used_slots(_clock.monotonic()) == 0
     async with aiohttp.ClientSession() as session:
         client = JaraiClient("jarai_test_key", base_url="http://127.0.0.1:1", session=session)
     with pytest.raises(ConfigurationError):
-        await client._sender.execute(endpoints.accounts(), meter)
-    assert client._budget.used(_clock.monotonic()) == 0
-    assert (meter.requests, meter.sending, meter.in_doubt) == (0, False, False)
+        await client.engine.sender.execute(endpoints.accounts(), log)
+    assert client.engine.limiter.used_slots(_clock.monotonic()) == 0
+    assert log.count == 0
 
 
 async def test_every_request_is_counted(simulator: Simulator, client: JaraiClient) -> None:
-    """The meter counts what was sent: answers, 429s, and what was lost on its way."""
-    meter = Meter()
+    """The log counts what was sent: answers, 429s, and what was lost on its way."""
+    log = RequestLog()
     simulator.faults.add("reset_after", on="accounts")
     simulator.faults.add("rate_limited", on="accounts", seconds=5)
-    await client._sender.execute(endpoints.accounts(), meter)
-    assert meter.requests == simulator.count("accounts") == 3
-    assert not meter.sending
+    await client.engine.sender.execute(endpoints.accounts(), log)
+    assert log.count == simulator.count("accounts") == 3
 
 
 async def test_a_call_that_is_cancelled_on_its_way_keeps_its_slot_for_a_minute(
@@ -190,16 +189,16 @@ async def test_a_call_that_is_cancelled_on_its_way_keeps_its_slot_for_a_minute(
     await client.accounts()
     await asyncio.sleep(100)
     simulator.faults.add("hang", on="accounts")
-    meter = Meter()
-    call = asyncio.create_task(client._sender.execute(endpoints.accounts(), meter))
+    log = RequestLog()
+    call = asyncio.create_task(client.engine.sender.execute(endpoints.accounts(), log))
     await asyncio.sleep(1)
-    assert meter.sending
+    assert client.engine.limiter.in_flight == 1
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    assert (meter.requests, meter.sending) == (1, False)
+    assert log.count == 1
     assert idle(client)
     now = _clock.monotonic()
-    assert [client._budget.used(now + more) for more in (59, 61)] == [1, 0]
+    assert [client.engine.limiter.used_slots(now + more) for more in (59, 61)] == [1, 0]
 
 
 async def test_a_503_is_repeated_and_then_raised(simulator: Simulator, client: JaraiClient) -> None:
@@ -215,7 +214,7 @@ async def test_an_accounts_quota_freezes_its_submits_only() -> None:
     budget = RateLimit(per_day=NO_QUOTA)
     async with (
         Simulator(tier="standard", accounts=2) as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as client,
     ):
         other = simulator.accounts[1]
         for _ in range(20):
@@ -224,8 +223,8 @@ async def test_an_accounts_quota_freezes_its_submits_only() -> None:
         await asyncio.sleep(300)
         refused = simulator.count("submit", 429)
         assert 1 <= refused <= 8
-        assert client._budget.limit == 60
-        assert client._budget._others_seen < 0
+        assert client.engine.limiter.limit == 60
+        assert client.engine.limiter.others_seen_at < 0
         there = {"account_id": other.account_id, "avatar_id": other.avatar_ids[0]}
         ids = {"language_id": other.language_ids[0], "country_id": other.country_ids[0]}
         before = _clock.monotonic()
@@ -259,7 +258,7 @@ async def test_the_partners_quota_pauses_everything_until_midnight_without_a_her
     budget = RateLimit(per_day=NO_QUOTA)
     async with (
         Simulator(tier="free") as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as client,
     ):
         await asyncio.gather(*(client.accounts() for _ in range(130)))
         arrivals = [one.arrived for one in simulator.requests]

@@ -233,7 +233,7 @@ async def test_without_room_nothing_is_submitted(
     """The intent comes first: where it cannot be written down, nothing is sent and nothing paid for."""
     requests = requests_for(simulator, 3)
     async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
-        journal = orchestrator._terms.journal
+        journal = orchestrator.context.journal
         database = journal._database
         assert database is not None
         await journal._run(lambda: database.execute("PRAGMA query_only = ON"))

@@ -256,7 +256,7 @@ async def test_review_fetches_early_and_again_what_has_changed(tmp_path: Path) -
         Simulator(durations=_slow_approval, failure_rate=0) as simulator,
         client_of(simulator) as client,
     ):
-        orchestrator = Orchestrator(client, download_to=tmp_path, review=True)
+        orchestrator = Orchestrator(client, download_to=tmp_path, collect_for_review=True)
         (events,) = (await events_of(orchestrator, requests_for(simulator, 1))).values()
     ready = [event for event in events if isinstance(event, DeliverablesReady)]
     assert [event.final for event in ready] == [False, True]

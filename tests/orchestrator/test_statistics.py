@@ -190,7 +190,9 @@ async def test_requests_a_day_are_a_reason_as_well(caplog: pytest.LogCaptureFixt
     """Where the caller allows fewer than the server does."""
     async with (
         Simulator(failure_rate=0) as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=RateLimit(per_day=30)) as client,
+        JaraiClient(
+            simulator.api_key, base_url=simulator.base_url, rate_limit=RateLimit(per_day=30)
+        ) as client,
         Orchestrator(client) as orchestrator,
     ):
         async for _ in orchestrator.run(requests_for(simulator, 12)):
@@ -221,10 +223,10 @@ async def test_statistics_are_one_line(client: JaraiClient, simulator: Simulator
     """What is read at three in the morning: where all stand, when it ends, what the budget has left."""
     async with Orchestrator(client) as orchestrator:
         assert str(orchestrator.statistics()) == (
-            "0 waiting, 0 in flight, 0 parked, 0 finished; expected finish: nothing under way; "
-            "changes: none seen yet; budget: 10 of 10 a minute free; sent: nothing; 429s: 0"
+            "0 waiting, 0 in flight, 0 parked, 0 finished; expected finish: nothing in progress; "
+            "changes: none seen yet; rate limit: 10 of 10 a minute free; sent: nothing; 429s: 0"
         )
         await orchestrator.submit(request_for(simulator))
         text = str(orchestrator.statistics())
-    assert "1 finished; expected finish: nothing under way; changes: seen " in text
+    assert "1 finished; expected finish: nothing in progress; changes: seen " in text
     assert "of 300 a minute free; sent: 1 deliverables, 1 submit, " in text

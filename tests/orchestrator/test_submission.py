@@ -387,8 +387,8 @@ async def test_what_is_handed_in_is_checked(simulator: Simulator, client: JaraiC
     with pytest.raises(ConfigurationError, match="deadline"):
         Orchestrator(client, deadline=float("nan"))
     async with Orchestrator(client) as orchestrator:
-        assert "0 under way" in repr(orchestrator)
+        assert "0 running" in repr(orchestrator)
         with pytest.raises(InvalidRequestError, match="iterable"):
             orchestrator.run(request_for(simulator))  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="text"):
+        with pytest.raises(ConfigurationError, match="must be a string"):
             JaraiClient(5)  # type: ignore[arg-type]

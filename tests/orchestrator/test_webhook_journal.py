@@ -46,7 +46,7 @@ async def test_what_was_told_outlives_the_process(tmp_path: Path) -> None:
         before = len(simulator.requests)
         budget = RateLimit(per_minute=3)
         async with (
-            JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as client,
             Orchestrator(client, journal=path) as orchestrator,
         ):
             run = orchestrator.run(requests_for(simulator, 40))
@@ -68,9 +68,9 @@ async def test_what_happened_while_nobody_listened_says_nothing_of_webhooks(tmp_
         async with Orchestrator(client, webhooks=receiver, journal=path) as orchestrator:
             asking = asyncio.create_task(drained(orchestrator.run(requests_for(simulator, 40))))
             await asyncio.sleep(200)
-            reliability = orchestrator._hints.reliability(simulator.account_id)
+            reliability = orchestrator.context.router.coverage(simulator.account_id)
             assert reliability is not None
-            assert reliability.untold(Status.PRODUCING, asyncio.get_running_loop().time()) < 0.1
+            assert reliability.miss_probability(Status.PRODUCING, asyncio.get_running_loop().time()) < 0.1
             await asking
 
 
@@ -89,7 +89,7 @@ async def test_a_webhook_that_the_journal_cannot_take_is_to_come_again(tmp_path:
     ):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(200)
-        journal = orchestrator._terms.journal
+        journal = orchestrator.context.journal
         database = journal._database
         assert database is not None
         await journal._run(lambda: database.execute("PRAGMA query_only = ON"))
@@ -114,7 +114,7 @@ async def test_an_early_event_that_the_journal_cannot_take_ends_nothing(tmp_path
         (production_id,) = simulator.productions
         content = body("deliverable.ready", productionId=production_id, accountId=simulator.account_id)
         assert await give(receiver, content) == 204
-        journal = orchestrator._terms.journal
+        journal = orchestrator.context.journal
         database = journal._database
         assert database is not None
         await journal._run(lambda: database.execute("PRAGMA query_only = ON"))

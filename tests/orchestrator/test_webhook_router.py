@@ -48,7 +48,7 @@ async def test_where_no_webhook_arrives_polls_are_as_without_any() -> None:
     counts = []
     for deliverability in (Deliverability(loss=1.0), None):
         async with told(deliverability) as (simulator, client, receiver):
-            client._random.seed(1)
+            client.engine.random.seed(1)
             webhooks = receiver if deliverability else None
             await followed(Orchestrator(client, webhooks=webhooks), simulator, 5)
             counts.append(simulator.count("fetch"))
@@ -62,12 +62,12 @@ async def test_turning_the_receiver_off_loses_nothing() -> None:
         following = asyncio.create_task(followed(orchestrator, simulator, 30))
         await asyncio.sleep(600)
         before = simulator.count("fetch")
-        assert (orchestrator.statistics().told or 0) > 0.8
+        assert (orchestrator.statistics().webhook_coverage or 0) > 0.8
         for webhook in await client.webhooks():
             await client.delete_webhook(webhook.id)
         await asyncio.sleep(240)
-        assert (orchestrator.statistics().told or 0) < 0.2
-        assert "% of ends told by webhooks" in str(orchestrator.statistics())
+        assert (orchestrator.statistics().webhook_coverage or 0) < 0.2
+        assert "webhooks announce " in str(orchestrator.statistics())
         events = await following
         assert before < 4 * 30
         assert len([event for event in events if isinstance(event, Finished)]) == 30
@@ -144,15 +144,15 @@ async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> No
         (production,) = simulator.productions.values()
         ready = next(at for at, status in production.timeline if status == Status.AWAITING_APPROVAL)
         await asyncio.sleep(ready + 0.1 - asyncio.get_running_loop().time())
-        (job,) = orchestrator._jobs.values()
-        assert job._watch is not None
+        (job,) = orchestrator.jobs.values()
+        assert job.state.watch is not None
         assert ticket.status == Status.PRODUCING
-        seen = job._watch.seen
+        seen = job.state.watch.seen
         content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
         assert await give(receiver, content) == 204
         await asyncio.sleep(1)
         assert ticket.status == Status.AWAITING_APPROVAL
-        assert job._watch.since == pytest.approx((seen + job._watch.seen) / 2)
+        assert job.state.watch.since == pytest.approx((seen + job.state.watch.seen) / 2)
 
 
 async def test_no_clock_elsewhere_makes_a_change_later_than_it_was() -> None:

@@ -37,7 +37,7 @@ class Watched:
     chance: float = 1.0
     queued: int = 0
 
-    def untold(self, _: float) -> float:
+    def miss_probability(self, _: float) -> float:
         """Give the chance that no webhook tells of what comes next."""
         return self.chance
 

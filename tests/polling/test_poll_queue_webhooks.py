@@ -32,7 +32,7 @@ class Watched:
     project_type: str | None = None
     queued: int = 0
 
-    def untold(self, now: float) -> float:
+    def miss_probability(self, now: float) -> float:
         return self.chance(now)
 
 

@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 
 from jarai_async import Status
 from jarai_async._api.models import as_id
-from jarai_async._polling.webhook_coverage import (
-    WebhookCoverage,
-    confirms,
-    dates,
-    proves,
-    says_more,
-    tells,
-)
+from jarai_async._polling.event_meaning import classify
+from jarai_async._polling.webhook_coverage import WebhookCoverage
 from jarai_async.webhooks import (
     DeliverableReady,
     ProductionFailed,
@@ -51,10 +45,10 @@ def event(kind: type[WebhookEvent], production_id: str = ID, **fields: Any) -> W
 
 def taught(told: int, untold: int = 0, left: Status = DISTRIBUTING) -> WebhookCoverage:
     """Give what follows from so many changes, the untold ones last."""
-    reliability = WebhookCoverage(0.0)
+    coverage = WebhookCoverage(0.0)
     for n in range(told + untold):
-        reliability.changed(f"{n}", left, Status.PUBLISHED, 0.0, told=n < told)
-    return reliability
+        coverage.changed(f"{n}", left, Status.PUBLISHED, 0.0, announced=n < told)
+    return coverage
 
 
 @pytest.mark.parametrize(
@@ -73,35 +67,32 @@ def taught(told: int, untold: int = 0, left: Status = DISTRIBUTING) -> WebhookCo
 def test_an_event_is_news_where_it_says_more_than_is_known(one: WebhookEvent, news_to: list[Status]) -> None:
     """What comes late, twice or out of order asks for nothing; nothing is news of what has ended."""
     ended = [Status.PUBLISHED, Status.FAILED, Status.CANCELLED]
-    assert [status for status in [*UNDER_WAY, *ended] if tells(one, status)] == news_to
+    assert [status for status in [*UNDER_WAY, *ended] if classify(one, status).status_ended] == news_to
 
 
 def test_an_event_says_more_the_further_a_production_has_come_by_it() -> None:
     """As many as may come in a status, few of them say more than all before."""
     order = [event(WebhookEvent), event(StepCompleted), event(DeliverableReady), event(ProductionFailed)]
     for one, next_one in pairwise(order):
-        assert says_more(one, None)
-        assert says_more(next_one, one)
-        assert not says_more(one, next_one)
-        assert not says_more(one, one)
+        assert classify(next_one, PRODUCING).progress > classify(one, PRODUCING).progress
 
 
 def test_a_step_confirms_that_production_goes_on() -> None:
     """Nothing else says that a status still lasts."""
-    assert confirms(event(StepCompleted, step=3), PRODUCING)
-    assert not confirms(event(StepCompleted, step=3), DISTRIBUTING)
-    assert not confirms(event(ProductionQueued), QUEUED)
+    assert classify(event(StepCompleted, step=3), PRODUCING).status_confirmed
+    assert not classify(event(StepCompleted, step=3), DISTRIBUTING).status_confirmed
+    assert not classify(event(ProductionQueued), QUEUED).status_confirmed
 
 
 def test_only_the_event_of_a_change_knows_its_moment() -> None:
     """A step that was completed says only that production began before."""
-    assert dates(event(DeliverableReady), PRODUCING)
-    assert dates(event(ProductionPublished), DISTRIBUTING)
-    assert dates(event(ProductionFailed), PRODUCING)
-    assert not dates(event(StepCompleted, step=1), QUEUED)
-    assert not dates(event(ProductionPublished), AWAITING)
-    assert not dates(event(ProductionPublished), PRODUCING)
-    assert not dates(event(WebhookEvent), DISTRIBUTING)
+    assert classify(event(DeliverableReady), PRODUCING).dates_change
+    assert classify(event(ProductionPublished), DISTRIBUTING).dates_change
+    assert classify(event(ProductionFailed), PRODUCING).dates_change
+    assert not classify(event(StepCompleted, step=1), QUEUED).dates_change
+    assert not classify(event(ProductionPublished), AWAITING).dates_change
+    assert not classify(event(ProductionPublished), PRODUCING).dates_change
+    assert not classify(event(WebhookEvent), DISTRIBUTING).dates_change
 
 
 @pytest.mark.parametrize(
@@ -120,121 +111,123 @@ def test_only_the_event_of_a_change_proves_that_such_changes_are_told(
     one: WebhookEvent, of: list[Status]
 ) -> None:
     """Where no deliverables are told of, that all is over is told all the same, and much later."""
-    assert [status for status in UNDER_WAY if proves(one, status)] == of
+    assert [status for status in UNDER_WAY if classify(one, status).announces_change] == of
 
 
 @pytest.mark.parametrize("kind", [WebhookEvent, ProductionPublished])
 def test_another_event_in_time_proves_nothing(kind: type[WebhookEvent]) -> None:
     """A change was seen, and within a minute comes what is no event of it."""
-    reliability = WebhookCoverage(0.0)
-    reliability.changed(ID, PRODUCING, AWAITING, 0.0, told=False)
-    reliability.heard(event(kind), 30.0)
-    assert reliability.untold(PRODUCING, 61.0) == 1.0
+    coverage = WebhookCoverage(0.0)
+    coverage.changed(ID, PRODUCING, AWAITING, 0.0, announced=False)
+    coverage.event_arrived(event(kind), 30.0)
+    assert coverage.miss_probability(PRODUCING, 61.0) == 1.0
 
 
 def test_nothing_is_relied_on_at_first() -> None:
     """Until an event came, all is to be looked for."""
-    assert {WebhookCoverage(0.0).untold(status, 5.0) for status in UNDER_WAY} == {1.0}
+    assert {WebhookCoverage(0.0).miss_probability(status, 5.0) for status in UNDER_WAY} == {1.0}
 
 
 @given(st.lists(st.booleans(), max_size=80))
 def test_the_chance_is_one_and_follows_what_happened(history: list[bool]) -> None:
     """It stays a chance; each change that was told makes it smaller, each that was not greater."""
-    reliability = WebhookCoverage(0.0)
+    coverage = WebhookCoverage(0.0)
     for n, told in enumerate(history):
-        before = reliability.untold(DISTRIBUTING, 0.0)
-        reliability.changed(f"{n}", DISTRIBUTING, Status.PUBLISHED, -60.0, told=told)
-        after = reliability.untold(DISTRIBUTING, 0.0)
+        before = coverage.miss_probability(DISTRIBUTING, 0.0)
+        coverage.changed(f"{n}", DISTRIBUTING, Status.PUBLISHED, -60.0, announced=told)
+        after = coverage.miss_probability(DISTRIBUTING, 0.0)
         assert 0 < after <= 1
         assert after < before if told else after >= before - 1e-9
 
 
 def test_what_proves_reliable_is_relied_on_and_a_few_losses_end_that() -> None:
     """Of twenty told ones one in fifty remains; after three losses in a row it is one in six or more."""
-    assert taught(20).untold(DISTRIBUTING, 0.0) < 0.02
-    falling = [taught(20, lost).untold(DISTRIBUTING, 60.0) for lost in range(4)]
+    assert taught(20).miss_probability(DISTRIBUTING, 0.0) < 0.02
+    falling = [taught(20, lost).miss_probability(DISTRIBUTING, 60.0) for lost in range(4)]
     assert all(earlier < later for earlier, later in pairwise(falling))
     assert falling[3] > 0.15
 
 
 def test_what_others_prove_counts_only_for_so_much() -> None:
     """That ends are told says little of other changes, whose events may not be subscribed to."""
-    reliability = taught(20)
-    assert reliability.untold(AWAITING, 0.0) == reliability.untold(DISTRIBUTING, 0.0)  # its end tells of both
-    assert reliability.untold(PRODUCING, 0.0) == pytest.approx(0.1)
-    assert reliability.untold(Status("Rendering"), 0.0) == pytest.approx(0.1)
+    coverage = taught(20)
+    assert coverage.miss_probability(AWAITING, 0.0) == coverage.miss_probability(
+        DISTRIBUTING, 0.0
+    )  # its end tells of both
+    assert coverage.miss_probability(PRODUCING, 0.0) == pytest.approx(0.1)
+    assert coverage.miss_probability(Status("Rendering"), 0.0) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(59.0, True), (61.0, False)])
 def test_an_event_may_come_a_minute_after_its_change_was_seen(seconds: float, told: bool) -> None:  # noqa: FBT001
     """Polls are sometimes faster; what comes later than that is as good as lost."""
-    reliability = WebhookCoverage(0.0)
-    reliability.changed(ID, PRODUCING, AWAITING, 0.0, told=False)
-    before = reliability.untold(PRODUCING, seconds)
-    reliability.heard(event(DeliverableReady), seconds)
+    coverage = WebhookCoverage(0.0)
+    coverage.changed(ID, PRODUCING, AWAITING, 0.0, announced=False)
+    before = coverage.miss_probability(PRODUCING, seconds)
+    coverage.event_arrived(event(DeliverableReady), seconds)
     assert before == 1.0
-    assert (reliability.untold(PRODUCING, seconds) < 1.0) is told
+    assert (coverage.miss_probability(PRODUCING, seconds) < 1.0) is told
 
 
 def test_another_event_of_the_same_production_does_not_count_for_it() -> None:
     """That a step was completed does not tell of the end."""
-    reliability = WebhookCoverage(0.0)
-    reliability.changed(ID, PRODUCING, AWAITING, 0.0, told=False)
-    reliability.heard(event(StepCompleted, step=3), 1.0)
-    reliability.heard(event(DeliverableReady, production_id=OTHER), 1.0)
-    assert reliability.untold(PRODUCING, 61.0) == 1.0
+    coverage = WebhookCoverage(0.0)
+    coverage.changed(ID, PRODUCING, AWAITING, 0.0, announced=False)
+    coverage.event_arrived(event(StepCompleted, step=3), 1.0)
+    coverage.event_arrived(event(DeliverableReady, production_id=OTHER), 1.0)
+    assert coverage.miss_probability(PRODUCING, 61.0) == 1.0
 
 
 def test_changes_without_an_event_and_cancellations_say_nothing() -> None:
     """Nothing is told of them, however well webhooks arrive."""
-    reliability = WebhookCoverage(0.0)
+    coverage = WebhookCoverage(0.0)
     for left, entered in ((QUEUED, PRODUCING), (AWAITING, DISTRIBUTING), (PRODUCING, Status.CANCELLED)):
-        reliability.changed(ID, left, entered, 0.0, told=False)
-    reliability.submitted(ID, 100.0)
-    reliability.heard(event(ProductionQueued), 101.0)
-    assert reliability.untold(PRODUCING, 200.0) < 1.0
+        coverage.changed(ID, left, entered, 0.0, announced=False)
+    coverage.submitted(ID, 100.0)
+    coverage.event_arrived(event(ProductionQueued), 101.0)
+    assert coverage.miss_probability(PRODUCING, 200.0) < 1.0
 
 
 def producing(count: int, every: float, until: float) -> WebhookCoverage:
     """Give a channel that has proved good, on which each of so many tells of a step every so often."""
-    reliability = taught(40, left=PRODUCING)
+    coverage = taught(40, left=PRODUCING)
     for _ in range(count):
-        reliability.begin("short", 0.0)
+        coverage.producing_began("short", 0.0)
     for n in range(1, int(until * count / every) + 1):
-        reliability.heard(event(StepCompleted, step=1), n * every / count)
-        reliability.stepped("short")
-    return reliability
+        coverage.event_arrived(event(StepCompleted, step=1), n * every / count)
+        coverage.step_arrived("short")
+    return coverage
 
 
 @pytest.mark.parametrize("count", [3, 30, 300])
 def test_silence_ends_reliance_sooner_the_more_is_missed(count: int) -> None:
     """Ten steps too few, and a minute of patience."""
-    reliability = producing(count, every=60.0, until=600.0)
-    assert reliability.untold(PRODUCING, 610.0) < 0.02
-    assert reliability.untold(PRODUCING, 660.0 + 10 * 60.0 / count * 1.5) > 0.9
+    coverage = producing(count, every=60.0, until=600.0)
+    assert coverage.miss_probability(PRODUCING, 610.0) < 0.02
+    assert coverage.miss_probability(PRODUCING, 660.0 + 10 * 60.0 / count * 1.5) > 0.9
 
 
 def test_silence_where_nothing_is_expected_is_no_news() -> None:
     """When the last one has ended nothing comes any more, and nobody is to blame."""
-    reliability = producing(3, every=60.0, until=600.0)
+    coverage = producing(3, every=60.0, until=600.0)
     for _ in range(3):
-        reliability.end("short", 0.0, 600.0)
-    assert reliability.untold(PRODUCING, 100_000.0) < 0.02
+        coverage.producing_ended("short", 0.0, 600.0)
+    assert coverage.miss_probability(PRODUCING, 100_000.0) < 0.02
 
 
 def test_a_type_that_nothing_is_counted_for_is_no_fault() -> None:
     """Nothing is documented of it: one answer may leave it out, and the next name it."""
-    reliability = WebhookCoverage(0.0)
-    reliability.begin(None, 0.0)
-    reliability.stepped("short")
-    reliability.end(None, 0.0, 60.0)
-    assert reliability.untold(PRODUCING, 60.0) == 1.0
+    coverage = WebhookCoverage(0.0)
+    coverage.producing_began(None, 0.0)
+    coverage.step_arrived("short")
+    coverage.producing_ended(None, 0.0, 60.0)
+    assert coverage.miss_probability(PRODUCING, 60.0) == 1.0
 
 
 def test_when_a_silence_ends_what_was_seen_before_is_looked_for() -> None:
     """Its events may be among those that were lost; an ordinary pause is no such silence."""
-    reliability = producing(30, every=60.0, until=600.0)
-    reliability.heard(event(StepCompleted, step=1), 650.0)
-    assert reliability.relied_on_since == 0.0
-    reliability.heard(event(StepCompleted, step=1), 1_000.0)
-    assert reliability.relied_on_since == 1_000.0
+    coverage = producing(30, every=60.0, until=600.0)
+    coverage.event_arrived(event(StepCompleted, step=1), 650.0)
+    assert coverage.trusted_since == 0.0
+    coverage.event_arrived(event(StepCompleted, step=1), 1_000.0)
+    assert coverage.trusted_since == 1_000.0

@@ -38,7 +38,7 @@ class World:
         for kind, fate, pause, latency, share in fates:
             self.advance(self.now + pause)
             self.wait_for_a_turn(kind)
-            slot = self.budget.take(kind, self.now, NOON + self.now)
+            slot = self.budget.acquire(kind, self.now, NOON + self.now)
             self.sent += 1
             request = {"slot": slot}
             if fate != NEVER_SENT:
@@ -51,7 +51,7 @@ class World:
         heapq.heappush(self.agenda, (moment, next(self.order), what, request))
 
     def wait_for_a_turn(self, kind: Kind) -> None:
-        while (at := self.budget.may_send_at(kind, self.now, NOON + self.now)) > self.now:
+        while (at := self.budget.earliest_send(kind, self.now, NOON + self.now)) > self.now:
             if self.agenda and self.agenda[0][0] <= at:
                 self.step()
             else:
@@ -70,16 +70,16 @@ class World:
             request["remaining"] = self.window.remaining(self.now)
             self.worst = min(self.worst, request["remaining"])
         elif what == LOST:
-            self.budget.lost(self.now)
+            self.budget.failed(self.now)
         elif what == NEVER_SENT:
-            self.budget.give_back()
+            self.budget.release()
         else:
             rate = (
                 RateLimitState(self.window.limit, max(0, request["remaining"]))
                 if what == ANSWERED
                 else RateLimitState()
             )
-            self.budget.answered(rate, request["slot"], self.now, self.random)
+            self.budget.record_response(rate, request["slot"], self.now, self.random)
 
 
 latencies = st.one_of(st.floats(0, 0.5), st.floats(0, 100), st.sampled_from([0.0, 59.999, 60.0]))
@@ -101,19 +101,19 @@ def test_a_sole_client_never_exceeds_the_servers_window(
     world = World(RateLimiter(RateLimit(given_limit, NO_DAY)), RollingWindow(limit))
     world.run(fates)
     assert world.worst >= 0
-    assert world.budget._others_seen == -math.inf, "took its own requests for others'"
-    assert world.budget.used(world.now + WINDOW + 1) == 0
-    assert world.budget._in_flight == 0
+    assert world.budget.others_seen_at == -math.inf, "took its own requests for others'"
+    assert world.budget.used_slots(world.now + WINDOW + 1) == 0
+    assert world.budget.in_flight == 0
 
 
 def test_the_whole_limit_is_used_and_comes_back_after_a_minute() -> None:
     """Alone on the key, all of the limit may be spent at once, and each slot again 60 s after its answer."""
     budget = used_up(60)
     assert send(budget, 1) == 59
-    budget.answered(RateLimitState(60, 0), 0, 2, Random(1))
-    assert budget.may_send_at(Kind.READ, 3, NOON) == WINDOW
+    budget.record_response(RateLimitState(60, 0), 0, 2, Random(1))
+    assert budget.earliest_send(Kind.READ, 3, NOON) == WINDOW
     assert send(budget, WINDOW) == 1
-    assert budget.may_send_at(Kind.READ, WINDOW, NOON) == 2 + WINDOW
+    assert budget.earliest_send(Kind.READ, WINDOW, NOON) == 2 + WINDOW
 
 
 @pytest.mark.parametrize("how", [LOST, NEVER_SENT])
@@ -121,24 +121,24 @@ def test_the_first_request_goes_alone(how: str) -> None:
     """Until an answer has told the limit only one request is on its way at a time."""
     budget = RateLimiter(RateLimit(per_minute=100))
     assert send(budget, 0) == 1
-    assert budget.may_send_at(Kind.CANCEL, 5, NOON) == math.inf
+    assert budget.earliest_send(Kind.CANCEL, 5, NOON) == math.inf
     if how == LOST:
-        budget.lost(5)
+        budget.failed(5)
     else:
-        budget.give_back()
+        budget.release()
     assert send(budget, 5) == 1
-    budget.answered(RateLimitState(), 0, 6, Random(1))
+    budget.record_response(RateLimitState(), 0, 6, Random(1))
     assert send(budget, 6) > 1
 
 
 def test_what_others_spent_is_charged_for_a_minute() -> None:
     """Requests that the server counts and we did not make take slots here too, and two are kept back."""
     budget = used_up(60, remaining=19)  # 41 counted, 40 of them not ours
-    assert budget.used(0) == 41
+    assert budget.used_slots(0) == 41
     assert send_slowly(budget, 1) == 60 - 41 - 2
-    assert budget.used(WINDOW) == 60 - 41 - 2
+    assert budget.used_slots(WINDOW) == 60 - 41 - 2
     assert send(used_up(60, remaining=59), 1) == 59
-    assert used_up(60, remaining=0).may_send_at(Kind.READ, 1, NOON) == WINDOW
+    assert used_up(60, remaining=0).earliest_send(Kind.READ, 1, NOON) == WINDOW
 
 
 def test_while_others_are_about_requests_go_one_after_the_other() -> None:
@@ -159,37 +159,37 @@ def test_the_reserve_ends_when_others_have_been_gone_for_long() -> None:
 def test_others_are_charged_once() -> None:
     """A second answer that counts the same foreign requests charges nothing again."""
     budget = used_up(60, remaining=39)
-    slot = budget.take(Kind.READ, 1, NOON)
-    budget.answered(RateLimitState(60, 38), slot, 2, Random(1))
-    assert budget.used(2) == 22
+    slot = budget.acquire(Kind.READ, 1, NOON)
+    budget.record_response(RateLimitState(60, 38), slot, 2, Random(1))
+    assert budget.used_slots(2) == 22
 
 
 def test_others_are_noticed_whenever_they_come() -> None:
     """Whatever has come back before, and for a minute from the answer that told of them."""
     budget = used_up(60)
-    slot = budget.take(Kind.READ, 70, NOON)
-    budget.answered(RateLimitState(60, 30), slot, 71, Random(1))
-    assert [budget.used(now) for now in (71, 130.9, 131)] == [30, 30, 0]
+    slot = budget.acquire(Kind.READ, 70, NOON)
+    budget.record_response(RateLimitState(60, 30), slot, 71, Random(1))
+    assert [budget.used_slots(now) for now in (71, 130.9, 131)] == [30, 30, 0]
     budget = used_up(60)
-    slot = budget.take(Kind.READ, 30, NOON)
-    budget.answered(RateLimitState(60, 18), slot, 31, Random(1))
-    assert [budget.used(now) for now in (31, 61, 90.9, 91)] == [42, 41, 41, 0]
+    slot = budget.acquire(Kind.READ, 30, NOON)
+    budget.record_response(RateLimitState(60, 18), slot, 31, Random(1))
+    assert [budget.used_slots(now) for now in (31, 61, 90.9, 91)] == [42, 41, 41, 0]
 
 
 def test_what_came_back_while_a_request_was_on_its_way_may_have_been_counted() -> None:
     """The server counts it still, if the request arrived before that; what exceeds it is others'."""
     for others in (0, 1):
         budget = used_up(60)
-        slot = budget.take(Kind.READ, 59, NOON)
-        budget.answered(RateLimitState(60, 58 - others), slot, 61, Random(1))
-        assert budget.used(61) == 1 + others
+        slot = budget.acquire(Kind.READ, 59, NOON)
+        budget.record_response(RateLimitState(60, 58 - others), slot, 61, Random(1))
+        assert budget.used_slots(61) == 1 + others
 
 
 @pytest.mark.parametrize(("limit", "second"), [(1, 0), (2, 0), (3, 0), (4, 1)])
 def test_a_small_limit_is_not_all_kept_back(limit: int, second: int) -> None:
     """While others are about one request may be on its way, however few there are."""
     budget = used_up(10, remaining=5)
-    budget.answered(RateLimitState(limit, 0), budget.take(Kind.READ, 1, NOON), 2, Random(1))
+    budget.record_response(RateLimitState(limit, 0), budget.acquire(Kind.READ, 1, NOON), 2, Random(1))
     assert send(budget, 100) == 1
     assert send(budget, 140) == second
 
@@ -205,11 +205,11 @@ def test_a_limit_of_ones_own_bounds_ones_own_requests_only() -> None:
 def test_a_limit_that_falls_is_obeyed_at_once() -> None:
     """A header with a smaller limit holds for the next request already; so does a larger one."""
     budget = used_up(60)
-    slots = [budget.take(Kind.READ, 1, NOON) for _ in range(20)]
-    budget.answered(RateLimitState(10, 0), slots[0], 2, Random(1))
+    slots = [budget.acquire(Kind.READ, 1, NOON) for _ in range(20)]
+    budget.record_response(RateLimitState(10, 0), slots[0], 2, Random(1))
     assert budget.limit == 10
     assert send(budget, 2) == 0
-    budget.answered(RateLimitState(300, 279), slots[1], 3, Random(1))
+    budget.record_response(RateLimitState(300, 279), slots[1], 3, Random(1))
     assert send(budget, 3) == 300 - 21
 
 
@@ -218,12 +218,12 @@ def test_a_429_pauses_every_kind(seconds: float, later: list[float], seed: int) 
     """Nothing is sent before Retry-After is over, with a tenth or 5 s of jitter on top, however many 429s."""
     budget, random = used_up(300), Random(seed)
     ends = 10 + seconds
-    slots = [budget.take(Kind.READ, 9, NOON) for _ in [0.0, *later]]
+    slots = [budget.acquire(Kind.READ, 9, NOON) for _ in [0.0, *later]]
     for slot, now in zip(slots, sorted([10.0, *later]), strict=True):  # what was on its way is refused, too
-        budget.answered(RateLimitState(retry_after=seconds), slot, now, random)
+        budget.record_response(RateLimitState(retry_after=seconds), slot, now, random)
         ends = now + seconds
     for kind in Kind:
-        assert ends <= budget.may_send_at(kind, now, NOON) <= ends + min(5, seconds / 10)
+        assert ends <= budget.earliest_send(kind, now, NOON) <= ends + min(5, seconds / 10)
 
 
 def test_after_a_429_not_all_processes_come_back_together() -> None:
@@ -231,7 +231,9 @@ def test_after_a_429_not_all_processes_come_back_together() -> None:
     ends = []
     for seed in range(200):
         budget = used_up(300)
-        budget.answered(RateLimitState(retry_after=20), budget.take(Kind.READ, 1, NOON), 1, Random(seed))
+        budget.record_response(
+            RateLimitState(retry_after=20), budget.acquire(Kind.READ, 1, NOON), 1, Random(seed)
+        )
         ends.append(budget.paused_until)
     assert 21 <= min(ends) < 21.1
     assert 22.9 < max(ends) <= 23
@@ -240,10 +242,10 @@ def test_after_a_429_not_all_processes_come_back_together() -> None:
 def test_a_429_for_the_day_does_not_speak_of_the_minute() -> None:
     """Its limit and remainder may be the day's: a hundred a day is not a hundred a minute."""
     budget = used_up(10)
-    slot = budget.take(Kind.READ, 1, NOON)
-    budget.answered(RateLimitState(100, 0, retry_after=40_000), slot, 1, Random(1))
+    slot = budget.acquire(Kind.READ, 1, NOON)
+    budget.record_response(RateLimitState(100, 0, retry_after=40_000), slot, 1, Random(1))
     assert budget.limit == 10
-    assert budget.used(2) == 2
+    assert budget.used_slots(2) == 2
     assert send(budget, 40_010, wall=NOON + DAY) == 10
 
 
@@ -251,8 +253,8 @@ def test_a_429_of_up_to_two_minutes_speaks_of_the_minute() -> None:
     """What is longer cannot be about a window of one."""
     for seconds, limit in ((120, 60), (121, 10)):
         budget = used_up(10)
-        budget.answered(
-            RateLimitState(60, 0, retry_after=seconds), budget.take(Kind.READ, 1, NOON), 1, Random(1)
+        budget.record_response(
+            RateLimitState(60, 0, retry_after=seconds), budget.acquire(Kind.READ, 1, NOON), 1, Random(1)
         )
         assert budget.limit == limit
 
@@ -260,9 +262,9 @@ def test_a_429_of_up_to_two_minutes_speaks_of_the_minute() -> None:
 def test_a_request_that_was_sent_twice_takes_two_slots() -> None:
     """Each attempt on the wire counts, in the minute and in the day."""
     budget = RateLimiter(RateLimit(per_day=10))
-    slot = budget.take(Kind.READ, 0, NOON)
-    budget.answered(RateLimitState(10, 8), slot, 0, Random(1), attempts=2)
-    assert budget.used(1) == 2
+    slot = budget.acquire(Kind.READ, 0, NOON)
+    budget.record_response(RateLimitState(10, 8), slot, 0, Random(1), attempts=2)
+    assert budget.used_slots(1) == 2
     assert send(budget, WINDOW) == 8
 
 
@@ -270,5 +272,5 @@ def test_polls_are_spread_evenly() -> None:
     """Polls come one by one over the window, with at most three at once after a pause."""
     budget = used_up(60)
     assert send(budget, 1000, Kind.POLL) == 3
-    assert budget.may_send_at(Kind.POLL, 1000, NOON) == pytest.approx(1001)
+    assert budget.earliest_send(Kind.POLL, 1000, NOON) == pytest.approx(1001)
     assert send(budget, 1000, Kind.READ) == 57

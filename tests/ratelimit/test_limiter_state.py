@@ -20,7 +20,9 @@ def budget_of(*sent: float, per_minute: int | None = 10, per_day: int | None = 1
     """A budget of which so many requests were sent and answered, at once."""
     budget = RateLimiter(RateLimit(per_minute, per_day))
     for moment in sent:
-        budget.answered(RateLimitState(), budget.take(Kind.READ, moment, NOON + moment), moment, Random(1))
+        budget.record_response(
+            RateLimitState(), budget.acquire(Kind.READ, moment, NOON + moment), moment, Random(1)
+        )
     return budget
 
 
@@ -33,7 +35,7 @@ def recalled(spent: Any = SPENT, now: float = 1000, wall: float = NOON + 40) -> 
 def test_what_was_spent_is_exported_by_the_wall_clock() -> None:
     """A slot comes back a minute after its answer; one on its way is taken to come back in a minute."""
     budget = budget_of(0.12345, 10)
-    budget.take(Kind.READ, 20, NOON + 20)
+    budget.acquire(Kind.READ, 20, NOON + 20)
     slots = [NOON + 60.123, NOON + 70, NOON + 90]
     assert budget.export_state(30, NOON + 30) == {"slots": slots, "day": 20_000, "requests": 3}
     assert budget.export_state(65, NOON + 65)["slots"] == [NOON + 70, NOON + 65 + 60]
@@ -42,7 +44,7 @@ def test_what_was_spent_is_exported_by_the_wall_clock() -> None:
 def test_a_new_day_is_exported_as_such() -> None:
     """What is on its way at midnight counts on both days."""
     budget = budget_of(0, 10)
-    budget.take(Kind.READ, 20, NOON + 20)
+    budget.acquire(Kind.READ, 20, NOON + 20)
     exported = budget.export_state(DAY / 2, NOON + DAY / 2)
     assert exported == {"slots": [NOON + DAY / 2 + 60], "day": 20_001, "requests": 1}
 
@@ -50,7 +52,7 @@ def test_a_new_day_is_exported_as_such() -> None:
 def test_what_an_earlier_process_spent_counts_until_it_comes_back() -> None:
     """On a monotonic clock of its own; and in the day's quota."""
     budget = recalled(json.loads(json.dumps(SPENT)))
-    used = [budget.used(now) for now in (1000, 1019.9, 1020, 1030, 1049.9, 1050)]
+    used = [budget.used_slots(now) for now in (1000, 1019.9, 1020, 1030, 1049.9, 1050)]
     assert used == [3, 3, 2, 1, 1, 0]
     assert budget.left_today(NOON + 40) == 97
 
@@ -59,7 +61,7 @@ def test_it_is_counted_beside_what_this_process_has_spent_already() -> None:
     """In the order in which slots come back, whoever took them."""
     budget = budget_of(40)
     budget.restore_state(SPENT, 41, NOON + 41)
-    used = [budget.used(now) for now in (41, 60, 70, 90, 99, 100)]
+    used = [budget.used_slots(now) for now in (41, 60, 70, 90, 99, 100)]
     assert used == [4, 3, 2, 1, 1, 0]
     assert budget.left_today(NOON + 41) == 96
 
@@ -67,7 +69,7 @@ def test_it_is_counted_beside_what_this_process_has_spent_already() -> None:
 def test_what_was_spent_on_another_day_is_not_todays() -> None:
     """Of yesterday's process only the slots of the last minute count."""
     budget = recalled({**SPENT, "day": 19_999})
-    assert budget.used(1000) == 3
+    assert budget.used_slots(1000) == 3
     assert budget.left_today(NOON + 40) == 100
 
 
@@ -76,7 +78,7 @@ def test_a_clock_that_was_put_back_blocks_nothing() -> None:
     budget = recalled(
         {**SPENT, "slots": [NOON + 9000, math.inf, NOON + 41, NOON + 40, NOON, -math.inf, math.nan]}
     )
-    assert [budget.used(now) for now in (1000, 1001, 1059.9, 1060)] == [3, 2, 2, 0]
+    assert [budget.used_slots(now) for now in (1000, 1001, 1059.9, 1060)] == [3, 2, 2, 0]
 
 
 def test_no_export_adds_to_the_days_quota() -> None:
@@ -98,46 +100,44 @@ def test_no_export_adds_to_the_days_quota() -> None:
 def test_what_is_no_export_is_refused(spent: dict[str, Any]) -> None:
     """And nothing of it is counted."""
     budget = budget_of()
-    with pytest.raises(ValueError, match=r"^not what was exported: "):
+    with pytest.raises(ValueError, match=r"^not an exported state: "):
         budget.restore_state(spent, 1000, NOON)
-    assert budget.used(1000) == 0
+    assert budget.used_slots(1000) == 0
     assert budget.left_today(NOON) == 100
 
 
 def test_it_says_what_is_free_now() -> None:
     """Never less than none, also where the limit falls below what was taken."""
     budget = budget_of(0, 1, 2, per_minute=None)
-    assert budget.free(2) == 10 - 3
-    assert budget.free(61) == 10 - 1
-    budget.answered(RateLimitState(2, 0), budget.take(Kind.READ, 3, NOON + 3), 3, Random(1))
-    assert budget.free(3) == 0
+    assert budget.free_slots(2) == 10 - 3
+    assert budget.free_slots(61) == 10 - 1
+    budget.record_response(RateLimitState(2, 0), budget.acquire(Kind.READ, 3, NOON + 3), 3, Random(1))
+    assert budget.free_slots(3) == 0
 
 
-def test_it_says_what_is_left_today() -> None:
-    """None where a day has no limit; never less than none."""
+def test_requests_left_today() -> None:
+    """Infinite without a daily quota; a new day begins at midnight UTC."""
     budget = budget_of(0, 1)
     assert budget.left_today(NOON + 2) == 98
     budget.restore_state({**SPENT, "requests": 98}, 2, NOON + 2)
     assert budget.left_today(NOON + 2) == 0
-    budget.restore_state({**SPENT, "requests": 1}, 2, NOON + 2)
-    assert budget.left_today(NOON + 2) == 0
     assert budget.left_today(NOON + DAY / 2) == 100
     unlimited = RateLimiter(RateLimit())
-    unlimited.answered(RateLimitState(300, 299), unlimited.take(Kind.READ, 0, NOON), 0, Random(1))
-    assert unlimited.left_today(NOON) is None
-    assert not unlimited.has_days
-    assert RateLimiter(RateLimit()).has_days
+    unlimited.record_response(RateLimitState(300, 299), unlimited.acquire(Kind.READ, 0, NOON), 0, Random(1))
+    assert unlimited.left_today(NOON) == math.inf
+    assert not unlimited.has_daily_quotas
+    assert RateLimiter(RateLimit()).has_daily_quotas
 
 
 def test_a_hold_stops_everyone_and_then_one_goes_alone() -> None:
     """A shorter one changes nothing; the answer to the first afterwards lets the others go."""
     budget = budget_of(0)
-    budget.hold(50)
-    budget.hold(20)
+    budget.pause_until(50)
+    budget.pause_until(20)
     assert budget.paused_until == 50
     for kind in Kind:
-        assert budget.may_send_at(kind, 1, NOON) == 50
-    slot = budget.take(Kind.READ, 50, NOON)
-    assert budget.may_send_at(Kind.READ, 50, NOON) == math.inf
-    budget.answered(RateLimitState(), slot, 51, Random(1))
-    assert budget.may_send_at(Kind.READ, 51, NOON) == 51
+        assert budget.earliest_send(kind, 1, NOON) == 50
+    slot = budget.acquire(Kind.READ, 50, NOON)
+    assert budget.earliest_send(Kind.READ, 50, NOON) == math.inf
+    budget.record_response(RateLimitState(), slot, 51, Random(1))
+    assert budget.earliest_send(Kind.READ, 51, NOON) == 51

@@ -26,7 +26,7 @@ def scheduler_of(per_minute: int) -> tuple[Scheduler, RateLimiter]:
 
 async def learn(scheduler: Scheduler, limit: int) -> None:
     """Make the first request, whose answer tells the limit."""
-    scheduler.answered(await scheduler.turn(Kind.READ), RateLimitState(limit, limit - 1))
+    scheduler.record_response(await scheduler.acquire(Kind.READ), RateLimitState(limit, limit - 1))
 
 
 async def fetch_for(client: JaraiClient, production_id: str, seconds: float, at_once: int) -> int:
@@ -58,13 +58,13 @@ async def test_a_saturating_load_uses_the_whole_budget_and_causes_no_429(
     minutes = 2 if tier == "enterprise" else 5
     async with (
         Simulator(tier=tier, daily_quotas=False, latency=latency) as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as client,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as client,
     ):
         production = await client.submit(request_for(simulator))
         await fetch_for(client, production.id, minutes * 60, TIERS[tier].requests_per_minute)
         assert simulator.rate_limited == 0
         assert simulator.utilisation(60, minutes * 60) >= (0.95 if latency < 1 else 0.75)
-        assert client._budget.used(_clock.monotonic() + 60) == 0
+        assert client.engine.limiter.used_slots(_clock.monotonic() + 60) == 0
 
 
 async def test_two_clients_on_one_key_settle() -> None:
@@ -72,8 +72,12 @@ async def test_two_clients_on_one_key_settle() -> None:
     budget = RateLimit(per_day=NO_QUOTA)
     async with (
         Simulator(tier="standard", daily_quotas=False) as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget, random=Random(1)) as one,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget, random=Random(2)) as other,
+        JaraiClient(
+            simulator.api_key, base_url=simulator.base_url, rate_limit=budget, random=Random(1)
+        ) as one,
+        JaraiClient(
+            simulator.api_key, base_url=simulator.base_url, rate_limit=budget, random=Random(2)
+        ) as other,
     ):
         production = await one.submit(request_for(simulator))
         answered = await asyncio.gather(
@@ -89,8 +93,8 @@ async def test_a_limit_of_ones_own_leaves_room_for_others() -> None:
     budget = RateLimit(per_minute=28, per_day=NO_QUOTA)
     async with (
         Simulator(tier="standard", daily_quotas=False) as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as one,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url, budget=budget) as other,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as one,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=budget) as other,
     ):
         production = await one.submit(request_for(simulator))
         answered = await asyncio.gather(
@@ -141,13 +145,13 @@ def test_a_cancelled_waiter_loses_no_turn(waiters: list[tuple[Kind, float, bool,
         async def waiter(kind: Kind, start: float) -> None:
             nonlocal served
             await asyncio.sleep(start)
-            slot = await scheduler.turn(kind)
+            slot = await scheduler.acquire(kind)
             try:
                 await asyncio.sleep(0.5)
             except asyncio.CancelledError:
-                scheduler.lost()
+                scheduler.failed()
                 raise
-            scheduler.answered(slot, RateLimitState(limit))
+            scheduler.record_response(slot, RateLimitState(limit))
             served += 1
 
         tasks = [asyncio.create_task(waiter(kind, start)) for kind, start, _, _ in waiters]
@@ -158,10 +162,9 @@ def test_a_cancelled_waiter_loses_no_turn(waiters: list[tuple[Kind, float, bool,
         assert served == sum(result is None for result in results)
         for result, (_, _, cancelled, _) in zip(results, waiters, strict=True):
             assert result is None or cancelled
-        assert budget._in_flight == 0
-        assert budget.used(_clock.monotonic() + 60) == 0
-        assert not any(scheduler._waiting)
-        assert scheduler._timer is None
+        assert budget.in_flight == 0
+        assert budget.used_slots(_clock.monotonic() + 60) == 0
+        assert scheduler.is_idle
 
     run(scene())
 
@@ -170,17 +173,17 @@ async def test_half_of_a_hundred_waiters_may_go_at_the_very_moment_of_their_turn
     """A turn that was given to one that is just being cancelled goes to the next instead."""
     scheduler, budget = scheduler_of(100)
     await learn(scheduler, 100)
-    blockers = [await scheduler.turn(Kind.READ) for _ in range(99)]
-    tasks = [asyncio.create_task(scheduler.turn(Kind.READ)) for _ in range(100)]
+    blockers = [await scheduler.acquire(Kind.READ) for _ in range(99)]
+    tasks = [asyncio.create_task(scheduler.acquire(Kind.READ)) for _ in range(100)]
     await asyncio.sleep(1)
     for _ in blockers:
-        scheduler.give_back()  # gives 99 turns, which none of the waiters has seen yet
+        scheduler.release()  # gives 99 turns, which none of the waiters has seen yet
     for task in Random(5).sample(tasks[:99], 50):
         task.cancel()
     async with asyncio.timeout(1):
         results = await asyncio.gather(*tasks, return_exceptions=True)
     assert sum(isinstance(result, asyncio.CancelledError) for result in results) == 50
-    assert budget._in_flight == 50
+    assert budget.in_flight == 50
 
 
 async def test_turns_of_one_kind_are_given_in_order() -> None:
@@ -190,9 +193,9 @@ async def test_turns_of_one_kind_are_given_in_order() -> None:
     order: list[str] = []
 
     async def waiter(kind: Kind, name: str) -> None:
-        slot = await scheduler.turn(kind)
+        slot = await scheduler.acquire(kind)
         order.append(name)
-        scheduler.answered(slot, RateLimitState(1))
+        scheduler.record_response(slot, RateLimitState(1))
 
     kinds = [Kind.READ, Kind.READ, Kind.READ, Kind.SUBMIT, Kind.CANCEL]
     await asyncio.gather(*(waiter(kind, f"{kind.name} {n}") for n, kind in enumerate(kinds)))
@@ -209,4 +212,4 @@ async def test_closing_ends_every_wait() -> None:
         async with asyncio.timeout(1):
             results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(result) for result in results] == [list] * 10 + [ClosedError] * 5
-    assert client._scheduler._timer is None
+    assert client.engine.scheduler.is_idle

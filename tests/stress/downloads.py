@@ -39,7 +39,7 @@ async def attempt(name: str, cut: int, folder: Path, *, always: bool, tells: boo
     async with (
         serving(storage) as origin,
         JaraiClient(
-            "jarai_test_x", base_url=f"{origin}/v1/partner", budget=_BUDGET, random=Random(cut)
+            "jarai_test_x", base_url=f"{origin}/v1/partner", rate_limit=_BUDGET, random=Random(cut)
         ) as client,
     ):
         (deliverable,) = await client.deliverables(PRODUCTION)

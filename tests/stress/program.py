@@ -105,7 +105,7 @@ class Program:
                 )
                 async with orchestrator:
                     await (self._tickets if self.tickets else self._batch)(orchestrator, life, seen)
-                seen.permits = orchestrator._places._value  # a leak is looked for
+                seen.permits = orchestrator.slots.count - orchestrator.slots.in_use
         except (TimeoutError, LeftError):
             pass
 

@@ -15,16 +15,18 @@ NO_DAY = 10**9
 def used_up(limit: int = 10, *, per_minute: int | None = None, remaining: int | None = None) -> RateLimiter:
     """Make a budget whose first request was answered at 0."""
     budget = RateLimiter(RateLimit(per_minute, NO_DAY))
-    slot = budget.take(Kind.READ, 0, NOON)
-    budget.answered(RateLimitState(limit, limit - 1 if remaining is None else remaining), slot, 0, Random(1))
+    slot = budget.acquire(Kind.READ, 0, NOON)
+    budget.record_response(
+        RateLimitState(limit, limit - 1 if remaining is None else remaining), slot, 0, Random(1)
+    )
     return budget
 
 
 def send(budget: RateLimiter, now: float, kind: Kind = Kind.READ, wall: float = NOON) -> int:
     """Send as many requests as may be sent at one moment."""
     sent = 0
-    while budget.may_send_at(kind, now, wall) <= now:
-        budget.take(kind, now, wall)
+    while budget.earliest_send(kind, now, wall) <= now:
+        budget.acquire(kind, now, wall)
         sent += 1
     return sent
 

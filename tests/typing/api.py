@@ -59,7 +59,9 @@ full = ProductionRequest(
 
 
 async def each_call(session: aiohttp.ClientSession, production_id: str) -> None:
-    JaraiClient("key", base_url="https://h", session=session, budget=RateLimit(per_minute=10, per_day=None))
+    JaraiClient(
+        "key", base_url="https://h", session=session, rate_limit=RateLimit(per_minute=10, per_day=None)
+    )
     async with JaraiClient(idempotency_keys=True, random=Random(1)) as client:
         assert_type(client, JaraiClient)
         production = await client.submit(request, idempotency_key="key")
@@ -146,7 +148,7 @@ async def a_batch(client: JaraiClient, requests: Iterable[ProductionRequest]) ->
         concurrency=100,
         download_to=Path("deliverables"),
         polling=Polling(min_interval=5, max_interval=60.0),
-        review=True,
+        collect_for_review=True,
         deadline=3_600,
         cancel_on_exit=True,
     ) as orchestrator:

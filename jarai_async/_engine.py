@@ -1,0 +1,61 @@
+"""What one client and its orchestrators share: one rate limit, one sender, one poller."""
+
+from random import Random
+
+from jarai_async._api import endpoints
+from jarai_async._api.models import Production, RateLimit
+from jarai_async._downloads.downloader import Downloader
+from jarai_async._errors import ApiError
+from jarai_async._http.credentials import Credentials
+from jarai_async._http.request_log import RequestLog
+from jarai_async._http.sender import RequestSender
+from jarai_async._http.transport import Session, Transport
+from jarai_async._polling.poller import Poller
+from jarai_async._ratelimit.limiter import RateLimiter
+from jarai_async._ratelimit.scheduler import Scheduler
+
+
+class Engine:
+    """The parts of a client, from the rate limit up to the downloader."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        base_url: str,
+        *,
+        session: Session | None,
+        rate_limit: RateLimit,
+        timeout: float,
+        idempotency_keys: bool,
+        random: Random,
+    ) -> None:
+        self.random = random
+        self.limiter = RateLimiter(rate_limit)
+        self.scheduler = Scheduler(self.limiter, random)
+        self.transport = Transport(base_url, session, timeout=timeout)
+        self.sender = RequestSender(
+            self.transport, credentials, self.scheduler, random, idempotency_keys=idempotency_keys
+        )
+        self.poller = Poller(self.scheduler, self.sender.poll, lambda: self.transport.server_time)
+        https = base_url.startswith("https:")  # then deliverables must be on https, too
+        self.downloader = Downloader(self.sender, self.transport, random, https=https)
+
+    async def cancel(self, production_id: str, log: RequestLog) -> Production:
+        """Cancel a production, and return its state afterwards: it may have ended. Raises ApiError."""
+        rejection = None
+        try:
+            await self.sender.execute(endpoints.cancel(production_id), log)
+        except ApiError as error:
+            rejection = error  # a 404 or 409 may mean that it had already ended: reading it decides
+        production = await self.sender.execute(endpoints.fetch(production_id), log)
+        if rejection is not None and not production.status.is_terminal:
+            raise rejection
+        return production
+
+    async def close(self) -> None:
+        """Close the connections. Everything that still waits raises ClosedError."""
+        self.scheduler.close()
+        try:
+            await self.poller.close()
+        finally:
+            await self.transport.close()

@@ -1,0 +1,114 @@
+"""All that is known of one job while it runs, and what all jobs of an orchestrator share."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+
+from jarai_async import _clock
+from jarai_async._api.models import Deliverable, Polling, Production, ProductionRequest
+from jarai_async._engine import Engine
+from jarai_async._events import Event
+from jarai_async._http.request_log import RequestLog
+from jarai_async._http.retry import Retrier
+from jarai_async._journal.entries import Intent
+from jarai_async._journal.journal import Journal
+from jarai_async._orchestrator.slot import Slot
+from jarai_async._orchestrator.webhook_router import WebhookRouter
+from jarai_async._polling.watch import Watch
+
+
+@frozen
+class JobContext:
+    """What all jobs of one orchestrator share. `deadline` is in seconds from acceptance."""
+
+    engine: Engine
+    journal: Journal
+    router: WebhookRouter
+    polling: Polling
+    deadline: float | None
+    folder: Path | None
+    """Receives a folder for each production; None downloads nothing."""
+    download_slots: asyncio.Semaphore
+    final_retrier: Retrier
+    """How long to try to collect the final files."""
+    collect_for_review: bool
+    expired_retries: int
+
+
+@define(eq=False)
+class JobState:
+    """One request, from its submit to its outcome.
+
+    - `publish`: takes each event.
+    - `intent`: what the journal knows of it, once that was read.
+    - `production`: as last seen, once it was accepted.
+    - `sending`: its submit is on its way. `in_doubt`: an earlier attempt may have created a production.
+    - `may_submit`: False once no further submit may be sent.
+    - `cancel_requested`: cancel the production as soon as it is known.
+    - `final_list_published`: the event of the final deliverables was handled, perhaps by an earlier process.
+    """
+
+    context: JobContext = field(repr=False)
+    request: ProductionRequest = field(repr=False)
+    reference: str
+    slot: Slot = field(repr=False)
+    publish: "Callable[[JobState, Event], None]" = field(repr=False)
+    intent: Intent | None = field(default=None, repr=False)
+    log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True), repr=False)
+    watch: Watch | None = field(default=None, repr=False)
+    accepted: Production | None = field(default=None, repr=False)
+    sending: bool = False
+    in_doubt: bool = False
+    may_submit: bool = True
+    cancel_requested: bool = False
+    sequence: int = 0
+    deliverables: tuple[Deliverable, ...] = field(default=(), repr=False)
+    files: dict[Path, Deliverable] = field(factory=dict, repr=False)
+    final_list_published: bool = False
+
+    @property
+    def production(self) -> Production | None:
+        """The production as last seen."""
+        return self.watch.production if self.watch is not None else self.accepted
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether a submit was sent that may have created a production, and none is known."""
+        return self.production is None and (self.in_doubt or self.sending)
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of its submit."""
+        return self.intent.key if self.intent is not None else ""
+
+    @property
+    def submitted_at(self) -> datetime | None:
+        """When JARAI accepted it (UTC)."""
+        return utc(self.intent.submitted_at) if self.intent is not None else None
+
+    def emit(self, kind: type[Event], **fields: Any) -> None:
+        """Publish the next event."""
+        self.sequence += 1
+        event = kind(
+            reference=self.reference,
+            production=self.production,
+            sequence=self.sequence,
+            observed_at=_clock.utc(),
+            **fields,
+        )
+        self.publish(self, event)
+
+    def acknowledge(self, event: Event) -> None:
+        """Record that the reader has handled an event: after a restart it is not published again."""
+        if self.intent is not None:
+            self.intent.acknowledge(event)
+            self.context.journal.put(self.intent)
+
+
+def utc(seconds: float | None) -> datetime | None:
+    """Convert Unix time."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
