@@ -50,7 +50,6 @@ from jarai_async import (
     Status,
     StatusChanged,
 )
-from jarai_async._polling.poll_queue import PollQueue
 from jarai_async._polling.sojourn import Sojourns
 from jarai_async.simulator import Simulator, run, usual_durations
 from jarai_async.simulator._event_loop import START_OF_SIMULATED_TIME
@@ -156,8 +155,7 @@ class Batch:
         ):
             poller = client.engine.poller  # the seam: whose queue it is, the poller does not ask
             if known is not None:
-                poller.sojourns = Sojourns.restore_state(known.export_state())
-                poller.queue = PollQueue(poller.sojourns)
+                poller.restore_state(known.export_state())
             if queue is not None:
                 poller.queue = queue(simulator)
             places = asyncio.Semaphore(self.in_flight)

@@ -14,7 +14,6 @@ user's exception.)
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
@@ -22,9 +21,7 @@ from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-from uuid import uuid4
 
-from jarai_async._api.codec import body_of
 from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.files import make_folder
@@ -35,7 +32,7 @@ from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.checkpoint import Checkpoint
 from jarai_async._orchestrator.job import Job
-from jarai_async._orchestrator.run import Batch, Requests, Run, iterate
+from jarai_async._orchestrator.run import Batch, Requests, Run, default_reference, iterate
 from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.state import JobContext, JobState
@@ -265,7 +262,7 @@ class Orchestrator:
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {_type_name(request)}"])
         self._drawn += 1
-        reference = request.reference or _reference(self._drawn)
+        reference = request.reference or default_reference(self._drawn)
         if self.context.journal.path is not None and self._is_running(reference):
             raise InvalidRequestError(
                 [f"the reference {reference!r} is already running: a journal needs distinct references"]
@@ -288,7 +285,7 @@ class Orchestrator:
         failure: Exception | None = None
         slot = Slot(self.slots)
         try:
-            await self._plan(batch)
+            await batch.plan(self.context.journal, first=self._drawn + 1)
             async with aclosing(iterate(requests)) as source:
                 await slot.acquire()
                 async for request in source:
@@ -308,28 +305,6 @@ class Orchestrator:
         finally:
             slot.release()
             batch.all_drawn(failure)
-
-    async def _plan(self, batch: Batch) -> None:
-        """Write all requests to the journal, as far as they are known, so that a restart can continue."""
-        journal = self.context.journal
-        if journal.path is None:
-            return
-        planned = [
-            (request.reference or _reference(n), request)
-            for n, request in enumerate(batch.not_drawn, start=self._drawn + 1)
-        ]
-        counts = Counter(reference for reference, _ in planned)
-        if repeated := [reference for reference, count in counts.items() if count > 1]:
-            raise InvalidRequestError(
-                [f"with a journal each reference is used once: {reference!r}" for reference in repeated]
-            )
-        for reference, request in planned:
-            journal.plan(Intent(reference, request.account_id, body_of(request), str(uuid4())))
-        await journal.settled()
-
-
-def _reference(number: int) -> str:
-    return f"request-{number:04}"
 
 
 def _type_name(value: object) -> str:

@@ -2,11 +2,16 @@
 
 import asyncio
 import weakref
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Sequence
 from typing import Self
+from uuid import uuid4
 
+from jarai_async._api.codec import body_of
 from jarai_async._api.models import ProductionRequest
+from jarai_async._errors import InvalidRequestError
 from jarai_async._events import Event
+from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
@@ -65,6 +70,26 @@ class Batch:
         """The requests that are still to be drawn, as far as they are known."""
         return () if self._all_drawn else self._known_requests[self._started :]
 
+    async def plan(self, journal: Journal, *, first: int) -> None:
+        """Write the known requests to the journal, so that a restart can continue; `first` numbers them.
+
+        Raises InvalidRequestError where two of them have the same reference.
+        """
+        if journal.path is None:
+            return
+        planned = [
+            (request.reference or default_reference(number), request)
+            for number, request in enumerate(self._known_requests, start=first)
+        ]
+        counts = Counter(reference for reference, _ in planned)
+        if repeated := [reference for reference, count in counts.items() if count > 1]:
+            raise InvalidRequestError(
+                [f"with a journal each reference is used once: {reference!r}" for reference in repeated]
+            )
+        for reference, request in planned:
+            journal.plan(Intent(reference, request.account_id, body_of(request), str(uuid4())))
+        await journal.settled()
+
     def publish(self, job: JobState, event: Event) -> None:
         """Add an event to the stream."""
         self.stream.put((job, event))
@@ -95,6 +120,11 @@ def _known_requests(requests: Requests) -> Sequence[ProductionRequest]:
     if not isinstance(requests, Collection):
         return ()
     return [request for request in requests if isinstance(request, ProductionRequest)]
+
+
+def default_reference(number: int) -> str:
+    """Return the reference of a request without one of its own, by its position."""
+    return f"request-{number:04}"
 
 
 async def iterate(requests: Requests) -> AsyncGenerator[ProductionRequest, None]:

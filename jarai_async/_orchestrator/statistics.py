@@ -108,7 +108,7 @@ class Monitor:
             in_flight=len(under_way) - parked,
             parked=parked,
             finished=finished,
-            lag=engine.poller.lag,
+            lag=engine.poller.observer.lag,
             webhook_coverage=self._router.mean_coverage,
             expected_finish=self.expected_finish(),
         )
@@ -123,7 +123,7 @@ class Monitor:
             ToCome(request.project_type, starts(day, wall))
             for request, day in zip(to_submit, self._days(to_submit), strict=True)
         ]
-        poller, lag = self._engine.poller, self._engine.poller.lag or 0.0
+        poller, lag = self._engine.poller, self._engine.poller.observer.lag or 0.0
         seconds = finish(poller.sojourns, under_way, to_come, concurrency=self._concurrency, lag=lag)
         return _clock.utc() + timedelta(seconds=seconds)
 

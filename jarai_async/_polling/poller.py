@@ -23,6 +23,7 @@ from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import ClosedError, JaraiError, NotFoundError
 from jarai_async._http.request_log import RequestLog
 from jarai_async._polling.event_meaning import classify
+from jarai_async._polling.observer import Observer
 from jarai_async._polling.poll_queue import PollQueue
 from jarai_async._polling.sojourn import Sojourns
 from jarai_async._polling.watch import Change, Watch
@@ -36,15 +37,14 @@ _NOT_FOUND_SECONDS = 300.0  # a new production may not be readable at once (infe
 _NOT_FOUND_TIMES = 3  # in a row
 _POLLS_AFTER_EVENT = (0, 1, 2, 4)  # the delay before each, in minimum intervals, until one sees a change
 _POLLS_AFTER_UNKNOWN_EVENT = (1,)  # events of a type that this version does not know may be frequent
-_CLOCK_TOLERANCE = 1.0  # seconds by which the time of an event may be wrong
 
 
 class Poller:
     """Polls the watched productions.
 
     `read` polls one production with a slot of the rate limit, and returns None after a 429. `server_time`
-    returns Unix time by the server's clock. `sojourns` holds what the polls teach about the time in each
-    status, and `queue` chooses by that.
+    returns Unix time by the server's clock. `queue` chooses the next production, by what `observer` has
+    learned.
     """
 
     def __init__(
@@ -53,22 +53,19 @@ class Poller:
         read: Callable[[str, int, RequestLog], Awaitable[Production | None]],
         server_time: Callable[[], float] = _clock.wall,
     ) -> None:
-        self.sojourns = Sojourns()
+        self.observer = Observer(Sojourns(), server_time)
         self.queue: PollQueue[Watch] = PollQueue(self.sojourns)
         self._scheduler = scheduler
         self._read = read
-        self._server_time = server_time
         self._pushed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._polls: set[asyncio.Task[None]] = set()
         self._awaited: set[asyncio.Future[Change]] = set()
-        self._changes = 0
-        self._total_lag = 0.0  # seconds
 
     @property
-    def lag(self) -> float | None:
-        """Seconds from a change to its observation, on average, assuming each in the middle of two polls."""
-        return self._total_lag / self._changes if self._changes else None
+    def sojourns(self) -> Sojourns:
+        """What the polls have taught about the time in each status."""
+        return self.observer.sojourns
 
     @property
     def is_running(self) -> bool:
@@ -83,7 +80,7 @@ class Poller:
     def restore_state(self, state: Mapping[str, Any]) -> None:
         """Start with what an earlier process learned, unless this one has started. Raises ValueError."""
         if not self.queue and self._worker is None:
-            self.sojourns = Sojourns.restore_state(state)
+            self.observer.sojourns = Sojourns.restore_state(state)
             self.queue = PollQueue(self.sojourns)
 
     def watch(
@@ -153,7 +150,7 @@ class Poller:
                 watch.pending_event, watch.is_urgent = event, False
                 self.poll_now(watch)
         elif meaning.status_confirmed:
-            watch.polled = max(watch.polled, self._time_of(event))
+            watch.polled = max(watch.polled, self.observer.time_of(event, _clock.monotonic()))
             if watch.coverage is not None and watch.is_awaited:
                 watch.coverage.step_arrived(watch.project_type)
         return meaning.status_ended
@@ -195,67 +192,9 @@ class Poller:
             if not is_over():
                 watch.is_urgent, watch.pending_event = False, None
 
-    # --- Observations ------------------------------------------------------------------------------
-
     def observe(self, watch: Watch, production: Production, sent_at: datetime) -> None:
         """Use a snapshot of the production whose request was sent at that time (UTC)."""
-        if not watch.is_awaited:
-            return
-        now = _clock.monotonic()
-        if production.status == watch.status:
-            self._learn(watch, production.status, now, now)
-        else:
-            self._observe_change(watch, production, now)
-        watch.production = production
-        watch.polled = watch.seen = now
-        watch.seen_at = sent_at  # the snapshot describes that time or a later one
-        watch.failures, watch.not_found, watch.not_found_since = 0, 0, math.inf
-
-    def _observe_change(self, watch: Watch, production: Production, now: float) -> None:
-        left, entered = watch.status, production.status
-        earliest, latest = self._changed_between(watch, now)
-        self._learn(watch, entered, earliest, latest)
-        event = watch.pending_event
-        if watch.coverage is not None and watch.seen >= watch.coverage.trusted_since:
-            announced = event is not None and classify(event, left).announces_change
-            watch.coverage.changed(production.id, left, entered, now, announced=announced)
-        if entered != Status.CANCELLED:  # a cancel of ours is seen at once
-            self._changes += 1
-            self._total_lag += now - (earliest + latest) / 2
-        watch.since = (earliest + latest) / 2
-        watch.age_known = True
-        watch.is_urgent = event is not None and classify(event, entered).status_ended
-        watch.pending_event = event if watch.is_urgent else None
-        if watch.change is not None:
-            # The time of an event is good enough to learn from, but not to report: it is of another clock.
-            watch.change.set_result(Change(left, production, watch.seen_at))
-
-    def _changed_between(self, watch: Watch, now: float) -> tuple[float, float]:
-        """Return two times between which a change happened: two polls, unless an event narrows it down."""
-        event = watch.pending_event
-        if event is None or (latest := self._time_of(event)) <= watch.seen:
-            return watch.seen, now  # a time before the last poll is of a clock that is wrong
-        is_exact = classify(event, watch.status).dates_change
-        return max(latest - _CLOCK_TOLERANCE, watch.seen) if is_exact else watch.seen, latest
-
-    def _time_of(self, event: WebhookEvent) -> float:
-        """Return when an event happened, in monotonic seconds, as far as the server's clock is known."""
-        now = _clock.monotonic()
-        return min(now - (self._server_time() - event.timestamp.timestamp()), now)
-
-    def _learn(self, watch: Watch, status: Status, earliest: float, latest: float) -> None:
-        """Learn that a production had this status now, or since some time between these two.
-
-        Without the cancel, a cancelled production might have stayed longer.
-        """
-        if not watch.age_known:
-            return
-        project_type, left, since = watch.project_type, watch.status, watch.since
-        if status in (left, Status.CANCELLED):
-            self.sojourns.stayed(project_type, left, watch.seen - since, latest - since)
-        else:
-            self.sojourns.stayed(project_type, left, watch.seen - since, earliest - since)
-            self.sojourns.left(project_type, left, earliest - since, latest - since)
+        self.observer.observe(watch, production, sent_at, _clock.monotonic())
 
     # --- Polls -------------------------------------------------------------------------------------
 

@@ -1,0 +1,90 @@
+"""Whether a snapshot of a production shows a change, between which times, and what that teaches. Pure."""
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+
+from jarai_async._api.models import Production, Status
+from jarai_async._api.webhook_models import WebhookEvent
+from jarai_async._polling.event_meaning import classify
+from jarai_async._polling.sojourn import Sojourns
+from jarai_async._polling.watch import Change, Watch
+
+_CLOCK_TOLERANCE = 1.0  # seconds by which the time of an event may be wrong
+
+
+class Observer:
+    """Compares snapshots with what their watches knew, and learns from the changes.
+
+    `server_time` returns Unix time by the server's clock. `sojourns` holds what was learned about the time in
+    each status.
+    """
+
+    def __init__(self, sojourns: Sojourns, server_time: Callable[[], float]) -> None:
+        self.sojourns = sojourns
+        self._server_time = server_time
+        self._changes = 0
+        self._total_lag = 0.0  # seconds
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds from a change to its observation, on average, assuming each in the middle of two polls."""
+        return self._total_lag / self._changes if self._changes else None
+
+    def observe(self, watch: Watch, production: Production, sent_at: datetime, now: float) -> None:
+        """Use a snapshot of the production whose request was sent at that time (UTC)."""
+        if not watch.is_awaited:
+            return
+        if production.status == watch.status:
+            self._learn(watch, production.status, now, now)
+        else:
+            self._observe_change(watch, production, now)
+        watch.production = production
+        watch.polled = watch.seen = now
+        watch.seen_at = sent_at  # the snapshot describes that time or a later one
+        watch.failures, watch.not_found, watch.not_found_since = 0, 0, math.inf
+
+    def _observe_change(self, watch: Watch, production: Production, now: float) -> None:
+        left, entered = watch.status, production.status
+        earliest, latest = self._changed_between(watch, now)
+        self._learn(watch, entered, earliest, latest)
+        event = watch.pending_event
+        if watch.coverage is not None and watch.seen >= watch.coverage.trusted_since:
+            announced = event is not None and classify(event, left).announces_change
+            watch.coverage.changed(production.id, left, entered, now, announced=announced)
+        if entered != Status.CANCELLED:  # a cancel of ours is seen at once
+            self._changes += 1
+            self._total_lag += now - (earliest + latest) / 2
+        watch.since = (earliest + latest) / 2
+        watch.age_known = True
+        watch.is_urgent = event is not None and classify(event, entered).status_ended
+        watch.pending_event = event if watch.is_urgent else None
+        if watch.change is not None:
+            # The time of an event is good enough to learn from, but not to report: it is of another clock.
+            watch.change.set_result(Change(left, production, watch.seen_at))
+
+    def _changed_between(self, watch: Watch, now: float) -> tuple[float, float]:
+        """Return two times between which a change happened: two polls, unless an event narrows it down."""
+        event = watch.pending_event
+        if event is None or (latest := self.time_of(event, now)) <= watch.seen:
+            return watch.seen, now  # a time before the last poll is of a clock that is wrong
+        is_exact = classify(event, watch.status).dates_change
+        return max(latest - _CLOCK_TOLERANCE, watch.seen) if is_exact else watch.seen, latest
+
+    def time_of(self, event: WebhookEvent, now: float) -> float:
+        """Return when an event happened, in monotonic seconds, as far as the server's clock is known."""
+        return min(now - (self._server_time() - event.timestamp.timestamp()), now)
+
+    def _learn(self, watch: Watch, status: Status, earliest: float, latest: float) -> None:
+        """Learn that a production had this status now, or since some time between these two.
+
+        Without the cancel, a cancelled production might have stayed longer.
+        """
+        if not watch.age_known:
+            return
+        project_type, left, since = watch.project_type, watch.status, watch.since
+        if status in (left, Status.CANCELLED):
+            self.sojourns.stayed(project_type, left, watch.seen - since, latest - since)
+        else:
+            self.sojourns.stayed(project_type, left, watch.seen - since, earliest - since)
+            self.sojourns.left(project_type, left, earliest - since, latest - since)
