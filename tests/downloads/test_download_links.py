@@ -14,7 +14,7 @@ from attrs import evolve
 
 from jarai_async import Deliverable, DownloadError, JaraiClient, NotFoundError, _clock
 from jarai_async.simulator import Simulator
-from tests.support.raw_server import says, server
+from tests.support.raw_server import reply_with, server
 from tests.support.scenarios import request_for
 
 PRODUCTION = "11111111-1111-4111-8111-111111111111"
@@ -85,10 +85,10 @@ async def test_a_link_ends_by_the_clock_of_who_signed_it(
         head = (
             f"HTTP/1.1 200 OK\r\nDate: {formatdate(now, usegmt=True)}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        await says((head + body).encode())(reader, writer)
+        await reply_with((head + body).encode())(reader, writer)
 
     async with (
-        server(says(OK)) as (storage, _),
+        server(reply_with(OK)) as (storage, _),
         server(api) as (url, _),
         JaraiClient("jarai_test_x", base_url=f"{url}/v1/partner") as client,
     ):
@@ -141,7 +141,7 @@ async def test_a_link_of_the_internet_never_leads_into_a_private_network(
     remote: JaraiClient, tmp_path: Path, host: str
 ) -> None:
     """Not to this machine, its network, or its cloud's metadata, by whatever name: no connection is made."""
-    async with server(says(OK)) as (url, received):
+    async with server(reply_with(OK)) as (url, received):
         port = url.rpartition(":")[2]
         with pytest.raises(DownloadError, match="not public"):
             await remote.download(Deliverable("Video", f"https://{host}:{port}/"), tmp_path)
@@ -152,7 +152,7 @@ async def test_a_link_of_the_internet_never_leads_into_a_private_network(
 async def test_a_local_api_has_local_files(tmp_path: Path) -> None:
     """Whatever name it goes by."""
     async with (
-        server(says(OK)) as (url, _),
+        server(reply_with(OK)) as (url, _),
         JaraiClient("jarai_test_x", base_url="http://localhost:9/v1/partner") as client,
     ):
         path = await client.download(Deliverable("Video", url), tmp_path)
