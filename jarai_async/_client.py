@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import math
 import os
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -13,7 +11,7 @@ from typing import Self
 from uuid import uuid4
 
 from jarai_async._api import endpoints, webhook_endpoints, wire
-from jarai_async._api.calls import Call, may_repeat
+from jarai_async._api.calls import Call
 from jarai_async._api.codec import body_of
 from jarai_async._api.models import (
     Account,
@@ -26,34 +24,27 @@ from jarai_async._api.models import (
     Usage,
 )
 from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
-from jarai_async._downloads import download
-from jarai_async._downloads.download import Download, Progress
+from jarai_async._downloads.download import Progress
+from jarai_async._downloads.downloader import Downloader
+from jarai_async._downloads.files import target_path
 from jarai_async._errors import (
     ApiError,
     DeadlineExceededError,
-    DownloadError,
-    IncompleteDownloadError,
     InvalidRequestError,
-    JaraiError,
     NotFoundError,
 )
 from jarai_async._http.credentials import Credentials, KeyProvider
-from jarai_async._http.retry import Retrier, Retry
 from jarai_async._http.sender import RequestSender
 from jarai_async._http.transport import Session, Transport
 from jarai_async._polling.poller import Poller
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.meter import Meter
 from jarai_async._ratelimit.scheduler import Scheduler
-from jarai_async._urls import checked_url, valid_until
+from jarai_async._urls import checked_url
 
 _log = logging.getLogger("jarai_async")
 
-_DOWNLOADS = Retry(attempts=5, base=1.0, cap=30.0)
 _NEW = (2, 4, 8, 16, 30)  # seconds between reads of a production that is not found, at first
-_ANYWHERE: AbstractAsyncContextManager[None] = nullcontext()
-_LINK_REFUSED = (401, 403)  # what blob storage answers to a signed URL that has expired
-_LINK_ENDING = 120.0  # seconds that it may still have when it is renewed before it is used
 
 
 class JaraiClient:
@@ -94,7 +85,9 @@ class JaraiClient:
             self._transport, keys, self._scheduler, self._random, idempotency_keys=idempotency_keys
         )
         self._poller = Poller(self._scheduler, self._sender.read_status, lambda: self._transport.server_time)
-        self._download_retrier = Retrier(_DOWNLOADS, self._random)
+        self.downloader = Downloader(
+            self._sender, self._transport, self._random, https=self._base_url.startswith("https:")
+        )
 
     def __repr__(self) -> str:
         return f"<JaraiClient {self._base_url}, {self._budget.limit} requests a minute>"
@@ -199,8 +192,8 @@ class JaraiClient:
         Raises DownloadError, IncompleteDownloadError after five attempts that got no further, FileWriteError,
         and ApiError where a fresh URL is refused.
         """
-        target = await download.destination(path, deliverable)
-        await self._download(deliverable, target, Meter(), self._download_retrier, progress=progress)
+        target = await target_path(path, deliverable)
+        await self.downloader.download(deliverable, target, Meter(), progress=progress)
         return target
 
     # --- Webhook subscriptions. Paths and methods of some of them are inferred. ---------------------
@@ -277,74 +270,3 @@ class JaraiClient:
         if error_from is not None and not production.status.is_terminal:
             raise error_from
         return production
-
-    async def _download(
-        self,
-        wanted: Deliverable,
-        target: Path,
-        meter: Meter,
-        retrier: Retrier,
-        *,
-        place: AbstractAsyncContextManager[None] = _ANYWHERE,
-        progress: Progress | None = None,
-    ) -> None:
-        """Fetch a file; the place is held while bytes flow, and not while waiting to try again."""
-        download = Download(wanted, target, https=self._https, progress=progress)
-
-        async def attempt() -> None:
-            async with place:
-                await self._advance(download, meter)
-
-        def is_stuck(error: JaraiError) -> bool:
-            return isinstance(error, IncompleteDownloadError) and not download.has_headway(before)
-
-        try:
-            while True:
-                before = download.received
-                try:
-                    return await retrier(attempt, is_stuck)
-                except IncompleteDownloadError:
-                    if not download.has_headway(before):
-                        raise  # for the last time; after headway it is gone on with at once
-        finally:
-            await download.abandon()
-
-    async def _advance(self, download: Download, meter: Meter) -> None:
-        """Attempt a download; read the list again where its link ends or is refused, or it is in doubt."""
-        until = valid_until(download.deliverable.url) or math.inf
-        stale = download.in_doubt or until - self._transport.server_time < _LINK_ENDING
-        renewed = stale and download.deliverable.production_id is not None
-        if renewed:
-            await download.renew(await self._renewed(download.deliverable, meter))
-        try:
-            await download.attempt(self._transport)
-        except DownloadError as error:
-            if renewed or error.status not in _LINK_REFUSED:
-                raise
-            await download.renew(await self._renewed(download.deliverable, meter))
-            await download.attempt(self._transport)
-
-    @property
-    def _https(self) -> bool:
-        """Whether deliverables must be on https, too: as the API itself is."""
-        return self._base_url.startswith("https:")
-
-    async def _renewed(self, deliverable: Deliverable, meter: Meter) -> Deliverable:
-        """Find a deliverable again, with a fresh URL: by its identifier, or else by what it is."""
-        if deliverable.production_id is None:
-            raise DownloadError("the signed URL was refused, and its production is not known")
-
-        def identity(one: Deliverable) -> object:
-            return one.id or (one.type, one.platform, one.file_name)
-
-        call = endpoints.deliverables(deliverable.production_id)
-        try:
-            found = await self._sender.execute(call, meter)
-        except JaraiError as error:
-            if not may_repeat(call, error, idempotency_keys=False):
-                raise
-            raise IncompleteDownloadError(f"its signed URL was not renewed: {error.message}") from error
-        for fresh in found:
-            if identity(fresh) == identity(deliverable):
-                return fresh
-        raise DownloadError(f"the {deliverable.type} is no longer among the deliverables")

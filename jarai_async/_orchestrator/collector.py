@@ -11,8 +11,8 @@ from attrs import frozen
 from jarai_async._api import endpoints
 from jarai_async._api.models import Deliverable, Production, ProductionRequest
 from jarai_async._client import JaraiClient
-from jarai_async._downloads import download, files
-from jarai_async._downloads.file_names import distinct, safe_name
+from jarai_async._downloads import files
+from jarai_async._downloads.file_names import file_name, safe_name, unique_names
 from jarai_async._errors import DownloadError, JaraiError
 from jarai_async._events import DeliverablesReady, Downloaded
 from jarai_async._http.retry import Retrier
@@ -58,7 +58,7 @@ class Collector:
         call = endpoints.deliverables(production.id)
         client = self._shelf.client
         # What is paid for outlasts an outage; what is for review must not keep the next change waiting.
-        retrier = self._shelf.retrier if final else client._download_retrier
+        retrier = self._shelf.retrier if final else client.downloader.retrier
         try:
             found = await client._sender.execute(call, self._meter, retrier)
             self.deliverables = tuple(found)
@@ -71,7 +71,7 @@ class Collector:
         return None
 
     async def _fetch_into(self, folder: Path, retrier: Retrier) -> None:
-        names = distinct([MANIFEST, *map(download.file_name, self.deliverables)])[1:]
+        names = unique_names([MANIFEST, *map(file_name, self.deliverables)])[1:]
         targets = {folder / name: one for name, one in zip(names, self.deliverables, strict=True)}
         wanted = [path for path, one in targets.items() if not _is_the_same(self.files.get(path), one)]
         self.files = {path: one for path, one in self.files.items() if path in targets and path not in wanted}
@@ -86,7 +86,9 @@ class Collector:
     async def _fetch(self, path: Path, deliverable: Deliverable, retrier: Retrier) -> JaraiError | None:
         shelf = self._shelf
         try:
-            await shelf.client._download(deliverable, path, self._meter, retrier, place=shelf.places)
+            await shelf.client.downloader.download(
+                deliverable, path, self._meter, retrier=retrier, slot=shelf.places
+            )
         except JaraiError as error:
             return error
         self.files[path] = deliverable
