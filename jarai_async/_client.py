@@ -22,7 +22,8 @@ from jarai_async._api.models import (
     Usage,
 )
 from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
-from jarai_async._downloads.download import Progress, destination
+from jarai_async._downloads.download import Progress
+from jarai_async._downloads.files import target_path
 from jarai_async._engine import Engine
 from jarai_async._errors import (
     ConfigurationError,
@@ -194,7 +195,7 @@ class JaraiClient:
         Raises DownloadError; IncompleteDownloadError after five attempts without progress; FileWriteError
         where this machine cannot store it; ApiError where JARAI does not renew its URL.
         """
-        target = await destination(path, deliverable)
+        target = await target_path(path, deliverable)
         await self.engine.downloader.download(deliverable, target, RequestLog(), progress=progress)
         return target
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and wait until they are gone."""
+    """Cancel tasks, and wait until all of them have ended."""
     tasks = list(tasks)
     for task in tasks:
         task.cancel()

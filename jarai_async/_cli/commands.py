@@ -22,8 +22,7 @@ from jarai_async._cli.batch_file import read_batch
 from jarai_async._cli.output import for_each
 from jarai_async._cli.signals import on_signals, stopping, until
 from jarai_async._client import JaraiClient
-from jarai_async._downloads.download import file_name
-from jarai_async._downloads.file_names import distinct
+from jarai_async._downloads.file_names import file_name, unique_names
 from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
@@ -224,7 +223,7 @@ async def _deliverables(options: argparse.Namespace) -> int:
     async with JaraiClient(base_url=options.base_url) as client:
         found = await client.deliverables(options.production_id)
         folder = Path(options.download_to) if options.download_to else None
-        names = distinct(map(file_name, found))
+        names = unique_names(map(file_name, found))
         for name, one in zip(names, found, strict=True):
             path = await client.download(one, folder / name) if folder else None
             output.print_line(output.deliverable_line(one, path))

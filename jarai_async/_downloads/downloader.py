@@ -1,4 +1,4 @@
-"""Downloads deliverables: when to try again, and when to read the list again for a fresh link."""
+"""When a download is tried again, and when its signed URL is renewed."""
 
 import math
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -17,80 +17,97 @@ from jarai_async._http.transport import Transport
 from jarai_async._urls import valid_until
 
 _RETRY = Retry(attempts=5, base=1.0, cap=30.0)
-_NO_SLOT: AbstractAsyncContextManager[None] = nullcontext()
-_LINK_REFUSED = (401, 403)  # what blob storage answers to a signed URL that has expired
-_LINK_ENDING = 120.0  # seconds that it may still have when it is renewed before it is used
+_URL_REJECTED = (401, 403)  # the status for a signed URL that has expired
+_MIN_VALIDITY = 120.0  # seconds; a signed URL that expires sooner is renewed before it is used
 
 
 class Downloader:
-    """Downloads deliverables."""
+    """Downloads deliverables, with retries and renewed signed URLs.
+
+    With `https`, a signed URL with another scheme is rejected. `retrier` is the default retry policy.
+    """
 
     def __init__(self, sender: RequestSender, transport: Transport, random: Random, *, https: bool) -> None:
-        self.retrier = Retrier(_RETRY, random)
         self._sender = sender
         self._transport = transport
         self._https = https
+        self.retrier = Retrier(_RETRY, random)
 
     async def download(
         self,
-        wanted: Deliverable,
+        deliverable: Deliverable,
         target: Path,
         log: RequestLog,
         *,
         retrier: Retrier | None = None,
-        slot: AbstractAsyncContextManager[None] = _NO_SLOT,
+        slot: AbstractAsyncContextManager[None] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Fetch a file; the slot is held while bytes flow, and not while waiting to try again."""
-        download = Download(wanted, target, https=self._https, progress=progress)
+        """Download a file to `target` and verify it. A failed or cancelled download leaves nothing behind.
+
+        The retry policy limits the attempts in a row that make no progress: five by default. `slot` is held
+        only while bytes flow, not while waiting to try again.
+        Raises DownloadError, IncompleteDownloadError when out of attempts, FileWriteError; ApiError or
+        InvalidResponseError if the list of deliverables cannot be read again to renew the signed URL; and
+        ConfigurationError or ClosedError if the client is closed.
+        """
+        retrier = retrier or self.retrier
+        download = Download(deliverable, target, https=self._https, progress=progress)
 
         async def attempt() -> None:
-            async with slot:
-                await self._advance(download, log)
+            async with slot or nullcontext():
+                await self._attempt(download, log)
 
-        def is_stuck(error: JaraiError) -> bool:
-            return isinstance(error, IncompleteDownloadError) and not download.has_headway(before)
+        def made_no_progress(error: JaraiError) -> bool:
+            return isinstance(error, IncompleteDownloadError) and not download.made_progress(since=before)
 
         try:
             while True:
                 before = download.received
                 try:
-                    return await (retrier or self.retrier)(attempt, is_stuck)
+                    return await retrier(attempt, made_no_progress)
                 except IncompleteDownloadError:
-                    if not download.has_headway(before):
-                        raise
+                    if not download.made_progress(since=before):
+                        raise  # out of attempts; after progress the next attempt follows immediately
         finally:
-            await download.abandon()
+            await download.discard()
 
-    async def _advance(self, download: Download, log: RequestLog) -> None:
-        until = valid_until(download.deliverable.url) or math.inf
-        stale = download.in_doubt or until - self._transport.server_time < _LINK_ENDING
-        renewed = stale and download.deliverable.production_id is not None
+    async def _attempt(self, download: Download, log: RequestLog) -> None:
+        """Make one attempt.
+
+        Renew the signed URL if it expires soon or is rejected, or if the list seems to be outdated.
+        """
+        expires = valid_until(download.deliverable.url) or math.inf
+        expires_soon = expires - self._transport.server_time < _MIN_VALIDITY
+        can_renew = download.deliverable.production_id is not None
+        renewed = can_renew and (download.is_list_outdated or expires_soon)
         if renewed:
-            await download.renew(await self._renewed(download.deliverable, log))
+            await self._renew(download, log)
         try:
             await download.attempt(self._transport)
         except DownloadError as error:
-            if renewed or error.status not in _LINK_REFUSED:
+            if renewed or error.status not in _URL_REJECTED:
                 raise
-            await download.renew(await self._renewed(download.deliverable, log))
+            await self._renew(download, log)
             await download.attempt(self._transport)
 
-    async def _renewed(self, deliverable: Deliverable, log: RequestLog) -> Deliverable:
+    async def _renew(self, download: Download, log: RequestLog) -> None:
+        """Read the list of deliverables again, and continue with the fresh signed URL in it."""
+        deliverable = download.deliverable
         if deliverable.production_id is None:
-            raise DownloadError("the signed URL was refused, and its production is not known")
-
-        def identity(one: Deliverable) -> object:
-            return one.id or (one.type, one.platform, one.file_name)
-
+            raise DownloadError("the signed URL was rejected and not renewed: its production is not known")
         call = endpoints.deliverables(deliverable.production_id)
         try:
-            found = await self._sender.execute(call, log)
+            listed = await self._sender.execute(call, log)
         except JaraiError as error:
             if not may_repeat(call, error, idempotency_keys=False):
                 raise
-            raise IncompleteDownloadError(f"its signed URL was not renewed: {error.message}") from error
-        for fresh in found:
-            if identity(fresh) == identity(deliverable):
-                return fresh
+            raise IncompleteDownloadError(f"the signed URL was not renewed: {error.message}") from error
+        for fresh in listed:
+            if _identity(fresh) == _identity(deliverable):
+                return await download.renew(fresh)
         raise DownloadError(f"the {deliverable.type} is no longer among the deliverables")
+
+
+def _identity(deliverable: Deliverable) -> object:
+    return deliverable.id or (deliverable.type, deliverable.platform, deliverable.file_name)

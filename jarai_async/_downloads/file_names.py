@@ -1,41 +1,52 @@
-"""File names made from text that a server or a batch file sent: always inside the folder, on any system."""
+"""File names made from untrusted text: valid on any system, and always inside their folder."""
 
+import mimetypes
 import re
 import unicodedata
 from collections.abc import Iterable
 
-_LONGEST = 120  # bytes; file systems allow 255, and a copy elsewhere may add to it
+from jarai_async._api.models import Deliverable
+
+_MAX_LENGTH = 120  # bytes; file systems allow 255, and a copy elsewhere may lengthen the name
 _UNSAFE = re.compile(r'[/\\:*?"<>|]')
 _DEVICE = re.compile(  # reserved on Windows
     r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE
 )
-_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode
+_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode categories
+
+
+def file_name(deliverable: Deliverable) -> str:
+    """Return a safe name for a deliverable's file: the server's, or one made of its type and platform."""
+    if deliverable.file_name:
+        return safe_name(deliverable.file_name)
+    stem = "-".join(filter(None, (deliverable.type, deliverable.platform)))
+    return safe_name(stem + (mimetypes.guess_extension(deliverable.content_type or "") or ""))
 
 
 def safe_name(text: str) -> str:
-    """Make one path component of any text: never empty, hidden, a device, or longer than 120 bytes."""
-    # Control, format (bidi, zero width) and surrogate characters can disguise a name, or cannot be written
-    # at all; then NFC, so that a name equals itself on every system
-    kept = "".join(char for char in text if unicodedata.category(char) not in _INVISIBLE)
-    name = _UNSAFE.sub("_", unicodedata.normalize("NFC", kept)).lstrip(" .-~").rstrip(" .")
+    """Turn any text into one path component: never empty, hidden, a device, or longer than 120 bytes."""
+    # Control, format (bidi, zero width) and surrogate characters can disguise a name or cannot be written at
+    # all. NFC makes equal names equal on every system.
+    visible = "".join(char for char in text if unicodedata.category(char) not in _INVISIBLE)
+    name = _UNSAFE.sub("_", unicodedata.normalize("NFC", visible)).lstrip(" .-~").rstrip(" .")
     if _DEVICE.match(name):
         name = f"_{name}"
-    return _shortened(name).rstrip(" .") or "file"
+    return _shorten(name).rstrip(" .") or "file"
 
 
-def _shortened(name: str) -> str:
-    """Cut to the longest size in bytes, keeping a short extension and whole characters."""
-    if len(name.encode()) <= _LONGEST:
+def _shorten(name: str) -> str:
+    """Cut a name to the maximum length, keeping a short extension and complete characters."""
+    if len(name.encode()) <= _MAX_LENGTH:
         return name
     stem, dot, extension = name.rpartition(".")
     if not dot or len(extension.encode()) > 10:
         stem, dot, extension = name, "", ""
-    room = _LONGEST - len((dot + extension).encode())
-    return stem.encode()[:room].decode(errors="ignore") + dot + extension
+    stem_length = _MAX_LENGTH - len((dot + extension).encode())
+    return stem.encode()[:stem_length].decode(errors="ignore") + dot + extension
 
 
-def distinct(names: Iterable[str]) -> list[str]:
-    """Make names differ, also where case does not count: the second `a.txt` becomes `a-2.txt`."""
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Make names unique, ignoring case: the second `a.txt` becomes `a-2.txt`."""
     taken: set[str] = set()
     result = []
     for name in names:

@@ -1,8 +1,9 @@
-"""The door to the disk: a file is written beside its target, made durable, and only then renamed.
+"""Writing to disk: a file is written under a temporary name, made durable, and then renamed to its target.
 
-All of it is done in threads, so that a slow disk never stops the loop. A part to which nothing was added for
-a day belongs to a process that died: nobody will go on with it, and whoever next writes into its folder
-removes it. What goes wrong here is a FileWriteError.
+All of it runs in threads, so that a slow disk never blocks the event loop. OSErrors become FileWriteError.
+
+A temporary file that has not changed for a day was left by a crashed process. No process resumes it, and the
+next one that writes into the same folder removes it.
 """
 
 import asyncio
@@ -14,92 +15,100 @@ from pathlib import Path
 from typing import IO, TypeVar
 from uuid import uuid4
 
+from jarai_async._api.models import Deliverable
+from jarai_async._downloads.file_names import file_name
 from jarai_async._errors import FileWriteError
 
 T = TypeVar("T")
 
-_DEAD = 24 * 3600.0  # seconds; who lives never waits for longer than two hours between two attempts
+_ABANDONED_AFTER = 24 * 3600.0  # seconds; a running download waits at most two hours between two attempts
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Do a short piece of work on the disk, to its end: a cancellation waits until it is done.
+    """Run a short disk operation in a thread; a cancellation is raised only after the operation has ended.
 
     Raises FileWriteError for any OSError.
     """
-    # no task: whoever cancels all tasks would cut this one loose from its thread
-    job = asyncio.get_running_loop().run_in_executor(None, work)
-    interruption = None
-    while not job.done():
+    # a future, not a task: code that cancels all tasks must not separate this one from its thread
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    cancellation = None
+    while not future.done():
         try:
-            await asyncio.wait({job})
+            await asyncio.wait({future})
         except asyncio.CancelledError as error:
-            interruption = error
-    failure = job.exception()
-    if interruption is not None:
-        raise interruption
+            cancellation = error
+    failure = future.exception()
+    if cancellation is not None:
+        raise cancellation
     if isinstance(failure, OSError):
         name = f": {failure.filename}" if failure.filename else ""
         raise FileWriteError(f"{failure.strerror or failure}{name}") from None
-    return job.result()
+    return future.result()
 
 
 async def make_folder(folder: Path) -> None:
-    """Make a folder, unless it is there. Raises FileWriteError."""
+    """Create a folder and its parents if they do not exist. Raises FileWriteError."""
     await in_thread(lambda: folder.mkdir(parents=True, exist_ok=True))
 
 
+async def target_path(path: str | os.PathLike[str], deliverable: Deliverable) -> Path:
+    """Return `path`, or the deliverable's own name in it if `path` is a folder or ends with a slash."""
+    is_folder = os.fspath(path).endswith(("/", os.sep)) or await in_thread(Path(path).is_dir)
+    return Path(path) / file_name(deliverable) if is_folder else Path(path)
+
+
 async def write_text(target: Path, text: str) -> None:
-    """Write a small file whole or not at all. Raises FileWriteError."""
+    """Write a small file, completely or not at all. Raises FileWriteError."""
     await in_thread(lambda: _write_text(target, text))
 
 
 def _write_text(target: Path, text: str) -> None:
-    part = PartialFile(target)
+    partial_file = PartialFile(target)
     try:
-        part.write(text.encode())
-        part.finish()
+        partial_file.write(text.encode())
+        partial_file.finish()
     finally:
-        part.abandon()
+        partial_file.discard()
 
 
 class PartialFile:
-    """A file beside its target, until it is whole; not for the loop's own thread. Raises OSError."""
+    """A temporary file in the target's folder. Blocking: use it in a thread. Methods raise OSError."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._path = _beside(target)
+        self._path = _temporary_path(target)
         self._file: IO[bytes] | None = None
         self._exists = False
-        self._md5 = hashlib.md5(usedforsecurity=False)  # what blob storage offers
+        self._md5 = hashlib.md5(usedforsecurity=False)  # the checksum that blob storage provides
 
     @property
     def md5(self) -> bytes:
-        """The digest of all that was written."""
+        """The MD5 digest of all bytes written so far."""
         return self._md5.digest()
 
     def open(self) -> IO[bytes]:
-        """Make it, or go on with it."""
+        """Create the file, or reopen it to append."""
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("ab" if self._exists else "xb")
         if not self._exists:
             self._exists = True
-            _sweep(self._path)
+            _remove_abandoned_files(self._path)
         return self._file
 
     def write(self, data: bytes | bytearray) -> None:
-        """Add to its end."""
+        """Append bytes."""
         self.open().write(data)
         self._md5.update(data)
 
     def close(self) -> None:
-        """Let go of it for now: who waits must not hold one of the few files that may be open."""
+        """Close the file until the next write: waiting downloads must not use up the file descriptors."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
     def finish(self) -> None:
-        """Make it durable, and give it its name."""
+        """Make the file durable and rename it to its target."""
         file = self.open()
         file.flush()
         os.fsync(file.fileno())
@@ -107,33 +116,33 @@ class PartialFile:
         self._path.replace(self._target)
         _sync_folder(self._target.parent)
 
-    def abandon(self) -> None:
-        """Leave nothing behind; after `finish` there is nothing left. It may be written to anew."""
-        with contextlib.suppress(OSError):  # on a full disk closing it fails, too
+    def discard(self) -> None:
+        """Remove the temporary file, if there is one. Writing may then start again from the first byte."""
+        with contextlib.suppress(OSError):  # closing fails too if the disk is full
             self.close()
         if self._exists:
-            with contextlib.suppress(OSError):  # one that cannot be removed now will be swept away
+            with contextlib.suppress(OSError):  # _remove_abandoned_files tries again
                 self._path.unlink(missing_ok=True)
-        self._path = _beside(self._target)
+        self._path = _temporary_path(self._target)
         self._exists = False
         self._md5 = hashlib.md5(usedforsecurity=False)
 
 
-def _beside(target: Path) -> Path:
+def _temporary_path(target: Path) -> Path:
     return target.with_name(f".jarai-{uuid4().hex}.part")
 
 
-def _sweep(new: Path) -> None:
-    """Remove the dead parts beside a new one, whose age says what time it is on this file system."""
-    now = new.stat().st_mtime
-    for path in new.parent.glob(".jarai-*.part"):
+def _remove_abandoned_files(new_file: Path) -> None:
+    """Remove abandoned files in the folder of a new one; its timestamp is the file system's present time."""
+    now = new_file.stat().st_mtime
+    for path in new_file.parent.glob(".jarai-*.part"):
         with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > _DEAD:
+            if now - path.stat().st_mtime > _ABANDONED_AFTER:
                 path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut; not every system lets a folder be opened for it."""
+    """Make a rename survive a power cut. Only POSIX lets a program open a folder for that."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -7,8 +7,7 @@ from typing import Any
 
 from jarai_async._api import endpoints
 from jarai_async._api.models import Deliverable, Production
-from jarai_async._downloads.download import file_name
-from jarai_async._downloads.file_names import distinct, safe_name
+from jarai_async._downloads.file_names import file_name, safe_name, unique_names
 from jarai_async._downloads.files import write_text
 from jarai_async._errors import DownloadError, JaraiError
 from jarai_async._events import DeliverablesReady, Downloaded
@@ -47,7 +46,7 @@ class Collector:
 
     async def _download_into(self, folder: Path, retrier: Retrier) -> None:
         state = self._state
-        names = distinct([MANIFEST, *map(file_name, state.deliverables)])[1:]
+        names = unique_names([MANIFEST, *map(file_name, state.deliverables)])[1:]
         targets = {folder / name: file for name, file in zip(names, state.deliverables, strict=True)}
         missing = [path for path, file in targets.items() if not _is_current(state.files.get(path), file)]
         state.files = {p: file for p, file in state.files.items() if p in targets and p not in missing}

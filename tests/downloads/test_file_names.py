@@ -1,4 +1,4 @@
-"""File names from hostile text: always one safe component, and unique."""
+"""File names made from hostile text are safe and unique."""
 
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -7,13 +7,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jarai_async._downloads.file_names import distinct, safe_name
+from jarai_async._downloads.file_names import safe_name, unique_names
 from tests.support.strategies import HOSTILE_NAMES
 
 DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"}
 DEVICES |= {f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"}
 
-# Text made of what is dangerous is drawn as often as any other.
+# Text made of dangerous pieces is drawn as often as any other text.
 pieces = st.sampled_from(
     ["..", "/", "\\", "~", "-", " ", ".", "con", "COM1", ".txt", "\u202e", "e", "\u0301", "\x00"]
 )
@@ -22,7 +22,7 @@ texts = st.text() | st.lists(pieces, max_size=12).map("".join) | st.sampled_from
 
 def assert_safe(name: str) -> None:
     assert name
-    assert len(name.encode()) <= 121  # with the mark before a device
+    assert len(name.encode()) <= 121  # with the underscore before a device
     assert name == unicodedata.normalize("NFC", name)
     assert not set(name) & set('/\\:*?"<>|')
     assert not any(unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" for char in name)
@@ -35,14 +35,14 @@ def assert_safe(name: str) -> None:
 
 
 @given(texts)
-def test_a_name_is_one_safe_component(text: str) -> None:
-    """Never empty, hidden, an option, a device, too long, or anything that leaves its folder."""
+def test_safe_name_is_one_path_component(text: str) -> None:
+    """It is never empty, hidden, a command-line option, a device or too long, and never leaves its folder."""
     assert_safe(safe_name(text))
 
 
 @pytest.mark.parametrize("text", HOSTILE_NAMES)
-def test_a_hostile_name_becomes_a_file_in_its_folder(text: str, tmp_path: Path) -> None:
-    """Each name of the corpus can be written, and lies where it was meant to lie."""
+def test_hostile_name_becomes_a_file_in_its_folder(text: str, tmp_path: Path) -> None:
+    """A file can be created under each name of the corpus, and it is in the intended folder."""
     assert_safe(safe_name(text))
     path = tmp_path / safe_name(text)
     path.write_bytes(b"x")
@@ -50,8 +50,8 @@ def test_a_hostile_name_becomes_a_file_in_its_folder(text: str, tmp_path: Path) 
 
 
 @given(texts)
-def test_a_safe_name_stays_as_it_is(text: str) -> None:
-    """Making a name safe twice changes nothing, so that names can be compared."""
+def test_safe_name_is_idempotent(text: str) -> None:
+    """So that names can be compared."""
     assert safe_name(safe_name(text)) == safe_name(text)
 
 
@@ -74,8 +74,8 @@ def test_a_safe_name_stays_as_it_is(text: str) -> None:
         ("x." + "y" * 300, "x." + "y" * 118),
     ],
 )
-def test_a_name_stays_readable(text: str, name: str) -> None:
-    """What is safe is kept; a long name loses its end, but not its extension or half a character."""
+def test_safe_name_changes_only_unsafe_parts(text: str, name: str) -> None:
+    """A long name is cut, but keeps its extension and contains no half characters."""
     assert safe_name(text) == name
 
 
@@ -83,20 +83,20 @@ def test_a_name_stays_readable(text: str, name: str) -> None:
 @example(["a.txt", "a.txt", "a-2.txt", "A.TXT", "a"])
 @example(["file", "", "..", "FILE"])
 @example(["ß", "SS", "ẞ"])
-def test_names_are_made_distinct(found: list[str]) -> None:
-    """No two names are equal, also on a file system that ignores case, and each is still safe."""
-    names = distinct(map(safe_name, found))
-    assert len(names) == len(found)
+def test_unique_names_has_no_duplicates(originals: list[str]) -> None:
+    """Not even on a file system that ignores case, and each name is still safe."""
+    names = unique_names(map(safe_name, originals))
+    assert len(names) == len(originals)
     assert len({name.casefold() for name in names}) == len(names)
-    assert distinct(names) == names
+    assert unique_names(names) == names
     for name in names:
         assert name[0] not in " .-~"
         assert not set(name) & set('/\\:*?"<>|')
         assert len(name.encode()) < 200
 
 
-def test_the_first_keeps_its_name() -> None:
-    """A repeated name gets a number before its extension, and never that of another."""
-    assert distinct(["a.txt", "a.txt", "A.txt", "a-2.txt", "b", "b"]) == [
+def test_first_of_duplicate_names_is_unchanged() -> None:
+    """The others get a number before their extension, which never makes them equal to another name."""
+    assert unique_names(["a.txt", "a.txt", "A.txt", "a-2.txt", "b", "b"]) == [
         *("a.txt", "a-2.txt", "A-3.txt", "a-2-2.txt", "b", "b-2")
     ]

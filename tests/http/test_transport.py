@@ -22,7 +22,7 @@ from jarai_async._errors import (
 )
 from jarai_async._http.transport import Attempts, Transport, _translated
 from jarai_async._secret import Secret
-from tests.support.raw_server import says, server
+from tests.support.raw_server import reply_with, server
 
 KEY = "jarai_live_c2VjcmV0"
 
@@ -59,26 +59,26 @@ async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 OK = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}"
 AMBIGUOUS = {
     "reset": (resets, NoResponseError),
-    "closed without a word": (says(b""), NoResponseError),
+    "closed without a word": (reply_with(b""), NoResponseError),
     "no answer": (never_answers, NoResponseError),
     "a drip": (drips, NoResponseError),
-    "half a status line": (says(b"HTTP/1.1 20"), JaraiError),
-    "garbage": (says(b"\x00\xff garbage\r\n\r\n"), InvalidResponseError),
+    "half a status line": (reply_with(b"HTTP/1.1 20"), JaraiError),
+    "garbage": (reply_with(b"\x00\xff garbage\r\n\r\n"), InvalidResponseError),
     "an endless header": (
-        says(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"),
+        reply_with(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"),
         InvalidResponseError,
     ),
     "two lengths": (
-        says(b"HTTP/1.1 202 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
+        reply_with(b"HTTP/1.1 202 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
         InvalidResponseError,
     ),
-    "a body cut short": (says(b"HTTP/1.1 202 OK\r\nContent-Length: 50\r\n\r\n{"), NoResponseError),
+    "a body cut short": (reply_with(b"HTTP/1.1 202 OK\r\nContent-Length: 50\r\n\r\n{"), NoResponseError),
     "a chunk cut short": (
-        says(b"HTTP/1.1 202 OK\r\nTransfer-Encoding: chunked\r\n\r\n50\r\n{"),
+        reply_with(b"HTTP/1.1 202 OK\r\nTransfer-Encoding: chunked\r\n\r\n50\r\n{"),
         NoResponseError,
     ),
     "not what it says it is": (
-        says(b"HTTP/1.1 202 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"),
+        reply_with(b"HTTP/1.1 202 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"),
         JaraiError,
     ),
 }
@@ -112,7 +112,7 @@ async def test_a_name_that_is_not_known_was_not_sent() -> None:
 
 async def test_tls_to_a_plain_port_was_not_sent() -> None:
     """A handshake that fails comes before any request."""
-    script = says(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    script = reply_with(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     async with server(script) as (url, _), transport(url.replace("http:", "https:")) as door:
         with pytest.raises(NotSentError):
             await door.send(call(), Secret(KEY), Attempts())
@@ -127,7 +127,7 @@ async def test_an_untrusted_certificate_is_a_mistake_to_correct() -> None:
 
 async def test_every_submit_has_a_connection_of_its_own() -> None:
     """A pooled connection may be closing just then, and the answer be lost with it."""
-    async with server(says(OK)) as (url, received), transport(url) as door:
+    async with server(reply_with(OK)) as (url, received), transport(url) as door:
         for _ in range(3):
             assert (await door.send(call(), Secret(KEY), Attempts())).status == 202
         assert len(received) == 3
@@ -151,9 +151,9 @@ async def test_a_get_on_a_connection_that_had_gone_is_not_sent_again_by_itself()
 
 async def test_a_redirect_is_an_answer_and_the_key_stays_here() -> None:
     """Nobody else ever sees the key."""
-    async with server(says(OK)) as (trap, trapped):
+    async with server(reply_with(OK)) as (trap, trapped):
         head = f"HTTP/1.1 307 Elsewhere\r\nLocation: {trap}/\r\nContent-Length: 0\r\n\r\n"
-        async with server(says(head.encode())) as (url, _), transport(url) as door:
+        async with server(reply_with(head.encode())) as (url, _), transport(url) as door:
             assert (await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())).status == 307
         assert trapped == []
 
@@ -162,7 +162,7 @@ async def test_a_bomb_of_zeros_is_given_up() -> None:
     """A small body that unpacks to 64 MiB is refused once it is too large."""
     body = gzip.compress(bytes(64 << 20))
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-    async with server(says(head + body)) as (url, _), transport(url) as door:
+    async with server(reply_with(head + body)) as (url, _), transport(url) as door:
         with pytest.raises(InvalidResponseError, match="larger than"):
             await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())
 

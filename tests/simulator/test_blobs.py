@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jarai_async import Deliverable, DownloadError, IncompleteDownloadError, JaraiClient
-from tests.support.raw_server import says, server
+from tests.support.raw_server import reply_with, server
 
 DATA = bytes(range(256)) * 10_000  # more than the mebibyte that is written at a time
 MD5 = base64.b64encode(hashlib.md5(DATA, usedforsecurity=False).digest()).decode()
@@ -64,7 +64,7 @@ BROKEN: dict[str, tuple[bytes, dict[str, Any], str]] = {
 async def test_a_whole_file_is_kept(client: JaraiClient, tmp_path: Path, case: str) -> None:
     """Whichever way its end is told."""
     data, facts = WHOLE[case]
-    async with server(says(data)) as (url, _):
+    async with server(reply_with(data)) as (url, _):
         path = await client.download(Deliverable("Video", url, **facts), tmp_path / "video.mp4")
     assert path.read_bytes() == DATA
 
@@ -73,7 +73,7 @@ async def test_a_whole_file_is_kept(client: JaraiClient, tmp_path: Path, case: s
 async def test_what_is_not_a_whole_file_is_not_kept(client: JaraiClient, tmp_path: Path, case: str) -> None:
     """It is named, and the folder stays empty."""
     data, facts, says_why = BROKEN[case]
-    async with server(says(data)) as (url, _):
+    async with server(reply_with(data)) as (url, _):
         with pytest.raises(DownloadError, match=says_why):
             await client.download(Deliverable("Video", url, **facts), tmp_path / "video.mp4")
     assert list(tmp_path.iterdir()) == []
@@ -82,7 +82,7 @@ async def test_what_is_not_a_whole_file_is_not_kept(client: JaraiClient, tmp_pat
 async def test_a_refused_url_of_no_production_cannot_be_renewed(client: JaraiClient, tmp_path: Path) -> None:
     """Whoever made the deliverable by hand is told what is missing."""
     refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
-    async with server(says(refused)) as (url, _):
+    async with server(reply_with(refused)) as (url, _):
         with pytest.raises(DownloadError, match="production is not known"):
             await client.download(Deliverable("Video", url), tmp_path / "video.mp4")
 
@@ -90,7 +90,7 @@ async def test_a_refused_url_of_no_production_cannot_be_renewed(client: JaraiCli
 async def test_a_store_that_fails_is_asked_again_and_then_named(client: JaraiClient, tmp_path: Path) -> None:
     """Five attempts, then the status."""
     failing = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
-    async with server(says(failing)) as (url, received):
+    async with server(reply_with(failing)) as (url, received):
         with pytest.raises(IncompleteDownloadError, match="503"):
             await client.download(Deliverable("Video", url), tmp_path / "video.mp4")
     assert len(received) == 5

@@ -1,21 +1,22 @@
-"""Files under 24 faults, each at 100 places of the file, once and always: what is kept must be the file.
+"""Download a file under 24 faults, each at 100 positions in the file, once and always.
 
-A real client fetches one file over loopback HTTP in simulated time, from the storage in `_storage`, where
-each fault is a few lines. Half of the lists give a size and a checksum, half say nothing, as documented.
+A real client downloads one file over loopback HTTP in simulated time, from the server in `faulty_storage`.
+Half of the lists of deliverables give a size and a checksum, the other half give neither, as documented.
 
-- *whole*: the file is there, and is one that storage had.
-- *error*: a clear error, and nothing in the folder.
-- *corrupt*: under the file's name stands something else. There must be none.
-- *left*: anything else in the folder. There must be none.
-- *fired*: answers that were spoilt; of the full disk, downloads that met it.
+- *whole*: the file is complete and is one that the storage had.
+- *error*: the download raised an error, and the folder is empty.
+- *corrupt*: the file has other contents. There must be none.
+- *left*: other files are left in the folder. There must be none.
+- *fired*: corrupted responses; for the full disk, downloads that met it.
 
-"Once" spoils one answer (or a few, as its name says), "always" each one that the fault fits: no file can be
-had where all answers are wrong, and a clear error is then the best there is.
+"Once" corrupts one response (or a few, as the fault's name says), "always" each one to which the fault
+applies. If all responses are corrupt, no file can be downloaded, and an error is the best possible result.
 """
 
 import asyncio
 import contextlib
 import resource
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -28,45 +29,46 @@ from tests.stress.faulty_storage import DISK_FULL, FAULTS, NEW, OLD, PRODUCTION,
 from tests.support.figures import Figure, options, show
 
 _COLUMNS = ("whole", "error", "corrupt", "left", "fired")
-_BUDGET = RateLimit(per_minute=10**6, per_day=10**9)
-_GOAL = 18  # of the faults finish with the whole file, at every place
+_RATE_LIMIT = RateLimit(per_minute=10**6, per_day=10**9)
+_GOAL = 18  # faults of which one leaves the complete file, at every position
 
 
-async def attempt(name: str, cut: int, folder: Path, *, always: bool, tells: bool) -> Counter[str]:
-    """Fetch the file once under a fault, and see what is there."""
-    storage = Storage(FAULTS[name], cut, always, tells)
-    found: Counter[str] = Counter()
-    async with (
-        serving(storage) as origin,
-        JaraiClient(
-            "jarai_test_x", base_url=f"{origin}/v1/partner", rate_limit=_BUDGET, random=Random(cut)
-        ) as client,
-    ):
-        (deliverable,) = await client.deliverables(PRODUCTION)
-        try:
-            with _full_disk(cut if name == DISK_FULL else None):
-                await client.download(deliverable, folder / "video.mp4")
-        except DownloadError:
-            found["error"] = 1
-    found["fired"] = storage.fired
-    return found + await asyncio.to_thread(_look, folder, failed=bool(found["error"]))
+async def download_under(
+    fault: str, folder: Path, *, position: int, always: bool, full_list: bool
+) -> Counter[str]:
+    """Download the file under a fault. Return the result, counted by the columns."""
+    storage = Storage(FAULTS[fault], position, always, full_list)
+    result: Counter[str] = Counter()
+    async with serving(storage) as origin:
+        base_url, random = f"{origin}/v1/partner", Random(position)
+        async with JaraiClient(
+            "jarai_test_x", base_url=base_url, rate_limit=_RATE_LIMIT, random=random
+        ) as client:
+            (deliverable,) = await client.deliverables(PRODUCTION)
+            try:
+                with full_disk(position if fault == DISK_FULL else None):
+                    await client.download(deliverable, folder / "video.mp4")
+            except DownloadError:
+                result["error"] = 1
+    result["fired"] = storage.fired
+    return result + await asyncio.to_thread(_empty_folder, folder, failed=bool(result["error"]))
 
 
-def _look(folder: Path, *, failed: bool) -> Counter[str]:
-    """Count what is in the folder, and empty it."""
-    found: Counter[str] = Counter()
+def _empty_folder(folder: Path, *, failed: bool) -> Counter[str]:
+    """Remove all files in the folder. Return how many there were of each kind."""
+    result: Counter[str] = Counter()
     for path in folder.iterdir():
         if path.name == "video.mp4":
-            found["whole" if path.read_bytes() in (OLD, NEW) and not failed else "corrupt"] += 1
+            result["whole" if path.read_bytes() in (OLD, NEW) and not failed else "corrupt"] += 1
         else:
-            found["left"] += 1
+            result["left"] += 1
         path.unlink()
-    return found
+    return result
 
 
 @contextlib.contextmanager
-def _full_disk(size: int | None) -> Iterator[None]:
-    """Let no file grow beyond this size: the operating system itself refuses the write."""
+def full_disk(size: int | None) -> Iterator[None]:
+    """Make the operating system reject writes beyond this file size, in bytes; None: no limit."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     if size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -76,39 +78,46 @@ def _full_disk(size: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-async def campaign(name: str, points: int, *, always: bool) -> Counter[str]:
-    """Fetch the file under one fault at so many places: after its first byte, ..., before its last."""
+async def download_at_all_positions(fault: str, points: int, *, always: bool) -> Counter[str]:
+    """Download the file under one fault at `points` positions, from its first byte to its last."""
     total: Counter[str] = Counter()
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp))
     for n in range(points):
-        cut = 1 + n * (SIZE - 2) // max(1, points - 1)
-        total += await attempt(name, cut, folder, always=always, tells=n % 2 == 1)
+        position = 1 + n * (SIZE - 2) // max(1, points - 1)
+        total += await download_under(fault, folder, position=position, always=always, full_list=n % 2 == 1)
     await asyncio.to_thread(folder.rmdir)
     return total
 
 
-def main() -> None:
-    chosen = options(__doc__, points=100)
-    rows: list[Figure] = []
-    sums: Counter[str] = Counter()
-    finished: Counter[bool] = Counter()
-    for name in FAULTS:
-        both = [run(campaign(name, chosen.points, always=always)) for always in (False, True)]
-        for always, found in enumerate(both):
-            finished[bool(always)] += found["whole"] == chosen.points
-            sums += found
-        cells = ["".join(f"{found[column]:8}" for column in _COLUMNS) for found in both]
-        rows.append(Figure(name, "   ".join(cells)))
+def main(arguments: list[str]) -> int:
+    """Print the results of all faults. Return 1 if a goal was missed."""
+    chosen = options(__doc__, arguments, points=100)
+    once = {fault: run(download_at_all_positions(fault, chosen.points, always=False)) for fault in FAULTS}
+    always = {fault: run(download_at_all_positions(fault, chosen.points, always=True)) for fault in FAULTS}
     head = "".join(f"{column:>8}" for column in _COLUMNS)
-    rows = [Figure("ONCE, and ALWAYS", f"{head}   {head}"), *rows]
-    rows.append(Figure("corrupt", str(sums["corrupt"]), "0", sums["corrupt"] == 0))
-    rows.append(Figure("left behind", str(sums["left"]), "0", sums["left"] == 0))
-    for always, title in ((False, "once"), (True, "always")):
-        goal = "" if always else f">= {_GOAL}"
-        met = None if always else finished[always] >= _GOAL
-        rows.append(Figure(f"faults that finish whole, {title}", f"{finished[always]}", goal, met))
-    show(f"{len(FAULTS)} faults, {chosen.points} places each", rows, chosen.json)
+    figures = [Figure("ONCE, and ALWAYS", f"{head}   {head}")]
+    figures += [Figure(fault, f"{_cells(once[fault])}   {_cells(always[fault])}") for fault in FAULTS]
+    figures += _summary([*once.values()], [*always.values()], chosen.points)
+    show(f"{len(FAULTS)} faults, {chosen.points} places each", figures, chosen.json)
+    return int(any(figure.met is False for figure in figures))
+
+
+def _cells(result: Counter[str]) -> str:
+    return "".join(f"{result[column]:8}" for column in _COLUMNS)
+
+
+def _summary(once: list[Counter[str]], always: list[Counter[str]], points: int) -> list[Figure]:
+    corrupt, left = (sum(result[column] for result in once + always) for column in ("corrupt", "left"))
+    whole_once, whole_always = (
+        sum(result["whole"] == points for result in results) for results in (once, always)
+    )
+    return [
+        Figure("corrupt", str(corrupt), "0", corrupt == 0),
+        Figure("left behind", str(left), "0", left == 0),
+        Figure("faults that finish whole, once", str(whole_once), f">= {_GOAL}", whole_once >= _GOAL),
+        Figure("faults that finish whole, always", str(whole_always)),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -22,7 +22,14 @@ class Figure:
     met: bool | None = None
 
 
-def options(description: str | None, *, picture: bool = False, **numbers: int) -> argparse.Namespace:
+def options(
+    description: str | None,
+    arguments: Sequence[str] | None = None,
+    /,
+    *,
+    picture: bool = False,
+    **numbers: int,
+) -> argparse.Namespace:
     """Read the command line: `--json`, perhaps `--picture`, and these whole numbers with their defaults."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -32,7 +39,7 @@ def options(description: str | None, *, picture: bool = False, **numbers: int) -
         parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures there, as SVG")
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def show(title: str, figures: Sequence[Figure], file: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Servers that say exactly what a test wants said, byte for byte."""
+"""A TCP server that sends exactly the bytes that a test needs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +9,7 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def server(script: Script) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """Serve a script; it finds the whole request in what was received."""
+    """Run `script` for each request. Yield the server's URL and the request heads received so far."""
     received: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,7 +24,9 @@ async def server(script: Script) -> AsyncIterator[tuple[str, list[bytes]]]:
         yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", received
 
 
-def says(data: bytes) -> Script:
+def reply_with(data: bytes) -> Script:
+    """Return a script that sends these bytes and closes the connection."""
+
     async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
         await writer.drain()
