@@ -9,7 +9,6 @@ from uuid import uuid4
 
 from jarai_async import _clock
 from jarai_async._api import endpoints
-from jarai_async._api.calls import Call
 from jarai_async._api.codec import body_of
 from jarai_async._api.models import Production
 from jarai_async._engine import Engine
@@ -88,14 +87,18 @@ class Submission:
         state, sender = self._state, self._engine.sender
         call = endpoints.submit(intent.account_id, intent.body, intent.key)
         retry = SubmitRetry(call, self._engine.random, in_doubt=state.in_doubt)
+        production = None
         if state.may_submit:
             await state.slot.acquire()
-        while state.may_submit:
+        while production is None and state.may_submit:
             try:
                 async with sender.submit_slot(intent.account_id, state.slot) as permission:
-                    production = await self._attempt(permission, call, intent)
-                if production is not None:
-                    return production
+                    if state.may_submit:
+                        try:
+                            await self._record_sending(intent)
+                            production = await sender.submit(permission, call, state.log)
+                        finally:
+                            self._record_sent(intent, permission, production)
             except JaraiError as error:
                 honoured, reached = self._key_honoured(intent), sender.reached
                 retry.check(error, key_honoured=honoured, outlast_outage=reached)
@@ -103,32 +106,23 @@ class Submission:
                     _log.warning("%s is not submitted yet, trying again: %s", state.reference, error)
                 if state.may_submit:
                     await self._engine.scheduler.sleep(retry.delay(error))
-        return None
-
-    async def _attempt(
-        self, permission: SubmitSlot, call: Call[Production], intent: Intent
-    ) -> Production | None:
-        """Send once. That it is about to be sent is in the journal before the first byte leaves."""
-        state, production = self._state, None
-        if not state.may_submit:
-            return None
-        try:
-            intent.stage, intent.sent_at = Stage.SENDING, intent.sent_at or _clock.wall()
-            await self._journal.save(intent)
-            state.sending = True
-            production = await self._engine.sender.submit(permission, call, state.log)
-        finally:
-            state.sending = False
-            state.in_doubt = production is None and (state.in_doubt or permission.in_doubt)
-            if production is None:
-                self._record_not_accepted(intent)
         return production
 
-    def _record_not_accepted(self, intent: Intent) -> None:
-        intent.stage = Stage.IN_DOUBT if self._state.in_doubt else Stage.PLANNED
-        if not self._state.in_doubt:
-            intent.sent_at = None  # as if it had never been sent: its key is as good as new
-        self._journal.put(intent)
+    async def _record_sending(self, intent: Intent) -> None:
+        """Write to the journal that the submit is about to be sent: before the first byte leaves."""
+        intent.stage, intent.sent_at = Stage.SENDING, intent.sent_at or _clock.wall()
+        await self._journal.save(intent)
+        self._state.sending = True
+
+    def _record_sent(self, intent: Intent, permission: SubmitSlot, production: Production | None) -> None:
+        state = self._state
+        state.sending = False
+        state.in_doubt = production is None and (state.in_doubt or permission.in_doubt)
+        if production is None:
+            intent.stage = Stage.IN_DOUBT if state.in_doubt else Stage.PLANNED
+            if not state.in_doubt:
+                intent.sent_at = None  # as if it had never been sent: its key is as good as new
+            self._journal.put(intent)
 
     async def _record_accepted(self, intent: Intent, production: Production) -> None:
         intent.production, intent.stage = production, Stage.ACCEPTED
