@@ -106,6 +106,9 @@ def _run_campaigns(names: Sequence[str], options: argparse.Namespace) -> int:
 
 
 def _run_mutants(_: argparse.Namespace) -> int:
+    if outdated := mutants.outdated():
+        print("these mutants no longer fit the source, adapt them:", *outdated, sep="\n")
+        return 1
     survivors = mutants.survivors()
     print(f"{len(mutants.MUTANTS) - len(survivors)} of {len(mutants.MUTANTS)} mutants were found")
     return bool(survivors)

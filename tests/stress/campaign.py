@@ -131,7 +131,7 @@ def worlds(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
     faults = tally.faults
     rarest = min(KINDS, key=lambda kind: faults[kind])
     enough = 100 if options.seeds >= _SEEDS_FOR_MANY_FAULTS else int(options.seeds >= _SEEDS_FOR_ALL_FAULTS)
-    too_rare = [f"{kind} occurred {faults[kind]} times" for kind in KINDS if faults[kind] < enough]
+    too_rare = [kind for kind in KINDS if not tally.failed and faults[kind] < enough]
     print(", ".join(f"{kind} {count:,}" for kind, count in faults.most_common()), end="\n\n")
     figures = [
         _worlds_figure("worlds with faults", tally),
@@ -146,7 +146,7 @@ def worlds(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
         ),
         _failed_figure(tally.failed),
     ]
-    return figures, [*tally.failed, *too_rare]
+    return figures, [*tally.failed, *(f"{kind} occurred only {faults[kind]} times" for kind in too_rare)]
 
 
 def crashes(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stress import campaign, crashes, event_logs
+from tests.stress import campaign, crashes, event_logs, mutants
 from tests.stress.event_logs import World
 from tests.stress.invariants import violations
 from tests.stress.worlds import run_world, scenario_of, scratch_folder
@@ -56,6 +56,11 @@ def test_a_world_is_reproducible() -> None:
         return [(event.reference, event.sequence, event.observed_at) for event in result.runs[0].events]
 
     assert run() == run()
+
+
+def test_mutants_fit_the_source() -> None:
+    """Each mutant of `python -m tests.stress mutants` still changes the line that it was written for."""
+    assert mutants.outdated() == []
 
 
 @pytest.mark.parametrize("world", SAMPLE, ids=event_logs.name_of)
