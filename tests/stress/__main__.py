@@ -65,8 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         names = [name] if name in _CAMPAIGNS else list(_CAMPAIGNS)
         for option, default in [pair for part in names for pair in _NUMBERS[part].items()]:
             command.add_argument(f"--{option}", type=int, default=default, help="(%(default)s)")
-        _add_processes(command)
-        command.add_argument("--until-failure", action="store_true", help="stop at the first failure")
+        if name != "sigkill":
+            _add_processes(command)
+            command.add_argument("--until-failure", action="store_true", help="stop at the first failure")
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
         command.set_defaults(run=partial(_run_campaigns, names))
     command = commands.add_parser("mutants", help="the library with deliberate bugs, which must be found")
@@ -141,15 +142,15 @@ def _replay(options: argparse.Namespace) -> int:
     watch_databases()
     with scratch_folder() as folder:
         result = run_world(scenario_of(options.seed), folder, *options.steps)
-        found = violations(result)
+        failed = violations(result)
     print(result.scenario)
     for number, record in enumerate(result.runs):
         crashed = ", crashed" if record.crashed else ""
         print(f"\nrun {number + 1}, {result.steps[number]} steps{crashed}: {record.plan}")
         for event in record.events:
             print(f"  {event.sequence:>2} {event.observed_at:%H:%M:%S.%f} {event}")
-    print("", *result.log, "", *found, sep="\n")
-    return bool(found)
+    print("", *result.log, "", *failed, sep="\n")
+    return bool(failed)
 
 
 if __name__ == "__main__":

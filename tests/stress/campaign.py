@@ -35,22 +35,16 @@ Campaign = Callable[[argparse.Namespace], tuple[list[Figure], list[str]]]  # fig
 
 @define
 class Tally:
-    """The sums over some worlds."""
+    """The sums over some worlds: `counts` of several things, `faults` by kind, and what failed."""
 
-    worlds: int = 0
-    productions: int = 0
-    uncertain: int = 0
-    webhooks: int = 0
+    counts: Counter[str] = field(factory=Counter)
     faults: Counter[str] = field(factory=Counter)
     failed: list[str] = field(factory=list)
     seconds: float = 0.0  # of CPU time
 
     def add(self, other: "Tally") -> None:
         """Add the sums over other worlds."""
-        self.worlds += other.worlds
-        self.productions += other.productions
-        self.uncertain += other.uncertain
-        self.webhooks += other.webhooks
+        self.counts += other.counts
         self.faults += other.faults
         self.failed += other.failed
         self.seconds += other.seconds
@@ -60,7 +54,7 @@ class Tally:
         command = " ".join(["python -m tests.stress replay", seed, *map(str, crash_steps)])
         started = time.process_time()
         result = None
-        self.worlds += 1
+        self.counts["worlds"] += 1
         try:
             with scratch_folder() as folder:
                 result = run_world(scenario_of(seed), folder, *crash_steps)
@@ -68,10 +62,12 @@ class Tally:
         except Exception as error:  # noqa: BLE001  # any exception is a failure of this world
             self.failed.append(f"{command}: {type(error).__name__}: {error}")
         else:
-            outcomes, simulator = result.runs[-1].outcomes.values(), result.simulator
-            self.productions += len(simulator.productions)
-            self.uncertain += sum(outcome.state is OutcomeState.UNCERTAIN for outcome in outcomes)
-            self.webhooks += sum(delivery.delivered_at is not None for delivery in simulator.deliveries)
+            simulator = result.simulator
+            states = [outcome.state for outcome in result.runs[-1].outcomes.values()]
+            self.counts["productions"] += len(simulator.productions)
+            self.counts["uncertain"] += sum(state is OutcomeState.UNCERTAIN for state in states)
+            arrived = [item for item in simulator.deliveries if item.delivered_at is not None]
+            self.counts["webhooks"] += len(arrived)
             self.faults += simulator.faults.fired
         self.seconds += time.process_time() - started
         return result
@@ -135,9 +131,9 @@ def worlds(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
     print(", ".join(f"{kind} {count:,}" for kind, count in faults.most_common()), end="\n\n")
     figures = [
         _worlds_figure("worlds with faults", tally),
-        Figure("  productions", f"{tally.productions:,}"),
-        Figure("  outcomes that stay uncertain", f"{tally.uncertain:,}"),
-        Figure("  webhooks that arrived", f"{tally.webhooks:,}"),
+        Figure("  productions", f"{tally.counts['productions']:,}"),
+        Figure("  outcomes that stay uncertain", f"{tally.counts['uncertain']:,}"),
+        Figure("  webhooks that arrived", f"{tally.counts['webhooks']:,}"),
         Figure(
             "  kinds of fault that occurred", str(len(faults)), str(len(KINDS)), len(faults) == len(KINDS)
         ),
@@ -182,8 +178,9 @@ def kills(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
 
 
 def _worlds_figure(name: str, tally: Tally) -> Figure:
-    speed = tally.worlds / tally.seconds if tally.seconds else 0.0
-    return Figure(name, f"{tally.worlds:,} ({speed:.0f} a second of a core)")
+    count = tally.counts["worlds"]
+    speed = count / tally.seconds if tally.seconds else 0.0
+    return Figure(name, f"{count:,} ({speed:.0f} a second of a core)")
 
 
 def _failed_figure(failed: list[str]) -> Figure:

@@ -32,7 +32,7 @@ _connect = sqlite3.connect
 
 
 class CrashableProcess:
-    """A simulated process. Instead of its step number `crash_at`, counted from 1, it crashes."""
+    """A simulated process, which crashes instead of running its step `crash_at` (counted from 1)."""
 
     def __init__(self, loop: "CrashableLoop", crash_at: int | None = None) -> None:
         self.steps = 0

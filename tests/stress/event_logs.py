@@ -32,7 +32,7 @@ def worlds() -> Iterator[World]:
 
 
 def worlds_to_check() -> list[World]:
-    """Return the worlds whose logs are the same on this version of Python as on 3.11, which records them.
+    """Return the worlds whose logs are the same on this version of Python as on 3.11.
 
     From Python 3.12 on aiohttp starts its tasks eagerly, so a request takes fewer steps of the event loop.
     That moves the later crashes to other places of the program. And in world seed-98 it changes which of two

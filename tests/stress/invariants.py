@@ -69,7 +69,7 @@ def _check_outcomes(result: WorldResult) -> Iterator[str]:
         if outcome is None:
             yield f"{reference} is lost"
         elif outcome.state is OutcomeState.UNCERTAIN:
-            if result.scenario.client_keys and result.scenario.ceiling is None:
+            if result.scenario.client_keys and result.scenario.spend_ceiling is None:
                 yield f"{reference} is still uncertain: {outcome.error}"
         else:
             yield from _check_outcome(outcome, created[reference], result.ended_at)

@@ -21,7 +21,7 @@ from jarai_async import (
 )
 from tests.stress.webhook_proxy import WebhookProxy
 
-Leave = Literal["end", "break", "timeout", "raise"]
+LeaveBy = Literal["end", "break", "timeout", "raise"]
 JOURNAL, FILES = "batch.db", "files"
 
 
@@ -29,12 +29,12 @@ JOURNAL, FILES = "batch.db", "files"
 class RunPlan:
     """How one run of the program goes.
 
-    `leave` is how it leaves the orchestrator, and `after` the number of events after which it does so (the
+    `leave_by` is how it leaves the orchestrator, and `after` the number of events after which it does so (the
     number of seconds for "timeout", and with tickets). `read_delay` is the seconds that it takes to handle an
     event, and `cancels` the number of tickets that it cancels.
     """
 
-    leave: Leave = "end"
+    leave_by: LeaveBy = "end"
     after: int = 0
     cancels: int = 0
     read_delay: float = 0.0
@@ -94,7 +94,7 @@ class Program:
         keys = self.idempotency_keys
         try:
             async with (
-                asyncio.timeout(plan.after if plan.leave == "timeout" else None),
+                asyncio.timeout(plan.after if plan.leave_by == "timeout" else None),
                 self.webhooks.receiver() if self.webhooks else nullcontext() as receiver,
                 JaraiClient(
                     self.api_key, base_url=self.base_url, idempotency_keys=keys, random=random
@@ -111,7 +111,7 @@ class Program:
                 )
                 async with orchestrator:
                     await (self._run_tickets if self.tickets else self._run_batch)(orchestrator, plan, record)
-                record.free_slots = orchestrator._places._value
+                record.free_slots = orchestrator._places._value  # to find slots that leak
         except (TimeoutError, ProgramError):
             pass
 
@@ -121,9 +121,9 @@ class Program:
             if plan.read_delay:
                 await asyncio.sleep(plan.read_delay)
             record.handled += 1
-            if record.handled == plan.after and plan.leave == "break":
+            if record.handled == plan.after and plan.leave_by == "break":
                 return
-            if record.handled == plan.after and plan.leave == "raise":
+            if record.handled == plan.after and plan.leave_by == "raise":
                 raise ProgramError
         record.complete = True
 
@@ -134,7 +134,7 @@ class Program:
             asyncio.create_task(_cancel(ticket, 7.0 * n)) for n, ticket in enumerate(tickets[: plan.cancels])
         ]
         try:
-            if plan.leave == "break":
+            if plan.leave_by == "break":
                 await asyncio.sleep(plan.after)
                 return
             await asyncio.gather(*readers)

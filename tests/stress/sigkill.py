@@ -90,10 +90,14 @@ async def _run_batch(results: KillResults, seed: str, *, idempotency_keys: bool)
             with capture_log(result.log):
                 await program.run(record.plan, record)
             result.ended_at = asyncio.get_running_loop().time()
-            results.failed += [f"{seed}, {kills} kills: {found}" for found in final_violations(result)]
-    uncertain = [name for name, it in record.outcomes.items() if it.state is OutcomeState.UNCERTAIN]
+            results.failed += [
+                f"{seed}, {kills} kills: {violation}" for violation in final_violations(result)
+            ]
+    uncertain = [
+        reference for reference, outcome in record.outcomes.items() if outcome.state is OutcomeState.UNCERTAIN
+    ]
     results.uncertain += len(uncertain)
-    results.created += sum(name in productions_of(result) for name in uncertain)
+    results.created += sum(reference in productions_of(result) for reference in uncertain)
 
 
 def _scenario(seed: str, *, idempotency_keys: bool) -> Scenario:
@@ -106,7 +110,7 @@ def _scenario(seed: str, *, idempotency_keys: bool) -> Scenario:
         tickets=False,
         tier="enterprise",
         latency=3.0,  # so that some processes are killed during a submit
-        ceiling=None,
+        spend_ceiling=None,
         failure_rate=0.1,
         expiry_rate=0.1,
         faults=(),

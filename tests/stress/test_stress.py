@@ -31,7 +31,7 @@ def test_nothing_is_lost_or_duplicated_in_worlds_with_faults() -> None:
     for n in range(8):
         tally.add(campaign.run_seed(f"test-{n}"))
     assert tally.failed == []
-    assert tally.worlds == 8
+    assert tally.counts["worlds"] == 8
     assert len(tally.faults) > 8
 
 

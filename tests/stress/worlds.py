@@ -21,7 +21,7 @@ from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.rate_limits import TierName
 from tests.stress.crashes import CrashableLoop, CrashableProcess
-from tests.stress.program import Leave, Program, RunPlan, RunRecord
+from tests.stress.program import LeaveBy, Program, RunPlan, RunRecord
 from tests.stress.webhook_proxy import WebhookProxy
 from tests.support.scenarios import request_for
 
@@ -29,8 +29,8 @@ _MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory: the disk is
 _ONLY_API = {"missing_id", "missing_id_and_location", "other_production", "unknown_status", "unauthorized"}
 _ONLY_FILES = {"expired", "wrong_length", "bit_flip"}  # as documented: TLS keeps them out of the API
 _ROUTES = ("submit", "submit", "submit", "fetch", "fetch", "deliverables", "cancel")
-_LEAVE: tuple[Leave, ...] = ("break", "timeout", "raise")
-_LEAVE_WITH_TICKETS: tuple[Leave, ...] = ("end", "break", "timeout")
+_LEAVE_BY: tuple[LeaveBy, ...] = ("break", "timeout", "raise")
+_LEAVE_TICKETS_BY: tuple[LeaveBy, ...] = ("end", "break", "timeout")
 _TIERS: tuple[TierName, ...] = ("enterprise",) * 4 + ("standard",) * 2
 
 
@@ -58,7 +58,7 @@ class Scenario:
     tickets: bool
     tier: TierName
     latency: float
-    ceiling: int | None
+    spend_ceiling: int | None
     failure_rate: float
     expiry_rate: float
     faults: tuple[PlannedFault, ...]
@@ -108,7 +108,7 @@ def _draw(seed: str, fewest: int, most: int) -> Scenario:
         tickets=tickets,
         tier=random.choice(_TIERS),
         latency=random.choice((0.0, 0.05, 1.0)),
-        ceiling=count - 1 if random.random() < 0.1 else None,
+        spend_ceiling=count - 1 if random.random() < 0.1 else None,
         failure_rate=random.choice((0.0, 0.2)),
         expiry_rate=random.choice((0.0, 0.0, 0.3)),
         faults=tuple(faults),
@@ -131,9 +131,9 @@ def _draw_plan(random: Random, count: int, *, tickets: bool) -> RunPlan:
     cancels = random.choice((0, 1, count))
     read_delay = random.choice((0.0, 0.0, 0.1, 20.0))
     if tickets:
-        return RunPlan(random.choice(_LEAVE_WITH_TICKETS), random.randint(1, 60), cancels)
-    leave, after = random.choice(_LEAVE), random.randint(1, 6 * count)
-    return RunPlan(leave, after, read_delay=read_delay, cancel_on_exit=random.random() < 0.2)
+        return RunPlan(random.choice(_LEAVE_TICKETS_BY), random.randint(1, 60), cancels)
+    leave_by, after = random.choice(_LEAVE_BY), random.randint(1, 6 * count)
+    return RunPlan(leave_by, after, read_delay=read_delay, cancel_on_exit=random.random() < 0.2)
 
 
 def _draw_fault(random: Random) -> PlannedFault:
@@ -201,7 +201,7 @@ def make_simulator(scenario: Scenario) -> Simulator:
         failure_rate=scenario.failure_rate,
         expiry_rate=scenario.expiry_rate,
         approval="auto",
-        spend_ceiling=scenario.ceiling,
+        spend_ceiling=scenario.spend_ceiling,
         latency=scenario.latency,
         deliverability=scenario.deliverability or Deliverability(),
     )
