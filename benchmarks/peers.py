@@ -16,7 +16,7 @@ waits, some requests).
   is a toolkit for clients rather than a client: here with `AsyncRetryPolicy()`, as clients made with it have.
 
 All settings are the defaults. Most libraries have some that would do better here, and none was made for 200
-jobs on 60 requests a minute: this shows what happens if nobody changes them. The last three use `_adapter`,
+jobs on 60 requests a minute: this shows what happens if they are not changed. The last three use `_adapter`,
 which sends the `Retry-After` header that all three obey.
 
 - *Lost*: the wait raised, so the caller does not learn how the production ends. It continues at JARAI.

@@ -154,7 +154,7 @@ def durations(random: Random, _: str) -> list[tuple[str, float]]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Make a temporary folder, in memory where the system has a place for that."""
+    """Make a temporary folder, in memory if the system has a file system for that."""
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
         yield Path(name)
 
