@@ -1,8 +1,8 @@
-"""The Partner API in the shape of other APIs, so that their own clients can wait for its productions.
+"""The Partner API in the form of other APIs, so that their clients can wait for its productions.
 
-Each request becomes one request to the simulator, and its answer comes back with the same status and the same
-`X-RateLimit-` headers, without delay. What JARAI says in the body of a 429 only, how long to wait, is a
-`Retry-After` header as well, for that is where other clients look. An answer that was lost is lost here, too.
+Each request becomes one request to the simulator. The response has the same status and the same
+`X-RateLimit-` headers, and is not delayed. JARAI says only in the body of a 429 how long to wait; the adapter
+copies that to a `Retry-After` header, where other clients read it. A lost response is lost here, too.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -15,33 +15,33 @@ from attrs import define
 
 from jarai_async.simulator import Simulator
 
-Shape = Callable[[str, str], dict[str, Any]]  # from identifier and status to another API's answer
+Shape = Callable[[str, str], dict[str, Any]]  # from a production's identifier and status to a response body
 
 
 @define
 class Adapter:
-    """The Partner API in the shape of another: one request for each, the same status, the same limits."""
+    """Sends each request on to the simulator; `shape` makes the body of the response."""
 
     simulator: Simulator
     session: aiohttp.ClientSession
     shape: Shape
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Pass a request on, and its answer back; where there is none, give none."""
+        """Send a request on and return the response, or close the connection if there is none."""
         try:
             if request.method == "POST":
-                answer = self.session.post(submit_url(self.simulator), json=submission(self.simulator))
+                call = self.session.post(submit_url(self.simulator), json=submission(self.simulator))
             else:
                 production_id = request.path.rpartition("/")[2]
-                answer = self.session.get(f"{self.simulator.base_url}/productions/{production_id}")
-            async with answer as response:
-                return self._translated(request, response, await response.json())
+                call = self.session.get(f"{self.simulator.base_url}/productions/{production_id}")
+            async with call as response:
+                return self._translate(request, response, await response.json())
         except aiohttp.ClientConnectionError:
             if request.transport is not None:
                 request.transport.abort()
-            return web.Response()  # to nobody
+            return web.Response()  # which is not sent
 
-    def _translated(
+    def _translate(
         self, request: web.BaseRequest, response: aiohttp.ClientResponse, body: dict[str, Any]
     ) -> web.Response:
         headers = {name: value for name, value in response.headers.items() if name.startswith("X-RateLimit-")}
@@ -55,8 +55,8 @@ class Adapter:
 
 @asynccontextmanager
 async def adapter(simulator: Simulator, shape: Shape) -> AsyncIterator[str]:
-    """Serve the simulator's API in another shape; gives the URL."""
-    async with session_of(simulator) as session:
+    """Serve the simulator's API in another form, and yield the URL."""
+    async with open_session(simulator) as session:
         server = web.Server(Adapter(simulator, session, shape).handle, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
@@ -67,18 +67,18 @@ async def adapter(simulator: Simulator, shape: Shape) -> AsyncIterator[str]:
             await runner.cleanup()
 
 
-def session_of(simulator: Simulator, **settings: Any) -> aiohttp.ClientSession:
-    """Open a bare session with the key, which as many may use at once as like."""
+def open_session(simulator: Simulator, **settings: Any) -> aiohttp.ClientSession:
+    """Open a plain session with the API key and without a limit of connections."""
     connector = aiohttp.TCPConnector(limit=0)
     return aiohttp.ClientSession(connector=connector, headers={"X-API-Key": simulator.api_key}, **settings)
 
 
 def submit_url(simulator: Simulator) -> str:
-    """Give where productions are submitted."""
+    """Return the URL of submits."""
     return f"{simulator.base_url}/accounts/{simulator.account_id}/productions"
 
 
 def submission(simulator: Simulator) -> dict[str, str]:
-    """Give a body that is accepted."""
+    """Return a request body that the API accepts."""
     ids = {"languageId": simulator.language_id, "countryId": simulator.country_id}
     return {"topic": "How tides work", "avatarId": simulator.avatar_id, **ids}

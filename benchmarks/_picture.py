@@ -1,4 +1,4 @@
-"""A picture of figures side by side, as SVG: bars in groups, each with its value."""
+"""A bar chart as SVG: groups of bars, each bar with its value."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ _OURS, _OTHERS, _BEST = "#0a7d5a", "#9aa5b1", "#c9d6cf"
 def write_bars(
     file: Path, title: str, unit: str, groups: Mapping[str, Mapping[str, float]], *, ours: tuple[str, ...]
 ) -> None:
-    """Write bars from left to right, one group under the other, each group on a scale of its own."""
+    """Write horizontal bars, one group below the other, each group on its own scale."""
     parts, y = [_text(12, 22, title, weight="bold")], 40
     for name, bars in groups.items():
         parts.append(_text(12, y + 16, name, weight="bold"))
@@ -34,5 +34,5 @@ def write_bars(
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "normal") -> str:
-    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}"'
-    return f'<text {where} fill="#1f2933">{escape(text)}</text>'
+    attributes = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}"'
+    return f'<text {attributes} fill="#1f2933">{escape(text)}</text>'

@@ -1,4 +1,4 @@
-"""Whom other policies would ask: queues in place of the library's."""
+"""Other policies for choosing the next poll: queues that take the place of the library's."""
 
 import heapq
 import math
@@ -11,53 +11,53 @@ from jarai_async._polling.sojourn import Sojourns
 from jarai_async._polling.watch import Watch
 from jarai_async.simulator import Simulator
 
-Queue = Callable[[Simulator], PollQueue[Watch]]
+MakeQueue = Callable[[Simulator], PollQueue[Watch]]
 
 
-class Oldest(PollQueue[Watch]):
-    """The longest unpolled first, each at least so many seconds apart."""
+class OldestFirst(PollQueue[Watch]):
+    """The production that was polled longest ago, with a minimum interval for each of them."""
 
-    def __init__(self, gap: Callable[[Watch], float]) -> None:
+    def __init__(self, interval: Callable[[Watch], float]) -> None:
         super().__init__(Sojourns())
-        self._gap = gap
+        self._interval = interval
         self._waiting: list[tuple[float, int, Watch]] = []
-        self._counted = count()
+        self._count = count()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def push(self, watched: Watch, _: float) -> None:
-        """Let it wait for as long as it must."""
-        heapq.heappush(self._waiting, (watched.polled + self._gap(watched), next(self._counted), watched))
+        """Add a production, which is due when its interval has passed."""
+        heapq.heappush(self._waiting, (watched.polled + self._interval(watched), next(self._count), watched))
 
     def next_due(self, _: float) -> float:
-        """Give the moment of the first."""
+        """Return the time at which the first production is due."""
         return self._waiting[0][0] if self._waiting else math.inf
 
     def pop(self, now: float) -> Watch | None:
-        """Take the most overdue."""
+        """Remove and return the production that has been due for longest."""
         return heapq.heappop(self._waiting)[2] if self._waiting and self._waiting[0][0] <= now else None
 
 
 def documented(_: Simulator) -> PollQueue[Watch]:
-    """Give the intervals that JARAI documents."""
-    return Oldest(lambda watch: 10.0 if watch.status == Status.QUEUED else 30.0)
+    """Poll at the intervals that JARAI documents."""
+    return OldestFirst(lambda watch: 10.0 if watch.status == Status.QUEUED else 30.0)
 
 
 def oldest_first(_: Simulator) -> PollQueue[Watch]:
-    """Round robin, with the floor that ours has."""
-    return Oldest(lambda watch: watch.polling.min_interval)
+    """Poll in rotation, with the library's minimum interval."""
+    return OldestFirst(lambda watch: watch.polling.min_interval)
 
 
-class Told(PollQueue[Watch]):
-    """The library's queue, which is told when each status began."""
+class Oracle(PollQueue[Watch]):
+    """The library's queue, which knows when each status really began."""
 
-    def __init__(self, true: Sojourns, simulator: Simulator) -> None:
-        super().__init__(true)
+    def __init__(self, true_sojourns: Sojourns, simulator: Simulator) -> None:
+        super().__init__(true_sojourns)
         self._simulator = simulator
 
     def push(self, watched: Watch, now: float) -> None:
-        """Correct what the watch knows before it waits."""
+        """Correct when the status of the production began, then add it."""
         timeline = self._simulator.productions[watched.production.id].timeline
-        watched.since = next(moment for moment, status in timeline if status == watched.status)
+        watched.since = next(at for at, status in timeline if status == watched.status)
         super().push(watched, now)

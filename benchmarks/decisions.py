@@ -1,11 +1,13 @@
-"""What it costs to decide whose poll is next, with a hundred in flight and with ten thousand.
+"""CPU time of choosing the next poll, with 100 productions in flight and with 10,000.
 
-The real queue and what it learns from, driven by a loop without network: each production goes through the
-simulator's usual statuses, each poll tells the truth and is learned from, and one that has ended makes way
-for a new one. A decision is all of that: take the next, learn, put it back. Both sizes have one poll every
-forty seconds for each in flight, so only the number differs; three project types, one of them six times as
-long. Both are warmed up until each has been polled some forty times; CPU time, in turns, the least of some
-rounds.
+The real queue, and the statistics that it learns from, run in a loop without network. Each production goes
+through the simulator's usual statuses. Each poll returns the true status, the library learns from that, and
+a new production replaces one that has ended. A decision is all of this: take the next production, learn, put
+it back. Both sizes have one poll every forty seconds for each production, so only the number of productions
+differs. There are three project types, one of them six times as long. Before the measurement each production
+is polled about forty times. Shown is the least CPU time of some rounds, in which the two sizes alternate.
+
+    python -m benchmarks.decisions
 """
 
 import time
@@ -19,15 +21,15 @@ from jarai_async._polling.sojourn import Sojourns
 from jarai_async.simulator._productions.timelines import Stage, TimelineOptions, draw_timeline
 from tests.support.figures import Figure, options, show
 
-_GAP = 40.0  # seconds between two polls of one production, on average
-_WARM_UP = 40  # polls of each
-_KINDS = ("social-video-30s", "article", "podcast-10m")
+_INTERVAL = 40.0  # mean seconds between two polls of one production
+_WARM_UP = 40  # polls of each production
+_PROJECT_TYPES = ("social-video-30s", "article", "podcast-10m")
 _POLLING = Polling()
 
 
 @define(eq=False)
 class Watched:
-    """A production as the queue sees it, and its fate."""
+    """A production as the queue sees it, with its later stages and the end of the present one."""
 
     stages: list[Stage]
     until: float
@@ -40,70 +42,70 @@ class Watched:
     queued: int = 0
 
     def miss_probability(self, _: float) -> float:
-        """Give the chance that no webhook tells of what comes next."""
+        """Return the chance that no webhook announces the next change."""
         return 1.0
 
 
-class World:
-    """So many in flight, each of which is polled in its turn."""
+class Batch:
+    """A number of productions in flight, each of them polled when the queue chooses it."""
 
     def __init__(self, size: int) -> None:
         self._random = Random(f"decisions {size}")
         self._sojourns = Sojourns()
         self._queue: PollQueue[Watched] = PollQueue(self._sojourns)
         self._now = 0.0
-        self._every = _GAP / size
+        self._poll_interval = _INTERVAL / size
         for _ in range(size):
-            self._queue.push(self._begun(), self._now)
+            self._queue.push(self._new_production(), self._now)
         self.decide(size * _WARM_UP)
 
-    def _begun(self) -> Watched:
-        project_type = self._random.choice(_KINDS)
-        stages = [*draw_timeline(self._random, project_type, TimelineOptions()).stages]
-        (status, seconds), *later = stages
+    def _new_production(self) -> Watched:
+        project_type = self._random.choice(_PROJECT_TYPES)
+        (status, seconds), *later = draw_timeline(self._random, project_type, TimelineOptions()).stages
         return Watched(later, self._now + seconds, project_type, Status(status), self._now, self._now)
 
     def decide(self, polls: int) -> float:
-        """Make so many polls; gives microseconds of CPU time for each, those of the world not included."""
+        """Make this many polls, and return the microseconds of CPU time that the library used for each."""
         spent = 0.0
         for _ in range(polls):
-            self._now += self._every
+            self._now += self._poll_interval
             begin = time.process_time()
-            one = self._queue.pop(self._now)
+            polled = self._queue.pop(self._now)
             spent += time.process_time() - begin
-            if one is None:
+            if polled is None:
                 continue
-            since, status = self._found(one)
-            following = one if one.stages else self._begun()
+            since, status = self._poll(polled)
+            pushed = polled if polled.stages else self._new_production()
             begin = time.process_time()
-            learn = self._sojourns.stayed if status is one.status else self._sojourns.left
-            learn(one.project_type, one.status, one.polled - one.since, self._now - one.since)
-            one.since, one.status, one.polled = since, status, self._now
-            self._queue.push(following, self._now)
+            learn = self._sojourns.stayed if status is polled.status else self._sojourns.left
+            learn(polled.project_type, polled.status, polled.polled - polled.since, self._now - polled.since)
+            polled.since, polled.status, polled.polled = since, status, self._now
+            self._queue.push(pushed, self._now)
             spent += time.process_time() - begin
         return spent / polls * 1e6
 
-    def _found(self, one: Watched) -> tuple[float, Status]:
-        """Say which status it has now, and since when as far as that is known."""
-        status = one.status
-        while one.stages and one.until <= self._now:
-            name, seconds = one.stages.pop(0)
-            one.until += seconds
+    def _poll(self, polled: Watched) -> tuple[float, Status]:
+        """Return when the present status began, as far as polls can know, and the status."""
+        status = polled.status
+        while polled.stages and polled.until <= self._now:
+            name, seconds = polled.stages.pop(0)
+            polled.until += seconds
             status = Status(name)
-        return (one.since if status is one.status else (one.polled + self._now) / 2), status
+        return (polled.since if status is polled.status else (polled.polled + self._now) / 2), status
 
 
 def main() -> None:
     chosen = options(__doc__, few=100, many=10_000, polls=20_000, rounds=5)
-    few, many = World(chosen.few), World(chosen.many)
+    few, many = Batch(chosen.few), Batch(chosen.many)
     costs = [(few.decide(chosen.polls), many.decide(chosen.polls)) for _ in range(chosen.rounds)]
-    one, other = (min(column) for column in zip(*costs, strict=True))
+    least_few, least_many = (min(column) for column in zip(*costs, strict=True))
+    ratio = least_many / least_few
     figures = [
-        Figure(f"{chosen.few} in flight", f"{one:.1f} us"),
-        Figure(f"{chosen.many} in flight", f"{other:.1f} us"),
-        Figure("ratio", f"{other / one:.2f}", "<= 1.5", other / one <= 1.5),
+        Figure(f"{chosen.few} in flight", f"{least_few:.1f} us"),
+        Figure(f"{chosen.many} in flight", f"{least_many:.1f} us"),
+        Figure("ratio", f"{ratio:.2f}", "<= 1.5", ratio <= 1.5),
     ]
-    show("CPU time of a poll's decision", figures, chosen.json)
+    show("CPU time of choosing a poll", figures, chosen.json)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""CPU time of `client.fetch`, over that of a plain aiohttp GET with `json.loads`.
+"""CPU time of `client.fetch`, compared with a plain aiohttp GET and `json.loads`.
 
 Both read the same status from the same URL with the same request headers, over keep-alive connections to
-loopback, in one process; the server is another, so that `time.process_time` (user and system, all threads)
-counts the client's side alone. Rounds of both alternate, each pair gives a ratio, and the first is discarded.
+loopback, in one process. The server is another process, so `time.process_time` (user and system, all threads)
+counts only the client side. The rounds of the two alternate, each pair of rounds gives a ratio, and the first
+pair is discarded.
 
-In: all that one call costs the client: the turn in the budget, building the request, sending it, reading the
-answer, the rate headers, JSON, a checked `Production`. Out: TLS, opening connections, and waiting.
-The plain GET is what one would write by hand: a session with its defaults, `response.read()`, `json.loads`,
-and neither a status nor a field is looked at. The budget never makes anybody wait: the server announces a
-limit that no round reaches.
+Included is everything that one call costs the client: waiting for its slot in the rate limit, building and
+sending the request, reading the response, the rate limit headers, JSON, a validated `Production`. TLS,
+opening connections and idle time are not included. The plain GET is what one would write by hand: a session
+with its defaults, `response.read()` and `json.loads`; it checks neither the status nor any field. No call has
+to wait for the rate limit, because the server announces one that no round reaches.
+
+    python -m benchmarks.fetch_cpu
 """
 
 import asyncio
@@ -27,7 +30,7 @@ from tests.support.figures import Figure, options, quantile, show
 
 _KEY = "jarai_test_benchmark"
 _ID = "7f1b2c1e-58a6-4a43-9c3a-2f8f6f0d7a11"
-_HEADERS = {"X-API-Key": _KEY, "Accept": "application/json"}  # what the client sends, the rest is aiohttp's
+_HEADERS = {"X-API-Key": _KEY, "Accept": "application/json"}  # what the client sends, besides aiohttp's own
 _STATUS = {
     "productionId": _ID,
     "accountId": "0b8a3f0e-2d49-4d0c-8f52-6f2f1e3f8c55",
@@ -39,7 +42,7 @@ _STATUS = {
     "updatedAt": "2026-01-01T09:03:20.000Z",
     "expiresAt": "2026-01-01T09:10:00.000Z",
 }
-_RATE = {
+_RATE_LIMIT = {
     "X-RateLimit-Limit": "999999",
     "X-RateLimit-Remaining": "999999",
     "X-RateLimit-Reset": "1767258060",
@@ -49,13 +52,14 @@ _Call = Callable[[], Awaitable[object]]
 
 
 def serve(port: "Connection[int, None]") -> None:
-    """Answer every request with the same status; runs in a process of its own."""
+    """Respond to every request with the same status, in a process of its own."""
 
-    async def answer(_: web.BaseRequest) -> web.Response:
-        return web.Response(body=json.dumps(_STATUS).encode(), headers=_RATE, content_type="application/json")
+    async def respond(_: web.BaseRequest) -> web.Response:
+        body = json.dumps(_STATUS).encode()
+        return web.Response(body=body, headers=_RATE_LIMIT, content_type="application/json")
 
     async def main() -> None:
-        runner = web.ServerRunner(web.Server(answer, access_log=None))
+        runner = web.ServerRunner(web.Server(respond, access_log=None))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port.send(runner.addresses[0][1])
@@ -65,7 +69,7 @@ def serve(port: "Connection[int, None]") -> None:
 
 
 async def cpu_of(call: _Call, calls: int, at_once: int) -> float:
-    """CPU microseconds of one call, when so many are made at a time."""
+    """Return the CPU microseconds of one call when this many are made at once."""
 
     async def one_after_the_other() -> None:
         for _ in range(calls // at_once):
@@ -81,7 +85,7 @@ async def cpu_of(call: _Call, calls: int, at_once: int) -> float:
 
 
 async def compare(plain: _Call, fetch: _Call, rounds: int, calls: int, at_once: int) -> list[Figure]:
-    """Measure both in turn, the first one alternating."""
+    """Measure the two in pairs; the one that goes first alternates."""
     costs: dict[_Call, list[float]] = {plain: [], fetch: []}
     for n in range(rounds + 1):
         for call in (plain, fetch) if n % 2 else (fetch, plain):

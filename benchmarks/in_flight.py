@@ -1,17 +1,20 @@
-"""A thousand productions in flight in one process: for how long the event loop is blocked, and their memory.
+"""A thousand productions in flight in one process: how long the event loop is blocked, and how much memory.
 
-The real client and orchestrator, with the simulator in another process, both on a clock that runs 30 times as
-fast as the world's; the server's work does not count. Every production is submitted, polled, listed, written
-down in a journal and downloaded, into a temporary folder; all of them are in flight together for some minutes
-of simulated time.
+The real client and orchestrator run in one process and the simulator in another, both on a clock that runs
+30 times as fast as real time; the work of the server does not count. Every production is submitted, polled,
+listed, written to a journal, and downloaded into a temporary folder. For some minutes of simulated time all
+of them are in flight together.
 
-- *Blocked* is in real time: a task sleeps a millisecond, again and again, and notes by how much it came late.
-  At 30 times the speed the loop has 30 times the work, so this errs on the safe side. A machine that is busy
-  with other things makes it late as well, so the loop's own CPU time in the same gap is given beside it: what
-  the library does without letting go of the loop shows in both.
-- *Memory* is what tracemalloc knows of, after a collection, with all in flight and each polled, less what it
-  was with none and the connections open; in a process of its own, for tracing makes everything slow. The
-  requests themselves are in it. Resident memory is that of the process that was not traced.
+- *Blocked* is in real time. A task sleeps for a millisecond again and again, and records how late it wakes
+  up. At 30 times the speed the loop has 30 times the work, so the figure is on the safe side. A machine that
+  is busy with other things delays the task as well. So the CPU time of the loop in the same gap is also
+  shown: work that blocks the loop appears in both.
+- *Memory* is what tracemalloc counts after a garbage collection, with all productions in flight and polled,
+  less what it counts with none and the connections open. It includes the requests themselves. It is measured
+  in a process of its own, because tracing slows everything down. Resident memory is that of the process
+  without tracing.
+
+    python -m benchmarks.in_flight
 """
 
 import asyncio
@@ -29,21 +32,20 @@ from pathlib import Path
 
 from attrs import define, field
 
-from benchmarks._bench import serving, topics
+from benchmarks._bench import IDS, read_topics, serving
 from jarai_async import Event, Finished, JaraiClient, Orchestrator, Submitted
 from jarai_async.simulator import Simulator, run
 from tests.support.figures import Figure, options, quantile, show
 
 _SPEED = 30.0
 _TICK = 0.001  # real seconds
-_SETTLE = 240.0  # simulated seconds after the last submit, in which each is polled
-_IDS = ("account_id", "language_id", "country_id", "avatar_id")
-_Access = Mapping[str, str]
+_SETTLE = 240.0  # simulated seconds after the last submit, in which each production is polled
+_Access = Mapping[str, str]  # the simulator's key, URL and identifiers
 _Watch = Callable[[Event | None], bool]
 
 
 def stages(rng: random.Random, _: str) -> list[tuple[str, float]]:
-    """Take so long that the first still runs when the last has been submitted and polled."""
+    """Make productions so long that the first is still running when the last has been polled."""
     return [
         ("Queued", rng.uniform(10, 40)),
         ("Producing", rng.uniform(720, 1_200)),
@@ -52,18 +54,18 @@ def stages(rng: random.Random, _: str) -> list[tuple[str, float]]:
 
 
 def serve(port: "Connection[_Access, None]") -> None:
-    """Be the Partner API, in a process of its own."""
+    """Run the simulator, in a process of its own."""
 
     async def main() -> None:
         async with Simulator(durations=stages, approval="auto", failure_rate=0.0) as simulator:
-            port.send({name: getattr(simulator, name) for name in ("api_key", "base_url", *_IDS)})
+            port.send({name: getattr(simulator, name) for name in ("api_key", "base_url", *IDS)})
             await asyncio.Event().wait()
 
     run(main(), speed=_SPEED)
 
 
 def follow(access: _Access, count: int, watch: _Watch) -> None:
-    """Run so many productions, as long as `watch` agrees; it is told None when all is ready to begin."""
+    """Run this many productions until `watch` returns False; its first call, with None, comes before them."""
 
     async def main(folder: str) -> None:
         async with JaraiClient(access["api_key"], base_url=access["base_url"]) as client:
@@ -73,21 +75,21 @@ def follow(access: _Access, count: int, watch: _Watch) -> None:
                 client, concurrency=count, download_to=files, journal=journal
             ) as orchestrator:
                 watch(None)
-                requests = topics(count, {name: access[name] for name in _IDS})
+                requests = read_topics(count, {name: access[name] for name in IDS})
                 async for event in orchestrator.run(requests):
                     if not watch(event):
                         break
 
-    with tempfile.TemporaryDirectory(prefix="jarai-") as folder:  # removed when the loop is no longer watched
+    with tempfile.TemporaryDirectory(prefix="jarai-") as folder:  # removed after the measurement
         run(main(folder), speed=_SPEED)
 
 
 @define
 class Observer:
-    """Notes how late the loop is, from the moment at which the caller's requests are made."""
+    """Records how late the loop is, from the time at which the requests are made."""
 
     count: int
-    gaps: list[tuple[float, float]] = field(factory=list)  # lateness and CPU of the loop, in seconds
+    gaps: list[tuple[float, float]] = field(factory=list)  # lateness and CPU time of the loop, in seconds
     pauses: list[float] = field(factory=list)  # of the garbage collector, in seconds
     resident: list[int] = field(factory=list)  # bytes, with none and with all in flight
     submitted: int = 0
@@ -97,9 +99,9 @@ class Observer:
     _paused_at: float = 0.0
 
     def watch(self, event: Event | None) -> bool:
-        """Take in an event."""
+        """Record an event."""
         if event is None:
-            self._ticker = asyncio.create_task(self._tick())  # its first step comes after this one's
+            self._ticker = asyncio.create_task(self._tick())  # its first step comes after this one
             self.resident.append(_resident())
         elif isinstance(event, Submitted):
             self.submitted += 1
@@ -117,7 +119,7 @@ class Observer:
             self.gaps.append((time.perf_counter() - wall - _TICK, time.thread_time() - cpu))
 
     def note_collection(self, phase: str, _: Mapping[str, int]) -> None:
-        """Note how long a garbage collection took."""
+        """Record how long a garbage collection took."""
         if phase == "start":
             self._paused_at = time.perf_counter()
         else:
@@ -125,7 +127,7 @@ class Observer:
 
 
 def responsiveness(access: _Access, count: int) -> list[Figure]:
-    """Measure how late the loop is from the first submit to the last download."""
+    """Measure how late the loop is, from the first submit to the last download."""
     observer = Observer(count)
     gc.callbacks.append(observer.note_collection)
     start = time.perf_counter()
@@ -133,14 +135,15 @@ def responsiveness(access: _Access, count: int) -> list[Figure]:
     real = time.perf_counter() - start
     late = [gap for gap, _ in observer.gaps]
     cpu = [cpu for _, cpu in observer.gaps]
+    most = quantile(late, 0.99)
     tail = ", ".join(f"{quantile(late, share) * 1e3:.1f}" for share in (0.99, 0.999))
-    usual = quantile(late, 0.99)
+    over = [sum(gap > 0.05 for gap in gaps) for gaps in (late, cpu)]
     each = (observer.resident[1] - observer.resident[0]) / count / 1024
     return [
         Figure("loop blocked, at most", f"{max(late) * 1e3:.1f} ms", "<= 50 ms", max(late) <= 0.05),
         Figure("  CPU time of the loop in a gap, at most", f"{max(cpu) * 1e3:.1f} ms"),
-        Figure("  99 and 99.9 % of the gaps, within", f"{tail} ms", "99 %: <= 5", usual <= 0.005),
-        Figure("  gaps over 50 ms; in CPU time; of all", _over(late, cpu)),
+        Figure("  99 and 99.9 % of the gaps, within", f"{tail} ms", "99 %: <= 5", most <= 0.005),
+        Figure("  gaps over 50 ms; in CPU time; of all", f"{over[0]}; {over[1]}; {len(late)}"),
         Figure("  longest garbage collection", f"{max(observer.pauses, default=0.0) * 1e3:.1f} ms"),
         Figure("productions complete; files", f"{observer.complete} of {count}; {observer.files}"),
         Figure("  real time; CPU time", f"{real:.0f} s; {time.process_time():.0f} s"),
@@ -148,35 +151,31 @@ def responsiveness(access: _Access, count: int) -> list[Figure]:
     ]
 
 
-def _over(late: list[float], cpu: list[float]) -> str:
-    return f"{sum(gap > 0.05 for gap in late)}; {sum(gap > 0.05 for gap in cpu)}; {len(late)}"
-
-
 def memory(access: _Access, count: int) -> list[Figure]:
-    """Measure what all of them take together while they are in flight, divided by their number."""
+    """Measure the memory of all productions while they are in flight, divided by their number."""
     sizes: list[int] = []
-    submitted, last = 0, 0.0
+    submitted, last_submit = 0, 0.0
 
     def watch(event: Event | None) -> bool:
-        nonlocal submitted, last
+        nonlocal submitted, last_submit
         now = asyncio.get_running_loop().time()
         if isinstance(event, Submitted):
-            submitted, last = submitted + 1, now
-        settled = submitted == count and now > last + _SETTLE
+            submitted, last_submit = submitted + 1, now
+        settled = submitted == count and now > last_submit + _SETTLE
         if event is None or settled:
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
         return not settled
 
     tracemalloc.start()
-    logging.disable()  # of productions that are left before their end
+    logging.disable()  # warnings about unfinished productions are expected
     follow(access, count, watch)
     each = (sizes[1] - sizes[0]) / count / 1024
     return [Figure("traced memory for each in flight", f"{each:.2f} KiB", "<= 6 KiB", each <= 6)]
 
 
 def _resident() -> int:
-    """Bytes of this process that are in memory; 0 where the system does not say it in this way."""
+    """Return the resident memory of this process in bytes; 0 on systems without /proc."""
     statm = Path("/proc/self/statm")
     pages = int(statm.read_text(encoding="ascii").split()[1]) if statm.exists() else 0
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,32 +1,35 @@
-"""The wait helpers of others, set to the same productions: waits lost, 429s, lag; and work paid for twice.
+"""The wait helpers of other libraries, waiting for the same productions: lost waits, 429s, lag, duplicates.
 
-In simulated time over loopback HTTP, against the simulator at 60 requests a minute, daily quotas off; no
-production fails. The same for every row: our client submits the productions, a minute passes until the
-budget is whole again, then the row waits for all of them at once, in one `gather`. Of 200, none has ended
-by then. The figures of openai and azure-core vary a little from run to run (a few waits, some requests).
+In simulated time over loopback HTTP, with the simulator at 60 requests a minute and daily quotas off. No
+production fails. For every library our client submits the productions, a minute passes until the complete
+rate limit is available again, and then the library waits for all of them at once, in one `gather`. Of 200
+productions none has ended by then. The figures of openai and azure-core vary a little from run to run (a few
+waits, some requests).
 
 - *jarai-async*: `JaraiClient.wait`, which shares its poller with the `Orchestrator`.
-- *backoff*: a bare GET, on a session with `raise_for_status=True`, under two decorators as in its README:
+- *backoff*: a plain GET, on a session with `raise_for_status=True`, under two decorators as in its README:
   `on_predicate(expo, max_value=60)` over `on_exception(expo, ClientError, max_tries=8, jitter=None)`.
-  (The README's other limit, `max_time`, reads the machine's clock: here it would never be reached.)
-- *replicate*: `predictions.async_get`, then `async_wait`: every half second; a GET is tried ten times.
-- *openai*: `vector_stores.files.poll`: every second; each request is tried three times.
-- *azure-core*: `AsyncLROPoller` over `AsyncLROBasePolling`: every 30 seconds; a GET is tried four times. It
-  is a kit for clients rather than a client: here with `AsyncRetryPolicy()`, as those made with it have.
+  (The README's other limit, `max_time`, reads the machine's clock, so it would never be reached here.)
+- *replicate*: `predictions.async_get`, then `async_wait`: every half second; it tries a GET ten times.
+- *openai*: `vector_stores.files.poll`: every second; it tries each request three times.
+- *azure-core*: `AsyncLROPoller` over `AsyncLROBasePolling`: every 30 seconds; it tries a GET four times. It
+  is a toolkit for clients rather than a client: here with `AsyncRetryPolicy()`, as clients made with it have.
 
-All settings are the defaults. Most have some that would serve better here, and none was made for 200 jobs
-on 60 requests a minute: this shows what happens to who does not think of it. The last three talk through
-`_adapter`, which gives them the `Retry-After` that all three obey.
+All settings are the defaults. Most libraries have some that would do better here, and none was made for 200
+jobs on 60 requests a minute: this shows what happens if they are not changed. The last three use `_adapter`,
+which sends the `Retry-After` header that all three obey.
 
-- *Lost*: the wait raised, and nobody learns what becomes of the production, which goes on.
-- *Lag*: from the true end of a production to the return of its wait, on average over those that returned.
-  Who loses many leaves the budget to the few that remain: compare it only among those that lose none.
+- *Lost*: the wait raised, so the caller does not learn how the production ends. It continues at JARAI.
+- *Lag*: from the end of a production to the return of its wait, the mean of the waits that returned. If a
+  library loses many waits, the others have more of the rate limit: compare only libraries that lose none.
 - *Minutes*: until the last wait had returned or raised.
 
-The second table makes one call that creates, and counts the productions that there are then, each of them
-paid for: where the answer is lost (the connection is reset) once, where it is lost each time, and where it
-is a 500 each time, all of them after the work was done. JARAI is not known to honour idempotency keys, and
-the simulator does not.
+The second table makes one call that creates a production, and counts the productions that exist afterwards;
+each of them has to be paid for. The response is lost (connection reset) once, or every time, or is a 500
+every time, always after the production was created. JARAI is not known to support idempotency keys, and the
+simulator does not support them here.
+
+    pip install ".[benchmarks]" && python -m benchmarks.peers
 """
 
 import asyncio
@@ -45,54 +48,47 @@ import aiohttp
 import backoff
 from attrs import define, field, frozen
 
-from benchmarks._adapter import adapter, session_of, submission, submit_url
-from benchmarks._bench import topics
-from jarai_async import JaraiClient, RateLimit
+from benchmarks._adapter import adapter, open_session, submission, submit_url
+from benchmarks._bench import open_client, requests_for
+from jarai_async import JaraiClient
 from jarai_async.simulator import Simulator, run
 from tests.support.figures import Figure, options, show
 
 _ENDS = ("Published", "Failed", "Cancelled")
-_IDS = ("account_id", "language_id", "country_id", "avatar_id")
-_BUDGET = RateLimit(per_day=10**9)
 _WINDOW = 60.0  # seconds
-_LEFT_OUT = "left out: pip install '.[benchmarks]'"
+_NOT_INSTALLED = "not installed: pip install '.[benchmarks]'"
 
 
 @frozen
 class Waiter:
-    """What a row does: wait for the end of one production, and create one."""
+    """What a library does: wait for the end of a production, and create one."""
 
     wait: Callable[[str], Awaitable[object]]
     create: Callable[[], Awaitable[object]]
 
 
-def _ours(simulator: Simulator) -> JaraiClient:
-    dice = random.Random("peers")
-    return JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=_BUDGET, random=dice)
-
-
-def _requests(simulator: Simulator, count: int) -> list[Any]:
-    return topics(count, {name: getattr(simulator, name) for name in _IDS})
+def _our_client(simulator: Simulator) -> JaraiClient:
+    return open_client(simulator, random=random.Random("peers"))
 
 
 @asynccontextmanager
 async def jarai_async(simulator: Simulator) -> AsyncIterator[Waiter]:
-    async with _ours(simulator) as client:
-        yield Waiter(client.wait, lambda: client.submit(_requests(simulator, 1)[0]))
+    async with _our_client(simulator) as client:
+        yield Waiter(client.wait, lambda: client.submit(requests_for(simulator, 1)[0]))
 
 
 @asynccontextmanager
 async def exponential(simulator: Simulator) -> AsyncIterator[Waiter]:
-    persistent = backoff.on_exception(backoff.expo, aiohttp.ClientError, max_tries=8, jitter=None)
-    async with session_of(simulator, raise_for_status=True) as session:
+    retry = backoff.on_exception(backoff.expo, aiohttp.ClientError, max_tries=8, jitter=None)
+    async with open_session(simulator, raise_for_status=True) as session:
 
         @backoff.on_predicate(backoff.expo, lambda status: status not in _ENDS, max_value=60)
-        @persistent
+        @retry
         async def wait(production_id: str) -> object:
             async with session.get(f"{simulator.base_url}/productions/{production_id}") as response:
                 return (await response.json())["status"]
 
-        @persistent
+        @retry
         async def create() -> object:
             async with session.post(submit_url(simulator), json=submission(simulator)) as response:
                 return await response.json()
@@ -105,8 +101,8 @@ async def replicate(simulator: Simulator) -> AsyncIterator[Waiter]:
     library: Any = import_module("replicate")
 
     def shape(production_id: str, status: str) -> dict[str, Any]:
-        told = "succeeded" if status in _ENDS else "starting" if status == "Queued" else "processing"
-        return {"id": production_id, "model": "any/any", "version": "any", "status": told}
+        state = "succeeded" if status in _ENDS else "starting" if status == "Queued" else "processing"
+        return {"id": production_id, "model": "any/any", "version": "any", "status": state}
 
     async with adapter(simulator, shape) as url:
         client = library.Client("any", base_url=url)
@@ -123,9 +119,9 @@ async def openai(simulator: Simulator) -> AsyncIterator[Waiter]:
     library: Any = import_module("openai")
 
     def shape(production_id: str, status: str) -> dict[str, Any]:
-        told = "completed" if status in _ENDS else "in_progress"
+        state = "completed" if status in _ENDS else "in_progress"
         kind = {"object": "vector_store.file", "vector_store_id": "any", "created_at": 0, "usage_bytes": 0}
-        return {"id": production_id, "status": told, **kind}
+        return {"id": production_id, "status": state, **kind}
 
     async with adapter(simulator, shape) as url, library.AsyncOpenAI(api_key="any", base_url=url) as client:
         files = client.vector_stores.files
@@ -150,21 +146,21 @@ async def azure_core(simulator: Simulator) -> AsyncIterator[Waiter]:
     async with adapter(simulator, shape) as url, core.AsyncPipelineClient(url, policies=pipeline) as client:
 
         async def send(method: str, path: str) -> Any:
-            answer = await client.send_request(
+            response = await client.send_request(
                 request(method, f"{url}{path}"), _return_pipeline_response=True
             )
-            answer.http_response.raise_for_status()
-            return answer
+            response.http_response.raise_for_status()
+            return response
 
         async def wait(production_id: str) -> object:
             first = await send("GET", f"/operations/{production_id}")
             method = polling.AsyncLROBasePolling()
-            return await poller(client, first, lambda answer: answer, method).result()
+            return await poller(client, first, lambda response: response, method).result()
 
         yield Waiter(wait, lambda: send("POST", "/operations"))
 
 
-ROWS: dict[str, Callable[[Simulator], AbstractAsyncContextManager[Waiter]]] = {
+LIBRARIES: dict[str, Callable[[Simulator], AbstractAsyncContextManager[Waiter]]] = {
     "jarai-async": jarai_async,
     "backoff": exponential,
     "replicate": replicate,
@@ -175,62 +171,62 @@ ROWS: dict[str, Callable[[Simulator], AbstractAsyncContextManager[Waiter]]] = {
 
 @define
 class Waits:
-    """What became of the waits of one row: seconds of lag of those that returned, errors of the others."""
+    """The waits of one library: seconds of lag of those that returned, error types of the others."""
 
     lags: list[float] = field(factory=list)
     errors: Counter[str] = field(factory=Counter)
 
-    async def follow(self, waiter: Waiter, production_id: str, ends: float) -> None:
-        """Wait for one that truly ends at this moment."""
+    async def follow(self, waiter: Waiter, production_id: str, ends_at: float) -> None:
+        """Wait for a production that ends at this time."""
         try:
             await waiter.wait(production_id)
         except Exception as error:  # noqa: BLE001  # whatever a library raises when it gives up
             self.errors[type(error).__name__] += 1
         else:
-            self.lags.append(asyncio.get_running_loop().time() - ends)
+            self.lags.append(asyncio.get_running_loop().time() - ends_at)
 
 
-async def waits(name: str, count: int) -> list[Figure]:
-    """Wait for so many productions at once."""
-    random.seed(name)  # the dice of the libraries that do not take their own
+async def wait_for_all(name: str, count: int) -> list[Figure]:
+    """Wait for this many productions at once."""
+    random.seed(name)  # for libraries that use the global random generator
     async with Simulator(seed="peers", tier="standard", daily_quotas=False, failure_rate=0.0) as simulator:
-        async with _ours(simulator) as client:
-            submits = (client.submit(request) for request in _requests(simulator, count))
+        async with _our_client(simulator) as client:
+            submits = (client.submit(request) for request in requests_for(simulator, count))
             ids = [production.id for production in await asyncio.gather(*submits)]
         await asyncio.sleep(_WINDOW)
-        clock, found = asyncio.get_running_loop().time, Waits()
-        start, before, refused = clock(), len(simulator.requests), simulator.rate_limited
-        ends = {one: max(start, simulator.productions[one].timeline[-1][0]) for one in ids}
-        async with ROWS[name](simulator) as waiter:
-            await asyncio.gather(*(found.follow(waiter, one, ends[one]) for one in ids))
+        clock, waits = asyncio.get_running_loop().time, Waits()
+        start, sent_before, rejected_before = clock(), len(simulator.requests), simulator.rate_limited
+        ends = {item: max(start, simulator.productions[item].timeline[-1][0]) for item in ids}
+        async with LIBRARIES[name](simulator) as waiter:
+            await asyncio.gather(*(waits.follow(waiter, item, ends[item]) for item in ids))
             minutes = (clock() - start) / 60
-        lag = sum(found.lags) / len(found.lags) if found.lags else math.nan
-        sent, lost = len(simulator.requests) - before, found.errors.total()
-        refused = simulator.rate_limited - refused
-        value = f"{lost:5} {refused:7} {sent:9} {lag:9.1f} s {minutes:9.1f}"
-        raised = ", ".join(f"{error} {times}" for error, times in found.errors.most_common())
+        lag = sum(waits.lags) / len(waits.lags) if waits.lags else math.nan
+        sent, lost = len(simulator.requests) - sent_before, waits.errors.total()
+        rejected = simulator.rate_limited - rejected_before
+        value = f"{lost:5} {rejected:7} {sent:9} {lag:9.1f} s {minutes:9.1f}"
+        raised = ", ".join(f"{error} {times}" for error, times in waits.errors.most_common())
         return [Figure(_title(name), value), *([Figure("  raised", raised)] if raised else [])]
 
 
-async def paid(name: str, fault: str, times: int | None) -> int:
-    """Count what one call makes where its answer is spoilt so many times, None for always."""
+async def count_created(name: str, fault: str, times: int | None) -> int:
+    """Count what one call creates if its response has a fault this many times, or always for None."""
     random.seed(name)
     async with Simulator(seed="peers", tier="standard", daily_quotas=False) as simulator:
         simulator.faults.add(fault, on="submit", times=times)
-        async with ROWS[name](simulator) as waiter:
-            with contextlib.suppress(Exception):  # each library's own; what it did is what counts
+        async with LIBRARIES[name](simulator) as waiter:
+            with contextlib.suppress(Exception):  # only the productions count, not what is raised
                 await waiter.create()
         return len(simulator.productions)
 
 
 async def duplicates(name: str) -> list[Figure]:
-    """Count what one call makes under each fault."""
-    made = [
-        await paid(name, "reset_after", 1),
-        await paid(name, "reset_after", None),
-        await paid(name, "internal_error_after", None),
+    """Count what one call creates under each fault."""
+    created = [
+        await count_created(name, "reset_after", 1),
+        await count_created(name, "reset_after", None),
+        await count_created(name, "internal_error_after", None),
     ]
-    return [Figure(_title(name), "{:9} {:12} {:11}".format(*made))]
+    return [Figure(_title(name), "{:9} {:12} {:11}".format(*created))]
 
 
 def _title(name: str) -> str:
@@ -239,23 +235,23 @@ def _title(name: str) -> str:
 
 def _rows(measure: Callable[[str], Coroutine[Any, Any, list[Figure]]]) -> list[Figure]:
     figures: list[Figure] = []
-    for name in ROWS:
+    for name in LIBRARIES:
         try:
             version(name)
         except PackageNotFoundError:
-            figures.append(Figure(name, _LEFT_OUT))
+            figures.append(Figure(name, _NOT_INSTALLED))
         else:
             figures += run(measure(name))
     return figures
 
 
 def main() -> None:
-    logging.disable()  # what each tells of its retries
+    logging.disable()  # the libraries log their retries
     chosen = options(__doc__, productions=200)
     figures = [
         Figure("WAITS", " lost    429s  requests         lag   minutes"),
-        *_rows(lambda name: waits(name, chosen.productions)),
-        Figure("PAID FOR ONE CALL", "lost once  lost always  500 always"),
+        *_rows(lambda name: wait_for_all(name, chosen.productions)),
+        Figure("CREATED BY ONE CALL", "lost once  lost always  500 always"),
         *_rows(duplicates),
     ]
     title = f"{chosen.productions} productions waited for at once, at 60 requests a minute"

@@ -1,9 +1,11 @@
-"""Deliver webhooks to the receiver at an even rate, in real time, while others hold connections open.
+"""Webhooks delivered to the receiver at an even rate, in real time, while hostile clients keep it busy.
 
-The receiver runs in a process of its own. Each delivery is planned for its moment and timed from there, over
-50 connections that are kept. The hostile ones say nothing, or a byte of their headers or of their body a
-second, or send forged events as fast as they are answered; what is ended is opened again. Lost is
-what was answered with anything but 204, and what never reached `on_event`.
+The receiver runs in a process of its own. Each delivery has a planned time and is timed from there; there are
+50 keep-alive connections. A hostile client sends nothing, or one byte of its headers or of its body a second,
+or forged events as fast as they get a response. It connects again whenever its connection is closed. A
+delivery is lost if its response is anything but 204, or if the event does not reach `on_event`.
+
+    python -m benchmarks.receiver
 """
 
 import asyncio
@@ -23,14 +25,14 @@ from jarai_async.webhooks import sign
 from tests.support.figures import Figure, options, quantile, show
 
 _SECRET = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"  # noqa: S105  # of this benchmark
-_KEPT = 50  # connections of JARAI
-_FORGERS = 10  # of the hostile ones
-_CONNECTING = 5.0  # seconds over which they connect: the same who are ended together would return together
+_CONNECTIONS = 50  # of JARAI
+_FORGERS = 10  # of the hostile clients
+_CONNECTING = 5.0  # seconds over which the hostile clients connect, so that they do not reconnect all at once
 _HEAD = b"POST / HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\n"
 
 
 def delivery(number: int) -> bytes:
-    """One whole request, of a new event."""
+    """Return one complete HTTP request with a new event."""
     event = {
         "eventId": str(UUID(int=number)),
         "eventType": "production.step.complete",
@@ -48,29 +50,29 @@ def delivery(number: int) -> bytes:
 
 
 def serve(pipe: "Connection[Any, None]") -> None:
-    """Receive at one port, and at another tell how many events were handed on."""
+    """Run the receiver on one port, and on another a server that reports what has been received."""
     asyncio.run(_serve(pipe))
 
 
 async def _serve(pipe: "Connection[Any, None]") -> None:
-    handed_on: set[str] = set()
+    received: set[str] = set()
 
-    async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(f"{len(handed_on)} {time.process_time()}".encode())
+    async def report(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"{len(received)} {time.process_time()}".encode())
         writer.close()
 
     async with (
-        Receiver(_SECRET, lambda event: handed_on.add(event.event_id)) as receiver,
+        Receiver(_SECRET, lambda event: received.add(event.event_id)) as receiver,
         receiver.serve() as url,
-        await asyncio.start_server(tell, "127.0.0.1", 0) as teller,
+        await asyncio.start_server(report, "127.0.0.1", 0) as reporter,
     ):
         port = int(url.rstrip("/").rpartition(":")[2])
-        pipe.send((port, teller.sockets[0].getsockname()[1]))
-        await teller.serve_forever()
+        pipe.send((port, reporter.sockets[0].getsockname()[1]))
+        await reporter.serve_forever()
 
 
-async def told(port: int) -> tuple[int, float]:
-    """Ask how many events were handed on, and how many seconds of CPU time the receiver has used."""
+async def read_report(port: int) -> tuple[int, float]:
+    """Return how many events reached `on_event`, and the seconds of CPU time that the receiver has used."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     number, seconds = (await reader.read()).split()
     writer.close()
@@ -79,42 +81,42 @@ async def told(port: int) -> tuple[int, float]:
 
 @define
 class Load:
-    """What is sent, and what comes back; moments are seconds on the loop's clock."""
+    """What was sent, and the results; times are seconds on the loop's clock."""
 
     port: int
     seconds: list[float] = field(factory=list)
-    refused: int = 0
+    rejected: int = 0
     forged: int = 0
-    ended: int = 0
+    closed: int = 0
 
     async def deliver(self, requests: "asyncio.Queue[tuple[float, bytes]]") -> None:
-        """Send what is due over one connection, each timed from when it was due."""
+        """Send what is due over one connection, and time each delivery from when it was due."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         loop = asyncio.get_running_loop()
         while True:
             due, request = await requests.get()
             writer.write(request)
-            answer = await reader.readuntil(b"\r\n\r\n")
+            response = await reader.readuntil(b"\r\n\r\n")
             self.seconds.append(loop.time() - due)
-            self.refused += not answer.startswith(b"HTTP/1.1 204")
+            self.rejected += not response.startswith(b"HTTP/1.1 204")
 
-    async def annoy(self, request: bytes, begin: int, after: float) -> None:
-        """Hold a connection open: send so much, and then a byte a second."""
-        await asyncio.sleep(after)
+    async def send_slowly(self, request: bytes, begin: int, delay: float) -> None:
+        """Hold a connection open: send the first `begin` bytes at once, and then one byte a second."""
+        await asyncio.sleep(delay)
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 writer.write(request[:begin])
-                for place in range(begin, len(request)):
+                for position in range(begin, len(request)):
                     await asyncio.sleep(1)
-                    writer.write(request[place : place + 1])
+                    writer.write(request[position : position + 1])
                     await writer.drain()
                 await asyncio.sleep(3_600)
             except OSError:
-                self.ended += 1
+                self.closed += 1
 
     async def forge(self, request: bytes) -> None:
-        """Send what JARAI did not sign, again and again."""
+        """Send a request with a wrong signature again and again."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while True:
             writer.write(request[:-1] + b" ")
@@ -124,51 +126,51 @@ class Load:
 
 
 async def load(port: int, rate: int, seconds: int, hostile: int) -> Load:
-    """Send so many deliveries a second."""
-    found, loop = Load(port), asyncio.get_running_loop()
+    """Send this many deliveries a second, beside this many hostile clients."""
+    result, loop = Load(port), asyncio.get_running_loop()
     requests: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-    ready = [delivery(number) for number in range(rate * seconds)]
-    slow = itertools.cycle([0, 20, ready[0].index(b"\r\n\r\n") + 4])
-    silent = max(0, hostile - _FORGERS)
-    tasks = [found.annoy(ready[0], next(slow), _CONNECTING * n / silent) for n in range(silent)]
-    tasks += [found.forge(ready[0]) for _ in range(min(hostile, _FORGERS))]
-    tasks += [found.deliver(requests) for _ in range(_KEPT)]
+    deliveries = [delivery(number) for number in range(rate * seconds)]
+    begins = itertools.cycle([0, 20, deliveries[0].index(b"\r\n\r\n") + 4])
+    slow = max(0, hostile - _FORGERS)
+    tasks = [result.send_slowly(deliveries[0], next(begins), _CONNECTING * n / slow) for n in range(slow)]
+    tasks += [result.forge(deliveries[0]) for _ in range(min(hostile, _FORGERS))]
+    tasks += [result.deliver(requests) for _ in range(_CONNECTIONS)]
     running = [asyncio.create_task(task) for task in tasks]
     await asyncio.sleep(_CONNECTING)
     begin = loop.time()
-    for number, request in enumerate(ready):
+    for number, request in enumerate(deliveries):
         due = begin + number / rate
         if due > loop.time():
             await asyncio.sleep(due - loop.time())
         requests.put_nowait((due, request))
     for _ in range(100):
-        if len(found.seconds) == len(ready):
+        if len(result.seconds) == len(deliveries):
             break
         await asyncio.sleep(0.1)
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    return found
+    return result
 
 
 def main() -> None:
     chosen = options(__doc__, rate=1_000, seconds=10, hostile=300)
     sent = chosen.rate * chosen.seconds
-    with serving(serve) as (port, teller):
-        _, before = asyncio.run(told(teller))
-        found = asyncio.run(load(port, chosen.rate, chosen.seconds, chosen.hostile))
-        handed_on, after = asyncio.run(told(teller))
-    late = quantile(found.seconds, 0.99) * 1000
-    lost = sent - min(len(found.seconds) - found.refused, handed_on)
+    with serving(serve) as (port, report_port):
+        _, cpu_before = asyncio.run(read_report(report_port))
+        result = asyncio.run(load(port, chosen.rate, chosen.seconds, chosen.hostile))
+        received, cpu_after = asyncio.run(read_report(report_port))
+    late = quantile(result.seconds, 0.99) * 1000
+    lost = sent - min(len(result.seconds) - result.rejected, received)
     figures = [
         Figure("deliveries", f"{sent:,}"),
         Figure("lost", f"{lost:,}", "0", lost == 0),
-        Figure("median", f"{quantile(found.seconds, 0.5) * 1000:.1f} ms"),
+        Figure("median", f"{quantile(result.seconds, 0.5) * 1000:.1f} ms"),
         Figure("99th percentile", f"{late:.1f} ms", "<= 50 ms", late <= 50),
-        Figure("slowest", f"{max(found.seconds, default=0) * 1000:.1f} ms"),
-        Figure("CPU time of each in the receiver", f"{(after - before) / sent * 1e6:.0f} us"),
-        Figure("forged, all refused", f"{found.forged:,}"),
-        Figure("slow connections ended", f"{found.ended:,}"),
+        Figure("slowest", f"{max(result.seconds, default=0) * 1000:.1f} ms"),
+        Figure("CPU time of each in the receiver", f"{(cpu_after - cpu_before) / sent * 1e6:.0f} us"),
+        Figure("forged, all rejected", f"{result.forged:,}"),
+        Figure("slow connections closed", f"{result.closed:,}"),
     ]
     show(f"{chosen.rate:,} deliveries a second for {chosen.seconds} s", figures, chosen.json)
     sys.exit(bool(lost))

@@ -27,7 +27,8 @@ Not here: anything about the quality of what is produced.
 """
 
 import random
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -276,6 +277,30 @@ class Simulator:
         production = self._world.productions[production_id]
         production.approve(_clock.monotonic())
         self._emitter.look(production)
+
+    def files(self, production_id: str) -> Mapping[str, bytes]:
+        """Return the files that a production has once it is Published, by name. Raises KeyError."""
+        if production_id not in self.productions:
+            raise KeyError(production_id)
+        return self._blobs.final_files(production_id)
+
+    def add_webhook(
+        self, endpoint_url: str, event_types: Sequence[str], *, signing_secret: str
+    ) -> SimulatedWebhook:
+        """Subscribe an endpoint on this machine, without an API request, to the events from now on."""
+        ordinal = 1 + max((webhook.ordinal for webhook in self.webhooks), default=0)
+        webhook = SimulatedWebhook(
+            webhook_id=str(uuid.UUID(int=ordinal)),
+            ordinal=ordinal,
+            endpoint_url=endpoint_url,
+            event_types=tuple(event_types),
+            account_ids=(),
+            account_scope_id=None,
+            signing_secret=signing_secret,
+            created_wall=_clock.wall(),
+        )
+        self._emitter.add(webhook)
+        return webhook
 
     def add_key(self, *scopes: str, sandbox: bool = False) -> str:
         """A further key of this partner with just these scopes; ValueError for an unknown one."""

@@ -1,278 +1,187 @@
-"""Nothing lost, nothing twice: worlds full of faults, deaths at every step, and real kills, by the thousand.
+"""The stress campaigns: many worlds, run in parallel and summed up as figures.
 
-1. *Faults*: each seed is a world of its own, with faults of every kind that the simulator has, and a program
-   that is left by `break`, a timeout or an exception, and run again. Client, orchestrator, journal and server
-   are real, time is simulated.
-2. *Deaths*: scenarios are lived again and again, and each time the program dies one step later. (With
-   `--every 7` at every seventh only, once all is submitted.) Then so many at random, twice in a row.
-3. *Kills*: a real process gets a real SIGKILL at a random moment, and is started again until it is done.
-
-After each, what was told is compared with what the simulator knows to be true (`_truth`). With `--mutants`
-the library is broken on purpose, in each of the ways of `_mutants`, to see that the campaign finds out.
-
-What fails is printed with the command that plays it again. The exit code is 1 if anything failed.
+- *worlds*: each seed is a world with faults of every kind that the simulator has. Its program leaves the
+  orchestrator by `break`, a timeout or an exception, and runs again.
+- *crashes*: small scenarios run again and again, and each time the program crashes one step later. (With
+  `--every 7` only every seventh step counts once all requests are submitted.) Then scenarios with two crashes
+  each, at random steps.
+- *sigkill*: a real process gets a real SIGKILL at a random time and is started again until it is done.
 """
 
 import argparse
 import multiprocessing
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from pathlib import Path
 from random import Random
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from jarai_async import OutcomeState
 from jarai_async.simulator._api.fault_kinds import KINDS
+from tests.stress import sigkill
 from tests.stress.crashes import watch_databases
 from tests.stress.invariants import violations
-from tests.stress.mutants import survivors
-from tests.stress.program import Life
-from tests.stress.sigkill import kill
-from tests.stress.worlds import Played, Scenario, draw, play, scratch
-from tests.support.figures import Figure, show
+from tests.stress.worlds import WorldResult, run_world, scenario_of, scratch_folder
+from tests.support.figures import Figure
 
-_FULL = 5_000  # seeds from which on each kind of fault is to have struck a hundred times
-_SOME = 300  # and once at least
-_SHOWN = 20
+_SEEDS_FOR_ALL_FAULTS = 300  # from this many seeds on each kind of fault must occur
+_SEEDS_FOR_MANY_FAULTS = 5_000  # and from this many on a hundred times
+_MOST_FAILURES = 20  # of one scenario
+
+Campaign = Callable[[argparse.Namespace], tuple[list[Figure], list[str]]]  # figures, and what failed
 
 
 @define
 class Tally:
-    """What some worlds came to."""
+    """The sums over some worlds: `counts` of several things, `faults` by kind, and what failed."""
 
-    worlds: int = 0
-    productions: int = 0
-    uncertain: int = 0
-    webhooks: int = 0
-    steps: int = 0
-    fired: Counter[str] = field(factory=Counter)
+    counts: Counter[str] = field(factory=Counter)
+    faults: Counter[str] = field(factory=Counter)
     failed: list[str] = field(factory=list)
-    seconds: float = 0.0  # of this processor
+    seconds: float = 0.0  # of CPU time
 
     def add(self, other: "Tally") -> None:
-        """Take in others."""
-        self.worlds += other.worlds
-        self.productions += other.productions
-        self.uncertain += other.uncertain
-        self.webhooks += other.webhooks
-        self.steps += other.steps
-        self.fired += other.fired
+        """Add the sums over other worlds."""
+        self.counts += other.counts
+        self.faults += other.faults
         self.failed += other.failed
         self.seconds += other.seconds
 
-    def note(self, played: Played, command: str) -> None:
-        """Take in one world."""
-        self.worlds += 1
-        self.productions += len(played.simulator.productions)
-        outcomes = played.seen[-1].outcomes.values()
-        self.uncertain += sum(one.state is OutcomeState.UNCERTAIN for one in outcomes)
-        self.webhooks += sum(one.delivered_at is not None for one in played.simulator.deliveries)
-        self.steps += sum(played.steps)
-        self.fired += played.fired
-        self.failed += [f"{command}: {one}" for one in violations(played)]
+    def run(self, seed: str, *crash_steps: int) -> WorldResult | None:
+        """Run a world and add it; return None if that failed with an exception."""
+        command = " ".join(["python -m tests.stress replay", seed, *map(str, crash_steps)])
+        started = time.process_time()
+        result = None
+        self.counts["worlds"] += 1
+        try:
+            with scratch_folder() as folder:
+                result = run_world(scenario_of(seed), folder, *crash_steps)
+                self.failed += [f"{command}: {violation}" for violation in violations(result)]
+        except Exception as error:  # noqa: BLE001  # any exception is a failure of this world
+            self.failed.append(f"{command}: {type(error).__name__}: {error}")
+        else:
+            simulator = result.simulator
+            states = [outcome.state for outcome in result.runs[-1].outcomes.values()]
+            self.counts["productions"] += len(simulator.productions)
+            self.counts["uncertain"] += sum(state is OutcomeState.UNCERTAIN for state in states)
+            arrived = [item for item in simulator.deliveries if item.delivered_at is not None]
+            self.counts["webhooks"] += len(arrived)
+            self.faults += simulator.faults.fired
+        self.seconds += time.process_time() - started
+        return result
 
 
-def one_seed(seed: str) -> Tally:
-    """Live one world of faults."""
-
-    def life(tally: Tally) -> None:
-        _lived(tally, seed, ())
-
-    return _timed(life)
-
-
-def one_scenario(crash: int, every: int) -> Tally:
-    """Live one small scenario, and die in it at every step, one after the other."""
-
-    def deaths(tally: Tally) -> None:
-        seed = f"crash-{crash}"
-        early, all_steps = _lengths(seed)
-        for step in (*range(1, early + 1), *range(early + 1, all_steps + 1, every)):
-            _lived(tally, seed, (step,))
-            if len(tally.failed) > _SHOWN:
-                break  # enough is known
-
-    return _timed(deaths)
-
-
-def one_double(number: int, crashes: int) -> Tally:
-    """Die at a random step, and at another one while recovering from that, or later."""
-
-    def deaths(tally: Tally) -> None:
-        random = Random(number)
-        seed = f"crash-{random.randrange(crashes)}"
-        _, steps = _lengths(seed)
-        first, second = random.randint(1, steps), random.randint(1, random.choice((60, 200, steps)))
-        _lived(tally, seed, (first, second))
-
-    return _timed(deaths)
-
-
-@cache
-def _lengths(seed: str) -> tuple[int, int]:
-    """Give the steps until all is submitted, and those in all, of a life without a death."""
-    whole = _lived(Tally(), seed, ())
-    return (whole.seen[0].begun_by, whole.steps[0]) if whole else (1, 1)
-
-
-def _timed(work: Callable[[Tally], None]) -> Tally:
-    before, tally = time.process_time(), Tally()
-    work(tally)
-    tally.seconds = time.process_time() - before
+def run_seed(seed: str) -> Tally:
+    """Run one world with faults."""
+    tally = Tally()
+    tally.run(seed)
     return tally
 
 
-def scenario_of(seed: str) -> Scenario:
-    """Give what a seed stands for: a small scenario, read without delay, where it is one to die in."""
-    if not seed.startswith("crash-"):
-        return draw(seed)
-    scenario = draw(seed, count=(2, 3))
-    return evolve(scenario, tickets=False, lives=(Life(),))
+def run_crashes(number: int, every: int) -> Tally:
+    """Run one small scenario with a crash at each step in turn."""
+    tally, seed = Tally(), f"crash-{number}"
+    all_submitted_at, steps = _steps_of(seed)
+    for step in (*range(1, all_submitted_at + 1), *range(all_submitted_at + 1, steps + 1, every)):
+        tally.run(seed, step)
+        if len(tally.failed) > _MOST_FAILURES:
+            break
+    return tally
 
 
-def _lived(tally: Tally, seed: str, deaths: tuple[int, ...]) -> Played | None:
-    command = " ".join(["benchmarks/campaign.py --replay", seed, *map(str, deaths)])
-    try:
-        with scratch() as folder:
-            played = play(scenario_of(seed), folder, *deaths)
-            tally.note(played, command)
-    except Exception as error:  # noqa: BLE001  # whatever comes out of a world is a finding
-        tally.worlds += 1
-        tally.failed.append(f"{command}: {type(error).__name__}: {error}")
-        return None
-    return played
+def run_two_crashes(number: int, scenarios: int) -> Tally:
+    """Run a small scenario with a crash at a random step, and one at a random step of the run after it."""
+    tally, random = Tally(), Random(number)
+    seed = f"crash-{random.randrange(scenarios)}"
+    _, steps = _steps_of(seed)
+    tally.run(seed, random.randint(1, steps), random.randint(1, random.choice((60, 200, steps))))
+    return tally
 
 
-def in_parallel(
+@cache
+def _steps_of(seed: str) -> tuple[int, int]:
+    """Return the steps of a run without a crash: until all requests are submitted, and in all."""
+    result = Tally().run(seed)
+    return (result.runs[0].all_submitted_at, result.steps[0]) if result else (1, 1)
+
+
+def _in_parallel(
     work: Callable[..., Tally], arguments: Sequence[str] | range, options: argparse.Namespace
 ) -> Tally:
-    """Do it in so many processes."""
-    whole = Tally()
+    total = Tally()
     context = multiprocessing.get_context("spawn")
     with context.Pool(options.processes, initializer=watch_databases) as pool:
         for tally in pool.imap_unordered(work, arguments, chunksize=1 + len(arguments) // 500):
-            whole.add(tally)
-            if whole.failed and options.until_failure:
+            total.add(tally)
+            if total.failed and options.until_failure:
                 break
-    return whole
+    return total
 
 
-def faults(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
-    """Run the first part."""
+def worlds(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
+    """Run the worlds with faults."""
     seeds = [f"seed-{n}" for n in range(options.first, options.first + options.seeds)]
-    tally = in_parallel(one_seed, seeds, options)
-    struck = tally.fired
-    least = min(KINDS, key=lambda kind: struck[kind])
-    enough = 100 if options.seeds >= _FULL else 1 if options.seeds >= _SOME else 0
-    never = [f"{kind} struck {struck[kind]} times" for kind in KINDS if struck[kind] < enough]
+    tally = _in_parallel(run_seed, seeds, options)
+    faults = tally.faults
+    rarest = min(KINDS, key=lambda kind: faults[kind])
+    enough = 100 if options.seeds >= _SEEDS_FOR_MANY_FAULTS else int(options.seeds >= _SEEDS_FOR_ALL_FAULTS)
+    too_rare = [kind for kind in KINDS if not tally.failed and faults[kind] < enough]
+    print(", ".join(f"{kind} {count:,}" for kind, count in faults.most_common()), end="\n\n")
     figures = [
-        _worlds_of("worlds of faults", tally),
-        Figure("  productions in them", f"{tally.productions:,}"),
-        Figure("  that ended as uncertain", f"{tally.uncertain:,}"),
-        Figure("  webhooks that arrived", f"{tally.webhooks:,}"),
-        Figure("  kinds of fault that struck", str(len(struck)), str(len(KINDS)), len(struck) == len(KINDS)),
-        Figure(f"  the rarest, {least}", f"{struck[least]:,} times", f">= {enough}", struck[least] >= enough),
-        _wrong("  lost, twice, lied about, or other", tally),
+        _worlds_figure("worlds with faults", tally),
+        Figure("  productions", f"{tally.counts['productions']:,}"),
+        Figure("  outcomes that stay uncertain", f"{tally.counts['uncertain']:,}"),
+        Figure("  webhooks that arrived", f"{tally.counts['webhooks']:,}"),
+        Figure(
+            "  kinds of fault that occurred", str(len(faults)), str(len(KINDS)), len(faults) == len(KINDS)
+        ),
+        Figure(
+            f"  the rarest, {rarest}", f"{faults[rarest]:,} times", f">= {enough}", faults[rarest] >= enough
+        ),
+        _failed_figure(tally.failed),
     ]
-    print(", ".join(f"{kind} {count:,}" for kind, count in struck.most_common()), end="\n\n")
-    return figures, [*tally.failed, *never]
+    return figures, [*tally.failed, *(f"{kind} occurred only {faults[kind]} times" for kind in too_rare)]
 
 
-def deaths(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
-    """Run the second part."""
-    once = in_parallel(partial(one_scenario, every=options.every), range(options.crashes), options)
-    twice = in_parallel(partial(one_double, crashes=options.crashes), range(options.doubles), options)
+def crashes(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
+    """Run the scenarios with one crash, then those with two."""
+    once = _in_parallel(partial(run_crashes, every=options.every), range(options.scenarios), options)
+    twice = _in_parallel(
+        partial(run_two_crashes, scenarios=options.scenarios), range(options.doubles), options
+    )
     figures = [
-        _worlds_of(f"deaths at every step of {options.crashes} scenarios", once),
-        _wrong("  lost, twice, lied about, or other", once),
-        _worlds_of("deaths twice in a row", twice),
-        _wrong("  lost, twice, lied about, or other", twice),
+        _worlds_figure(f"crashes at every step of {options.scenarios} scenarios", once),
+        _failed_figure(once.failed),
+        _worlds_figure("scenarios with two crashes", twice),
+        _failed_figure(twice.failed),
     ]
     return figures, [*once.failed, *twice.failed]
 
 
 def kills(options: argparse.Namespace) -> tuple[list[Figure], list[str]]:
-    """Run the third part: without keys, then with them."""
+    """Kill real processes: first without idempotency keys, then with them."""
     figures, failed = [], []
     for keys in (False, True):
-        began = time.perf_counter()
-        killed = kill(options.kills, idempotency_keys=keys)
-        speed = killed.kills / (time.perf_counter() - began)
+        started = time.perf_counter()
+        result = sigkill.run_batches(options.runs, idempotency_keys=keys)
+        speed = result.kills / (time.perf_counter() - started)
         figures += [
-            Figure(f"kills {'with' if keys else 'without'} keys", f"{killed.kills:,} ({speed:.1f} a second)"),
-            Figure("  batches of 5 that they struck", f"{killed.batches:,}"),
-            Figure("  uncertain, and of these created", f"{killed.uncertain:,}, {killed.executed:,}"),
-            Figure("  lost, twice, lied about, or other", str(len(killed.failed)), "0", not killed.failed),
+            Figure(f"kills {'with' if keys else 'without'} keys", f"{result.kills:,} ({speed:.1f} a second)"),
+            Figure("  batches of 5 requests", f"{result.batches:,}"),
+            Figure("  uncertain; of these created", f"{result.uncertain:,}; {result.created:,}"),
+            _failed_figure(result.failed),
         ]
-        failed += killed.failed
+        failed += result.failed
     return figures, failed
 
 
-def _worlds_of(name: str, tally: Tally) -> Figure:
-    speed = tally.worlds / tally.seconds if tally.seconds else 0.0
-    return Figure(name, f"{tally.worlds:,} ({speed:.0f} a second of a core)")
+def _worlds_figure(name: str, tally: Tally) -> Figure:
+    count = tally.counts["worlds"]
+    speed = count / tally.seconds if tally.seconds else 0.0
+    return Figure(name, f"{count:,} ({speed:.0f} a second of a core)")
 
 
-def _wrong(name: str, tally: Tally) -> Figure:
-    return Figure(name, str(len(tally.failed)), "0", not tally.failed)
-
-
-def replay(seed: str, *deaths: str) -> int:
-    """Play one world again, and print what was told in it."""
-    watch_databases()
-    with scratch() as folder:
-        played = play(scenario_of(seed), folder, *map(int, deaths))
-        found = violations(played)
-    print(played.scenario)
-    for number, seen in enumerate(played.seen):
-        print(
-            f"\nlife {number + 1}, {played.steps[number]} steps{', died' if seen.died else ''}: {seen.life}"
-        )
-        for event in seen.events:
-            print(f"  {event.sequence:>2} {event.observed_at:%H:%M:%S.%f} {event}")
-    print("", *played.log, "", *found, sep="\n")
-    return bool(found)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    numbers = {"seeds": 20_000, "first": 0, "crashes": 50, "every": 1, "doubles": 2_000, "kills": 1_000}
-    for name, default in {**numbers, "processes": os.cpu_count() or 1}.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
-    parser.add_argument("--mutants", action="store_true", help="break the library on purpose instead")
-    parser.add_argument("--until-failure", action="store_true", help="stop at the first one")
-    parser.add_argument("--replay", nargs="+", metavar=("SEED", "STEP"), help="play one world again")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    return parser.parse_args()
-
-
-def main() -> int:
-    options = _options()
-    if options.replay:
-        return replay(*options.replay)
-    if options.mutants:
-        number, survived = survivors()
-        print(f"{number - len(survived)} of {number} mutants were found")
-        return bool(survived)
-    parts = [part for number, part in _PARTS.items() if getattr(options, number)]
-    figures, failed = [], []
-    for part in parts:
-        more, wrong = part(options)
-        figures += more
-        failed += wrong
-    show("The campaign: nothing lost, nothing twice.", figures, options.json)
-    print("", *failed[:_SHOWN], sep="\n")
-    return bool(failed)
-
-
-_PARTS = {"seeds": faults, "crashes": deaths, "kills": kills}
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _failed_figure(failed: list[str]) -> Figure:
+    return Figure("  lost, duplicated, misreported or other", str(len(failed)), "0", not failed)

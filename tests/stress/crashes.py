@@ -1,14 +1,14 @@
-"""Processes that die: several lives of a program in one event loop, each of which can end at any step.
+"""Simulated crashes: several processes in one event loop, each of which can crash at any step.
 
-A real SIGKILL proves little, since it strikes where it strikes. Here a program and the world that it talks
-to share a loop on simulated time. Each callback of that loop belongs, by a context variable, to a life of the
-program or to the world. At the step that was asked for a life dies, and dead it does nothing any more: its
-callbacks are not run, its sockets are gone, its database is closed and knows what was committed.
+A real SIGKILL proves little, because the place where it strikes cannot be chosen. Here a program and the
+simulator share one event loop on simulated time. A context variable holds the process that a callback of the
+loop belongs to, and each callback is one step of that process. At the chosen step the process crashes: its
+callbacks no longer run, its sockets are closed, and its databases are closed with what was committed.
 
-Work for threads is done in the loop, one step later, so that nothing depends on threads, and a step in
-between can be the last one: a commit that had been asked for, and never came to be.
+Work for threads runs in the loop, as a step of its own. So nothing depends on the timing of threads, and a
+process can crash between the request for a commit and the commit.
 
-When all is over, `bury` lets the tasks of the dead end: cancelled, and reaching neither network nor disk.
+At the end of a test `drain` cancels the tasks of a crashed process. They can use neither network nor disk.
 """
 
 import asyncio
@@ -27,65 +27,58 @@ from jarai_async.simulator import SimulatedEventLoop
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-_CURRENT: ContextVar["Life | None"] = ContextVar("life", default=None)
+_CURRENT: ContextVar["CrashableProcess | None"] = ContextVar("process", default=None)
 _connect = sqlite3.connect
 
 
-class Life:
-    """One life of a program; `dies_at` is the step, counted from 1, that it does not live to make."""
+class CrashableProcess:
+    """A simulated process, which crashes instead of running its step `crash_at` (counted from 1)."""
 
-    def __init__(self, loop: "CrashableLoop", dies_at: int | None = None) -> None:
+    def __init__(self, loop: "CrashableLoop", crash_at: int | None = None) -> None:
         self.steps = 0
-        self.alive = True
+        self.crashed = False
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-        self.sockets: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self.transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self.connecting: set[socket.socket] = set()
-        self._dies_at = dies_at
-        self._died: asyncio.Future[None] = loop.create_future()
-        self._databases: list[sqlite3.Connection] = []
-        self._never_run: list[Handle] = []
+        self.databases: list[sqlite3.Connection] = []
+        self._crash_at = crash_at
+        self._crash: asyncio.Future[None] = loop.create_future()
+        self._skipped: list[Handle] = []
         self._loop = loop
 
-    async def live(self, main: Coroutine[Any, Any, None]) -> bool:
-        """Run the program; False where it died. What it raises is raised here."""
+    async def run(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run the program until it ends or crashes. What it raises is raised here."""
         context = copy_context()
         context.run(_CURRENT.set, self)
         task = self._loop.create_task(main, context=context)
-        await asyncio.wait({task, self._died}, return_when=asyncio.FIRST_COMPLETED)
-        if not self.alive:
-            return False
-        await task
-        return True
+        await asyncio.wait({task, self._crash}, return_when=asyncio.FIRST_COMPLETED)
+        if not self.crashed:
+            await task
 
     def may_run(self, handle: Handle) -> bool:
-        """Count a step; at the last one die, and from then on keep what would have run."""
-        if self.alive:
+        """Count a step, crash if it is the chosen one, and return whether the callback may run."""
+        if not self.crashed:
             self.steps += 1
-            if self.steps == self._dies_at:
-                self._die()
-        if not self.alive:
-            self._never_run.append(handle)
-        return self.alive
+            if self.steps == self._crash_at:
+                self._close_everything()
+        if self.crashed:
+            self._skipped.append(handle)
+        return not self.crashed
 
-    def _die(self) -> None:
-        self.alive = False
-        self._died.set_result(None)
-        for transport in list(self.sockets):
+    def _close_everything(self) -> None:
+        self.crashed = True
+        self._crash.set_result(None)
+        for transport in list(self.transports):
             transport.abort()
         for unconnected in self.connecting:
-            self._loop._remove_writer(unconnected.fileno())  # type: ignore[attr-defined]
+            self._loop.remove_writer(unconnected)
             unconnected.close()
-        for database in self._databases:
+        for database in self.databases:
             database.close()
 
-    def opened(self, database: sqlite3.Connection) -> None:
-        """Note what a death lets go of."""
-        self._databases.append(database)
-
     async def drain(self) -> None:
-        """Let the tasks of a dead one end."""
-        self._loop.draining = True
-        self._loop.run_late(self._never_run)
+        """Cancel the tasks of the crashed process and wait until they have ended."""
+        self._loop.run_skipped(self._skipped)
         for _ in range(100):
             tasks = [task for task in self.tasks if not task.done()]
             if not tasks:
@@ -95,46 +88,38 @@ class Life:
             await asyncio.wait(tasks, timeout=100)
 
 
-class _Steps(deque[Handle]):
-    """What is ready to run: the one place through which every callback of a loop passes."""
+class _ReadyQueue(deque[Handle]):
+    """The callbacks that are ready to run. The loop takes every callback from here."""
 
     draining = False
 
     def popleft(self) -> Handle:
         handle = super().popleft()
-        context: Context = handle._context  # type: ignore[attr-defined]
-        life = context.get(_CURRENT)
-        if life is None or self.draining or handle.cancelled() or life.may_run(handle):
+        context: Context = handle._context  # type: ignore[attr-defined]  # public from Python 3.12 on
+        process = context.get(_CURRENT)
+        if process is None or self.draining or handle.cancelled() or process.may_run(handle):
             return handle
         return _NOTHING
 
 
 class CrashableLoop(SimulatedEventLoop):
-    """A loop on simulated time in which lives can be lived."""
+    """An event loop on simulated time whose processes can crash."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._ready = _Steps()
+        self._ready = _ReadyQueue()  # asyncio has no public place through which all callbacks pass
         self.set_task_factory(_make_task)
 
-    @property
-    def draining(self) -> bool:
-        """Whether the dead may run, to be buried."""
-        return self._ready.draining
-
-    @draining.setter
-    def draining(self, value: bool) -> None:
-        self._ready.draining = value
-
-    def run_late(self, handles: list[Handle]) -> None:
-        """Run what had to wait."""
+    def run_skipped(self, handles: list[Handle]) -> None:
+        """Run these callbacks, and from now on all callbacks of crashed processes."""
+        self._ready.draining = True
         self._ready.extend(handles)
         handles.clear()
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Args], T], *args: *Args
     ) -> asyncio.Future[T]:
-        """Do the work in a step of its own: whatever else is ready comes first."""
+        """Run the function in the loop, as a step of its own after everything that is ready now."""
         del executor
         future: asyncio.Future[T] = self.create_future()
 
@@ -142,7 +127,7 @@ class CrashableLoop(SimulatedEventLoop):
             if future.cancelled():
                 return
             try:
-                _check_alive()
+                _check_not_crashed()
                 result = func(*args)
             except Exception as error:  # noqa: BLE001  # as an executor does
                 future.set_exception(error)
@@ -153,55 +138,56 @@ class CrashableLoop(SimulatedEventLoop):
         return future
 
     async def sock_connect(self, sock: Any, address: Any) -> None:
-        """As in asyncio, but not for the dead."""
-        life = _CURRENT.get()
-        if life is None:
+        """Connect as in asyncio; a crashed process cannot."""
+        process = _CURRENT.get()
+        if process is None:
             return await super().sock_connect(sock, address)
-        if not life.alive:
+        if process.crashed:
             raise ConnectionRefusedError
-        life.connecting.add(sock)
+        process.connecting.add(sock)
         try:
             return await super().sock_connect(sock, address)
         finally:
-            life.connecting.discard(sock)
+            process.connecting.discard(sock)
 
+    # asyncio has no public hook for new transports.
     def _make_socket_transport(self, *args: Any, **options: Any) -> asyncio.Transport:
         transport: asyncio.Transport = super()._make_socket_transport(*args, **options)  # type: ignore[misc]
-        life = _CURRENT.get()
-        if life is not None:
-            life.sockets.add(transport)
+        process = _CURRENT.get()
+        if process is not None:
+            process.transports.add(transport)
         return transport
 
 
-def _check_alive() -> None:
-    life = _CURRENT.get()
-    if life is not None and not life.alive:
-        raise OSError("the process is dead")
+def _check_not_crashed() -> None:
+    process = _CURRENT.get()
+    if process is not None and process.crashed:
+        raise OSError("the process has crashed")
 
 
 def _make_task(
     loop: asyncio.AbstractEventLoop, main: Any, context: Context | None = None
 ) -> asyncio.Task[Any]:
     task = asyncio.Task(main, loop=loop, context=context)
-    life = context.get(_CURRENT) if context else _CURRENT.get()
-    if life is not None:
-        life.tasks.add(task)
+    process = context.get(_CURRENT) if context else _CURRENT.get()
+    if process is not None:
+        process.tasks.add(task)
     return task
 
 
-_NOTHING = Handle.__new__(Handle)  # what a loop passes over
-_NOTHING._cancelled = True  # as of one that was cancelled
+_NOTHING = Handle.__new__(Handle)  # takes the place of a callback that may not run
+_NOTHING._cancelled = True  # so the loop skips it
 
 
 def connect(*args: Any, **options: Any) -> sqlite3.Connection:
-    """Open a database that closes when the life that opens it ends."""
+    """Open a database that is closed when the current process crashes."""
     database: sqlite3.Connection = _connect(*args, **options)
-    life = _CURRENT.get()
-    if life is not None:
-        life.opened(database)
+    process = _CURRENT.get()
+    if process is not None:
+        process.databases.append(database)
     return database
 
 
 def watch_databases() -> None:
-    """Have every database opened by `connect`."""
+    """Replace `sqlite3.connect` by `connect`."""
     sqlite3.connect = connect  # type: ignore[assignment]

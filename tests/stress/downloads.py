@@ -91,7 +91,7 @@ async def download_at_all_positions(fault: str, points: int, *, always: bool) ->
 
 def main(arguments: list[str]) -> int:
     """Print the results of all faults. Return 1 if a goal was missed."""
-    chosen = options(__doc__, arguments, points=100)
+    chosen = options(__doc__, arguments=arguments, points=100)
     once = {fault: run(download_at_all_positions(fault, chosen.points, always=False)) for fault in FAULTS}
     always = {fault: run(download_at_all_positions(fault, chosen.points, always=True)) for fault in FAULTS}
     head = "".join(f"{column:>8}" for column in _COLUMNS)

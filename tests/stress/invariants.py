@@ -1,6 +1,6 @@
-"""Whether what a program was told is the truth, and all of it: the invariants that must hold in every world.
+"""The invariants that must hold in every world: what the program observed is true and complete.
 
-Each function gives the violations that it finds, as sentences; the simulator knows what was truly the case.
+Each function returns the violations that it finds, as sentences. The simulator knows what really happened.
 """
 
 import re
@@ -11,195 +11,209 @@ from pathlib import Path
 
 from jarai_async import Event, Finished, Outcome, OutcomeState, Submitted
 from jarai_async.simulator import SimulatedProduction
-from tests.stress.program import FILES, JOURNAL, Seen
-from tests.stress.worlds import Played
+from tests.stress.program import FILES, JOURNAL, RunRecord
+from tests.stress.worlds import WorldResult
+
+_EXPIRED = "PRODUCTION_EXPIRED"
 
 
-def violations(played: Played) -> list[str]:
-    """All that is not as it must be."""
-    return [*played.faults, *lasting(played), *_about_events(played), *_about_limits(played)]
+def violations(result: WorldResult) -> list[str]:
+    """Return all violations."""
+    return [
+        *result.problems,
+        *final_violations(result),
+        *_check_events(result),
+        *_check_rate_limit(result),
+    ]
 
 
-def lasting(played: Played) -> list[str]:
-    """What is not as it must be at the end, whatever was told on the way."""
-    found = [*_about_submits(played), *_about_outcomes(played)]
-    return [*found, *_about_files(played), *_about_secrets(played)]
+def final_violations(result: WorldResult) -> list[str]:
+    """Return the violations that the last run and what it leaves behind show."""
+    return [
+        *_check_submits(result),
+        *_check_outcomes(result),
+        *_check_files(result),
+        *_check_secrets(result),
+    ]
 
 
-def executions(played: Played) -> dict[str, list[SimulatedProduction]]:
-    """What was truly created for each reference, in order."""
-    made = defaultdict(list)
-    for one in played.simulator.productions.values():
-        made[one.body["topic"]].append(one)
-    return made
+def productions_of(result: WorldResult) -> dict[str, list[SimulatedProduction]]:
+    """Return the productions that were created for each reference, in order."""
+    created = defaultdict(list)
+    for production in result.simulator.productions.values():
+        created[production.body["topic"]].append(production)
+    return created
 
 
-def _about_submits(played: Played) -> Iterator[str]:
-    """None twice, but in the place of one that was never begun."""
-    for reference, made in executions(played).items():
-        if len(made) > 2:
-            yield f"{reference} was created {len(made)} times"
-        for before, after in pairwise(made):
-            error = before.error_at(after.submitted_at)
-            if error is None or error[0] != "PRODUCTION_EXPIRED":
+def _check_submits(result: WorldResult) -> Iterator[str]:
+    """No request is submitted twice, except to replace a production that had expired."""
+    for reference, created in productions_of(result).items():
+        if len(created) > 2:
+            yield f"{reference} was created {len(created)} times"
+        for first, second in pairwise(created):
+            if not _has_expired(first, second.submitted_at):
                 yield f"{reference} was created twice"
 
 
-def _about_outcomes(played: Played) -> Iterator[str]:
-    """None missing, none untrue."""
-    last, made = played.seen[-1], executions(played)
-    for n in range(played.scenario.count):
+def _has_expired(production: SimulatedProduction, now: float) -> bool:
+    error = production.error_at(now)
+    return error is not None and error[0] == _EXPIRED
+
+
+def _check_outcomes(result: WorldResult) -> Iterator[str]:
+    """Every request has an outcome, and it is true."""
+    last, created = result.runs[-1], productions_of(result)
+    for n in range(result.scenario.count):
         reference = f"item-{n}"
         outcome = last.outcomes.get(reference)
         if outcome is None:
             yield f"{reference} is lost"
         elif outcome.state is OutcomeState.UNCERTAIN:
-            if played.scenario.client_keys and played.scenario.ceiling is None:
+            if result.scenario.client_keys and result.scenario.spend_ceiling is None:
                 yield f"{reference} is still uncertain: {outcome.error}"
         else:
-            yield from _lies(played, outcome, made[reference])
-    for seen in played.seen:
-        yield from _false_refusals(seen, made)
-        for event in seen.events:
+            yield from _check_outcome(outcome, created[reference], result.ended_at)
+    for record in result.runs:
+        yield from _check_rejections(record, created)
+        for event in record.events:
             if event.production is None:
                 continue
-            true = played.simulator.productions.get(event.production.id)
-            if true is None or true.body["topic"] != event.reference:
-                yield f"{event.reference} was told of a production of another: {event}"
+            production = result.simulator.productions.get(event.production.id)
+            if production is None or production.body["topic"] != event.reference:
+                yield f"{event.reference} got an event of another production: {event}"
 
 
-def _false_refusals(seen: Seen, made: dict[str, list[SimulatedProduction]]) -> Iterator[str]:
-    """Find, in any life, what was called refused although it had been created by then."""
-    for outcome in seen.outcomes.values():
+def _check_rejections(record: RunRecord, created: dict[str, list[SimulatedProduction]]) -> Iterator[str]:
+    """No request is reported as rejected after a production was created for it."""
+    for outcome in record.outcomes.values():
         if outcome.state is OutcomeState.REJECTED and outcome.production is None:
-            for one in made.get(outcome.reference, []):
-                age = outcome.finished_at.timestamp() - one.submitted_wall
-                error = one.error_at(one.submitted_at + age)
-                if age > 0 and (error is None or error[0] != "PRODUCTION_EXPIRED"):
+            for production in created.get(outcome.reference, []):
+                age = outcome.finished_at.timestamp() - production.submitted_wall
+                if age > 0 and not _has_expired(production, production.submitted_at + age):
                     yield f"{outcome}, but it had been created"
 
 
-def _lies(played: Played, outcome: Outcome, made: list[SimulatedProduction]) -> Iterator[str]:
+def _check_outcome(outcome: Outcome, created: list[SimulatedProduction], now: float) -> Iterator[str]:
     if outcome.production is None:
-        true = not made or made[-1].error_at(played.now) == (
-            "PRODUCTION_EXPIRED",
-            "The production was not picked up in time.",
-        )
-        if outcome.state not in (OutcomeState.REJECTED, OutcomeState.CANCELLED) or not true:
-            yield f"{outcome}, but {len(made)} were created"
+        nothing_exists = not created or _has_expired(created[-1], now)
+        if outcome.state not in (OutcomeState.REJECTED, OutcomeState.CANCELLED) or not nothing_exists:
+            yield f"{outcome}, but {len(created)} were created"
         return
-    if not made or made[-1].production_id != outcome.production.id:
-        yield f"{outcome}, but it is about {outcome.production.id}, not the one that was made last"
+    if not created or created[-1].production_id != outcome.production.id:
+        yield f"{outcome}, but {outcome.production.id} is not the production that was created last"
         return
-    status = made[-1].status_at(played.now)
+    status = created[-1].status_at(now)
     if status != outcome.production.status or status.lower() != outcome.state:
         yield f"{outcome}, but it is {status}"
     if outcome.state is OutcomeState.PUBLISHED and not outcome.ok:
-        yield f"{outcome} without any fault"
+        yield f"{outcome} is incomplete, although the last run has no faults"
 
 
-def _about_files(played: Played) -> Iterator[str]:
-    """Whole, each of them, and nothing that looks like one and is not."""
-    for outcome in played.seen[-1].outcomes.values():
+def _check_files(result: WorldResult) -> Iterator[str]:
+    """Every file is complete, and nothing else is in its folder but partial downloads."""
+    for outcome in result.runs[-1].outcomes.values():
         if not outcome.ok or outcome.production is None:
             continue
-        true = played.simulator._blobs._blobs(outcome.production.id, "final")
+        files = result.simulator.files(outcome.production.id)
         folders = {path.parent for path in outcome.files}
-        if len(outcome.files) != len(true) or len(folders) != 1:
-            yield f"{outcome}, but there are {len(true)}"
+        if len(outcome.files) != len(files) or len(folders) != 1:
+            yield f"{outcome}, but there are {len(files)} files"
             continue
         (folder,) = folders
-        for name, blob in true.items():
-            if not (folder / name).is_file() or (folder / name).read_bytes() != blob.data:
-                yield f"{outcome}, but {name} is not what it should be"
+        for name, data in files.items():
+            if not (folder / name).is_file() or (folder / name).read_bytes() != data:
+                yield f"{outcome}, but {name} is wrong or missing"
         names = {path.name for path in folder.iterdir() if not path.name.endswith(".part")}
-        if names != {*true, "manifest.json"}:
-            yield f"{outcome}, but there are {sorted(names)}"
+        if names != {*files, "manifest.json"}:
+            yield f"{outcome}, but the folder has {sorted(names)}"
 
 
-def _about_events(played: Played) -> Iterator[str]:
-    """In order and once each; again only the last one that a life dealt with, before it could say so."""
-    for number, seen in enumerate(played.seen, start=1):
-        for events in _by_reference(seen).values():
-            yield from (f"life {number}: {one}" for one in _disorder(events))
-        if seen.complete and len(seen.outcomes) != played.scenario.count:
-            yield f"life {number}: {len(seen.outcomes)} outcomes"
-    if not played.scenario.tickets:  # whose events count as told at once
-        yield from _about_lives(played)
-        yield from _unannounced(played)
+def _check_events(result: WorldResult) -> Iterator[str]:
+    """The events of each run are in order and without gaps, and each run continues where the last ended."""
+    for number, record in enumerate(result.runs, start=1):
+        for events in _by_reference(record).values():
+            yield from (f"run {number}: {violation}" for violation in _check_order(events))
+        if record.complete and len(record.outcomes) != result.scenario.count:
+            yield f"run {number}: {len(record.outcomes)} outcomes"
+    if not result.scenario.tickets:  # whose events count as acknowledged at once
+        yield from _check_resumed(result)
+        yield from _check_submitted_events(result)
 
 
-def _about_lives(played: Played) -> Iterator[str]:
-    """Each goes on where the one before it had come to."""
-    told: Counter[str] = Counter()  # the number of the last event that was dealt with, by reference
-    last: set[tuple[str, int]] = set()  # what each life dealt with last
+def _check_resumed(result: WorldResult) -> Iterator[str]:
+    """A run repeats no event that an earlier run had handled.
+
+    The exception is the last event that a run handled: it may have ended before it acknowledged that.
+    """
+    handled: Counter[str] = Counter()  # the number of the last event that was handled, by reference
+    last: set[tuple[str, int]] = set()  # the last event that each run handled
     over: set[str] = set()
-    for number, seen in enumerate(played.seen, start=1):
-        for reference, events in _by_reference(seen).items():
+    for number, record in enumerate(result.runs, start=1):
+        for reference, events in _by_reference(record).items():
             first = events[0]
             if reference in over:
                 if not isinstance(first, Finished):
-                    yield f"life {number}: {reference} had ended, and was told {first}"
-            elif first.sequence != told[reference] + 1 and (reference, first.sequence) not in last:
-                yield f"life {number}: {reference} goes on at {first.sequence} after {told[reference]}"
-        for event in seen.events[: seen.done]:
-            told[event.reference] = max(told[event.reference], event.sequence)
+                    yield f"run {number}: {reference} had ended, but got {first}"
+            elif first.sequence != handled[reference] + 1 and (reference, first.sequence) not in last:
+                yield f"run {number}: {reference} got event {first.sequence} after {handled[reference]}"
+        for event in record.events[: record.handled]:
+            handled[event.reference] = max(handled[event.reference], event.sequence)
             if isinstance(event, Finished) and _is_over(event.outcome):
                 over.add(event.reference)
-        if seen.done:
-            event = seen.events[seen.done - 1]
+        if record.handled:
+            event = record.events[record.handled - 1]
             last.add((event.reference, event.sequence))
 
 
 def _is_over(outcome: Outcome) -> bool:
-    """Whether a next life has nothing to go on with: it has, where one that expired was refused anew."""
+    """Whether the next run has nothing to do. After a rejected resubmit of an expired one it tries again."""
     if outcome.error is not None and "submitting it again failed" in outcome.error.message:
         return False
     return outcome.ok or outcome.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
 
 
-def _by_reference(seen: Seen) -> dict[str, list[Event]]:
-    sorted_out = defaultdict(list)
-    for event in seen.events:
-        sorted_out[event.reference].append(event)
-    return sorted_out
+def _by_reference(record: RunRecord) -> dict[str, list[Event]]:
+    events = defaultdict(list)
+    for event in record.events:
+        events[event.reference].append(event)
+    return events
 
 
-def _disorder(events: list[Event]) -> Iterator[str]:
+def _check_order(events: list[Event]) -> Iterator[str]:
     numbers = [event.sequence for event in events]
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-        yield f"{events[0].reference} came as {numbers}"
+        yield f"{events[0].reference} got the events {numbers}"
     if any(isinstance(event, Finished) for event in events[:-1]):
-        yield f"{events[0].reference} went on after its end"
+        yield f"{events[0].reference} got events after Finished"
 
 
-def _unannounced(played: Played) -> Iterator[str]:
-    """Find those that ended, and whose submit was never told of."""
-    events = [event for seen in played.seen for event in seen.events]
+def _check_submitted_events(result: WorldResult) -> Iterator[str]:
+    """Every production with an outcome had a Submitted event."""
+    events = [event for record in result.runs for event in record.events]
     submitted = {event.production.id for event in events if isinstance(event, Submitted)}
-    for outcome in played.seen[-1].outcomes.values():
+    for outcome in result.runs[-1].outcomes.values():
         if outcome.production is not None and outcome.production.id not in submitted:
-            yield f"{outcome}, and its submit was never told of"
+            yield f"{outcome}, without a Submitted event"
 
 
-def _about_limits(played: Played) -> Iterator[str]:
-    """No more requests than the API takes, where none was made by a process that could not tell of it."""
-    if played.simulator.rate_limited and not any(seen.died for seen in played.seen):
-        yield f"{played.simulator.rate_limited} requests were over the limit"
+def _check_rate_limit(result: WorldResult) -> Iterator[str]:
+    """The client causes no 429. It may after a crash, which loses the record of what was sent."""
+    if result.simulator.rate_limited and not any(record.crashed for record in result.runs):
+        yield f"{result.simulator.rate_limited} requests exceeded the rate limit"
 
 
-def _about_secrets(played: Played) -> Iterator[str]:
-    """Neither the key nor a signed URL is anywhere but in the requests that need them."""
-    yield from (f"a key went astray: {leak}" for leak in played.simulator.leaks)
-    shown = {"the log": "\n".join(played.log)}
-    shown["an event"] = "\n".join(f"{event!r}" for seen in played.seen for event in seen.events)
-    for path in _kept(played.folder):
-        shown[path.name] = str(path) + path.read_bytes().decode("latin-1")
-    for where, text in shown.items():
-        for secret in (re.escape(played.simulator.api_key), "[?&]sig="):  # base64 may end in "sig=", too
-            if found := re.search(secret, text):
-                yield f"a secret is in {where}: ...{text[found.start() - 60 :][:90]!r}"
+def _check_secrets(result: WorldResult) -> Iterator[str]:
+    """The API key and signed URLs are in the requests that need them, and nowhere else."""
+    yield from (f"an API key was sent to another origin: {leak}" for leak in result.simulator.leaks)
+    texts = {"the log": "\n".join(result.log)}
+    texts["an event"] = "\n".join(f"{event!r}" for record in result.runs for event in record.events)
+    for path in _written_files(result.folder):
+        texts[path.name] = str(path) + path.read_bytes().decode("latin-1")
+    for place, text in texts.items():
+        for secret in (re.escape(result.simulator.api_key), "[?&]sig="):  # base64 may end in "sig=", too
+            if match := re.search(secret, text):
+                yield f"a secret is in {place}: ...{text[match.start() - 60 :][:90]!r}"
 
 
-def _kept(folder: Path) -> list[Path]:
+def _written_files(folder: Path) -> list[Path]:
     return [*folder.glob(f"{JOURNAL}*"), *(folder / FILES).glob("*/manifest.json")]

@@ -1,7 +1,7 @@
-"""The library broken on purpose: each mutant breaks one rule of the protocol, and the campaign must find out.
+"""The library with deliberate bugs: each mutant breaks one rule of the protocol, and a campaign must find it.
 
-A mutant is a patch of the source, made in a copy of it; where the source has changed so that a patch does not
-fit any more that is said. Some mutants can only be seen where a program dies.
+A mutant is a change of the source, made in a copy of the package. Some mutants show only where a program
+crashes. A mutant is outdated when its text is no longer in the source; then it has to be adapted.
 """
 
 import os
@@ -11,49 +11,54 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from attrs import field, frozen
+from attrs import frozen
 
 import jarai_async
 
-_SOURCE = Path(jarai_async.__file__).parent
-_CAMPAIGN = Path(__file__).with_name("campaign.py")
-_FAULTS = ("--seeds", "400", "--crashes", "0")
-_DEATHS = ("--seeds", "0", "--crashes", "4", "--every", "7", "--doubles", "300")
+_PACKAGE = Path(jarai_async.__file__).parent
+_ROOT = Path(__file__).parents[2]
+_WORLDS = ("worlds", "--seeds", "400")
+_CRASHES = ("crashes", "--scenarios", "4", "--every", "7", "--doubles", "300")
 
 
 @frozen
 class Mutant:
-    """In `room` the text `old` becomes `new`."""
+    """In `module` the text `old` becomes `new`."""
 
     name: str
-    room: str
+    module: str
     old: str
     new: str
-    dies: bool = field(default=False)
+    needs_crashes: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The file of the module."""
+        return _PACKAGE / f"{self.module}.py"
 
 
 MUTANTS = (
     Mutant(
-        "send before the journal",
+        "send before the journal is written",
         "_orchestrator/submission",
-        "            await self._journal.save(self._intent)\n\n    def _returned",
-        "            loop = asyncio.get_running_loop()\n"
-        "            loop.call_later(0.5, self._journal.put, self._intent)\n\n    def _returned",
-        dies=True,
+        "        await self._journal.save(intent)\n        self._state.sending",
+        "        asyncio.get_running_loop().call_later(0.5, self._journal.put, intent)\n"
+        "        self._state.sending",
+        needs_crashes=True,
     ),
     Mutant(
-        "send without a word in the journal",
+        "send without a note in the journal",
         "_orchestrator/submission",
-        "Stage.SENDING, self",
-        "Stage.PLANNED, self",
-        dies=True,
+        "Stage.SENDING, intent",
+        "Stage.PLANNED, intent",
+        needs_crashes=True,
     ),
     Mutant(
-        "resend in doubt without keys",
+        "resend in doubt without idempotency keys",
         "_orchestrator/submission",
-        "return self._client._caller.idempotency_keys and young",
-        "return young",
-        dies=True,
+        "return self._engine.sender.idempotency_keys and is_recent",
+        "return is_recent",
+        needs_crashes=True,
     ),
     Mutant(
         "retry any submit",
@@ -62,57 +67,56 @@ MUTANTS = (
         "return True or (idempotency_keys and",
     ),
     Mutant(
-        "no taint",
-        "_http/sender",
-        "            if not doubts:\n",
-        "            if was_refused(error) or not doubts:\n",
+        "a rejected repeat ends the doubt",
+        "_http/submit_retry",
+        "        if self._doubt is None:\n",
+        "        if was_refused(error) or self._doubt is None:\n",
     ),
     Mutant(
-        "taint not kept",
+        "the doubt is not kept in the journal",
         "_journal/journal",
         "(str(Stage.IN_DOUBT), str(Stage.SENDING))",
         "(str(Stage.PLANNED), str(Stage.SENDING))",
-        dies=True,
+        needs_crashes=True,
     ),
     Mutant(
-        "told before it was taken",
+        "acknowledge an event before it is handled",
         "_orchestrator/run",
-        "        self._taken = await anext(self._stream)\n",
-        "        self._taken = await anext(self._stream)\n"
-        "        self._taken[0].acknowledge(self._taken[1])\n",
+        "        self._last = await anext(self._stream)\n",
+        "        self._last = await anext(self._stream)\n        self._last[0].acknowledge(self._last[1])\n",
     ),
     Mutant(
-        "a fresh key for each attempt",
+        "a new key for each attempt",
         "_orchestrator/submission",
-        "intent.body, intent.key, self.meter",
-        "intent.body, str(uuid4()), self.meter",
+        "submit(permission, call, state",
+        "submit(permission, endpoints.submit(intent.account_id, intent.body, str(uuid4())), state",
     ),
     Mutant(
-        "any 5xx is a refusal",
+        "any 5xx means not accepted",
         "_api/calls",
         "    NotSentError,\n    ServiceUnavailableError,\n    ClosedError,\n)\n\n\ndef may",
         "    NotSentError,\n    ServerError,\n    ClosedError,\n)\n\n\ndef may",
     ),
     Mutant(
-        "an unreadable 202 is a refusal",
+        "an unreadable 202 means not accepted",
         "_api/calls",
         "_REFUSALS = (\n",
         "_REFUSALS = (\n    InvalidResponseError,\n",
     ),
     Mutant(
-        "an answer of another is believed",
-        "_api/calls",
+        "accept a response about another production",
+        "_api/endpoints",
         "if located not in (None, production.id):",
         "if False:",
     ),
     Mutant(
-        "the first overwrites the second",
+        "an event of an expired production overwrites the new one",
         "_journal/entries",
         "event.production.id in self.expired",
         "event.production.id is None",
     ),
     Mutant(
-        "the length and sum of a file do not count",
+        "do not verify length and checksum of a file",
         "_downloads/download",
         "            await self._verify()\n",
         "",
@@ -120,25 +124,30 @@ MUTANTS = (
 )
 
 
-def survivors() -> tuple[int, list[str]]:
-    """Try each; gives how many there are, and those that the campaign did not find."""
-    return len(MUTANTS), [mutant.name for mutant in MUTANTS if not _is_found(mutant)]
+def outdated() -> list[str]:
+    """Return the names of the mutants whose text is not in the source exactly once."""
+    return [mutant.name for mutant in MUTANTS if mutant.path.read_text("utf-8").count(mutant.old) != 1]
+
+
+def survivors() -> list[str]:
+    """Try each mutant and return the names of those that no campaign found."""
+    return [mutant.name for mutant in MUTANTS if not _is_found(mutant)]
 
 
 def _is_found(mutant: Mutant) -> bool:
     with TemporaryDirectory() as folder:
         copy = Path(folder) / "jarai_async"
-        shutil.copytree(_SOURCE, copy)
-        room = copy / f"{mutant.room}.py"
-        text = room.read_text(encoding="utf-8")
-        if text.count(mutant.old) != 1:
-            raise SystemExit(f"the mutant {mutant.name!r} does not fit the source any more")
-        room.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-        numbers = _DEATHS if mutant.dies else _FAULTS
-        command = [sys.executable, str(_CAMPAIGN), *numbers, "--kills", "0", "--until-failure"]
-        environment = {**os.environ, "PYTHONPATH": folder}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    found = done.returncode == 1 and "campaign.py --replay" in done.stdout
-    last = done.stdout.strip().splitlines()[-1:] if found else [done.stderr[-300:]]
-    print(f"{'found' if found else 'SURVIVED':<8}  {mutant.name:<45} {''.join(last)[:150]}", flush=True)
+        shutil.copytree(_PACKAGE, copy)
+        text = mutant.path.read_text("utf-8").replace(mutant.old, mutant.new)
+        (copy / mutant.path.relative_to(_PACKAGE)).write_text(text, "utf-8")
+        campaign = _CRASHES if mutant.needs_crashes else _WORLDS
+        command = [sys.executable, "-m", "tests.stress", *campaign, "--until-failure"]
+        environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+        # The current folder comes first on the path, so the copy is what is imported.
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+    found = done.returncode == 1 and "tests.stress replay" in done.stdout
+    last = done.stdout.strip().splitlines()[-1] if found else done.stderr[-300:]
+    print(f"{'found' if found else 'SURVIVED':<8}  {mutant.name:<60} {last[:150]}", flush=True)
     return found

@@ -1,4 +1,4 @@
-"""The program whose fate the campaign watches: it runs a batch with a journal, as the README shows it."""
+"""The program under test: it runs one batch with a journal, as the README shows."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,58 +19,64 @@ from jarai_async import (
     ProductionRequest,
     Ticket,
 )
-from tests.stress.mailbox import Mailbox
+from tests.stress.webhook_proxy import WebhookProxy
 
-Leaving = Literal["end", "break", "timeout", "raise"]
+LeaveBy = Literal["end", "break", "timeout", "raise"]
 JOURNAL, FILES = "batch.db", "files"
 
 
 @frozen
-class Life:
-    """How one run of the program goes: how it ends, after how many events or seconds, how fast it reads."""
+class RunPlan:
+    """How one run of the program goes.
 
-    leaving: Leaving = "end"
+    `leave_by` is how it leaves the orchestrator, and `after` the number of events after which it does so (the
+    number of seconds for "timeout", and with tickets). `read_delay` is the seconds that it takes to handle an
+    event, and `cancels` the number of tickets that it cancels.
+    """
+
+    leave_by: LeaveBy = "end"
     after: int = 0
     cancels: int = 0
-    slow: float = 0.0
+    read_delay: float = 0.0
     cancel_on_exit: bool = False
 
 
 @define
-class Seen:
-    """What one run of the program was told: `done` is how many events it dealt with.
+class RunRecord:
+    """What one run of the program observed.
 
-    `begun_by` is the step at which the last request had its first event.
+    `handled` is the number of events that it has dealt with, `all_submitted_at` the step at which the last
+    request got its first event, and `free_slots` the slots of the orchestrator that were free in the end.
     """
 
-    life: Life
-    step: Callable[[], int] = field(repr=False)
+    plan: RunPlan
+    current_step: Callable[[], int] = field(repr=False)
     events: list[Event] = field(factory=list)
-    begun_by: int = 0
-    done: int = 0
-    died: bool = False
+    all_submitted_at: int = 0
+    handled: int = 0
+    crashed: bool = False
     complete: bool = False
-    permits: int = 0
+    free_slots: int = 0
 
     def add(self, event: Event) -> None:
-        """Take down an event that came."""
+        """Record an event."""
         self.events.append(event)
         if event.sequence == 1:
-            self.begun_by = self.step()
+            self.all_submitted_at = self.current_step()
 
     @property
     def outcomes(self) -> dict[str, Outcome]:
-        """How each request ended, as far as it was told."""
-        return {one.reference: one.outcome for one in self.events if isinstance(one, Finished)}
+        """The outcome of each request that has one, by reference."""
+        return {event.reference: event.outcome for event in self.events if isinstance(event, Finished)}
 
 
-class LeftError(Exception):
+class ProgramError(Exception):
     """What the body of the program's loop raises."""
 
 
 @frozen
 class Program:
-    """A batch and where its journal and files are; `seed` decides its jitter."""
+    """A batch, with the folder of its journal and files. `seed` decides the jitter."""
 
     api_key: str = field(repr=False)
     base_url: str
@@ -80,16 +86,16 @@ class Program:
     concurrency: int
     tickets: bool
     seed: str
-    mailbox: Mailbox | None = None
+    webhooks: WebhookProxy | None = None
 
-    async def run(self, life: Life, seen: Seen) -> None:
-        """Run it once, and note what it is told."""
+    async def run(self, plan: RunPlan, record: RunRecord) -> None:
+        """Run the batch once."""
         random = Random(self.seed)
         keys = self.idempotency_keys
         try:
             async with (
-                asyncio.timeout(life.after if life.leaving == "timeout" else None),
-                self.mailbox.emptied() if self.mailbox else nullcontext() as receiver,
+                asyncio.timeout(plan.after if plan.leave_by == "timeout" else None),
+                self.webhooks.receiver() if self.webhooks else nullcontext() as receiver,
                 JaraiClient(
                     self.api_key, base_url=self.base_url, idempotency_keys=keys, random=random
                 ) as client,
@@ -100,49 +106,49 @@ class Program:
                     journal=self.folder / JOURNAL,
                     download_to=self.folder / FILES,
                     polling=Polling(min_interval=10, max_interval=60),
-                    cancel_on_exit=life.cancel_on_exit,
+                    cancel_on_exit=plan.cancel_on_exit,
                     webhooks=receiver,
                 )
                 async with orchestrator:
-                    await (self._tickets if self.tickets else self._batch)(orchestrator, life, seen)
-                seen.permits = orchestrator.slots.count - orchestrator.slots.in_use
-        except (TimeoutError, LeftError):
+                    await (self._run_tickets if self.tickets else self._run_batch)(orchestrator, plan, record)
+                record.free_slots = orchestrator.slots.count - orchestrator.slots.in_use
+        except (TimeoutError, ProgramError):
             pass
 
-    async def _batch(self, orchestrator: Orchestrator, life: Life, seen: Seen) -> None:
+    async def _run_batch(self, orchestrator: Orchestrator, plan: RunPlan, record: RunRecord) -> None:
         async for event in orchestrator.run(self.requests):
-            seen.add(event)
-            if life.slow:
-                await asyncio.sleep(life.slow)
-            seen.done += 1
-            if seen.done == life.after and life.leaving == "break":
+            record.add(event)
+            if plan.read_delay:
+                await asyncio.sleep(plan.read_delay)
+            record.handled += 1
+            if record.handled == plan.after and plan.leave_by == "break":
                 return
-            if seen.done == life.after and life.leaving == "raise":
-                raise LeftError
-        seen.complete = True
+            if record.handled == plan.after and plan.leave_by == "raise":
+                raise ProgramError
+        record.complete = True
 
-    async def _tickets(self, orchestrator: Orchestrator, life: Life, seen: Seen) -> None:
+    async def _run_tickets(self, orchestrator: Orchestrator, plan: RunPlan, record: RunRecord) -> None:
         tickets = [orchestrator.submit(request) for request in self.requests]
-        readers = [asyncio.create_task(_read(ticket, seen)) for ticket in tickets]
+        readers = [asyncio.create_task(_read(ticket, record)) for ticket in tickets]
         cancels = [
-            asyncio.create_task(_cancel(one, 7.0 * n)) for n, one in enumerate(tickets[: life.cancels])
+            asyncio.create_task(_cancel(ticket, 7.0 * n)) for n, ticket in enumerate(tickets[: plan.cancels])
         ]
         try:
-            if life.leaving == "break":
-                await asyncio.sleep(life.after)
+            if plan.leave_by == "break":
+                await asyncio.sleep(plan.after)
                 return
             await asyncio.gather(*readers)
-            seen.complete = True
+            record.complete = True
         finally:
             for task in [*readers, *cancels]:
                 task.cancel()
             await asyncio.gather(*readers, *cancels, return_exceptions=True)
 
 
-async def _read(ticket: Ticket, seen: Seen) -> None:
+async def _read(ticket: Ticket, record: RunRecord) -> None:
     async for event in ticket.events():
-        seen.add(event)
-        seen.done += 1
+        record.add(event)
+        record.handled += 1
 
 
 async def _cancel(ticket: Ticket, seconds: float) -> None:

@@ -1,8 +1,8 @@
-"""Real kills: a process of its own runs a batch, and SIGKILL strikes it at a random moment, again and again.
+"""Real kills: a process runs a batch and gets a SIGKILL at a random time, again and again.
 
-The simulator is here, the program in a child that is forked from a warm process. Both clocks run evenly, many
-times as fast as the world's. Once a child has lived to its end the batch is run a last time in this process,
-and what that is told is compared with the truth.
+The simulator runs in this process, the program in a child that is forked from a process with all imports
+done. The clocks of both run evenly, at several times real time. Once a child has run to its end, this process
+runs the batch a last time and compares what that observes with what the simulator knows.
 """
 
 import asyncio
@@ -17,146 +17,149 @@ from attrs import define, field
 
 from jarai_async import OutcomeState
 from jarai_async.simulator import run
-from tests.stress.invariants import lasting
-from tests.stress.program import Life, Program, Seen
-from tests.stress.worlds import Played, Scenario, listening, requests_for, scratch, simulator_of
+from tests.stress.invariants import final_violations, productions_of
+from tests.stress.program import Program, RunPlan, RunRecord
+from tests.stress.worlds import (
+    Scenario,
+    WorldResult,
+    capture_log,
+    make_requests,
+    make_simulator,
+    scratch_folder,
+)
 
 _SPEED = 30.0
-_LONGEST = 30.0  # simulated seconds that a child may live before it is killed, once it has begun
+_LONGEST = 30.0  # simulated seconds from the start of a child to the latest kill
 _AT_A_TIME = 4  # batches
-_KILLS = 12  # of one batch; then it is let live
+_MOST_KILLS = 12  # of one batch; then its child may run to the end
 
 
 @define
-class Killed:
-    """What some batches came to."""
+class KillResults:
+    """The sums over some batches; `created` counts the uncertain outcomes whose production exists."""
 
     kills: int = 0
     batches: int = 0
     uncertain: int = 0
-    executed: int = 0
+    created: int = 0
     failed: list[str] = field(factory=list)
 
 
-def kill(kills: int, *, idempotency_keys: bool) -> Killed:
-    """Strike so many times in all."""
-    multiprocessing.set_forkserver_preload(["_kills"])
-    killed = Killed()
-    run(_strike(killed, kills, idempotency_keys=idempotency_keys), speed=_SPEED)
-    return killed
+def run_batches(kills: int, *, idempotency_keys: bool) -> KillResults:
+    """Run batches until this many processes have been killed."""
+    multiprocessing.set_forkserver_preload([__name__])
+    results = KillResults()
+    run(_run_batches(results, kills, idempotency_keys=idempotency_keys), speed=_SPEED)
+    return results
 
 
-async def _strike(killed: Killed, kills: int, *, idempotency_keys: bool) -> None:
-    async def batches() -> None:
-        while killed.kills < kills:
-            killed.batches += 1
-            await _batch(killed, f"kill-{killed.batches}", idempotency_keys=idempotency_keys)
+async def _run_batches(results: KillResults, kills: int, *, idempotency_keys: bool) -> None:
+    async def one_after_the_other() -> None:
+        while results.kills < kills:
+            results.batches += 1
+            await _run_batch(results, f"kill-{results.batches}", idempotency_keys=idempotency_keys)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(_AT_A_TIME):
-            group.create_task(batches())
+            group.create_task(one_after_the_other())
 
 
-async def _batch(killed: Killed, seed: str, *, idempotency_keys: bool) -> None:
-    random = Random(seed)
-    keys = idempotency_keys
-    scenario = Scenario(
-        seed=seed,
-        count=5,
-        concurrency=3,
-        server_keys=keys,
-        client_keys=keys,
-        tickets=False,
-        tier="enterprise",
-        latency=3.0,  # so that some are struck while they submit
-        ceiling=None,
-        failure_rate=0.1,
-        expiry_rate=0.1,
-        troubles=(),
-        lives=(),
-        deliverability=None,
-    )
-    log: list[str] = []
-    with scratch() as folder:
-        async with simulator_of(scenario) as simulator:
-            requests = requests_for(simulator, scenario.count)
+async def _run_batch(results: KillResults, seed: str, *, idempotency_keys: bool) -> None:
+    random, scenario = Random(seed), _scenario(seed, idempotency_keys=idempotency_keys)
+    with scratch_folder() as folder:
+        async with make_simulator(scenario) as simulator:
             program = Program(
                 api_key=simulator.api_key,
                 base_url=simulator.base_url,
-                requests=requests,
+                requests=make_requests(simulator, scenario.count),
                 folder=folder,
-                idempotency_keys=keys,
+                idempotency_keys=idempotency_keys,
                 concurrency=scenario.concurrency,
                 tickets=False,
                 seed=seed,
             )
-            struck = 0
-            while struck < _KILLS and await _killed(program, random.uniform(0, random.uniform(0, _LONGEST))):
-                struck += 1
-                killed.kills += 1
-            await _killed(program, None)
-            seen = Seen(Life(), lambda: 0)
-            with listening(log):
-                await program.run(Life(), seen)
-            played = Played(scenario, simulator, folder, [seen], [], log)
-            played.now = asyncio.get_running_loop().time()
-            killed.failed += [f"{seed}, {struck} kills: {one}" for one in lasting(played)]
-        _count(killed, played)
+            kills = 0
+            while kills < _MOST_KILLS and await _is_killed(
+                program, after=random.uniform(0, random.uniform(0, _LONGEST))
+            ):
+                kills += 1
+                results.kills += 1
+            await _is_killed(program, after=None)
+            record = RunRecord(RunPlan(), lambda: 0)
+            result = WorldResult(scenario, simulator, folder, runs=[record])
+            with capture_log(result.log):
+                await program.run(record.plan, record)
+            result.ended_at = asyncio.get_running_loop().time()
+            results.failed += [
+                f"{seed}, {kills} kills: {violation}" for violation in final_violations(result)
+            ]
+    uncertain = [
+        reference for reference, outcome in record.outcomes.items() if outcome.state is OutcomeState.UNCERTAIN
+    ]
+    results.uncertain += len(uncertain)
+    results.created += sum(reference in productions_of(result) for reference in uncertain)
 
 
-def _count(killed: Killed, played: Played) -> None:
-    outcomes = played.seen[-1].outcomes
-    uncertain = [name for name, one in outcomes.items() if one.state is OutcomeState.UNCERTAIN]
-    made = {one.body["topic"] for one in played.simulator.productions.values()}
-    killed.uncertain += len(uncertain)
-    killed.executed += sum(name in made for name in uncertain)
+def _scenario(seed: str, *, idempotency_keys: bool) -> Scenario:
+    return Scenario(
+        seed=seed,
+        count=5,
+        concurrency=3,
+        server_keys=idempotency_keys,
+        client_keys=idempotency_keys,
+        tickets=False,
+        tier="enterprise",
+        latency=3.0,  # so that some processes are killed during a submit
+        spend_ceiling=None,
+        failure_rate=0.1,
+        expiry_rate=0.1,
+        faults=(),
+        plans=(),
+        deliverability=None,
+    )
 
 
-async def _killed(program: Program, after: float | None) -> bool:
-    """Run the program in a process, and kill it after so many simulated seconds; False if it was faster."""
+async def _is_killed(program: Program, *, after: float | None) -> bool:
+    """Run the program in a process and kill it after these simulated seconds; False if it ended before."""
     context = multiprocessing.get_context("forkserver")
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(program, theirs), daemon=True)
+    receiving, sending = context.Pipe(duplex=False)
+    child = context.Process(target=_run_child, args=(program, sending), daemon=True)
     child.start()
-    theirs.close()
-    await _readable(ours)  # it has begun; or has ended, which is found out next
-    ours.close()
-    ended = await _ended(child, after)
+    sending.close()
+    await _readable(receiving.fileno())  # the child has started, or has ended already
+    receiving.close()
+    ended = await _has_ended(child, after)
     if not ended:
         child.kill()
-        await _ended(child, None)
-    struck = child.exitcode == -9
-    if not struck and child.exitcode:
-        raise RuntimeError(f"the program ended with {child.exitcode}")
+        await _has_ended(child, None)
+    killed = child.exitcode == -9
+    if not killed and child.exitcode:
+        raise RuntimeError(f"the program ended with exit code {child.exitcode}")
     child.close()
-    return struck
+    return killed
 
 
-async def _ended(child: ForkServerProcess, within: float | None) -> bool:
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(child.sentinel, ended.set)
+async def _has_ended(child: ForkServerProcess, within: float | None) -> bool:
     try:
         async with asyncio.timeout(within):
-            await ended.wait()
+            await _readable(child.sentinel)
     except TimeoutError:
         return False
-    finally:
-        loop.remove_reader(child.sentinel)
     child.join()
     return True
 
 
-async def _readable(port: "Connection[Any, Any]") -> None:
+async def _readable(descriptor: int) -> None:
     loop, readable = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(port.fileno(), readable.set)
+    loop.add_reader(descriptor, readable.set)
     try:
         await readable.wait()
     finally:
-        loop.remove_reader(port.fileno())
+        loop.remove_reader(descriptor)
 
 
-def _child(program: Program, begun: "Connection[Any, Any]") -> None:
+def _run_child(program: Program, started: "Connection[Any, Any]") -> None:
     logging.disable()
-    begun.send(None)
-    begun.close()
-    run(program.run(Life(), Seen(Life(), lambda: 0)), speed=_SPEED)
+    started.send(None)
+    started.close()
+    run(program.run(RunPlan(), RunRecord(RunPlan(), lambda: 0)), speed=_SPEED)

@@ -1,4 +1,4 @@
-"""A short run of the campaign: `benchmarks/campaign.py` has the long one."""
+"""Short runs of the stress tests; `python -m tests.stress` has the long ones."""
 
 import gc
 import warnings
@@ -6,51 +6,66 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stress import campaign, crashes
+from tests.stress import campaign, crashes, event_logs, mutants
+from tests.stress.event_logs import World
 from tests.stress.invariants import violations
-from tests.stress.worlds import play, scratch
+from tests.stress.worlds import run_world, scenario_of, scratch_folder
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of the dead
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of crashed processes
+
+SAMPLE = [world for world in list(event_logs.worlds())[::5] if world in event_logs.worlds_to_check()]
 
 
 @pytest.fixture(autouse=True)
-def _databases_die(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _databases_close_on_crash(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("sqlite3.connect", crashes.connect)
     yield
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # the dead do not close their files
+        warnings.simplefilter("ignore", ResourceWarning)  # crashed processes do not close their files
         gc.collect()
 
 
-def test_nothing_is_lost_or_done_twice_in_worlds_full_of_faults() -> None:
-    """What the program was told is the truth, in each of them."""
+def test_nothing_is_lost_or_duplicated_in_worlds_with_faults() -> None:
+    """Every invariant holds in each of these worlds."""
     tally = campaign.Tally()
     for n in range(8):
-        tally.add(campaign.one_seed(f"test-{n}"))
+        tally.add(campaign.run_seed(f"test-{n}"))
     assert tally.failed == []
-    assert tally.worlds == 8
-    assert len(tally.fired) > 8
+    assert tally.counts["worlds"] == 8
+    assert len(tally.faults) > 8
 
 
-@pytest.mark.parametrize("crash", [2, 4])
-def test_nothing_is_lost_or_done_twice_wherever_the_program_dies(crash: int) -> None:
-    """At every so many steps of its life, and once more soon after."""
-    seed = f"crash-{crash}"
-    died = 0
-    for step in range(3 + crash, 190, 13):
-        with scratch() as folder:
-            played = play(campaign.scenario_of(seed), folder, step, step // 3)
-            assert violations(played) == []
-            died += sum(seen.died for seen in played.seen)
-    assert died > 10
+@pytest.mark.parametrize("number", [2, 4])
+def test_nothing_is_lost_or_duplicated_after_a_crash(number: int) -> None:
+    """Every invariant holds when the program crashes at one of these steps, and again in the next run."""
+    crashed = 0
+    for step in range(3 + number, 190, 13):
+        with scratch_folder() as folder:
+            result = run_world(scenario_of(f"crash-{number}"), folder, step, step // 3)
+            assert violations(result) == []
+            crashed += sum(record.crashed for record in result.runs)
+    assert crashed > 10
 
 
-def test_a_world_is_the_same_whenever_it_is_lived() -> None:
-    """So a failure can be played again."""
+def test_a_world_is_reproducible() -> None:
+    """Running it twice gives the same events at the same times, so a failure can be replayed."""
 
-    def life() -> list[object]:
-        with scratch() as folder:
-            played = play(campaign.scenario_of("test-0"), folder)
-        return [(event.reference, event.sequence, event.observed_at) for event in played.seen[0].events]
+    def run() -> list[object]:
+        with scratch_folder() as folder:
+            result = run_world(scenario_of("test-0"), folder)
+        return [(event.reference, event.sequence, event.observed_at) for event in result.runs[0].events]
 
-    assert life() == life()
+    assert run() == run()
+
+
+def test_mutants_fit_the_source() -> None:
+    """Each mutant of `python -m tests.stress mutants` still changes the line that it was written for."""
+    assert mutants.outdated() == []
+
+
+@pytest.mark.parametrize("world", SAMPLE, ids=event_logs.name_of)
+def test_recorded_event_log_is_reproduced(world: World) -> None:
+    """The events of a recorded world are the same as before, with and without crashes."""
+    name, digest = event_logs.named_digest(world)
+    if digest != event_logs.recorded()[name]:
+        pytest.fail(event_logs.how_to_compare(name), pytrace=False)

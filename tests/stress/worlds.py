@@ -1,42 +1,42 @@
-"""One world of the campaign: a simulator with faults, and the lives of a program in it.
+"""One world: a simulator with planned faults, and the runs of a program in it.
 
-`draw` makes a scenario of a seed, `play` lives it and gives what was seen and what was truly the case;
-whether both agree is `_truth`'s to say.
+A seed decides everything about a world. `scenario_of` draws a scenario from it, and `run_world` runs the
+scenario and returns what the program observed together with the simulator, which knows what really happened.
+`invariants` compares the two.
 """
 
 import asyncio
 import logging
 import tempfile
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from jarai_async import ProductionRequest
 from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.rate_limits import TierName
-from tests.stress.crashes import CrashableLoop
-from tests.stress.crashes import Life as CrashableProcess
-from tests.stress.mailbox import Mailbox
-from tests.stress.program import Leaving, Life, Program, Seen
+from tests.stress.crashes import CrashableLoop, CrashableProcess
+from tests.stress.program import LeaveBy, Program, RunPlan, RunRecord
+from tests.stress.webhook_proxy import WebhookProxy
+from tests.support.scenarios import request_for
 
-_MEMORY = Path("/dev/shm")  # noqa: S108  # a disk that is one by name only: what is tested is not the disk
+_MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory: the disk is not what is tested
 _ONLY_API = {"missing_id", "missing_id_and_location", "other_production", "unknown_status", "unauthorized"}
-_ONLY_FILES = {"expired", "wrong_length", "bit_flip"}  # as described: TLS does not let them into the API
+_ONLY_FILES = {"expired", "wrong_length", "bit_flip"}  # as documented: TLS keeps them out of the API
 _ROUTES = ("submit", "submit", "submit", "fetch", "fetch", "deliverables", "cancel")
-_LEAVINGS: tuple[Leaving, ...] = ("break", "timeout", "raise")
-_TICKET_LEAVINGS: tuple[Leaving, ...] = ("end", "break", "timeout")
+_LEAVE_BY: tuple[LeaveBy, ...] = ("break", "timeout", "raise")
+_LEAVE_TICKETS_BY: tuple[LeaveBy, ...] = ("end", "break", "timeout")
 _TIERS: tuple[TierName, ...] = ("enterprise",) * 4 + ("standard",) * 2
 
 
 @frozen
-class Trouble:
-    """One order for a fault."""
+class PlannedFault:
+    """The arguments of one `simulator.faults.add`."""
 
     kind: str
     on: str
@@ -48,7 +48,7 @@ class Trouble:
 
 @frozen
 class Scenario:
-    """All that is decided before a world begins."""
+    """Everything that is decided before a world starts."""
 
     seed: str
     count: int
@@ -58,141 +58,140 @@ class Scenario:
     tickets: bool
     tier: TierName
     latency: float
-    ceiling: int | None
+    spend_ceiling: int | None
     failure_rate: float
     expiry_rate: float
-    troubles: tuple[Trouble, ...]
-    lives: tuple[Life, ...]
+    faults: tuple[PlannedFault, ...]
+    plans: tuple[RunPlan, ...]
     deliverability: Deliverability | None
 
 
 @define
-class Played:
-    """What came of a scenario."""
+class WorldResult:
+    """What happened in a world: `runs` and `steps` have one item for each run of the program."""
 
     scenario: Scenario
     simulator: Simulator
     folder: Path
-    seen: list[Seen]
-    steps: list[int]
-    log: list[str]
-    faults: list[str] = field(factory=list)
-    now: float = 0.0
-
-    @property
-    def fired(self) -> Counter[str]:
-        """How often each kind of fault struck."""
-        return self.simulator.faults.fired
+    runs: list[RunRecord] = field(factory=list)
+    steps: list[int] = field(factory=list)
+    log: list[str] = field(factory=list)
+    problems: list[str] = field(factory=list)
+    ended_at: float = 0.0
 
 
-def draw(seed: str, *, count: tuple[int, int] = (4, 6)) -> Scenario:
-    """Decide a scenario by its seed."""
+def scenario_of(seed: str) -> Scenario:
+    """Draw a scenario. That of a "crash-N" seed is small, and its program reads events without delay."""
+    if not seed.startswith("crash-"):
+        return _draw(seed, 4, 6)
+    return evolve(_draw(seed, 2, 3), tickets=False, plans=(RunPlan(),))
+
+
+def _draw(seed: str, fewest: int, most: int) -> Scenario:
     random = Random(seed)
     server_keys = random.random() < 0.5
-    number = random.randint(*count)
+    count = random.randint(fewest, most)
     tickets = random.random() < 0.15
-    lives = [_life(random, number, tickets=tickets) for _ in range(random.choice((0, 0, 1, 2)))]
-    troubles = [_trouble(random) for _ in range(random.randint(1, 7))]
+    plans = [_draw_plan(random, count, tickets=tickets) for _ in range(random.choice((0, 0, 1, 2)))]
+    faults = [_draw_fault(random) for _ in range(random.randint(1, 7))]
     if random.random() < 0.1:
         kind = random.choice(
             ("unavailable", "reset_after", "hang_before", "internal_error_after", "rate_limited")
         )
-        troubles.append(Trouble(kind, "any", None, random.randint(0, 9), 20.0, 0.4))
+        faults.append(PlannedFault(kind, "any", None, random.randint(0, 9), 20.0, 0.4))
     return Scenario(
         seed=seed,
-        count=number,
+        count=count,
         concurrency=random.choice((1, 2, 3, 10)),
         server_keys=server_keys,
         client_keys=server_keys and random.random() < 0.8,
         tickets=tickets,
         tier=random.choice(_TIERS),
         latency=random.choice((0.0, 0.05, 1.0)),
-        ceiling=number - 1 if random.random() < 0.1 else None,
+        spend_ceiling=count - 1 if random.random() < 0.1 else None,
         failure_rate=random.choice((0.0, 0.2)),
         expiry_rate=random.choice((0.0, 0.0, 0.3)),
-        troubles=tuple(troubles),
-        lives=(*lives, Life(slow=random.choice((0.0, 0.0, 0.1, 20.0)))),
-        deliverability=_deliverability(Random(f"{seed}:webhooks")),
+        faults=tuple(faults),
+        plans=(*plans, RunPlan(read_delay=random.choice((0.0, 0.0, 0.1, 20.0)))),
+        deliverability=_draw_deliverability(Random(f"{seed}:webhooks")),
     )
 
 
-def _deliverability(random: Random) -> Deliverability | None:
-    how = Deliverability(
+def _draw_deliverability(random: Random) -> Deliverability | None:
+    deliverability = Deliverability(
         delay=random.choice((0.01, 1.0, 20.0)),
         loss=random.choice((0.0, 0.0, 0.3, 1.0)),
         duplication=random.choice((0.0, 0.5)),
         reordering=random.choice((0.0, 0.3)),
     )
-    return how if random.random() < 0.4 else None
+    return deliverability if random.random() < 0.4 else None
 
 
-def _life(random: Random, count: int, *, tickets: bool) -> Life:
+def _draw_plan(random: Random, count: int, *, tickets: bool) -> RunPlan:
     cancels = random.choice((0, 1, count))
-    slow = random.choice((0.0, 0.0, 0.1, 20.0))
+    read_delay = random.choice((0.0, 0.0, 0.1, 20.0))
     if tickets:
-        return Life(random.choice(_TICKET_LEAVINGS), random.randint(1, 60), cancels)
-    leaving = random.choice(_LEAVINGS)
-    return Life(leaving, random.randint(1, 6 * count), 0, slow, cancel_on_exit=random.random() < 0.2)
+        return RunPlan(random.choice(_LEAVE_TICKETS_BY), random.randint(1, 60), cancels)
+    leave_by, after = random.choice(_LEAVE_BY), random.randint(1, 6 * count)
+    return RunPlan(leave_by, after, read_delay=read_delay, cancel_on_exit=random.random() < 0.2)
 
 
-def _trouble(random: Random) -> Trouble:
+def _draw_fault(random: Random) -> PlannedFault:
     kind = random.choice(sorted(KINDS))
     on = random.choice(_ROUTES)
     if kind in _ONLY_FILES or (kind not in _ONLY_API and random.random() < 0.2):
         on = "download"
     if kind == "wrong_json" and on == "deliverables":
-        on = "fetch"  # a bare list is a list of deliverables, and an empty one is the truth about some
-    return Trouble(
-        kind, on, random.randint(1, 2), random.choice((0, 0, 1, 2, 5)), random.choice((1.0, 20.0, 90.0))
-    )
+        on = "fetch"  # an empty list is a valid response there, and no deliverables would be the truth
+    times, after = random.randint(1, 2), random.choice((0, 0, 1, 2, 5))
+    return PlannedFault(kind, on, times, after, random.choice((1.0, 20.0, 90.0)))
 
 
 def durations(random: Random, _: str) -> list[tuple[str, float]]:
-    """Give the stages of a short production."""
+    """Return the stages of a short production."""
     return [("Queued", random.uniform(1, 15)), ("Producing", random.uniform(5, 60)), ("Distributing", 10.0)]
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """Give a folder, in memory where that can be had."""
+def scratch_folder() -> Iterator[Path]:
+    """Make a temporary folder, in memory if the system has a file system for that."""
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as name:
         yield Path(name)
 
 
-def play(scenario: Scenario, folder: Path, *deaths: int) -> Played:
-    """Live it: the first lives die at these steps, those of the scenario follow, then one without faults."""
+def run_world(scenario: Scenario, folder: Path, *crash_steps: int) -> WorldResult:
+    """Run a scenario: one run that crashes for each of these steps, the planned runs, one without faults."""
     with asyncio.Runner(loop_factory=CrashableLoop) as runner:
-        return runner.run(_play(scenario, folder, deaths))
+        return runner.run(_run_world(scenario, folder, *crash_steps))
 
 
-async def _play(scenario: Scenario, folder: Path, deaths: Sequence[int]) -> Played:
+async def _run_world(scenario: Scenario, folder: Path, *crash_steps: int) -> WorldResult:
+    loop = asyncio.get_running_loop()
+    plans: list[tuple[RunPlan, int | None]] = [(scenario.plans[-1], step) for step in crash_steps]
+    plans += [(plan, None) for plan in scenario.plans]
+    proxy = WebhookProxy() if scenario.deliverability else None
     log: list[str] = []
-    lives: list[tuple[Life, int | None]] = [(scenario.lives[-1], dies_at) for dies_at in deaths]
-    lives += [(life, None) for life in scenario.lives]
-    with listening(log):
-        mailbox = Mailbox() if scenario.deliverability else None
-        subscribed = mailbox.subscribed if mailbox else _unsubscribed
-        async with simulator_of(scenario) as simulator, subscribed(simulator):
-            played = Played(scenario, simulator, folder, [], [], log)
-            _complain_to(played)
-            dead = [await _live(played, life, dies_at, mailbox) for life, dies_at in lives]
+    with capture_log(log):
+        async with make_simulator(scenario) as simulator, proxy.serve(simulator) if proxy else nullcontext():
+            result = WorldResult(scenario, simulator, folder, log=log)
+            loop.set_exception_handler(lambda _, context: result.problems.append(_loop_problem(context)))
+            processes = [await _run(result, plan, crash_at, proxy) for plan, crash_at in plans]
             simulator.faults.clear()
-            await _live(played, Life(), None, mailbox)
+            await _run(result, RunPlan(), None, proxy)
             await asyncio.sleep(1)
-            played.now = asyncio.get_running_loop().time()
-            asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
-            for one in dead:
-                await one.drain()
-        return played
+            result.ended_at = loop.time()
+            loop.set_exception_handler(lambda _, __: None)
+            for process in processes:
+                await process.drain()
+    return result
 
 
-@asynccontextmanager
-async def _unsubscribed(_: Simulator) -> AsyncIterator[None]:
-    yield
+def _loop_problem(context: dict[str, Any]) -> str:
+    return f"the event loop reports: {context.get('message')} {context.get('exception')!r}"
 
 
-def simulator_of(scenario: Scenario) -> Simulator:
-    """Make the world of a scenario, with its faults."""
+def make_simulator(scenario: Scenario) -> Simulator:
+    """Make the simulator of a scenario, with its faults."""
     simulator = Simulator(
         seed=scenario.seed,
         tier=scenario.tier,
@@ -202,89 +201,76 @@ def simulator_of(scenario: Scenario) -> Simulator:
         failure_rate=scenario.failure_rate,
         expiry_rate=scenario.expiry_rate,
         approval="auto",
-        spend_ceiling=scenario.ceiling,
+        spend_ceiling=scenario.spend_ceiling,
         latency=scenario.latency,
         deliverability=scenario.deliverability or Deliverability(),
     )
-    for one in scenario.troubles:
+    for fault in scenario.faults:
         simulator.faults.add(
-            one.kind,
-            on=one.on,
-            times=one.times,
-            after=one.after,
-            seconds=one.seconds,
-            probability=one.probability,
+            fault.kind,
+            on=fault.on,
+            times=fault.times,
+            after=fault.after,
+            seconds=fault.seconds,
+            probability=fault.probability,
         )
     return simulator
 
 
-def requests_for(simulator: Simulator, count: int) -> list[ProductionRequest]:
-    """Make requests whose topic is their reference, so that the truth can be told by it."""
+def make_requests(simulator: Simulator, count: int) -> list[ProductionRequest]:
+    """Make requests whose topic is their reference, so that the simulator's productions show it."""
     return [
-        ProductionRequest(
-            topic=f"item-{n}",
-            account_id=simulator.account_id,
-            language_id=simulator.language_id,
-            country_id=simulator.country_id,
-            avatar_id=simulator.avatar_id,
-            project_type="article",
-            reference=f"item-{n}",
-        )
+        request_for(simulator, topic=f"item-{n}", reference=f"item-{n}", project_type="article")
         for n in range(count)
     ]
 
 
-async def _live(played: Played, life: Life, dies_at: int | None, mailbox: Mailbox | None) -> CrashableProcess:
-    scenario, simulator = played.scenario, played.simulator
-    loop = asyncio.get_running_loop()
+async def _run(
+    result: WorldResult, plan: RunPlan, crash_at: int | None, proxy: WebhookProxy | None
+) -> CrashableProcess:
+    scenario, loop = result.scenario, asyncio.get_running_loop()
     assert isinstance(loop, CrashableLoop)  # for the type checker
-    mortal = CrashableProcess(loop, dies_at)
+    process = CrashableProcess(loop, crash_at)
     program = Program(
-        simulator.api_key,
-        simulator.base_url,
-        requests_for(simulator, scenario.count),
-        played.folder,
-        scenario.client_keys,
-        scenario.concurrency,
-        scenario.tickets,
-        f"{scenario.seed}:{len(played.seen)}",
-        mailbox,
+        api_key=result.simulator.api_key,
+        base_url=result.simulator.base_url,
+        requests=make_requests(result.simulator, scenario.count),
+        folder=result.folder,
+        idempotency_keys=scenario.client_keys,
+        concurrency=scenario.concurrency,
+        tickets=scenario.tickets,
+        seed=f"{scenario.seed}:{len(result.runs)}",
+        webhooks=proxy,
     )
-    seen = Seen(life, lambda: mortal.steps)
-    played.seen.append(seen)
-    seen.died = not await mortal.live(program.run(life, seen))
-    played.steps.append(mortal.steps)
-    if not seen.died:
-        await asyncio.sleep(0.5)  # connections take a moment to close
-        left: list[object] = [task for task in mortal.tasks if not task.done()]
-        left += [one for one in mortal.sockets if not one.is_closing()]
-        played.faults += [f"left behind: {one!r}" for one in left]
-        if seen.permits not in (0, scenario.concurrency):
-            played.faults.append(f"{seen.permits} of {scenario.concurrency} places came back")
-    return mortal
-
-
-def _complain_to(played: Played) -> None:
-    def complain(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        played.faults.append(f"the loop complains: {context.get('message')} {context.get('exception')!r}")
-
-    asyncio.get_running_loop().set_exception_handler(complain)
+    record = RunRecord(plan, lambda: process.steps)
+    result.runs.append(record)
+    await process.run(program.run(plan, record))
+    record.crashed = process.crashed
+    result.steps.append(process.steps)
+    if not process.crashed:
+        await asyncio.sleep(0.5)  # until the connections are closed
+        left: list[object] = [task for task in process.tasks if not task.done()]
+        left += [transport for transport in process.transports if not transport.is_closing()]
+        result.problems += [f"leaked: {leak!r}" for leak in left]
+        if record.free_slots not in (0, scenario.concurrency):
+            result.problems.append(f"{record.free_slots} of {scenario.concurrency} slots were released")
+    return process
 
 
 @contextmanager
-def listening(log: list[str]) -> Iterator[None]:
-    """Take down all that is logged."""
+def capture_log(messages: list[str]) -> Iterator[None]:
+    """Append everything that is logged to `messages`."""
 
-    class Listener(logging.Handler):
+    class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            log.append(record.getMessage())
+            messages.append(record.getMessage())
 
-    listener, root = Listener(), logging.getLogger()
-    root.addHandler(listener)
+    handler, root = Handler(), logging.getLogger()
+    root.addHandler(handler)
     level = root.level
     root.setLevel(logging.DEBUG)
     try:
         yield
     finally:
         root.setLevel(level)
-        root.removeHandler(listener)
+        root.removeHandler(handler)

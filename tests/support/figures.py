@@ -1,4 +1,4 @@
-"""Figures that were measured, beside their goals: as a table or as JSON."""
+"""Measured figures and their goals, shown as a table or written as JSON."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from attrs import asdict, frozen
 
 @frozen
 class Figure:
-    """One measured figure; `goal` is what it is held against, empty where it only informs."""
+    """One measured figure. `goal` is empty, and `met` None, for a figure that only informs."""
 
     name: str
     value: str
@@ -24,26 +24,25 @@ class Figure:
 
 def options(
     description: str | None,
-    arguments: Sequence[str] | None = None,
-    /,
     *,
+    arguments: Sequence[str] | None = None,
     picture: bool = False,
     **numbers: int,
 ) -> argparse.Namespace:
-    """Read the command line: `--json`, perhaps `--picture`, and these whole numbers with their defaults."""
+    """Read the command line: `--json`, with `picture` also `--picture`, and these numbers with defaults."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
     if picture:
-        parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures there, as SVG")
+        parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures as SVG")
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     return parser.parse_args(arguments)
 
 
 def show(title: str, figures: Sequence[Figure], file: Path | None) -> None:
-    """Print figures as a table, and write them to a file where one is given."""
+    """Print figures as a table, and write them to `file` unless it is None."""
     packages = {name: version(name) for name in ("jarai-async", "aiohttp", "attrs", "cattrs")}
     machine: dict[str, Any] = {
         "python": platform.python_version(),
@@ -60,11 +59,11 @@ def show(title: str, figures: Sequence[Figure], file: Path | None) -> None:
         row = f"{figure.name:<{width}}  {figure.value:>{value_width}}  {figure.goal:<10} {verdict}"
         print(row.rstrip())
     if file is not None:
-        found = {"title": title, "machine": machine, "figures": [asdict(figure) for figure in figures]}
-        file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        report = {"title": title, "machine": machine, "figures": [asdict(figure) for figure in figures]}
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Give the value below which this share of them lies; 0 where there are none."""
+    """Return the value below which this share of the values lies; 0 if there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

@@ -77,6 +77,10 @@ class BlobStore:
             for name, blob in self._blobs(production_id, version).items()
         ]
 
+    def final_files(self, production_id: str) -> dict[str, bytes]:
+        """Return the files of a production as they are once it is Published, by name."""
+        return {name: blob.data for name, blob in self._blobs(production_id, FINAL).items()}
+
     def sign(self, path: str, wall: float) -> str:
         """The whole URL of a path, valid for an hour."""
         until = datetime.fromtimestamp(wall + VALID_SECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
