@@ -1,63 +1,48 @@
-"""The README's examples, run as they stand."""
+"""The README's examples, run as they are, and its other statements that can be checked."""
 
-import asyncio
 import re
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-import uvicorn
-from aiohttp import web
 
-from jarai_async import JaraiClient, Outcome
+import jarai_async
+from jarai_async import JaraiError, Outcome
 from jarai_async.simulator import SimulatedEventLoop, Simulator
 from tests.support.scenarios import request_for, requests_for
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BATCH, APP, BY_HAND, AIOHTTP_APP, FASTAPI_APP, TESTING, CONFTEST = re.findall(
+BATCH, TICKETS, BY_HAND, AIOHTTP_APP, FASTAPI_APP, TESTING, CONFTEST = re.findall(
     r"```python\n(.*?)```", README, re.DOTALL
 )
 
 
-@pytest.fixture
-def _key_in_the_environment(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("JARAI_API_KEY", simulator.api_key)
-    monkeypatch.setenv("JARAI_BASE_URL", simulator.base_url)
-    monkeypatch.chdir(tmp_path)
-
-
 def defined_by(source: str) -> dict[str, Any]:
-    """Run an example, but for a last line that would begin a loop of its own."""
+    """Run an example, without a last line that starts an event loop."""
     names: dict[str, Any] = {"__name__": "readme"}
     exec(source.replace("asyncio.run(main())", ""), names)  # noqa: S102  # it is our own text
     return names
 
 
-@pytest.mark.usefixtures("_key_in_the_environment")
-async def test_the_batch_script_fetches_every_topic(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """Each of its topics is published, and its files stand in its folder."""
+@pytest.mark.usefixtures("environment")
+async def test_batch_script_downloads_every_topic(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Each of its topics is published, and has a folder with a manifest."""
     await defined_by(BATCH)["main"]()
     printed = capsys.readouterr().out
     assert printed.count(" published") == 3
     assert len(list((tmp_path / "deliverables").glob("*/manifest.json"))) == 3
 
 
-@pytest.mark.usefixtures("_key_in_the_environment")
-async def test_the_app_gets_its_outcomes(simulator: Simulator) -> None:
-    """Tickets are awaited, and their events read."""
-    outcomes: list[Outcome] = await defined_by(APP)["main"](requests_for(simulator, 2))
+@pytest.mark.usefixtures("environment")
+async def test_tickets_return_their_outcomes(simulator: Simulator) -> None:
+    """The application reads the events of its tickets and awaits their outcomes."""
+    outcomes: list[Outcome] = await defined_by(TICKETS)["main"](requests_for(simulator, 2))
     assert all(outcome.ok for outcome in outcomes)
 
 
-@pytest.mark.usefixtures("_key_in_the_environment")
-async def test_by_hand_fetches_files_and_stops(simulator: Simulator, tmp_path: Path) -> None:
-    """Submit, wait, download; and cancel."""
+@pytest.mark.usefixtures("environment")
+async def test_single_calls_download_files_and_cancel(simulator: Simulator, tmp_path: Path) -> None:
+    """`by_hand` submits, waits and downloads; `stop` cancels."""
     names = defined_by(BY_HAND)
     await names["by_hand"](request_for(simulator))
     assert list(tmp_path.glob("files/*.mp4"))
@@ -65,65 +50,45 @@ async def test_by_hand_fetches_files_and_stops(simulator: Simulator, tmp_path: P
     await names["stop"](production_id)
 
 
-@asynccontextmanager
-async def serving_aiohttp(names: dict[str, Any]) -> AsyncIterator[str]:
-    runner = web.AppRunner(names["app"], shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield "http://{}:{}".format(*runner.addresses[0])
-    await runner.cleanup()
-
-
-@asynccontextmanager
-async def serving_fastapi(names: dict[str, Any]) -> AsyncIterator[str]:
-    config = uvicorn.Config(names["app"], http="h11", ws="none", lifespan="on", log_config=None)
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        running = asyncio.create_task(server.serve([taken]))
-        yield "http://{}:{}".format(*taken.getsockname())
-        server.should_exit = True
-        await running
-
-
-@pytest.mark.usefixtures("_key_in_the_environment")
 @pytest.mark.parametrize(
-    ("source", "serving"), [(AIOHTTP_APP, serving_aiohttp), (FASTAPI_APP, serving_fastapi)]
+    ("shown", "file"), [(AIOHTTP_APP, "aiohttp_app.py"), (FASTAPI_APP, "fastapi_app.py")]
 )
-async def test_an_app_with_webhooks_is_told(
-    simulator: Simulator,
-    client: JaraiClient,
-    monkeypatch: pytest.MonkeyPatch,
-    source: str,
-    serving: Callable[[dict[str, Any]], AbstractAsyncContextManager[str]],
-) -> None:
-    """It receives and verifies what is delivered, asks at once, and answers when all is published."""
-    webhook = await client.create_webhook(
-        "http://127.0.0.1:1/", ["deliverable.ready", "production.published"]
-    )
-    monkeypatch.setenv("JARAI_WEBHOOK_SECRET", webhook.signing_secret.reveal())
-    body = {
-        name: getattr(simulator, name) for name in ("account_id", "language_id", "country_id", "avatar_id")
-    }
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with serving(defined_by(source)) as url, aiohttp.ClientSession(url, timeout=timeout) as session:
-        await client.update_webhook(webhook.id, endpoint_url=f"{url}/jarai")
-        async with session.post("/productions", json={"topic": "Tides", **body}) as response:
-            assert (await response.json())["state"] == "published"
-    assert [one.delivered_at is not None for one in simulator.deliveries] == [True, True]
+def test_web_applications_are_the_tested_files(shown: str, file: str) -> None:
+    """The README shows the files that test_apps.py runs."""
+    assert shown == Path(__file__).with_name(file).read_text(encoding="utf-8")
 
 
-def test_the_test_of_ones_own_program_passes() -> None:
-    """The example brings its own loop."""
+def test_example_of_a_test_passes() -> None:
+    """It runs in an event loop of its own."""
     defined_by(TESTING)
 
 
-def test_the_conftest_is_the_one_of_these_tests() -> None:
-    """It names the hook that pytest-asyncio calls."""
+def test_example_conftest_provides_the_simulated_clock() -> None:
+    """It defines the hook that pytest-asyncio calls."""
     assert defined_by(CONFTEST)["pytest_asyncio_loop_factories"]() == {"simulated": SimulatedEventLoop}
 
 
-def test_the_first_two_shell_blocks_are_one_line_each() -> None:
-    """They are what a new user pastes."""
+def test_error_tree_is_complete() -> None:
+    """Every public error is in the tree, below its base class."""
+    (tree,) = re.findall(r"^(JaraiError\n.*?)```", README, re.DOTALL | re.MULTILINE)
+    path: list[str] = []
+    parents: dict[str, str | None] = {}
+    for line in tree.splitlines():
+        name = re.search(r"\w+", line)
+        assert name is not None
+        path[name.start() // 4 :] = [name[0]]
+        parents[name[0]] = path[-2] if path[1:] else None
+    errors = [value for value in vars(jarai_async).values() if _is_error(value)]
+    expected = {error.__name__: next(filter(_is_error, error.__bases__), None) for error in errors}
+    assert parents == {name: base.__name__ if base else None for name, base in expected.items()}
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, JaraiError)
+
+
+def test_first_two_shell_blocks_are_one_line_each() -> None:
+    """A new user pastes them, and .ci/run runs the second."""
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     assert [block.count("\n") for block in blocks[:2]] == [1, 1]
     assert "--simulate" in blocks[0]

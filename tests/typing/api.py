@@ -8,6 +8,7 @@ from typing import Any, assert_never, assert_type
 from uuid import UUID
 
 import aiohttp
+from aiohttp import web
 
 from jarai_async import (
     Account,
@@ -116,7 +117,7 @@ async def received(stream: AsyncIterator[bytes], headers: Mapping[str, str]) -> 
         assert_type(await receiver.receive(b"", headers), int)
         assert_type(await receiver.receive(stream, headers), int)
     Receiver(["old", "new"], lambda _: None)
-    aiohttp.web.Application().router.add_post("/", receiver.handle)
+    web.Application().router.add_post("/", receiver.handle)
 
 
 def each_value(production: Production, deliverable: Deliverable, account: Account, outcome: Outcome) -> None:
