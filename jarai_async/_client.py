@@ -124,7 +124,7 @@ class JaraiClient:
             raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
         key = idempotency_key or str(uuid4())
         call = endpoints.submit(request.account_id, body_of(request), key)
-        return await self.engine.sender.submit_until_decided(call, RequestLog())
+        return await self.engine.sender.submit_with_retries(call, RequestLog())
 
     async def fetch(self, production_id: str) -> Production:
         """Read a production. Raises InvalidRequestError, ApiError."""

@@ -2,9 +2,9 @@
 
 A read goes through `execute`. A submit costs money, so its caller sees each step:
 
-    async with sender.submit_slot(account_id) as slot:  # waits: account queue, outage, rate limit, key
-        ...                                             # write to the journal that it is about to be sent
-        production = await sender.submit(slot, call, log)
+    async with sender.submit_slot(account_id) as permit:  # waits: account queue, outage, rate limit, key
+        ...                                               # write to the journal that it is about to be sent
+        production = await sender.submit(permit, call, log)
 
 `SubmitRetry` decides after each failure whether the submit may be sent again.
 """
@@ -45,16 +45,17 @@ _READS = Retry(attempts=4)
 
 
 @define
-class SubmitSlot:
+class SubmitPermit:
     """The permission to send one submit now.
 
-    After `RequestSender.submit`, `in_doubt` says whether that attempt may have created a production although
-    no production was returned.
+    `is_sending`: it is on its way, without a response. `in_doubt`: it may have created a production although
+    `RequestSender.submit` returned none.
     """
 
     rate_slot: int
     api_key: Secret
     is_used: bool = False
+    is_sending: bool = False
     in_doubt: bool = False
 
 
@@ -96,83 +97,100 @@ class RequestSender:
         return await (retrier or self._retry_reads)(partial(self._execute_once, call, log), may_retry)
 
     async def _execute_once(self, call: Call[T], log: RequestLog) -> T:
-        response = None
-        while response is None:  # after a 429, or while the key is rejected: wait for the next slot
+        while True:
             rate_slot = await self._scheduler.acquire(call.kind)
-            response = await self._send(call, rate_slot, await self._key(), log, Attempts())
-        return call.read(response)
+            key = await self._key()
+            response = await self._send(call, rate_slot, key, log, Attempts())
+            if not await self._must_wait(call, key, response, log):
+                return call.read(response)
 
     async def poll(self, production_id: str, rate_slot: int, log: RequestLog) -> Production | None:
         """Read a production's status once, with a slot that the poller has; None after a 429."""
         call = endpoints.fetch(production_id, Kind.POLL)
         log.waits_for_key = True
-        response = await self._send(call, rate_slot, await self._key(), log, Attempts())
-        return call.read(response) if response is not None else None
+        key = await self._key()
+        response = await self._send(call, rate_slot, key, log, Attempts())
+        return None if await self._must_wait(call, key, response, log) else call.read(response)
 
     # --- Submits -----------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def submit_slot(self, account_id: str, slot: Releasable | None = None) -> AsyncIterator[SubmitSlot]:
+    async def submit_slot(
+        self, account_id: str, production_slot: Releasable | None = None
+    ) -> AsyncIterator[SubmitPermit]:
         """Wait until a submit of this account may be sent, and hold that permission.
 
-        `slot`, the slot of its production, is released while the account has no productions left today.
-        Raises ClosedError, and ConfigurationError where there is no API key.
+        `production_slot` is released if the account has no productions left today. Raises ClosedError, and
+        ConfigurationError where there is no API key.
         """
         async with (
-            self.account_queues.turn(account_id, slot),
+            self.account_queues.turn(account_id, production_slot),
             self._outage.gate(self._scheduler.sleep),
         ):
             rate_slot = await self._scheduler.acquire(Kind.SUBMIT)
-            permission = SubmitSlot(rate_slot, await self._key())
+            permit = SubmitPermit(rate_slot, await self._key())
             try:
-                yield permission
+                yield permit
             finally:
-                if not permission.is_used:
+                if not permit.is_used:
                     self._scheduler.release()
 
-    async def submit(self, slot: SubmitSlot, call: Call[Production], log: RequestLog) -> Production | None:
+    async def submit(
+        self, permit: SubmitPermit, call: Call[Production], log: RequestLog
+    ) -> Production | None:
         """Send a submit once. None after a 429, or while the key is rejected: wait for the next slot.
 
         Raises any error of the API, NotSentError, NoResponseError, InvalidResponseError.
         """
-        slot.is_used = True
+        permit.is_used = permit.is_sending = True
         attempts = Attempts()
         try:
-            response = await self._send(call, slot.rate_slot, slot.api_key, log, attempts)
-            if response is None:
-                self._outage.record(None)
-                return None
+            response = await self._send(call, permit.rate_slot, permit.api_key, log, attempts)
+        except BaseException as error:
+            refused = isinstance(error, JaraiError) and was_refused(error)
+            permit.in_doubt = not (refused or attempts.never_sent)
+            self._record_outage(error)
+            raise
+        finally:
+            permit.is_sending = False
+        if await self._must_wait(call, permit.api_key, response, log):
+            self._outage.record(None)
+            return None
+        try:
             production = call.read(response)
         except JaraiError as error:
-            slot.in_doubt = not was_refused(error) and not attempts.never_sent
-            if self.reached:
-                self._outage.record(error)
-            raise
-        except BaseException:  # it was cancelled on its way
-            slot.in_doubt = not attempts.never_sent
+            permit.in_doubt = not was_refused(error)
+            self._record_outage(error)
             raise
         self._outage.record(None)
         self.account_queues.count_accepted(call.account_id or "")
         return production
 
-    async def submit_until_decided(self, call: Call[Production], log: RequestLog) -> Production:
+    def _record_outage(self, error: BaseException) -> None:
+        if self.reached and isinstance(error, JaraiError):
+            self._outage.record(error)
+
+    async def submit_with_retries(self, call: Call[Production], log: RequestLog) -> Production:
         """Submit without a journal, in at most eight attempts.
 
         Raises what `submit` raises, and UncertainSubmitError where a production may have been created.
         """
-        retry = SubmitRetry(call, self._random)
-        production, in_doubt = None, False
+        retry = SubmitRetry(call, self._random, honours_keys=self.idempotency_keys)
+        production, delay, in_doubt = None, 0.0, False
         try:
             while production is None:
                 try:
-                    async with self.submit_slot(call.account_id or "") as slot:
+                    if delay:
+                        await self._scheduler.sleep(delay)
+                    async with self.submit_slot(call.account_id or "") as permit:
+                        retry.before_attempt(_clock.wall())
                         try:
-                            production = await self.submit(slot, call, log)
+                            production = await self.submit(permit, call, log)
                         finally:
-                            in_doubt = in_doubt or slot.in_doubt
+                            in_doubt = in_doubt or permit.in_doubt
                 except JaraiError as error:
-                    retry.check(error, key_honoured=self.idempotency_keys, outlast_outage=False)
-                    await self._scheduler.sleep(retry.delay(error))
+                    retry.after_failure(error, _clock.wall(), outlast_outage=False)
+                    delay = retry.delay(error)
         except asyncio.CancelledError:
             if in_doubt:
                 _log.warning("a cancelled submit may have been accepted, key %s", call.idempotency_key)
@@ -191,8 +209,8 @@ class RequestSender:
 
     async def _send(
         self, call: Call[Any], rate_slot: int, key: Secret, log: RequestLog, attempts: Attempts
-    ) -> Response | None:
-        """Use a slot of the rate limit and record the outcome. None: wait for another slot."""
+    ) -> Response:
+        """Use a slot of the rate limit to send a call once, and record the outcome."""
         log.last_sent_at = _clock.utc()
         try:
             response = await self._transport.send(call, key, attempts)
@@ -204,11 +222,15 @@ class RequestSender:
         self.rate_limited += response.status == 429
         state = self._rate_limit_state(call, response)
         self._scheduler.record_response(rate_slot, state, attempts=attempts.count)
-        if response.status == 401:
-            return None if await self._waits_for_key(call, key, log) else response
         if 200 <= response.status < 300:
             self._credentials.accepted(key)
-        return response if response.status != 429 else None
+        return response
+
+    async def _must_wait(self, call: Call[Any], key: Secret, response: Response, log: RequestLog) -> bool:
+        """Whether the call has to wait for another slot: after a 429, or while the key is rejected."""
+        if response.status == 401:
+            return await self._waits_for_key(call, key, log)
+        return response.status == 429
 
     def _count(self, call: Call[Any], log: RequestLog, attempts: int) -> None:
         log.count += attempts

@@ -5,6 +5,7 @@ the idempotency key. Once an attempt may have created a production, a later reje
 account's budget, for example, may be exceeded because the first attempt has used it.
 """
 
+from datetime import UTC, datetime
 from random import Random
 
 from jarai_async._api.calls import Call, may_repeat, was_refused
@@ -13,38 +14,74 @@ from jarai_async._errors import JaraiError, NoResponseError, UncertainSubmitErro
 from jarai_async._http.retry import Retry
 
 ATTEMPTS = 8  # of one submit, while there is no outage
+KEY_VALID = 23 * 3600.0  # seconds: servers that honour idempotency keys keep them for a day or more
 _RETRY = Retry(attempts=ATTEMPTS)
 _OUTAGE_STATUSES = (None, 503)  # no response, or one that says that JARAI is not available
 
 
 class SubmitRetry:
-    """The failed attempts of one submit.
+    """The attempts of one submit.
 
-    `in_doubt`: whether an earlier process may have created a production by it.
+    With `honours_keys` the server honours idempotency keys. `in_doubt` says that an earlier process may have
+    created a production by this submit, which it first sent at `sent_at` (Unix time; None if not known).
     """
 
-    def __init__(self, call: Call[Production], random: Random, *, in_doubt: bool = False) -> None:
+    def __init__(
+        self,
+        call: Call[Production],
+        random: Random,
+        *,
+        honours_keys: bool,
+        in_doubt: bool = False,
+        sent_at: float | None = None,
+    ) -> None:
         self.failures = 0
         self._call = call
         self._random = random
+        self._honours_keys = honours_keys
+        self._sent_at = sent_at
         self._doubt: JaraiError | None = None
         if in_doubt:
-            self._doubt = NoResponseError("the response to an earlier attempt is not known")
+            when = (
+                "" if sent_at is None else f" of {datetime.fromtimestamp(sent_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            )
+            self._doubt = NoResponseError(f"the response to the attempt{when} is not known")
 
-    def check(self, error: JaraiError, *, key_honoured: bool, outlast_outage: bool) -> None:
-        """Record a failure. Raises it where the submit may not be sent again; UncertainSubmitError in doubt.
+    def check_doubt(self, now: float) -> None:
+        """Raise UncertainSubmitError if it is in doubt, and the server may not recognise its key any more.
 
-        With `outlast_outage` the number of attempts is not limited while JARAI cannot be reached.
+        `now` is Unix time, here and below.
+        """
+        if self._doubt is not None and not self._recognises_key(now):
+            raise self._uncertain(self._doubt, self._doubt) from self._doubt
+
+    def before_attempt(self, now: float) -> None:
+        """Record that the submit is about to be sent. Raises UncertainSubmitError, as `check_doubt` does."""
+        self.check_doubt(now)
+        if self._doubt is None:
+            self._sent_at = now
+
+    def after_failure(self, error: JaraiError, now: float, *, outlast_outage: bool) -> None:
+        """Record a failed attempt. Raises it where the submit may not be sent again.
+
+        With `outlast_outage` the number of attempts is not limited while JARAI cannot be reached. Raises
+        UncertainSubmitError instead where a production may have been created.
         """
         if not was_refused(error):
             self._doubt = error
-        if may_repeat(self._call, error, idempotency_keys=key_honoured):
+        recognises_key = self._recognises_key(now)
+        may_send_again = may_repeat(self._call, error, idempotency_keys=recognises_key)
+        if may_send_again and (self._doubt is None or recognises_key):
             self.failures += 1
             if self.failures % ATTEMPTS or (outlast_outage and error.status in _OUTAGE_STATUSES):
                 return
         if self._doubt is None:
             raise error
         raise self._uncertain(self._doubt, error) from self._doubt
+
+    def _recognises_key(self, now: float) -> bool:
+        """Whether the server would recognise a repetition by its idempotency key."""
+        return self._honours_keys and self._sent_at is not None and now - self._sent_at < KEY_VALID
 
     def delay(self, error: JaraiError) -> float:
         """Return the seconds until the submit is sent again after this failure."""

@@ -56,7 +56,6 @@ _UNREADABLE: Final = (  # what comes of reading data that this library never wro
     ValueError,
 )
 _RENAMED: Final = {"vanished": "not_found"}  # outcomes that journals may hold under an earlier name
-KEY_VALID: Final = 23 * 3600.0  # seconds: servers that honour keys keep them for a day or more
 
 
 class Stage(StrEnum):

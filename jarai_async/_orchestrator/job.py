@@ -100,7 +100,6 @@ class Job:
         """Submit, unless an earlier process did, and return the end where there is nothing to watch."""
         if intent.stage is not Stage.ACCEPTED:
             end = await self.submission.submit(intent)
-            self.submission.settle()
             if end is not None:
                 return end
         if self.state.accepted is None:

@@ -275,8 +275,9 @@ class Orchestrator:
 
     def _job_ended(self, ended: Callable[[BaseException | None], None], task: asyncio.Task[Outcome]) -> None:
         del self.jobs[task]
-        self._finished += not task.cancelled()
-        ended(ClosedError("the orchestrator was left") if task.cancelled() else task.exception())
+        error = ClosedError("the orchestrator was left") if task.cancelled() else task.exception()
+        self._finished += error is None
+        ended(error)
 
     # --- Drawing requests --------------------------------------------------------------------------
 

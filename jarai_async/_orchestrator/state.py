@@ -14,6 +14,7 @@ from jarai_async._engine import Engine
 from jarai_async._events import Event
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier
+from jarai_async._http.sender import SubmitPermit
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.slot import Slot
@@ -46,7 +47,7 @@ class JobState:
     - `publish`: takes each event.
     - `intent`: what the journal knows of it, once that was read.
     - `production`: as last seen, once it was accepted.
-    - `sending`: its submit is on its way. `in_doubt`: an earlier attempt may have created a production.
+    - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
     - `cancel_requested`: cancel the production as soon as it is known.
     - `final_list_published`: the event of the final deliverables was handled, perhaps by an earlier process.
@@ -61,7 +62,7 @@ class JobState:
     log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True), repr=False)
     watch: Watch | None = field(default=None, repr=False)
     accepted: Production | None = field(default=None, repr=False)
-    sending: bool = False
+    permit: SubmitPermit | None = field(default=None, repr=False)
     in_doubt: bool = False
     may_submit: bool = True
     cancel_requested: bool = False
@@ -76,9 +77,14 @@ class JobState:
         return self.watch.production if self.watch is not None else self.accepted
 
     @property
+    def is_sending(self) -> bool:
+        """Whether a submit is on its way, without a response."""
+        return self.permit is not None and self.permit.is_sending
+
+    @property
     def may_exist(self) -> bool:
         """Whether a submit was sent that may have created a production, and none is known."""
-        return self.production is None and (self.in_doubt or self.sending)
+        return self.production is None and (self.in_doubt or self.is_sending)
 
     @property
     def key(self) -> str:

@@ -21,11 +21,11 @@ from jarai_async._errors import (
 )
 from jarai_async._events import OutcomeState
 from jarai_async._http.request_log import RequestLog
-from jarai_async._http.sender import SubmitSlot
+from jarai_async._http.sender import SubmitPermit
 from jarai_async._http.submit_retry import ATTEMPTS, SubmitRetry
-from jarai_async._journal.entries import KEY_VALID, Intent, Stage
+from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal
-from jarai_async._orchestrator.state import JobState, utc
+from jarai_async._orchestrator.state import JobState
 
 _log = logging.getLogger("jarai_async")
 
@@ -60,15 +60,16 @@ class Submission:
         return intent
 
     async def submit(self, intent: Intent) -> End | None:
-        """Submit; return how the job ends where there is no production to watch."""
-        if intent.stage is Stage.IN_DOUBT and (intent.sent_at is None or not self._key_honoured(intent)):
-            return OutcomeState.UNCERTAIN, _uncertain(intent)
+        """Submit; return how the job ends where there is no production to watch.
+
+        Raises ClosedError where the client was closed, or the orchestrator left, before that was decided.
+        """
         self._state.in_doubt = intent.stage is Stage.IN_DOUBT
         try:
             async with asyncio.timeout(None) as self._scope:  # so that `cancel_unsent` can end the waiting
                 production = await self._submit_until_decided(intent)
         except TimeoutError:
-            return self._cancelled(intent)
+            production = None
         except UncertainSubmitError as error:
             return OutcomeState.UNCERTAIN, error
         except ClosedError:
@@ -77,6 +78,7 @@ class Submission:
             return OutcomeState.REJECTED, error
         finally:
             self._scope = None
+            self._settle()
         if production is None:
             return self._cancelled(intent)
         await self._record_accepted(intent, production)
@@ -86,38 +88,46 @@ class Submission:
         """Submit as often as it takes; None where no further submit may be sent."""
         state, sender = self._state, self._engine.sender
         call = endpoints.submit(intent.account_id, intent.body, intent.key)
-        retry = SubmitRetry(call, self._engine.random, in_doubt=state.in_doubt)
-        production = None
-        if state.may_submit:
-            await state.slot.acquire()
+        retry = SubmitRetry(
+            call,
+            self._engine.random,
+            honours_keys=sender.idempotency_keys,
+            in_doubt=state.in_doubt,
+            sent_at=intent.sent_at,
+        )
+        production, delay = None, 0.0
         while production is None and state.may_submit:
+            retry.check_doubt(_clock.wall())
+            await state.slot.acquire()  # it was released if the account had no productions left for the day
             try:
-                async with sender.submit_slot(intent.account_id, state.slot) as permission:
-                    if state.may_submit:
+                if delay:
+                    await self._engine.scheduler.sleep(delay)
+                async with sender.submit_slot(intent.account_id, state.slot) as permit:
+                    if state.may_submit and state.slot.is_held:
+                        retry.before_attempt(_clock.wall())
                         try:
-                            await self._record_sending(intent)
-                            production = await sender.submit(permission, call, state.log)
+                            await self._record_sending(intent, permit)
+                            if state.may_submit:
+                                production = await sender.submit(permit, call, state.log)
                         finally:
-                            self._record_sent(intent, permission, production)
+                            self._record_sent(intent, permit, production)
             except JaraiError as error:
-                honoured, reached = self._key_honoured(intent), sender.reached
-                retry.check(error, key_honoured=honoured, outlast_outage=reached)
+                retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
                 if retry.failures == ATTEMPTS:
-                    _log.warning("%s is not submitted yet, trying again: %s", state.reference, error)
-                if state.may_submit:
-                    await self._engine.scheduler.sleep(retry.delay(error))
+                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error)
+                delay = retry.delay(error) if state.may_submit else 0.0
         return production
 
-    async def _record_sending(self, intent: Intent) -> None:
+    async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""
         intent.stage, intent.sent_at = Stage.SENDING, intent.sent_at or _clock.wall()
         await self._journal.save(intent)
-        self._state.sending = True
+        self._state.permit = permit
 
-    def _record_sent(self, intent: Intent, permission: SubmitSlot, production: Production | None) -> None:
+    def _record_sent(self, intent: Intent, permit: SubmitPermit, production: Production | None) -> None:
         state = self._state
-        state.sending = False
-        state.in_doubt = production is None and (state.in_doubt or permission.in_doubt)
+        state.permit = None
+        state.in_doubt = production is None and (state.in_doubt or permit.in_doubt)
         if production is None:
             intent.stage = Stage.IN_DOUBT if state.in_doubt else Stage.PLANNED
             if not state.in_doubt:
@@ -125,6 +135,7 @@ class Submission:
             self._journal.put(intent)
 
     async def _record_accepted(self, intent: Intent, production: Production) -> None:
+        self._state.accepted = production  # before anything is awaited: it may be cancelled from here on
         intent.production, intent.stage = production, Stage.ACCEPTED
         intent.submitted_at = _clock.wall()
         try:
@@ -133,16 +144,14 @@ class Submission:
             reference = self._state.reference
             _log.error("%s was accepted as %s, keep that id: %s", reference, production.id, error)
 
-    def _key_honoured(self, intent: Intent) -> bool:
-        """Whether the server would recognise a repetition by its idempotency key."""
-        is_recent = _clock.wall() - (intent.sent_at or _clock.wall()) < KEY_VALID
-        return self._engine.sender.idempotency_keys and is_recent
-
     def _cancelled(self, intent: Intent) -> End:
-        if not self._state.in_doubt:
-            return OutcomeState.CANCELLED, None
-        message = "the submit was cancelled while it may have been accepted"
-        return OutcomeState.UNCERTAIN, UncertainSubmitError(message, idempotency_key=intent.key)
+        """Return how a stopped submit ends. Raises ClosedError unless a cancel was requested."""
+        if self._state.in_doubt:
+            message = "the submit was stopped while it may have been accepted"
+            return OutcomeState.UNCERTAIN, UncertainSubmitError(message, idempotency_key=intent.key)
+        if not self._state.cancel_requested:
+            raise ClosedError("the orchestrator was left before the request was submitted")
+        return OutcomeState.CANCELLED, None
 
     # --- Shutdown and cancel -----------------------------------------------------------------------
 
@@ -150,7 +159,7 @@ class Submission:
         """Send no further submit. One that is on its way is allowed to complete."""
         self._state.may_submit = False
         scope, self._scope = self._scope, None
-        if scope is not None and not self._state.sending:
+        if scope is not None and not self._state.is_sending:
             scope.reschedule(_clock.monotonic())
 
     def settled(self) -> asyncio.Future[None]:
@@ -158,8 +167,7 @@ class Submission:
         self._settled = asyncio.get_running_loop().create_future()
         return self._settled
 
-    def settle(self) -> None:
-        """Record that no submit is on its way any more."""
+    def _settle(self) -> None:
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
 
@@ -180,10 +188,3 @@ async def resolve(engine: Engine, journal: Journal, reference: str, production_i
         intent.stage, intent.submitted_at = Stage.ACCEPTED, intent.sent_at
     await journal.save(intent)
     return intent
-
-
-def _uncertain(intent: Intent) -> UncertainSubmitError:
-    sent_at = utc(intent.sent_at)
-    when = f" of {sent_at:%Y-%m-%d %H:%M:%S} UTC" if sent_at else ""
-    message = f"the submit{when} may have been accepted: its response is not known"
-    return UncertainSubmitError(message, idempotency_key=intent.key)

@@ -59,7 +59,8 @@ class Ticket:
 
     def __repr__(self) -> str:
         known = f"{self.production_id} {self.status}" if self.production_id else "not submitted yet"
-        end = ", not watched any more" if self._task.cancelled() else ", ended" if self.done else ""
+        was_left = self.done and (self._task.cancelled() or self._task.exception() is not None)
+        end = ", not watched any more" if was_left else ", ended" if self.done else ""
         return f"<Ticket {self.reference!r} {known}{end}>"
 
     def __await__(self) -> Generator[Any, None, Outcome]:

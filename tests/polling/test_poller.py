@@ -39,7 +39,7 @@ def long_queue(_: Random, __: str) -> list[tuple[str, float]]:
 async def create(client: JaraiClient, simulator: Simulator, key: str, log: RequestLog) -> Production:
     request = request_for(simulator)
     call = endpoints.submit(request.account_id, body_of(request), key)
-    return await client.engine.sender.submit_until_decided(call, log)
+    return await client.engine.sender.submit_with_retries(call, log)
 
 
 @asynccontextmanager

@@ -41,9 +41,9 @@ MUTANTS = (
     Mutant(
         "send before the journal is written",
         "_orchestrator/submission",
-        "        await self._journal.save(intent)\n        self._state.sending",
+        "        await self._journal.save(intent)\n        self._state.permit",
         "        asyncio.get_running_loop().call_later(0.5, self._journal.put, intent)\n"
-        "        self._state.sending",
+        "        self._state.permit",
         needs_crashes=True,
     ),
     Mutant(
@@ -55,9 +55,9 @@ MUTANTS = (
     ),
     Mutant(
         "resend in doubt without idempotency keys",
-        "_orchestrator/submission",
-        "return self._engine.sender.idempotency_keys and is_recent",
-        "return is_recent",
+        "_http/submit_retry",
+        "return self._honours_keys and self._sent_at",
+        "return self._sent_at",
         needs_crashes=True,
     ),
     Mutant(
@@ -88,8 +88,8 @@ MUTANTS = (
     Mutant(
         "a new key for each attempt",
         "_orchestrator/submission",
-        "submit(permission, call, state",
-        "submit(permission, endpoints.submit(intent.account_id, intent.body, str(uuid4())), state",
+        "submit(permit, call, state",
+        "submit(permit, endpoints.submit(intent.account_id, intent.body, str(uuid4())), state",
     ),
     Mutant(
         "any 5xx means not accepted",

@@ -1,0 +1,213 @@
+"""No production is paid for twice and none is lost, whatever interrupts its submit."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from jarai_async import (
+    ClosedError,
+    JaraiClient,
+    Orchestrator,
+    Outcome,
+    OutcomeState,
+    RateLimit,
+    UncertainSubmitError,
+)
+from jarai_async.simulator import Simulator
+from tests.support.scenarios import request_for
+
+HOUR = 3600.0
+NO_QUOTA = 10**9
+
+
+def long_productions(_: Random, __: str) -> list[tuple[str, float]]:
+    return [("Queued", 10.0), ("Producing", 600.0), ("Distributing", 10.0)]
+
+
+def honouring_client(simulator: Simulator) -> JaraiClient:
+    return JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=True)
+
+
+def last_submit(simulator: Simulator) -> float:
+    return max(record.arrived for record in simulator.requests if record.route == "submit")
+
+
+@pytest.mark.parametrize(("fault", "seconds"), [("unavailable", 0.0), ("rate_limited", 86_000.0)])
+async def test_submit_in_doubt_is_not_retried_after_its_idempotency_key_expired(
+    fault: str, seconds: float
+) -> None:
+    """A server keeps idempotency keys for a day: after 23 hours a retry could pay for a second production."""
+    async with (
+        Simulator(idempotency_keys=True, daily_quotas=False, failure_rate=0, approval="auto") as simulator,
+        honouring_client(simulator) as client,
+        Orchestrator(client) as orchestrator,
+    ):
+        await client.accounts()
+        simulator.faults.add("reset_after", on="submit")
+        simulator.faults.add(fault, on="submit", seconds=seconds, times=None if fault == "unavailable" else 1)
+        outcome = await orchestrator.submit(request_for(simulator))
+        assert outcome.state is OutcomeState.UNCERTAIN
+        assert isinstance(outcome.error, UncertainSubmitError)
+        assert last_submit(simulator) < 23 * HOUR
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.0])
+async def test_closing_the_client_keeps_a_submit_in_doubt(seconds: float) -> None:
+    """On its way or waiting for its retry, it may be paid for: the error names its idempotency key."""
+    async with Simulator(idempotency_keys=True, latency=0) as simulator:
+        client = honouring_client(simulator)
+        await client.accounts()
+        simulator.faults.add("reset_after", on="submit")
+        simulator.faults.add("hang", on="submit", times=None)
+        submit = asyncio.create_task(client.submit(request_for(simulator), idempotency_key="mine"))
+        await asyncio.sleep(seconds)
+        await client.close()
+        with pytest.raises(UncertainSubmitError) as caught:
+            await submit
+        assert caught.value.idempotency_key == "mine"
+
+
+async def test_submit_with_a_rejected_key_is_not_in_doubt_while_the_provider_is_called(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """The 401 says that nothing was created: leaving then does not wait, and the next run submits."""
+    calls = 0
+
+    async def provide() -> str:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            await asyncio.sleep(120)
+        return simulator.api_key
+
+    loop = asyncio.get_running_loop()
+    async with JaraiClient(provide, base_url=simulator.base_url) as client:
+        await client.accounts()
+        simulator.faults.add("unauthorized", on="submit")
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            orchestrator.submit(request_for(simulator, reference="mine"))
+            await asyncio.sleep(5)
+            leaving_at = loop.time()
+        assert loop.time() - leaving_at < 1
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            outcome = await orchestrator.submit(request_for(simulator, reference="mine"))
+        assert outcome.ok
+        assert len(simulator.productions) == 1
+
+
+async def test_cancel_while_the_key_provider_is_called_is_immediate(simulator: Simulator) -> None:
+    """After the 401 nothing is on its way that a cancel would have to wait for."""
+    calls = 0
+
+    async def provide() -> str:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            await asyncio.sleep(120)
+        return simulator.api_key
+
+    loop = asyncio.get_running_loop()
+    async with (
+        JaraiClient(provide, base_url=simulator.base_url) as client,
+        Orchestrator(client) as orchestrator,
+    ):
+        await client.accounts()
+        simulator.faults.add("unauthorized", on="submit")
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(5)
+        await ticket.cancel()
+        assert (await ticket).state is OutcomeState.CANCELLED
+        assert loop.time() < 10
+
+
+@pytest.mark.parametrize("fault", ["rate_limited", "unavailable"])
+async def test_leaving_during_a_rejected_submit_does_not_cancel_the_request(
+    fault: str, tmp_path: Path
+) -> None:
+    """Nobody asked to cancel it, so the next run with the same journal submits it."""
+    async with (
+        Simulator(latency=0.5, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        await client.accounts()
+        simulator.faults.add(fault, on="submit", seconds=30)
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            ticket = orchestrator.submit(request_for(simulator, reference="mine"))
+            while not client.engine.limiter.in_flight:  # noqa: ASYNC110  # it has no event
+                await asyncio.sleep(0.001)
+        assert "not watched any more" in repr(ticket)
+        with pytest.raises(ClosedError, match="before the request was submitted"):
+            await ticket
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            outcome: Outcome = await orchestrator.submit(request_for(simulator, reference="mine"))
+        assert outcome.ok
+
+
+class SlowDisk(sqlite3.Connection):
+    """A connection whose next commit waits, once `before_commit` is set, until `released`."""
+
+    before_commit: Callable[[], object] | None = None
+    released = threading.Event()
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if sql == "COMMIT" and self.before_commit is not None:
+            self.before_commit()
+            self.released.wait()
+        return super().execute(sql, parameters)
+
+
+async def test_accepted_production_is_named_when_leaving_before_the_journal_has_it(
+    client: JaraiClient,
+    simulator: Simulator,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Its identifier is in the log although its acceptance is still being written."""
+    loop, committing = asyncio.get_running_loop(), asyncio.Event()
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=SlowDisk))
+    orchestrator = Orchestrator(client, journal=tmp_path / "journal")
+    await orchestrator.__aenter__()
+    ticket = orchestrator.submit(request_for(simulator, reference="mine"))
+    while not simulator.productions:  # noqa: ASYNC110  # the simulator has no event for it
+        await asyncio.sleep(0.001)
+    monkeypatch.setattr(
+        SlowDisk, "before_commit", staticmethod(lambda: loop.call_soon_threadsafe(committing.set))
+    )
+    await committing.wait()
+    leaving = asyncio.create_task(orchestrator.__aexit__(None, None, None))
+    for _ in range(100):  # the clock stands still while the journal writes
+        await asyncio.sleep(0)
+    SlowDisk.released.set()
+    await leaving
+    (production_id,) = simulator.productions
+    assert f"mine  {production_id}" in caplog.text
+    assert ticket.production_id == production_id
+
+
+async def test_concurrency_holds_after_a_daily_quota() -> None:
+    """Slots that were released while an account had to wait for its next day are acquired again."""
+    async with (
+        Simulator(
+            tier="standard", failure_rate=0, approval="auto", durations=long_productions, daily_quotas=False
+        ) as simulator,
+        JaraiClient(
+            simulator.api_key, base_url=simulator.base_url, rate_limit=RateLimit(per_day=NO_QUOTA)
+        ) as client,
+        Orchestrator(client, concurrency=2) as orchestrator,
+    ):
+        await client.accounts()
+        simulator.faults.add("rate_limited", on="submit", seconds=2 * HOUR)
+        tickets = [orchestrator.submit(request_for(simulator)) for _ in range(5)]
+        in_flight = 0
+        while not all(ticket.done for ticket in tickets):
+            await asyncio.sleep(60)
+            in_flight = max(in_flight, orchestrator.statistics().in_flight)
+        assert in_flight == 2
