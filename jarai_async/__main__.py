@@ -1,4 +1,4 @@
-"""`python -m jarai_async` is the command `jarai`."""
+"""`python -m jarai_async` runs the command `jarai`."""
 
 from jarai_async._cli.commands import main
 

@@ -1,188 +1,297 @@
-"""The words of the command line: every command, its arguments and what they are for."""
+"""The parser of the command line: every command with its options and help texts.
+
+`commands.py` and `webhook_commands.py` have one function for each command that is defined here.
+"""
 
 import argparse
+import math
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from jarai_async._api import wire
+from jarai_async._cli.batch_file import ID_FIELDS
 
-IDS: Final = ("account_id", "language_id", "country_id", "avatar_id")
-TIERS: Final = tuple(wire.REQUESTS_PER_MINUTE)
+T = TypeVar("T")
+
+_Commands = Any  # what `add_subparsers` returns; argparse has no public name for it
+_Options = Any  # a parser, or a group of options, which has no public name either
+_TIERS: Final = tuple(wire.REQUESTS_PER_MINUTE)
+_EPILOG: Final = """\
+environment variables:
+  JARAI_API_KEY         API key
+  JARAI_BASE_URL        base URL of the API, unless --base-url is given
+  JARAI_WEBHOOK_SECRET  signing secret for `jarai webhooks listen`
+
+exit codes:
+  0  everything was done
+  1  something failed or is unfinished; the last lines say what
+  2  nothing was sent, because the command, the batch or the configuration is wrong
+"""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands; `command` is the name of the chosen one."""
-    whole = argparse.ArgumentParser(
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; `command` holds the name of the chosen command."""
+    parser = argparse.ArgumentParser(
         prog="jarai",
-        description="Productions of the JARAI Partner API, by the batch or by hand.",
-        epilog="The API key is read from JARAI_API_KEY. Exit codes: 0 all done; 1 something is not, "
-        "the last lines say what; 2 nothing was sent: the command, batch or configuration is wrong.",
+        description="Submit, follow and manage productions with the JARAI Partner API.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    whole.add_argument("--version", action="version", version=version("jarai-async"))
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=version("jarai-async"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_resume(commands)
     _add_plan(commands)
-    _add_simulate(commands)
-    for name, help_ in (
-        ("status", "show where productions stand"),
-        ("cancel", "stop productions for real"),
-    ):
-        _add_remote(commands, name, help_).add_argument("production_id", nargs="+")
-    deliverables = _add_remote(commands, "deliverables", "list a production's files, or fetch them")
-    deliverables.add_argument("production_id")
-    deliverables.add_argument("--download-to", metavar="FOLDER", help="fetch the files into this folder")
-    _add_remote(commands, "accounts", "list the accounts that the key can reach")
+    _add_journal(commands)
+    _add_resolve(commands)
+    _add_status(commands)
+    _add_cancel(commands)
+    _add_deliverables(commands)
+    _add_remote(commands, "accounts", "list the accounts of the API key, with their avatars")
     _add_webhooks(commands)
-    _add(commands, "journal", "show what a journal knows").add_argument("journal")
-    resolve = _add_remote(commands, "resolve", "decide what became of a submit that is in doubt")
-    resolve.add_argument("journal")
-    resolve.add_argument("reference")
-    decision = resolve.add_mutually_exclusive_group(required=True)
-    decision.add_argument("--production-id", help="it was created: this is what JARAI Studio shows for it")
-    decision.add_argument("--resubmit", action="store_true", help="it was not: submit it with the next run")
-    return whole
+    _add_simulate(commands)
+    return parser
 
 
-def _add(commands: Any, name: str, help_: str) -> argparse.ArgumentParser:
-    added: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_)
-    return added
+def _add(commands: _Commands, name: str, summary: str, details: str = "") -> argparse.ArgumentParser:
+    """Add a command that sends nothing to the API. `details` are sentences that only its own help shows."""
+    description = f"{summary[0].upper()}{summary[1:]}. {details}"
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=description)
+    return parser
 
 
-def _add_remote(commands: Any, name: str, help_: str) -> argparse.ArgumentParser:
-    added = _add(commands, name, help_)
-    added.add_argument("--base-url", help="of the API (JARAI_BASE_URL)")
-    return added
+def _add_remote(commands: _Commands, name: str, summary: str, details: str = "") -> argparse.ArgumentParser:
+    """Add a command that sends requests to the API."""
+    parser = _add(commands, name, summary, details)
+    parser.add_argument("--base-url", metavar="URL", help="base URL of the API (default: JARAI_BASE_URL)")
+    return parser
 
 
-def _add_run(commands: Any) -> None:
-    run = _add_remote(commands, "run", "submit, follow and collect a batch of productions")
+# --- Batches and journals ------------------------------------------------------------------------
+
+
+def _add_run(commands: _Commands) -> None:
+    details = "Run the same command again to resume: nothing is submitted twice."
+    run = _add_remote(commands, "run", "submit a batch of productions and download their files", details)
     _add_batch(run)
-    run.add_argument(
-        "--journal",
-        metavar="FILE",
-        help="remembers what was submitted: the same run again goes on with it (BATCH.journal; none with "
-        "--simulate or standard input)",
+    journal_help = (
+        "journal file, needed to resume (default: BATCH.journal; none with --simulate or standard input)"
     )
-    _add_following(run)
-    run.add_argument("--simulate", action="store_true", help="use the embedded simulator, on its fast clock")
-    _add_world(run)
-
-
-def _add_resume(commands: Any) -> None:
-    resume = _add_remote(commands, "resume", "go on with all that a journal knows")
-    resume.add_argument("journal")
-    resume.add_argument(
-        "--speed", type=_speed, help="simulated seconds in a real one, as `jarai simulate` has"
+    run.add_argument("--journal", metavar="FILE", help=journal_help)
+    _add_follow_options(run)
+    simulation = run.add_argument_group("simulation")
+    simulate_help = (
+        "run the batch against a built-in simulator in fast-forward, at no cost and without an API key"
     )
-    _add_following(resume)
+    simulation.add_argument("--simulate", action="store_true", help=simulate_help)
+    _add_simulator_options(simulation)
 
 
-def _add_following(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--download-to", metavar="FOLDER", default="deliverables", help="(%(default)s)")
-    added.add_argument("--concurrency", type=int, default=100, help="productions in flight (%(default)s)")
-    added.add_argument("--review", action="store_true", help="fetch files in AwaitingApproval already")
-    added.add_argument(
-        "--deadline", type=float, metavar="SECONDS", help="how long to wait for one production"
+def _add_resume(commands: _Commands) -> None:
+    details = (
+        "Does the same as running the batch again, without its file. A submit in doubt is not repeated: see "
+        "`jarai resolve`."
     )
-    added.add_argument("--cancel-on-exit", action="store_true", help="cancel what still runs on Ctrl-C")
+    resume = _add_remote(commands, "resume", "resume an interrupted batch from its journal", details)
+    _add_journal_file(resume)
+    _add_follow_options(resume)
+    _add_speed(resume)
 
 
-def _add_plan(commands: Any) -> None:
-    foreseen = _add(
-        commands, "plan", "foresee what a batch will take, without a key and before it costs anything"
+def _add_plan(commands: _Commands) -> None:
+    details = "Sends nothing and needs no API key."
+    plan = _add(commands, "plan", "estimate the finish time and the requests of a batch", details)
+    _add_batch(plan)
+    plan.add_argument("--tier", choices=_TIERS, required=True, help="tier of your subscription")
+    concurrency_help = "maximum number of productions in flight (default: the recommended number)"
+    plan.add_argument("--concurrency", type=_count, metavar="N", help=concurrency_help)
+
+
+def _add_journal(commands: _Commands) -> None:
+    details = "Prints one JSON line for each. `jarai resolve` settles those in doubt."
+    _add_journal_file(_add(commands, "journal", "list the requests of a journal", details))
+
+
+def _add_resolve(commands: _Commands) -> None:
+    details = (
+        "A submit is in doubt if its response was lost: JARAI may or may not have created the production. "
+        "Look it up in JARAI Studio and pass the result. Then `jarai run` or `jarai resume` can continue."
     )
-    _add_batch(foreseen)
-    foreseen.add_argument("--tier", choices=TIERS, required=True, help="of your subscription")
-    foreseen.add_argument("--concurrency", type=_places, help="productions in flight (as recommended)")
-
-
-def _add_batch(added: argparse.ArgumentParser) -> None:
-    added.add_argument("batch", help="JSON Lines, or CSV with a header; - for standard input")
-    for name in (*IDS, "project_type"):
-        added.add_argument(f"--{name.replace('_', '-')}", help=f"for lines without {name}")
-
-
-def _add_webhooks(commands: Any) -> None:
-    webhooks = _add(commands, "webhooks", "have events sent to you, and watch them come")
-    webhooks.epilog = (
-        "`create` prints a webhook's signing secret, once; `listen` reads it from JARAI_WEBHOOK_SECRET."
+    resolve = _add_remote(commands, "resolve", "settle a submit that is in doubt", details)
+    _add_journal_file(resolve)
+    resolve.add_argument("reference", metavar="REFERENCE", help="reference that `jarai journal` shows")
+    decision = resolve.add_mutually_exclusive_group(required=True)
+    decision.add_argument("--production-id", metavar="ID", help="the production was created, with this ID")
+    decision.add_argument(
+        "--resubmit", action="store_true", help="the production was not created: submit it again"
     )
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    batch_help = "JSON Lines file, or CSV file (*.csv) with a header; - for standard input"
+    parser.add_argument("batch", metavar="BATCH", help=batch_help)
+    defaults = parser.add_argument_group(
+        "batch defaults",
+        "Values for lines that leave the field empty or out. `jarai accounts` lists accounts and avatars; "
+        "JARAI Studio shows languages and countries.",
+    )
+    for name in ID_FIELDS:
+        defaults.add_argument(f"--{name.replace('_', '-')}", metavar="ID")
+    defaults.add_argument("--project-type", metavar="SLUG")
+
+
+def _add_journal_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("journal", metavar="JOURNAL", help="journal file of `jarai run`")
+
+
+def _add_follow_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--download-to",
+        metavar="FOLDER",
+        default="deliverables",
+        help="where to create a folder for each production (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=int,
+        default=100,
+        help="maximum number of productions in flight (default: %(default)s)",
+    )
+    review_help = "also download files for review while a production is AwaitingApproval"
+    parser.add_argument("--review", action="store_true", help=review_help)
+    deadline_help = "stop waiting for a production this long after it was accepted; it continues at JARAI"
+    parser.add_argument("--deadline", metavar="SECONDS", type=float, help=deadline_help)
+    cancel_help = "cancel running productions when interrupted; without this, they continue at JARAI"
+    parser.add_argument("--cancel-on-exit", action="store_true", help=cancel_help)
+
+
+# --- Single productions --------------------------------------------------------------------------
+
+
+def _add_status(commands: _Commands) -> None:
+    status = _add_remote(commands, "status", "show the status of productions")
+    status.add_argument("production_id", metavar="PRODUCTION_ID", nargs="+")
+
+
+def _add_cancel(commands: _Commands) -> None:
+    details = "Prints the status of each afterwards. A production that has already ended stays as it is."
+    cancel = _add_remote(commands, "cancel", "cancel productions", details)
+    cancel.add_argument("production_id", metavar="PRODUCTION_ID", nargs="+")
+
+
+def _add_deliverables(commands: _Commands) -> None:
+    details = "The list shows signed URLs: anyone who has one can open the file for an hour."
+    deliverables = _add_remote(
+        commands, "deliverables", "list or download the files of a production", details
+    )
+    deliverables.add_argument("production_id", metavar="PRODUCTION_ID")
+    deliverables.add_argument("--download-to", metavar="FOLDER", help="download the files into this folder")
+
+
+# --- Webhooks ------------------------------------------------------------------------------------
+
+
+def _add_webhooks(commands: _Commands) -> None:
+    webhooks = _add(commands, "webhooks", "manage webhooks and print their events")
     actions = webhooks.add_subparsers(dest="action", required=True, metavar="COMMAND")
-    _add_remote(actions, "list", "list the webhooks, without their secrets")
+    _add_remote(actions, "list", "list webhooks, without their signing secrets")
     _add_create(actions)
-    _add_remote(actions, "delete", "end webhooks").add_argument("webhook_id", nargs="+")
-    _add_remote(actions, "test", "have a test event sent to a webhook's endpoint").add_argument("webhook_id")
-    listen = _add(actions, "listen", "receive events, and print each as a JSON line, until Ctrl-C")
-    listen.epilog = (
-        "Only what is signed is printed. The secret is read from JARAI_WEBHOOK_SECRET (several, with commas "
-        "between, while one replaces another). JARAI sends to https only: a tunnel or a proxy goes in front."
-    )
-    listen.add_argument("--host", default="127.0.0.1", help="(%(default)s)")
-    listen.add_argument("--port", type=_port, default=8080, help="0 is a free one (%(default)s)")
-    listen.add_argument("--path", type=_path, default="/", help="that events are sent to (%(default)s)")
+    delete = _add_remote(actions, "delete", "delete webhooks")
+    delete.add_argument("webhook_id", metavar="WEBHOOK_ID", nargs="+")
+    test = _add_remote(actions, "test", "ask JARAI to send a test event to a webhook's endpoint")
+    test.add_argument("webhook_id", metavar="WEBHOOK_ID")
+    _add_listen(actions)
 
 
-def _add_create(actions: Any) -> None:
-    create = _add_remote(actions, "create", "have events sent to an endpoint of yours")
-    whose = create.add_mutually_exclusive_group()
-    whose.add_argument(
+def _add_create(actions: _Commands) -> None:
+    details = "Prints the webhook with its signing secret. Store the secret: JARAI does not show it again."
+    create = _add_remote(actions, "create", "create a webhook for your endpoint", details)
+    accounts = create.add_mutually_exclusive_group()
+    accounts.add_argument(
         "--account",
         metavar="ID",
         action="append",
         default=[],
-        help="only events of this account; may be repeated",
+        help="send only the events of this account (can be repeated)",
     )
-    whose.add_argument("--scope", metavar="ID", help="only events of this account scope")
-    create.add_argument("endpoint_url", metavar="URL", help="of your endpoint: https")
+    accounts.add_argument("--scope", metavar="ID", help="send only the events of this account scope")
+    create.add_argument("endpoint_url", metavar="URL", help="https URL of your endpoint")
     create.add_argument(
         "event_types",
         nargs="*",
         metavar="EVENT",
         default=wire.SUBSCRIBED,
-        help=f"types of events (all that are known: {', '.join(wire.SUBSCRIBED)})",
+        help=f"event types to send (default: {', '.join(wire.SUBSCRIBED)})",
     )
 
 
-def _add_simulate(commands: Any) -> None:
-    simulate = _add(commands, "simulate", "serve a local Partner API until Ctrl-C")
-    simulate.add_argument("--port", type=_port, default=8765, help="on 127.0.0.1 (%(default)s)")
-    _add_world(simulate)
-
-
-def _add_world(added: argparse.ArgumentParser) -> None:
-    """Options of the simulator, and of the clock that it shares with whoever uses it."""
-    added.add_argument("--tier", choices=TIERS, default="enterprise", help="of the simulator (%(default)s)")
-    added.add_argument("--seed", type=int, default=0, help="of the simulator (%(default)s)")
-    added.add_argument(
-        "--speed",
-        type=_speed,
-        help="simulated seconds in a real one: give `jarai simulate` and `jarai run` the same",
+def _add_listen(actions: _Commands) -> None:
+    details = (
+        "Prints only events that are signed with the secret in JARAI_WEBHOOK_SECRET. While you replace a "
+        "secret, set both, separated by a comma. JARAI sends to https only: put a tunnel or a proxy in front."
     )
+    listen = _add(actions, "listen", "print webhook events as JSON lines until Ctrl-C", details)
+    listen.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    _add_port(listen, default=8080)
+    path_help = "path of the endpoint (default: %(default)s)"
+    listen.add_argument("--path", type=_url_path, default="/", help=path_help)
 
 
-def _speed(text: str) -> float:
-    speed = float(text)
-    if not 0 < speed < float("inf"):
-        raise ValueError
-    return speed
+def _add_port(parser: argparse.ArgumentParser, *, default: int) -> None:
+    port_help = "port to listen on; 0 picks a free one (default: %(default)s)"
+    parser.add_argument("--port", type=_port, default=default, help=port_help)
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 65_536:
-        raise ValueError
-    return port
+# --- The simulator -------------------------------------------------------------------------------
 
 
-def _path(text: str) -> str:
-    if not text.startswith("/") or "?" in text or "#" in text:
-        raise ValueError
-    return text
+def _add_simulate(commands: _Commands) -> None:
+    details = "Prints the settings that clients need as one JSON line."
+    simulate = _add(commands, "simulate", "run a local simulator of the Partner API until Ctrl-C", details)
+    _add_port(simulate, default=8765)
+    _add_simulator_options(simulate)
 
 
-def _places(text: str) -> int:
-    places = int(text)
-    if places < 1:
-        raise ValueError
-    return places
+def _add_simulator_options(options: _Options) -> None:
+    tier_help = "tier whose limits the simulator applies (default: %(default)s)"
+    options.add_argument("--tier", choices=_TIERS, default="enterprise", help=tier_help)
+    options.add_argument(
+        "--seed", type=int, default=0, help="random seed of the simulator (default: %(default)s)"
+    )
+    _add_speed(options)
+
+
+def _add_speed(options: _Options) -> None:
+    speed_help = (
+        "run the clock this many times faster; `jarai simulate` and its clients need the same factor "
+        "(default: real time)"
+    )
+    options.add_argument("--speed", metavar="FACTOR", type=_speed, help=speed_help)
+
+
+# --- Values --------------------------------------------------------------------------------------
+
+
+def _checked(convert: Callable[[str], T], is_valid: Callable[[T], bool], expected: str) -> Callable[[str], T]:
+    """Return a function that converts an argument, and rejects a value that is not valid."""
+
+    def parse(text: str) -> T:
+        with suppress(ValueError):
+            if is_valid(value := convert(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+
+    return parse
+
+
+_count = _checked(int, lambda count: count >= 1, "a whole number of 1 or more")
+_port = _checked(int, lambda port: 0 <= port <= 65_535, "a port from 0 to 65535")
+_speed = _checked(float, lambda speed: 0 < speed < math.inf, "a number greater than 0")
+_url_path = _checked(
+    str,
+    lambda path: path.startswith("/") and "?" not in path and "#" not in path,
+    "a path such as /jarai, without ? or #",
+)

@@ -1,26 +1,26 @@
-"""The command line: `jarai run BATCH`, and one command for each thing that one does by hand.
+"""The command line: `main`, and one function for each command (`jarai webhooks` has its own module).
 
-Exit code 0: everything that was asked for is done; of a batch, each production is published and all of its
-files are here. 1: something is not, and the last lines say what. 2: nothing was sent: the command, the batch
-or the configuration is wrong.
+Exit code 0: everything was done; of a batch, every production was published and all its files were
+downloaded. 1: something failed or is unfinished; the last lines say what. 2: nothing was sent, because the
+command, the batch or the configuration is wrong.
 """
 
 import argparse
 import asyncio
-import sys
 import warnings
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from jarai_async import _clock
 from jarai_async._api.models import Production, ProductionRequest
-from jarai_async._cli import output, webhook_commands
-from jarai_async._cli.arguments import IDS, parser
-from jarai_async._cli.batch_file import read_batch
-from jarai_async._cli.output import for_each
-from jarai_async._cli.signals import on_signals, stopping, until
+from jarai_async._cli import json_lines, output, webhook_commands
+from jarai_async._cli.arguments import build_parser
+from jarai_async._cli.batch_file import ID_FIELDS, read_batch
+from jarai_async._cli.report import BatchReport
+from jarai_async._cli.signals import on_interrupt, stop_event, wait_for
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
 from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError
@@ -34,127 +34,87 @@ from jarai_async.simulator import run as run_simulated
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command, and give its exit code."""
-    whole = parser()
-    options = whole.parse_args(arguments)
+    """Run one command and return its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
     if getattr(options, "simulate", False) and (options.speed or options.base_url):
-        whole.error("--simulate has a clock and an address of its own: no --speed, no --base-url")
-    warnings.showwarning = lambda message, *_: output.print_error(str(message))
+        parser.error("--simulate has its own clock and address: leave out --speed and --base-url")
+    warnings.showwarning = lambda message, *_: output.print_message(str(message))
     try:
-        return _run(_COMMANDS[options.command](options), options)
+        return _run_event_loop(_COMMANDS[options.command](options), options)
     except (ConfigurationError, InvalidRequestError) as error:
-        output.print_error(error)
+        output.print_message(error)
         return 2
     except JaraiError as error:
-        output.print_error(error)
+        output.print_message(error)
         return 1
     except OSError as error:
-        what = error.strerror or error
-        output.print_error(f"{error.filename}: {what}" if error.filename else str(what))
+        reason = output.reason(error)
+        output.print_message(f"{error.filename}: {reason}" if error.filename else reason)
         return 2
     except KeyboardInterrupt:
         return 1
 
 
-def _run(command: Coroutine[Any, Any, int], options: argparse.Namespace) -> int:
-    """Run on the clock that the options ask for: the world's, a faster one, or one that jumps."""
+def _run_event_loop(command: Coroutine[Any, Any, int], options: argparse.Namespace) -> int:
+    """Run a command in real time, or on a simulated clock: faster (`--speed`) or jumping (`--simulate`)."""
     if getattr(options, "simulate", False):
         return run_simulated(command)
     speed = getattr(options, "speed", None)
     return asyncio.run(command) if speed is None else run_simulated(command, speed=speed)
 
 
-# --- Commands ------------------------------------------------------------------------------------
+# --- Batches -------------------------------------------------------------------------------------
 
 
-async def _run_batch(options: argparse.Namespace) -> int:
+async def _run(options: argparse.Namespace) -> int:
     if not options.simulate:
-        requests = _requests(options, {})
+        requests = read_batch(options.batch, _defaults(options))
         _choose_journal(options)
         async with JaraiClient(base_url=options.base_url) as client:
-            return await _follow(client, requests, options)
+            return await _run_requests(client, requests, options)
     async with Simulator(tier=options.tier, seed=options.seed) as simulator:
-        simulated = {name: getattr(simulator, name) for name in IDS}
-        requests = _requests(options, simulated)
+        requests = read_batch(options.batch, _simulated_ids(simulator) | _defaults(options))
         async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
-            return await _follow(client, requests, options, created=simulator.productions.keys)
+            return await _run_requests(client, requests, options, created=simulator.productions.keys)
+
+
+def _defaults(options: argparse.Namespace) -> dict[str, str]:
+    """Return the options that fill in what the lines of a batch leave out."""
+    return {name: value for name in (*ID_FIELDS, "project_type") if (value := getattr(options, name))}
+
+
+def _simulated_ids(simulator: Simulator) -> dict[str, str]:
+    return {name: getattr(simulator, name) for name in ID_FIELDS}
 
 
 def _choose_journal(options: argparse.Namespace) -> None:
     if options.journal is None and options.batch != "-":
         options.journal = f"{options.batch}.journal"
     if options.journal is not None and Path(options.journal).exists():
-        output.print_error(f"going on with what {options.journal} knows: nothing is submitted twice")
-
-
-def _requests(options: argparse.Namespace, defaults: dict[str, str]) -> list[ProductionRequest]:
-    """Read the batch that the options name; what its lines leave out is theirs, or else a default."""
-    given = {name: value for name in (*IDS, "project_type") if (value := getattr(options, name))}
-    return _read(options.batch, defaults | given)
-
-
-def _read(batch: str, defaults: Mapping[str, str | None]) -> list[ProductionRequest]:
-    content = sys.stdin.buffer.read() if batch == "-" else Path(batch).read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"the batch is not UTF-8: {error.reason} at byte {error.start}") from None
-    as_csv = batch.endswith(".csv") or (batch == "-" and not text.lstrip().startswith("{"))
-    return read_batch(text, as_csv=as_csv, defaults=defaults)
+        output.print_message(f"resuming from {options.journal}: nothing is submitted twice")
 
 
 async def _resume(options: argparse.Namespace) -> int:
-    requests = [intent.request() for intent in await _intents(options.journal)]
+    requests = [intent.request() for intent in await _read_journal(options.journal)]
     async with JaraiClient(base_url=options.base_url) as client:
-        return await _follow(client, requests, options)
+        return await _run_requests(client, requests, options)
 
 
-async def _journal(options: argparse.Namespace) -> int:
-    intents = await _intents(options.journal)
-    for intent in intents:
-        output.print_line(output.intent_line(intent))
-    counts = Counter(str(intent.stage) for intent in intents)
-    output.print_error(", ".join(f"{count} {stage}" for stage, count in counts.items()) or "empty")
-    return 0
-
-
-async def _intents(path: str) -> list[Intent]:
-    journal = await Journal.open(Path(path), begin=False)
-    try:
-        return await journal.intents()
-    finally:
-        await journal.close()
-
-
-async def _resolve(options: argparse.Namespace) -> int:
-    journal = await Journal.open(Path(options.journal), begin=False)
-    try:
-        async with JaraiClient(base_url=options.base_url) as client:
-            intent = await resolve(client.engine, journal, options.reference, options.production_id)
-    finally:
-        await journal.close()
-    output.print_line(output.intent_line(intent))
-    return 0
-
-
-async def _plan(options: argparse.Namespace) -> int:
-    requests = _requests(options, {})
-    foreseen = plan(requests, options.tier, concurrency=options.concurrency, wall=_clock.wall())
-    output.print_plan(foreseen, recommended=options.concurrency is None)
-    return 0
-
-
-async def _follow(
+async def _run_requests(
     client: JaraiClient,
     requests: list[ProductionRequest],
     options: argparse.Namespace,
     created: Callable[[], Collection[str]] = tuple,
 ) -> int:
-    """Run the batch, show what happens, and sum it up, also when it is interrupted."""
+    """Run requests, show their events, and print a summary, also when interrupted.
+
+    `created` returns the IDs of all productions on the server, where a simulator knows them.
+    """
     task = asyncio.current_task()
     if task is not None:
-        on_signals(task.cancel)
-    tally = output.Tally(len(requests))
+        on_interrupt(task.cancel)
+    report = BatchReport(len(requests))
     orchestrator = Orchestrator(
         client,
         concurrency=options.concurrency,
@@ -166,83 +126,126 @@ async def _follow(
     )
     interrupted = False
     run = None
-    with output.progress(tally, lambda: orchestrator.statistics().expected_finish) as show:
+    with output.progress(report, lambda: orchestrator.statistics().expected_finish) as show:
         try:
             async with orchestrator:
                 run = orchestrator.run(requests)
                 async for event in run:
-                    tally.add(event)
+                    report.add(event)
                     show(event)
         except asyncio.CancelledError:
             interrupted = True
-        except OSError as error:  # nobody reads any more, or the disk is full: what was submitted goes on
+        except OSError as error:  # the reader of the output has gone, or the disk is full
             interrupted = True
-            output.print_error(f"the output cannot be written: {error.strerror or error}")
+            output.print_message(f"stopped, because the output cannot be written: {output.reason(error)}")
     for event in run.unread() if run else ():
-        tally.add(event)
-    summary = tally.summary(interrupted=interrupted, created=created())
-    output.conclude(tally.notes, f"{summary}; files in {options.download_to}")
-    return 0 if tally.ok else 1
+        report.add(event)
+    summary = report.summary(interrupted=interrupted, created=created())
+    output.print_summary(report.problems, f"{summary}; files in {options.download_to}")
+    return 0 if report.ok else 1
 
 
-async def _simulate(options: argparse.Namespace) -> int:
-    stop = stopping()
-    async with Simulator(port=options.port, tier=options.tier, seed=options.seed) as simulator:
-        output.print_line(
-            {
-                "JARAI_BASE_URL": simulator.base_url,
-                "JARAI_API_KEY": simulator.api_key,
-                **{name: getattr(simulator, name) for name in IDS},
-            }
-        )
-        output.print_error(f"the simulator serves {simulator.base_url} until Ctrl-C")
-        await until(stop)
+async def _plan(options: argparse.Namespace) -> int:
+    requests = read_batch(options.batch, _defaults(options))
+    planned = plan(requests, options.tier, concurrency=options.concurrency, wall=_clock.wall())
+    output.print_plan(planned, recommended=options.concurrency is None)
     return 0
 
 
+# --- Journals ------------------------------------------------------------------------------------
+
+
+async def _journal(options: argparse.Namespace) -> int:
+    intents = await _read_journal(options.journal)
+    for intent in intents:
+        output.print_line(json_lines.intent_line(intent))
+    counts = Counter(str(intent.stage) for intent in intents)
+    summary = ", ".join(f"{count} {stage}" for stage, count in counts.items())
+    output.print_message(summary or "the journal is empty")
+    return 0
+
+
+async def _resolve(options: argparse.Namespace) -> int:
+    async with _open_journal(options.journal) as journal, JaraiClient(base_url=options.base_url) as client:
+        intent = await resolve(client.engine, journal, options.reference, options.production_id)
+    output.print_line(json_lines.intent_line(intent))
+    return 0
+
+
+async def _read_journal(path: str) -> list[Intent]:
+    async with _open_journal(path) as journal:
+        return await journal.intents()
+
+
+@asynccontextmanager
+async def _open_journal(path: str) -> AsyncIterator[Journal]:
+    """Open a journal that exists. Raises OSError or JournalError."""
+    journal = await Journal.open(Path(path), begin=False)
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+# --- Productions and accounts --------------------------------------------------------------------
+
+
 async def _status(options: argparse.Namespace) -> int:
-    return await _ask_of_each(options, JaraiClient.fetch)
+    return await _print_productions(options, JaraiClient.fetch)
 
 
 async def _cancel(options: argparse.Namespace) -> int:
-    return await _ask_of_each(options, JaraiClient.cancel)
+    return await _print_productions(options, JaraiClient.cancel)
 
 
-async def _ask_of_each(
-    options: argparse.Namespace, ask: Callable[[JaraiClient, str], Awaitable[Production]]
+async def _print_productions(
+    options: argparse.Namespace, request: Callable[[JaraiClient, str], Awaitable[Production]]
 ) -> int:
     async with JaraiClient(base_url=options.base_url) as client:
 
         async def line(production_id: str) -> dict[str, Any]:
-            return output.production_line(await ask(client, production_id))
+            return json_lines.production_line(await request(client, production_id))
 
-        return await for_each(options.production_id, line)
+        return await output.print_each(options.production_id, line)
 
 
 async def _deliverables(options: argparse.Namespace) -> int:
     async with JaraiClient(base_url=options.base_url) as client:
-        found = await client.deliverables(options.production_id)
+        deliverables = await client.deliverables(options.production_id)
         folder = Path(options.download_to) if options.download_to else None
-        names = unique_names(map(file_name, found))
-        for name, one in zip(names, found, strict=True):
-            path = await client.download(one, folder / name) if folder else None
-            output.print_line(output.deliverable_line(one, path))
+        names = unique_names(map(file_name, deliverables))
+        for name, deliverable in zip(names, deliverables, strict=True):
+            path = await client.download(deliverable, folder / name) if folder else None
+            output.print_line(json_lines.deliverable_line(deliverable, path))
     return 0
 
 
 async def _accounts(options: argparse.Namespace) -> int:
     async with JaraiClient(base_url=options.base_url) as client:
         for account in await client.accounts():
-            output.print_line(output.account_line(account))
+            output.print_line(json_lines.account_line(account))
+    return 0
+
+
+# --- The simulator -------------------------------------------------------------------------------
+
+
+async def _simulate(options: argparse.Namespace) -> int:
+    stop = stop_event()
+    async with Simulator(port=options.port, tier=options.tier, seed=options.seed) as simulator:
+        settings = {"JARAI_BASE_URL": simulator.base_url, "JARAI_API_KEY": simulator.api_key}
+        output.print_line(settings | _simulated_ids(simulator))
+        output.print_message(f"simulator listening at {simulator.base_url} (press Ctrl-C to stop)")
+        await wait_for(stop)
     return 0
 
 
 _COMMANDS = {
-    "run": _run_batch,
+    "run": _run,
     "resume": _resume,
+    "plan": _plan,
     "journal": _journal,
     "resolve": _resolve,
-    "plan": _plan,
     "status": _status,
     "cancel": _cancel,
     "deliverables": _deliverables,

@@ -1,4 +1,4 @@
-"""What the commands have in common: to ask for each of many, and to stop in order."""
+"""Ctrl-C and SIGTERM: commands that run for long stop in an orderly way."""
 
 import asyncio
 import signal
@@ -7,24 +7,24 @@ from collections.abc import Callable
 from contextlib import suppress
 
 
-def on_signals(react: Callable[[], object]) -> None:
-    """Let Ctrl-C and SIGTERM do this, however often they come.
+def on_interrupt(callback: Callable[[], object]) -> None:
+    """Call `callback` on every Ctrl-C and SIGTERM. Does nothing on Windows.
 
-    Left to asyncio, a second Ctrl-C is raised in the middle of whatever runs, and leaves it half done.
+    asyncio's own handler raises KeyboardInterrupt on the second Ctrl-C, in the middle of the shutdown.
     """
     if sys.platform != "win32":
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, react)
+            asyncio.get_running_loop().add_signal_handler(number, callback)
 
 
-def stopping() -> asyncio.Event:
-    """Give what is set by Ctrl-C and SIGTERM. Say only afterwards that they may be sent."""
+def stop_event() -> asyncio.Event:
+    """Return an event that Ctrl-C and SIGTERM set. Create it before telling the user to press Ctrl-C."""
     stop = asyncio.Event()
-    on_signals(stop.set)
+    on_interrupt(stop.set)
     return stop
 
 
-async def until(stop: asyncio.Event) -> None:
-    """Wait until it is set."""
-    with suppress(asyncio.CancelledError):  # a Ctrl-C where a loop has no handlers of signals
+async def wait_for(stop: asyncio.Event) -> None:
+    """Wait until `stop` is set, or until Ctrl-C cancels this task where there are no signal handlers."""
+    with suppress(asyncio.CancelledError):
         await stop.wait()

@@ -1,4 +1,4 @@
-"""`jarai webhooks` as a user has it: on the simulator in virtual time, and as a process of its own."""
+"""`jarai webhooks`: on the simulator in simulated time, and as a separate process."""
 
 import asyncio
 import json
@@ -6,11 +6,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
 from urllib.request import Request, urlopen
 
 import aiohttp
@@ -18,16 +16,17 @@ import pytest
 
 from jarai_async import JaraiClient
 from jarai_async._cli import webhook_commands
-from jarai_async._cli.arguments import parser
+from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.commands import main
 from jarai_async.simulator import Simulator
 from jarai_async.webhooks import sign
+from tests.cli.helpers import JARAI, lines
 from tests.support.deliveries import SECOND_SECRET, SECRET, body, numbered
 from tests.support.scenarios import requests_for
 from tests.support.strategies import ID, OTHER
 
 URL = "https://example.org/jarai"
-KNOWN = [
+EVENT_TYPES = [
     *("production.queued", "production.step.complete", "production.published", "production.failed"),
     "deliverable.ready",
 ]
@@ -35,34 +34,30 @@ Printed = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def _in_the_environment(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JARAI_API_KEY", simulator.api_key)
     monkeypatch.setenv("JARAI_BASE_URL", simulator.base_url)
 
 
 async def webhooks(*arguments: str) -> int:
-    return await webhook_commands.run(parser().parse_args(["webhooks", *arguments]))
+    return await webhook_commands.run(build_parser().parse_args(["webhooks", *arguments]))
 
 
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-async def begin(printed: Printed, *arguments: str) -> tuple[asyncio.Task[int], str]:
-    """Listen, at the URL that is said."""
+async def start_listening(printed: Printed, *arguments: str) -> tuple[asyncio.Task[int], str]:
+    """Start `jarai webhooks listen`; return its task and the URL that it prints."""
     command = asyncio.create_task(webhooks("listen", "--port", "0", *arguments))
-    said = ""
-    while "https only" not in said:
+    messages = ""
+    while "https only" not in messages:
         assert not command.done()
         await asyncio.sleep(0.01)
-        said += printed.readouterr().err
-    return command, said.partition("listening at ")[2].partition(" ")[0]
+        messages += printed.readouterr().err
+    return command, messages.partition("listening at ")[2].partition(" ")[0]
 
 
 @asynccontextmanager
 async def listening(printed: Printed, *arguments: str) -> AsyncIterator[str]:
-    """Give the URL, and stop as an impatient user does."""
-    command, url = await begin(printed, *arguments)
+    """Yield the URL; stop with several signals, like an impatient user."""
+    command, url = await start_listening(printed, *arguments)
     yield url
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
         signal.raise_signal(number)
@@ -71,13 +66,16 @@ async def listening(printed: Printed, *arguments: str) -> AsyncIterator[str]:
 
 async def post(url: str, content: bytes, secret: str = SECRET) -> int:
     headers = sign(content, secret)
-    async with aiohttp.ClientSession() as session, session.post(url, data=content, headers=headers) as answer:
-        return answer.status
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=content, headers=headers) as response,
+    ):
+        return response.status
 
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """Standard output cannot be written."""
+    """Make writing to standard output fail."""
     if not Path("/dev/full").exists():
         pytest.skip("needs a device that is always full")
     with Path("/dev/full").open("w", encoding="utf-8") as full, redirect_stdout(full):
@@ -87,19 +85,25 @@ def full_disk() -> Iterator[None]:
 # --- Subscriptions ----------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("_in_the_environment")
-async def test_a_webhook_by_hand(simulator: Simulator, capsys: Printed) -> None:
-    """Its secret is printed as it is created, and never again."""
+@pytest.mark.usefixtures("_environment")
+async def test_create_prints_the_signing_secret_and_list_does_not(
+    simulator: Simulator, capsys: Printed
+) -> None:
+    """The secret is printed only once, on standard output, when the webhook is created."""
     assert await webhooks("create", URL) == 0
     printed = capsys.readouterr()
-    (truth,) = simulator.webhooks
+    (stored,) = simulator.webhooks
     (created,) = lines(printed.out)
-    assert created["signingSecret"] == truth.signing_secret
-    assert (created["endpointUrl"], created["eventTypes"]) == (URL, KNOWN) == (URL, list(truth.event_types))
+    assert created["signingSecret"] == stored.signing_secret
+    assert (
+        (created["endpointUrl"], created["eventTypes"])
+        == (URL, EVENT_TYPES)
+        == (URL, list(stored.event_types))
+    )
     assert created["createdAt"].startswith("2026-01-01T09:00")
     assert "not shown again" in printed.err
     assert "JARAI_WEBHOOK_SECRET" in printed.err
-    assert truth.signing_secret not in printed.err
+    assert stored.signing_secret not in printed.err
     account = simulator.account_id
     assert await webhooks("create", "--account", account, URL, "production.failed", "a.new.one") == 0
     assert await webhooks("create", "--scope", account, URL) == 0
@@ -110,53 +114,59 @@ async def test_a_webhook_by_hand(simulator: Simulator, capsys: Printed) -> None:
     assert first == {name: value for name, value in created.items() if name != "signingSecret"}
     assert (second["eventTypes"], second["accountIds"]) == (["production.failed", "a.new.one"], [account])
     assert (third["accountIds"], third["accountScopeId"]) == ([], account)
-    assert not [one for one in simulator.webhooks if one.signing_secret in listed.out + listed.err]
+    assert not [
+        webhook for webhook in simulator.webhooks if webhook.signing_secret in listed.out + listed.err
+    ]
 
 
-@pytest.mark.usefixtures("_in_the_environment")
-async def test_one_that_cannot_be_deleted_keeps_no_other(simulator: Simulator, capsys: Printed) -> None:
-    """Each is named, and the exit code says that not all is done."""
+@pytest.mark.usefixtures("_environment")
+async def test_delete_continues_after_an_error(simulator: Simulator, capsys: Printed) -> None:
+    """Each webhook that cannot be deleted is reported, the others are deleted, and the exit code is 1."""
     for _ in range(2):
         await webhooks("create", URL)
-    first, last = (one.webhook_id for one in simulator.webhooks)
+    first, last = (webhook.webhook_id for webhook in simulator.webhooks)
     capsys.readouterr()
     assert await webhooks("delete", first, ID, "x", last) == 1
     printed = capsys.readouterr()
     assert simulator.webhooks == []
-    assert lines(printed.out) == [{"webhookId": one, "deleted": True} for one in (first, last)]
+    assert lines(printed.out) == [{"webhookId": id_, "deleted": True} for id_ in (first, last)]
     assert [line.split(":")[1].strip() for line in printed.err.splitlines()] == [ID, "x"]
 
 
-@pytest.mark.usefixtures("_in_the_environment")
+@pytest.mark.usefixtures("_environment")
 @pytest.mark.parametrize("fault", ["reset_after", "internal_error_after", "truncated_json"])
-async def test_a_creation_in_doubt_says_what_to_do(simulator: Simulator, capsys: Printed, fault: str) -> None:
-    """It was created, and nobody has its secret."""
+async def test_lost_response_of_create_says_what_to_do(
+    simulator: Simulator, capsys: Printed, fault: str
+) -> None:
+    """The webhook may exist, but its secret is lost."""
     simulator.faults.add(fault, on="create_webhook")
     assert await webhooks("create", URL) == 1
     printed = capsys.readouterr()
     assert len(simulator.webhooks) == 1
     assert printed.out == ""
-    assert "if `jarai webhooks list` shows it, delete it" in printed.err.splitlines()[-1]
+    assert "if `jarai webhooks list` shows the webhook, delete it" in printed.err.splitlines()[-1]
 
 
-@pytest.mark.usefixtures("_in_the_environment")
-async def test_a_secret_that_cannot_be_written_is_not_done(simulator: Simulator, capsys: Printed) -> None:
-    """The webhook exists, and is of no use to anybody."""
+@pytest.mark.usefixtures("_environment")
+async def test_create_exits_with_1_if_the_secret_cannot_be_written(
+    simulator: Simulator, capsys: Printed
+) -> None:
+    """The webhook exists, but is useless without its secret: a message says to delete it."""
     with full_disk():
         assert await webhooks("create", URL) == 1
-    error, truth = capsys.readouterr().err, simulator.webhooks[0]
-    assert f"delete the webhook, {truth.webhook_id}" in error
-    assert truth.signing_secret not in error
+    error, stored = capsys.readouterr().err, simulator.webhooks[0]
+    assert f"delete webhook {stored.webhook_id}" in error
+    assert stored.signing_secret not in error
 
 
 # --- Listening --------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("_in_the_environment")
-async def test_what_comes_is_printed(
+@pytest.mark.usefixtures("_environment")
+async def test_listen_prints_events(
     simulator: Simulator, client: JaraiClient, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each event once, as JARAI's envelope says it, but for signed URLs; and test events."""
+    """Every event, test events included, is printed once: its envelope, but without signed URLs."""
     await webhooks("create", URL)
     (created,) = lines(capsys.readouterr().out)
     monkeypatch.setenv("JARAI_WEBHOOK_SECRET", created["signingSecret"])
@@ -168,27 +178,29 @@ async def test_what_comes_is_printed(
         assert await webhooks("test", created["webhookId"]) == 0
         await asyncio.sleep(7_200)
         printed = capsys.readouterr()
-    came = lines(printed.out)
-    assert "test event is on its way" in printed.err
-    sent = [json.loads(one.event.body) for one in simulator.deliveries]
-    assert len(came) == len(sent) == 2 * 18 + 1
-    ready = {one["eventId"]: one["data"] for one in sent if one["eventType"] == "deliverable.ready"}
-    for one in sent:
-        (line,) = (line for line in came if line["eventId"] == one["eventId"])
-        assert line["timestamp"][:19] == one["timestamp"][:19]
-        if one["eventId"] in ready:
-            types = [item["type"] for item in one["data"]["deliverables"]]
+    received = lines(printed.out)
+    assert "send a test event" in printed.err
+    sent = [json.loads(delivery.event.body) for delivery in simulator.deliveries]
+    assert len(received) == len(sent) == 2 * 18 + 1
+    ready = {event["eventId"]: event["data"] for event in sent if event["eventType"] == "deliverable.ready"}
+    for event in sent:
+        (line,) = (line for line in received if line["eventId"] == event["eventId"])
+        assert line["timestamp"][:19] == event["timestamp"][:19]
+        if event["eventId"] in ready:
+            types = [item["type"] for item in event["data"]["deliverables"]]
             assert line["data"] == {"deliverables": types}
             assert "Video" in types
-        told = one if one["eventId"] not in ready else {**one, "data": line["data"]}
-        assert {**line, "timestamp": one["timestamp"]} == told
+        expected = event if event["eventId"] not in ready else {**event, "data": line["data"]}
+        assert {**line, "timestamp": event["timestamp"]} == expected
     assert "sig=" in str(ready)
     assert "sig=" not in printed.out
     assert created["signingSecret"] not in printed.out + printed.err
 
 
-async def test_what_is_refused_is_said(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On standard error, with the reason; and two secrets are as good as one."""
+async def test_listen_reports_why_a_webhook_is_rejected(
+    capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is printed on standard error; a webhook may be signed with either of two secrets."""
     monkeypatch.setenv("JARAI_WEBHOOK_SECRET", f" {SECRET},{SECOND_SECRET}\n")
     async with listening(capsys) as url:
         assert await post(url, numbered(0)) == await post(url, numbered(1), SECOND_SECRET) == 204
@@ -202,22 +214,24 @@ async def test_what_is_refused_is_said(capsys: Printed, monkeypatch: pytest.Monk
     ]
 
 
-async def test_output_that_cannot_be_written_ends_it(
+async def test_listen_stops_if_the_output_cannot_be_written(
     capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By itself, with one line and no traceback."""
+    """It exits with 1 and prints one message, without a traceback."""
     monkeypatch.setenv("JARAI_WEBHOOK_SECRET", SECRET)
-    command, url = await begin(capsys)
+    command, url = await start_listening(capsys)
     with full_disk():
         assert await post(url, numbered(1)) == 204
         done, _ = await asyncio.wait([command], timeout=60)
-    assert [one.result() for one in done] == [1]
-    assert capsys.readouterr().err == "jarai: the output cannot be written: No space left on device\n"
+    assert [task.result() for task in done] == [1]
+    assert capsys.readouterr().err == (
+        "jarai: stopped, because the output cannot be written: No space left on device\n"
+    )
 
 
-def test_it_is_stopped_in_order() -> None:
-    """A process of its own: a line as soon as there is one, then Ctrl-C, and exit code 0."""
-    command = [sys.executable, "-m", "jarai_async", "webhooks", "listen", "--port", "0"]
+def test_listen_flushes_each_line_and_stops_on_interrupt() -> None:
+    """A separate process prints an event immediately, and exits with 0 on Ctrl-C."""
+    command = [*JARAI, "webhooks", "listen", "--port", "0"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -229,8 +243,8 @@ def test_it_is_stopped_in_order() -> None:
         assert process.stderr is not None
         url = process.stderr.readline().split()[3]
         content = body()
-        with urlopen(Request(url, content, sign(content, SECRET))) as answer:  # noqa: S310  # our own
-            assert answer.status == 204
+        with urlopen(Request(url, content, sign(content, SECRET))) as response:  # noqa: S310  # 127.0.0.1
+            assert response.status == 204
         assert json.loads(process.stdout.readline())["eventType"] == "production.published"
         process.send_signal(signal.SIGINT)
         output, error = process.communicate()
@@ -239,11 +253,11 @@ def test_it_is_stopped_in_order() -> None:
     assert "Traceback" not in error
 
 
-# --- What is set up wrongly -------------------------------------------------------------------------
+# --- Invalid use --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("arguments", "secret", "says"),
+    ("arguments", "secret", "message"),
     [
         (["listen"], None, "set JARAI_WEBHOOK_SECRET"),
         (["listen"], " , ", "set JARAI_WEBHOOK_SECRET"),
@@ -252,31 +266,31 @@ def test_it_is_stopped_in_order() -> None:
         (["create", URL], None, "no API key"),
     ],
 )
-def test_what_is_missing_is_two(
-    arguments: list[str], secret: str | None, says: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+def test_invalid_configuration_exits_with_2(
+    arguments: list[str], secret: str | None, message: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line says what to do, and shows no secret."""
+    """One line says what to do, and contains no secret."""
     monkeypatch.delenv("JARAI_API_KEY", raising=False)
     monkeypatch.delenv("JARAI_WEBHOOK_SECRET", raising=False)
     if secret is not None:
         monkeypatch.setenv("JARAI_WEBHOOK_SECRET", secret)
     assert main(["webhooks", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert says in line
+    assert message in line
     assert SECRET not in line
     assert "too-short" not in line
 
 
-def test_an_endpoint_that_is_not_https_is_two(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's own words, before anything is sent."""
+def test_endpoint_without_https_exits_with_2(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client rejects the URL before anything is sent."""
     monkeypatch.setenv("JARAI_API_KEY", "jarai_test_abc")
     monkeypatch.setenv("JARAI_BASE_URL", "http://127.0.0.1:9")
     assert main(["webhooks", "create", "http://example.org/"]) == 2
     assert "must be an https URL" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_two(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named."""
+def test_port_in_use_exits_with_2(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the address."""
     monkeypatch.setenv("JARAI_WEBHOOK_SECRET", SECRET)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -294,8 +308,8 @@ def test_a_port_that_is_taken_is_two(capsys: Printed, monkeypatch: pytest.Monkey
         ["create", URL, "--account", ID, "--scope", OTHER],
     ],
 )
-def test_arguments_that_make_no_sense_are_two(arguments: list[str]) -> None:
-    """As argparse has it."""
-    with pytest.raises(SystemExit) as left:
+def test_invalid_arguments_exit_with_2(arguments: list[str]) -> None:
+    """The parser rejects missing, conflicting and malformed arguments."""
+    with pytest.raises(SystemExit) as caught:
         main(["webhooks", *arguments])
-    assert left.value.code == 2
+    assert caught.value.code == 2

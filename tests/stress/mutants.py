@@ -69,8 +69,8 @@ MUTANTS = (
     Mutant(
         "a rejected repeat ends the doubt",
         "_http/submit_retry",
-        "        if self._doubt is None:\n",
-        "        if was_refused(error) or self._doubt is None:\n",
+        "        if self._doubt is None:\n            raise error",
+        "        if was_refused(error) or self._doubt is None:\n            raise error",
     ),
     Mutant(
         "the doubt is not kept in the journal",

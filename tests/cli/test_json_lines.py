@@ -1,4 +1,4 @@
-"""An event as `jarai webhooks listen` prints it: as it came, but for signed URLs."""
+"""The JSON lines of `jarai webhooks listen`: events without signed URLs."""
 
 import json
 from string import ascii_letters
@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jarai_async._cli.webhook_commands import event_line
+from jarai_async._cli.json_lines import webhook_event_line
 from jarai_async.webhooks import sign, verify
 from tests.support.deliveries import SECRET, body, envelope
 from tests.support.strategies import json_values
 
 
 def printed(content: bytes) -> dict[str, Any]:
-    return event_line(verify(content, sign(content, SECRET), SECRET))
+    return webhook_event_line(verify(content, sign(content, SECRET), SECRET))
 
 
 parts = st.text(ascii_letters + 'é=&%/:"\\', max_size=5)
@@ -27,7 +27,7 @@ nested = st.recursive(
 
 @given(st.sampled_from(["deliverable.ready", "production.failed", "a.new.one"]), nested)
 def test_no_signed_url_is_printed(event_type: str, inside: Any) -> None:
-    """Wherever it stands in an event of whatever type; the rest of the text stays."""
+    """URLs lose their query strings anywhere in an event of any type; the rest of the text stays."""
     data = {"deliverables": [{"type": "Video", "sasUrl": "https://h/x?SECRET"}, inside], "more": inside}
     line = printed(body(event_type, data=data, truncated=True))
     assert line["truncated"] is True
@@ -37,13 +37,13 @@ def test_no_signed_url_is_printed(event_type: str, inside: Any) -> None:
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=3))
-def test_all_other_data_is_printed_as_it_came(data: dict[str, Any]) -> None:
-    """Of types that are not known, too."""
+def test_other_data_is_printed_unchanged(data: dict[str, Any]) -> None:
+    """Data without URLs stays as it is, even if the event type is unknown."""
     text = json.dumps(envelope("a.new.one", data=data)).replace("NaN", "0").replace("Infinity", "1")
     assert printed(text.encode())["data"] == json.loads(text)["data"]
 
 
 @pytest.mark.parametrize("data", [None, {}, {"deliverables": None}, {"deliverables": ["x", 3, []]}])
-def test_odd_deliverables_are_none(data: Any) -> None:
-    """What is inferred may be otherwise."""
+def test_unexpected_deliverables_are_printed_as_an_empty_list(data: Any) -> None:
+    """The form of the list is inferred, so the real API may send something else."""
     assert printed(body("deliverable.ready", data=data))["data"] == {"deliverables": []}

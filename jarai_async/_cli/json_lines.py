@@ -1,0 +1,135 @@
+"""What the commands print as JSON lines: one function for each kind of value.
+
+Keys are camelCase, like those of the API. Other programs read them: never rename one.
+"""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from jarai_async._api import wire
+from jarai_async._api.models import Account, Deliverable, Production
+from jarai_async._api.webhook_models import DeliverableReady, Webhook, WebhookEvent
+from jarai_async._events import DeliverablesReady, Downloaded, Event, Finished, StatusChanged
+from jarai_async._forecast.plan import Plan
+from jarai_async._journal.entries import Intent, Stage
+
+DURATIONS_NOTE: Final = "based on the documented phase times; your productions may differ"
+_QUERY = re.compile(r"(://[^\s?]*)\?\S*")
+
+
+def event_line(event: Event) -> dict[str, Any]:
+    """Describe an orchestrator's event, without signed URLs."""
+    line: dict[str, Any] = {"event": type(event).__name__, "reference": event.reference}
+    if event.production is not None:
+        line |= {"productionId": event.production.id, "status": event.production.status}
+    line |= {"sequence": event.sequence, "observedAt": event.observed_at.isoformat()}
+    match event:
+        case StatusChanged():
+            line |= {"previous": event.previous, "changedAfter": event.changed_after.isoformat()}
+        case DeliverablesReady():
+            types = [deliverable.type for deliverable in event.deliverables]
+            line |= {"final": event.final, "deliverables": types}
+        case Downloaded():
+            line |= {"type": event.deliverable.type, "path": str(event.path)}
+        case Finished():
+            outcome = event.outcome
+            line |= {"outcome": outcome.state, "files": len(outcome.files), "requests": outcome.request_count}
+            line |= {"error": str(outcome.error) if outcome.error else None}
+    return line
+
+
+def intent_line(intent: Intent) -> dict[str, Any]:
+    """Describe a journal entry; the idempotency key is shown only while the submit is in doubt."""
+    line: dict[str, Any] = {"reference": intent.reference, "stage": intent.stage}
+    if intent.production is not None:
+        line |= {"productionId": intent.production.id, "status": intent.production.status}
+    if intent.sent_at is not None:
+        line |= {"sentAt": datetime.fromtimestamp(intent.sent_at, UTC).isoformat()}
+    if intent.stage is Stage.IN_DOUBT:
+        line |= {"accountId": intent.account_id, "idempotencyKey": intent.key}
+    if intent.outcome is not None:
+        line |= {"outcome": intent.outcome.get("state"), "files": len(intent.files)}
+    return line
+
+
+def production_line(production: Production) -> dict[str, Any]:
+    """Describe a production."""
+    return {"productionId": production.id, "status": production.status, "errorCode": production.error_code}
+
+
+def deliverable_line(deliverable: Deliverable, path: Path | None) -> dict[str, Any]:
+    """Describe a deliverable, with the path of the downloaded file or else with its signed URL."""
+    line = {"type": deliverable.type, "platform": deliverable.platform, "size": deliverable.size}
+    return line | ({"path": str(path)} if path else {"url": deliverable.url})
+
+
+def account_line(account: Account) -> dict[str, Any]:
+    """Describe an account."""
+    avatars = [avatar.id for avatar in account.avatars]
+    return {"accountId": account.id, "name": account.name, "avatars": avatars}
+
+
+def plan_line(plan: Plan) -> dict[str, Any]:
+    """Describe a plan; times are in seconds."""
+    return {
+        "productions": plan.productions,
+        "tier": plan.tier,
+        "concurrency": plan.concurrency,
+        "recommendedConcurrency": plan.recommended,
+        "expectedSeconds": round(plan.duration),
+        "days": plan.days,
+        "requests": plan.requests,
+        "meanLagSeconds": round(plan.lag, 1),
+        "warnings": plan.warnings,
+        "durations": DURATIONS_NOTE,
+    }
+
+
+def webhook_line(webhook: Webhook) -> dict[str, Any]:
+    """Describe a webhook, without its signing secret."""
+    return {
+        "webhookId": webhook.id,
+        "endpointUrl": webhook.endpoint_url,
+        "eventTypes": webhook.event_types,
+        "accountIds": webhook.account_ids,
+        "accountScopeId": webhook.account_scope_id,
+        "createdAt": webhook.created_at.isoformat() if webhook.created_at else None,
+    }
+
+
+def webhook_event_line(event: WebhookEvent) -> dict[str, Any]:
+    """Describe a webhook event in the form of its envelope, without signed URLs.
+
+    The data of `deliverable.ready` is reduced to the types of the deliverables. In all other data, URLs lose
+    their query strings.
+    """
+    data = _deliverable_types(event) if isinstance(event, DeliverableReady) else event.data
+    return {
+        "eventType": event.event_type,
+        "productionId": event.production_id,
+        "accountId": event.account_id,
+        "sequenceNumber": event.sequence_number,
+        "timestamp": event.timestamp.isoformat(),
+        "eventId": event.event_id,
+        "correlationId": event.correlation_id,
+        "truncated": event.truncated,
+        "data": _without_query_strings(data),
+    }
+
+
+def _deliverable_types(event: DeliverableReady) -> dict[str, list[Any]]:
+    """Return the types of the deliverables in an event; the form of this list is inferred."""
+    listed = event.data.get(wire.LISTS[wire.DELIVERABLES])
+    items = listed if isinstance(listed, list) else []
+    return {"deliverables": [item.get("type") for item in items if isinstance(item, dict)]}
+
+
+def _without_query_strings(value: Any) -> Any:
+    """Remove the query string from every URL in a JSON value."""
+    if isinstance(value, str):
+        return _QUERY.sub(r"\1", value)
+    if isinstance(value, dict):
+        return {name: _without_query_strings(item) for name, item in value.items()}
+    return [_without_query_strings(item) for item in value] if isinstance(value, list) else value

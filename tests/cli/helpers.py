@@ -1,0 +1,44 @@
+"""What the tests of the commands share: batch files, JSON lines and a terminal."""
+
+import contextlib
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from jarai_async._cli.batch_file import ID_FIELDS
+
+JARAI = [sys.executable, "-m", "jarai_async"]
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def write_batch(folder: Path, count: int, **fields: str) -> str:
+    """Write a batch of `count` requests and return its path; identifiers that are not given are left out."""
+    path = folder / "batch.jsonl"
+    rows = [{"topic": f"topic {n}", "reference": f"item-{n}"} | fields for n in range(count)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def id_options(ids: dict[str, str]) -> list[str]:
+    """Return the command-line options that fill in the identifiers of a batch."""
+    return [f"--{name.replace('_', '-')}={ids[name]}" for name in ID_FIELDS]
+
+
+def terminal_output(command: list[str], cwd: Path) -> str:
+    """Run a command with a terminal of its own, and return what it prints."""
+    ours, theirs = pty.openpty()
+    printed = b""
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=cwd):
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
+            while part := os.read(ours, 65_536):
+                printed += part
+    os.close(ours)
+    return printed.decode()
