@@ -177,14 +177,21 @@ async def resolve(engine: Engine, journal: Journal, reference: str, production_i
 
     Raises InvalidRequestError where no submit is in doubt, ApiError, JournalError.
     """
-    intent = await journal.find(reference)
-    if intent is None or intent.stage is not Stage.IN_DOUBT:
-        raise InvalidRequestError([f"no submit with the reference {reference!r} is in doubt"])
+    intent = await _in_doubt(journal, reference)
     if production_id is None:
         intent.reset_for_resubmit(str(uuid4()))
     else:
         call = endpoints.fetch(production_id)
-        intent.production = await engine.sender.execute(call, RequestLog())
+        production = await engine.sender.execute(call, RequestLog())
+        intent = await _in_doubt(journal, reference)  # it may have been decided in the meantime
+        intent.production = production
         intent.stage, intent.submitted_at = Stage.ACCEPTED, intent.sent_at
     await journal.save(intent)
+    return intent
+
+
+async def _in_doubt(journal: Journal, reference: str) -> Intent:
+    intent = await journal.find(reference)
+    if intent is None or intent.stage is not Stage.IN_DOUBT:
+        raise InvalidRequestError([f"no submit with the reference {reference!r} is in doubt"])
     return intent
