@@ -120,7 +120,7 @@ async def _journal(options: argparse.Namespace) -> int:
 
 
 async def _intents(path: str) -> list[Intent]:
-    journal = await Journal.open(Path(path), begin=False)
+    journal = await Journal.open(Path(path), create=False)
     try:
         return await journal.intents()
     finally:
@@ -128,7 +128,7 @@ async def _intents(path: str) -> list[Intent]:
 
 
 async def _resolve(options: argparse.Namespace) -> int:
-    journal = await Journal.open(Path(options.journal), begin=False)
+    journal = await Journal.open(Path(options.journal), create=False)
     try:
         async with JaraiClient(base_url=options.base_url) as client:
             intent = await resolve(client, journal, options.reference, options.production_id)

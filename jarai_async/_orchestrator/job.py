@@ -136,7 +136,7 @@ class Job:
             intent = await self.submission.find()
             self._sequence = intent.sequence
             if intent.stage is Stage.ENDED:
-                outcome = intent.ended(self.request)
+                outcome = intent.final_outcome(self.request)
                 self._accepted_as, self._sequence = intent.production, intent.sequence - 1
             else:
                 outcome = await self._run(intent)

@@ -310,7 +310,7 @@ class Orchestrator:
             )
         for reference, request in planned:
             journal.plan(Intent(reference, request.account_id, body_of(request), str(uuid4())))
-        await journal.settled()
+        await journal.flush()
 
 
 def _reference(number: int) -> str:

@@ -35,7 +35,7 @@ class Run:
         if taken is not None:
             job, event = taken
             job.acknowledge(event)
-            await self._journal.settled()
+            await self._journal.flush()
         self._taken = await anext(self._stream)
         return self._taken[1]
 
