@@ -39,8 +39,8 @@ class Watched:
     polling: Polling = _POLLING
     queued: int = 0
 
-    def untold(self, _: float) -> float:
-        """Give the chance that no webhook tells of what comes next."""
+    def miss_probability(self, _: float) -> float:
+        """Return the probability that no webhook announces the next change."""
         return 1.0
 
 
@@ -76,7 +76,7 @@ class World:
             since, status = self._found(one)
             following = one if one.stages else self._begun()
             begin = time.process_time()
-            learn = self._sojourns.stayed if status is one.status else self._sojourns.left
+            learn = self._sojourns.record_stay if status is one.status else self._sojourns.record_transition
             learn(one.project_type, one.status, one.polled - one.since, self._now - one.since)
             one.since, one.status, one.polled = since, status, self._now
             self._queue.push(following, self._now)

@@ -23,6 +23,11 @@ brackets.
 Three families: the simulator's own; one third long form, which takes six times as long; approval by people,
 four of five of whom take 45 minutes in the median.
 
+Tried in place of the library's rule, and not better: a gap for each production, fixed when it is planned
+(19 % more lag until warm); Whittle's index of the same problem (2 % less cold, 2 % more warm); a status taken
+to begin when its hazard suggests rather than half-way between two polls (within 1 %). Learning each age bin
+without its neighbours means 13 % more lag after five productions, and 1 % more after 400.
+
 All of it takes an hour or two of real time; `--productions 400 --in_flight 200 --family 1` some minutes.
 """
 
@@ -94,8 +99,8 @@ def truth(family: Family) -> Sojourns:
     for n in range(_DRAWN):
         kind = family.project_types[n % len(family.project_types)]
         for status, seconds in draw_timeline(Random(f"truth:{n}"), kind, recipe).stages[:-1]:
-            sojourns.stayed(kind, Status(status), 0.0, seconds)
-            sojourns.left(kind, Status(status), seconds, seconds)
+            sojourns.record_stay(kind, Status(status), 0.0, seconds)
+            sojourns.record_transition(kind, Status(status), seconds, seconds)
     return sojourns
 
 

@@ -20,7 +20,7 @@ from jarai_async._events import (
     OutcomeState,
     StatusChanged,
 )
-from jarai_async._forecast.plan import GOOD_LAG, Plan
+from jarai_async._forecast.plan import TARGET_LAG, Plan
 from jarai_async._journal.entries import Intent, Stage
 
 _STAGES: tuple[str, ...] = (
@@ -161,7 +161,7 @@ def print_plan(plan: Plan, *, recommended: bool) -> None:
     if not sys.stdout.isatty():
         print_line(plan_line(plan))
         return
-    why = f", recommended: the most whose changes are seen within about {GOOD_LAG:.0f} s on average"
+    why = f", recommended: the most whose changes are seen within about {TARGET_LAG:.0f} s on average"
     rows = {
         "productions": f"{plan.productions:,}",
         "tier": plan.tier,

@@ -34,7 +34,7 @@ from jarai_async._events import (
     Submitted,
     end,
 )
-from jarai_async._forecast.forecast import UnderWay, mean_left
+from jarai_async._forecast.forecast import InFlightProduction, mean_time_to_finish
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.collector import Collector, Shelf
@@ -115,19 +115,19 @@ class Job:
         return self._watch.production if self._watch is not None else self._accepted_as
 
     @property
-    def under_way(self) -> UnderWay | None:
+    def under_way(self) -> InFlightProduction | None:
         """Where the production stands, once it was accepted."""
         if self.production is None:
             return None
         age = _clock.monotonic() - self._watch.since if self._watch else 0.0
-        return UnderWay(self.production.project_type, self.production.status, age, self._place.held)
+        return InFlightProduction(self.production.project_type, self.production.status, age, self._place.held)
 
     @property
     def expected_finish(self) -> datetime | None:
         """The mean of when the production ends, once it was accepted."""
         if (one := self.under_way) is None:
             return None
-        left = mean_left(self._client._poller.sojourns, one.project_type, one.status, one.age)
+        left = mean_time_to_finish(self._client._poller.sojourns, one.project_type, one.status, one.age)
         return _clock.utc() + timedelta(seconds=left)
 
     async def run(self) -> Outcome:

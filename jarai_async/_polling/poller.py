@@ -227,10 +227,10 @@ class Poller:
             return
         kind, left, since = watch.project_type, watch.status, watch.since
         if status in (left, Status.CANCELLED):
-            self.sojourns.stayed(kind, left, watch.seen - since, latest - since)
+            self.sojourns.record_stay(kind, left, watch.seen - since, latest - since)
         else:
-            self.sojourns.stayed(kind, left, watch.seen - since, earliest - since)
-            self.sojourns.left(kind, left, earliest - since, latest - since)
+            self.sojourns.record_stay(kind, left, watch.seen - since, earliest - since)
+            self.sojourns.record_transition(kind, left, earliest - since, latest - since)
 
     def _push(self, watch: Watch) -> None:
         self.queue.push(watch, _clock.monotonic())

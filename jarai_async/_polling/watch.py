@@ -77,7 +77,7 @@ class Watch:
         """Whether somebody waits for a change that has not come."""
         return self.change is not None and not self.change.done()
 
-    def untold(self, now: float) -> float:
+    def miss_probability(self, now: float) -> float:
         """Give the chance that no webhook tells of what comes next."""
         if self.reliability is None or self.polled < self.reliability.relied_on_since:
             return 1.0
