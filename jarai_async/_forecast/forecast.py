@@ -10,8 +10,8 @@ in its status for a time sampled for its age. A pending one starts when a slot i
 until it waits for approval.
 
 The result is the median of the time at which the last of n productions ends. If a share s of all simulated
-productions ends later than t, the last of n ends before t with probability (1 - s)^n. That is a half for s =
-1 - 2^(-1/n), so the median is the quantile of all simulated ends that this share exceeds.
+productions ends later than t, the last of n ends before t with probability (1 - s)^n. That is 1/2 if
+s = 1 - 2^(-1/n), so the median is the quantile of all simulated ends that this share exceeds.
 
 The samples are not random: they come from a Kronecker sequence, whose points fill the unit cube evenly. So
 few simulations are enough, and the same input always gives the same forecast.
@@ -36,9 +36,8 @@ SLOT_STATUS_COUNT: Final = 2  # a production holds its slot in the first two: un
 _LATER: Final[Mapping[Status, tuple[Status, ...]]] = {
     status: LIFECYCLE[n:] for n, status in enumerate(LIFECYCLE, start=1)
 }
-_STEPS: Final = tuple(
-    1.1673039782614187**-n for n in (1, 2, 3, 4)
-)  # the root of x^5 = x + 1: most even in 4-D
+_ROOT: Final = 1.1673039782614187  # of x^5 = x + 1: the points are most even in four dimensions
+_STEPS: Final = tuple(_ROOT**-n for n in (1, 2, 3, 4))
 _WORK: Final = 2_000  # productions simulated for one forecast: about 15 ms
 _MIN_RUNS: Final = 5
 

@@ -52,7 +52,7 @@ from jarai_async._polling.sojourn import Sojourns
 from jarai_async._ratelimit.limiter import DAY_HORIZON, DAY_RESERVE
 
 TARGET_LAG: Final = 15.0  # seconds: that of one production polled every 30 s, as documented
-_MAX_FACTOR: Final = math.sqrt(1 / (2 * MIN_GAIN))  # of c
+_MAX_C: Final = math.sqrt(1 / (2 * MIN_GAIN))  # of the c above
 _MIN_POLL_SHARE: Final = 0.2  # of the rate limit: `_ratelimit.priority` leaves polls at least this share
 _WORK: Final = 40_000  # productions examined for one plan, over 40 to 1,000 times: about 50 ms
 _MIN_INTERVAL: Final = Polling().min_interval
@@ -146,26 +146,26 @@ class _PollCapacity:
         self, sojourns: Sojourns, pending: Sequence[PendingProduction], *, concurrency: int, lag: float
     ) -> tuple[float, float]:
         """Simulate a batch of one day; return its number of requests and its mean lag in seconds."""
-        runs = simulate_batch(sojourns, pending, concurrency=concurrency, lag=lag)
-        steps = min(max(40, _WORK // len(runs)), 1000)
-        step = max(start + sum(durations) for start, durations in runs) / steps
+        timelines = simulate_batch(sojourns, pending, concurrency=concurrency, lag=lag)
+        steps = min(max(40, _WORK // len(timelines)), 1000)
+        step = max(start + sum(durations) for start, durations in timelines) / steps
         project_types = [production.project_type for production in pending]
-        ends = Counter(int((start + sum(durations)) // step) for start, durations in runs)
-        starts = Counter(int(start // step) for start, _ in runs)
+        ends = Counter(int((start + sum(durations)) // step) for start, durations in timelines)
+        starts = Counter(int(start // step) for start, _ in timelines)
         polls = changes = delay = 0.0
         for n in range(max(ends) + 1):
-            hazards = _hazards_in_flight(sojourns, project_types, runs, (n + 0.5) * step)
+            hazards = _hazards_in_flight(sojourns, project_types, timelines, (n + 0.5) * step)
             poll_rate, delay_rate = self._poll(hazards, step, other_requests=ends[n] + starts[n])
             polls += poll_rate * step
             delay += delay_rate * step
             changes += sum(hazards) * step
-        return polls + REQUESTS_BESIDES_POLLS * len(runs), delay / changes
+        return polls + REQUESTS_BESIDES_POLLS * len(timelines), delay / changes
 
     def _poll(self, hazards: Sequence[float], seconds: float, *, other_requests: int) -> tuple[float, float]:
         """Return the polls per second, and the seconds of delay that arise per second."""
         available = max(self._per_second * _MIN_POLL_SHARE, self._per_second - other_requests / seconds)
         available = min(available, max(self._left_today, 1.0) / DAY_HORIZON)
-        c = min(_MAX_FACTOR, available / max(sum(map(math.sqrt, hazards)), 1e-9))
+        c = min(_MAX_C, available / max(sum(map(math.sqrt, hazards)), 1e-9))
         rates = [min(c * math.sqrt(hazard), 1 / _MIN_INTERVAL) for hazard in hazards]
         self._left_today -= sum(rates) * seconds + other_requests
         return sum(rates), sum(hazard / (2 * rate) for hazard, rate in zip(hazards, rates, strict=True))
@@ -174,12 +174,12 @@ class _PollCapacity:
 def _hazards_in_flight(
     sojourns: Sojourns,
     project_types: Sequence[str | None],
-    runs: Sequence[tuple[float, list[float]]],
+    timelines: Sequence[tuple[float, list[float]]],
     time: float,
 ) -> list[float]:
     """Return the hazard of each production that is in flight at a time."""
     hazards = []
-    for project_type, (start, durations) in zip(project_types, runs, strict=True):
+    for project_type, (start, durations) in zip(project_types, timelines, strict=True):
         age = time - start
         for status, duration in zip(LIFECYCLE, durations, strict=True):
             if age < duration:
@@ -206,7 +206,7 @@ def _steady_lag(
     sojourns: Sojourns, project_types: Sequence[str | None], per_minute: int, concurrency: int
 ) -> float:
     """Return the mean lag in seconds while `concurrency` are always in flight, without a daily quota."""
-    spent, slot_time = list[tuple[float, float]](), 0.0  # `spent`: (w, h) of the essay above
+    spent, slot_time = list[tuple[float, float]](), 0.0  # `spent`: the (w, h) above
     for project_type, number in Counter(project_types).items():
         share = number / len(project_types)
         for status in LIFECYCLE:
@@ -219,7 +219,7 @@ def _steady_lag(
         )
     requests = slot_time * per_minute / 60 / concurrency  # of each production
     polls = max(requests * _MIN_POLL_SHARE, requests - REQUESTS_BESIDES_POLLS)
-    c = min(_MAX_FACTOR, polls / sum(seconds * math.sqrt(hazard) for seconds, hazard in spent))
+    c = min(_MAX_C, polls / sum(seconds * math.sqrt(hazard) for seconds, hazard in spent))
     delay = sum(
         seconds * hazard / (2 * min(c * math.sqrt(hazard), 1 / _MIN_INTERVAL)) for seconds, hazard in spent
     )
