@@ -77,7 +77,8 @@ class Batch:
             since, status = self._poll(polled)
             pushed = polled if polled.stages else self._new_production()
             begin = time.process_time()
-            learn = self._sojourns.stayed if status is polled.status else self._sojourns.left
+            is_same = status is polled.status
+            learn = self._sojourns.record_stay if is_same else self._sojourns.record_transition
             learn(polled.project_type, polled.status, polled.polled - polled.since, self._now - polled.since)
             polled.since, polled.status, polled.polled = since, status, self._now
             self._queue.push(pushed, self._now)

@@ -91,8 +91,8 @@ def true_sojourns(family: Family) -> Sojourns:
         for status, seconds in draw_timeline(Random(f"truth:{n}"), project_type, timeline_options).stages[
             :-1
         ]:
-            sojourns.stayed(project_type, Status(status), 0.0, seconds)
-            sojourns.left(project_type, Status(status), seconds, seconds)
+            sojourns.record_stay(project_type, Status(status), 0.0, seconds)
+            sojourns.record_transition(project_type, Status(status), seconds, seconds)
     return sojourns
 
 

@@ -180,7 +180,7 @@ async def _read_journal(path: str) -> list[Intent]:
 @asynccontextmanager
 async def _open_journal(path: str) -> AsyncIterator[Journal]:
     """Open a journal that exists. Raises OSError or JournalError."""
-    journal = await Journal.open(Path(path), begin=False)
+    journal = await Journal.open(Path(path), create=False)
     try:
         yield journal
     finally:

@@ -12,7 +12,7 @@ from jarai_async._cli.json_lines import DURATIONS_NOTE, event_line, plan_line
 from jarai_async._cli.report import BatchReport
 from jarai_async._errors import JaraiError
 from jarai_async._events import Event
-from jarai_async._forecast.plan import GOOD_LAG, Plan
+from jarai_async._forecast.plan import TARGET_LAG, Plan
 
 _MAX_PROBLEMS: Final = 20  # printed above the summary
 
@@ -60,7 +60,7 @@ def print_plan(plan: Plan, *, recommended: bool) -> None:
     if not sys.stdout.isatty():
         print_line(plan_line(plan))
         return
-    why = f", recommended: the largest with a mean lag of about {GOOD_LAG:.0f} s or less"
+    why = f", recommended: the largest with a mean lag of about {TARGET_LAG:.0f} s or less"
     rows = {
         "productions": f"{plan.productions:,}",
         "tier": plan.tier,

@@ -1,25 +1,29 @@
-"""How long productions will still take: one by its mean, a batch by playing it through.
+"""How long productions will still take: the mean for one, a simulation for a batch.
 
-A production is expected to go the usual way, `Queued`, `Producing`, `AwaitingApproval`, `Distributing`,
-and to stay in each status for as long as `Sojourns` has learned. (One that fails ends sooner, and what leaves
-the usual way is taken to go on with an approval.)
+A production is expected to pass through `LIFECYCLE`, and to stay in each status for as long as `Sojourns`
+has learned. (A failed one ends sooner. From any other status, it is expected to continue with
+`AwaitingApproval`.)
 
-The mean is of little use for a batch: it is over with its last production, and where people approve, the last
-of 200 comes an hour after the mean. So a batch is played through some times: those under way stay for as
-long as one of their age may; those to come begin as places are given back, which is when a production first
-waits for approval. The forecast is the end of the last one that half of all such batches stay below, by the
-ends of all productions in all of these plays.
+For a batch the mean says little. The batch ends with its last production, and where people approve, the last
+of 200 can end an hour after the mean. So the batch is simulated several times. A production in flight stays
+in its status for a time sampled for its age. A pending one starts when a slot is free, and holds the slot
+until it waits for approval.
 
-The dice are no dice but points that fill the space of all possible lives evenly (a Kronecker sequence), so
-a forecast needs fewer plays, and is the same whenever all that is known is the same.
+The result is the median of the time at which the last of n productions ends. If a share s of all simulated
+productions ends later than t, the last of n ends before t with probability (1 - s)^n. That is 1/2 if
+s = 1 - 2^(-1/n), so the median is the quantile of all simulated ends that this share exceeds.
 
-Pure; all times are seconds from now.
+The samples are not random: they come from a Kronecker sequence, whose points fill the unit cube evenly. So
+few simulations are enough, and the same input always gives the same forecast.
+
+Pure. All times are seconds from now.
 """
 
 import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
+from operator import attrgetter
 from typing import Final
 
 from attrs import frozen
@@ -27,119 +31,122 @@ from attrs import frozen
 from jarai_async._api.models import Status
 from jarai_async._polling.sojourn import Sojourns
 
-CHAIN: Final = (Status.QUEUED, Status.PRODUCING, Status.AWAITING_APPROVAL, Status.DISTRIBUTING)
-WITH_A_PLACE: Final = 2  # of these, from the first: until it waits for approval
-_AFTER: Final[Mapping[Status, tuple[Status, ...]]] = {
-    status: CHAIN[at:] for at, status in enumerate(CHAIN, start=1)
+LIFECYCLE: Final = (Status.QUEUED, Status.PRODUCING, Status.AWAITING_APPROVAL, Status.DISTRIBUTING)
+SLOT_STATUS_COUNT: Final = 2  # a production holds its slot in the first two: until it waits for approval
+_LATER: Final[Mapping[Status, tuple[Status, ...]]] = {
+    status: LIFECYCLE[n:] for n, status in enumerate(LIFECYCLE, start=1)
 }
-_STEPS: Final = tuple(1.1673039782614187**-n for n in (1, 2, 3, 4))  # the root of x^5 = x + 1: most even
-_WORK: Final = 2_000  # productions played through for one forecast: some 15 ms
-_FEWEST: Final = 5  # plays
+_ROOT: Final = 1.1673039782614187  # of x^5 = x + 1: the points are most even in four dimensions
+_STEPS: Final = tuple(_ROOT**-n for n in (1, 2, 3, 4))
+_WORK: Final = 2_000  # productions simulated for one forecast: about 15 ms
+_MIN_RUNS: Final = 5
 
 
 @frozen
-class UnderWay:
-    """A production in flight, `age` seconds in its status; `has_place` as long as it keeps others waiting."""
+class InFlightProduction:
+    """A production that JARAI has accepted: `age` is the seconds it has been in its status."""
 
     project_type: str | None
     status: Status
     age: float
-    has_place: bool
+    holds_slot: bool
 
 
 @frozen
-class ToCome:
-    """A production that begins as soon as there is a place, but not before so many seconds."""
+class PendingProduction:
+    """A production that starts as soon as a slot is free, but not before `not_before`."""
 
     project_type: str | None
-    after: float = 0.0
+    not_before: float = 0.0
 
 
-def mean_left(sojourns: Sojourns, project_type: str | None, status: Status, age: float) -> float:
-    """Seconds until a production ends, on average."""
+def mean_time_to_finish(sojourns: Sojourns, project_type: str | None, status: Status, age: float) -> float:
+    """Return the mean seconds until a production ends."""
     if status.is_terminal:
         return 0.0
-    later = sum(sojourns.mean_left(project_type, after, 0.0) for after in _after(status))
-    return sojourns.mean_left(project_type, status, age) + later
+    later = sum(sojourns.mean_remaining(project_type, next_status, 0.0) for next_status in _later(status))
+    return sojourns.mean_remaining(project_type, status, age) + later
 
 
-def finish(
+def median_time_to_finish(
     sojourns: Sojourns,
-    under_way: Sequence[UnderWay],
-    to_come: Sequence[ToCome],
+    in_flight: Sequence[InFlightProduction],
+    pending: Sequence[PendingProduction],
     *,
     concurrency: int,
     lag: float = 0.0,
 ) -> float:
-    """Seconds until the last of them is known to have ended; half of such batches end sooner.
+    """Return the seconds until the last production is known to have ended: half of such batches end sooner.
 
-    `lag` is how late a change is seen, which is when a place is given back.
+    `lag` is how late a change is noticed; a slot is only released then.
     """
-    number = len(under_way) + len(to_come)
-    if not number:
+    size = len(in_flight) + len(pending)
+    if not size:
         return 0.0
-    in_order = sorted(to_come, key=lambda one: one.after)
-    lives, ends = _lives(), list[float]()
-    for _ in range(max(_FEWEST, _WORK // number)):
-        places = []  # the moments at which they are free
-        for one in under_way:
-            stays = _stays(sojourns, one.project_type, one.status, one.age, next(lives))
-            ends.append(sum(stays))
-            if one.has_place:
-                places.append(sum(stays[: WITH_A_PLACE - len(CHAIN)]) + lag)
-        places += [0.0] * min(concurrency - len(places), len(to_come))
-        ends += [begin + sum(stays) for begin, stays in _begun(sojourns, in_order, places, lives, lag)]
-    # Half of the batches have none beyond it: (1 - share) ** number is a half.
-    beyond = int(len(ends) * -math.expm1(-math.log(2) / number))
-    return heapq.nlargest(beyond + 1, ends)[-1] + lag
+    in_order = sorted(pending, key=attrgetter("not_before"))
+    samples, ends = _exponential_samples(), list[float]()
+    for _ in range(max(_MIN_RUNS, _WORK // size)):
+        slots = []  # the times at which they become free
+        for production in in_flight:
+            durations = _durations(
+                sojourns, production.project_type, production.status, production.age, next(samples)
+            )
+            ends.append(sum(durations))
+            if production.holds_slot:
+                slots.append(sum(durations[: SLOT_STATUS_COUNT - len(LIFECYCLE)]) + lag)
+        slots += [0.0] * min(concurrency - len(slots), len(pending))
+        simulated = simulate(sojourns, in_order, slots, samples, lag)
+        ends += [start + sum(durations) for start, durations in simulated]
+    exceeding = int(len(ends) * -math.expm1(-math.log(2) / size))
+    return heapq.nlargest(exceeding + 1, ends)[-1] + lag
 
 
-def play(
-    sojourns: Sojourns, to_come: Sequence[ToCome], *, concurrency: int, lag: float
+def simulate_batch(
+    sojourns: Sojourns, pending: Sequence[PendingProduction], *, concurrency: int, lag: float
 ) -> list[tuple[float, list[float]]]:
-    """Play a batch through once: the moment at which each begins, and its seconds in each status.
+    """Simulate a batch once; return the start of each production and its seconds in each status.
 
-    In the order of `after`, which `to_come` must have.
+    `pending` must be sorted by `not_before`.
     """
-    places = [0.0] * min(concurrency, len(to_come))
-    return list(_begun(sojourns, to_come, places, _lives(), lag))
+    slots = [0.0] * min(concurrency, len(pending))
+    return list(simulate(sojourns, pending, slots, _exponential_samples(), lag))
 
 
-def _lives() -> Iterator[tuple[float, ...]]:
-    """Give the hazard that each of four stays lasts for, exponential with mean 1."""
+def simulate(
+    sojourns: Sojourns,
+    pending: Sequence[PendingProduction],
+    slots: list[float],
+    samples: Iterator[tuple[float, ...]],
+    lag: float,
+) -> Iterator[tuple[float, list[float]]]:
+    """Start each production when a slot is free; `slots` are the times at which they become free."""
+    heapq.heapify(slots)
+    for production in pending:
+        start = max(slots[0], production.not_before)
+        durations = _durations(sojourns, production.project_type, Status.QUEUED, 0.0, next(samples))
+        heapq.heapreplace(slots, start + sum(durations[:SLOT_STATUS_COUNT]) + lag)
+        yield start, durations
+
+
+def _exponential_samples() -> Iterator[tuple[float, ...]]:
+    """Yield four samples of an exponential distribution with mean 1, one for each status."""
     for n in count(1):
         yield tuple([-math.log1p(-(n * step % 1.0)) for step in _STEPS])
 
 
-def _begun(
-    sojourns: Sojourns,
-    to_come: Sequence[ToCome],
-    places: list[float],
-    lives: Iterator[tuple[float, ...]],
-    lag: float,
-) -> Iterator[tuple[float, list[float]]]:
-    """Begin each when there is a place for it."""
-    heapq.heapify(places)
-    for one in to_come:
-        begin = max(places[0], one.after)
-        stays = _stays(sojourns, one.project_type, Status.QUEUED, 0.0, next(lives))
-        heapq.heapreplace(places, begin + sum(stays[:WITH_A_PLACE]) + lag)
-        yield begin, stays
-
-
-def _stays(
-    sojourns: Sojourns, project_type: str | None, status: Status, age: float, life: tuple[float, ...]
+def _durations(
+    sojourns: Sojourns, project_type: str | None, status: Status, age: float, sample: tuple[float, ...]
 ) -> list[float]:
-    """Give the seconds that a production will be in its status, and in each after it."""
+    """Return the seconds that a production will spend in its status and in each later one."""
     if status.is_terminal:
         return [0.0]
-    stages = (status, *_after(status))
-    ages = (age, *(0.0 for _ in stages[1:]))
+    statuses = (status, *_later(status))
+    ages = (age, 0.0, 0.0, 0.0)
     return [
-        sojourns.stay(project_type, stage, begun, passed)
-        for stage, begun, passed in zip(stages, ages, life, strict=False)
+        sojourns.sample_remaining(project_type, *arguments)
+        for arguments in zip(statuses, ages, sample, strict=False)
     ]
 
 
-def _after(status: Status) -> tuple[Status, ...]:
-    return _AFTER.get(status, CHAIN[WITH_A_PLACE:])
+def _later(status: Status) -> tuple[Status, ...]:
+    return _LATER.get(status, LIFECYCLE[SLOT_STATUS_COUNT:])

@@ -1,23 +1,26 @@
-"""What a batch will take at a tier: time, requests, and how late its changes will be seen.
+"""What a batch will take on a tier: the time, the requests, and how late its changes are noticed.
 
-By the square-root rule (`_polling`) a production whose hazard is h is polled r = c sqrt(h) times a second,
-and a change of it is seen 1 / 2r seconds late on average. The budget says what c is: of B polls a second,
-with hazards h1, h2, ... in flight, c = B / sum(sqrt(h)), but no more than makes a poll worth its while.
+By the square-root rule (`_polling.poll_queue`) a production with hazard h is polled r = c sqrt(h) times a
+second, and its change is noticed 1 / 2r seconds late on average. The rate limit determines c: with B polls a
+second for productions of hazards h1, h2, ... it is c = B / sum(sqrt(h)). It is limited by the rule that a
+poll must save `MIN_GAIN` seconds of delay: h / 2r^2 >= MIN_GAIN, so c <= sqrt(1 / (2 MIN_GAIN)).
 
-So a batch is played through once (`_forecast`), and at some moments of the play it is counted who is in
-flight and what the budget has for polls: what submits and lists of deliverables leave of the minute, and the
-share of the day's quota that may be spent by the hour. The requests and the mean lag are sums over these
-moments. Of a batch that takes days the fullest is played, and stands for all.
+The batch is simulated once (`forecast.simulate_batch`). At many times of the simulation, `_PollCapacity`
+finds the productions in flight and the requests that polls may use: what submits and lists of deliverables
+leave of the minute, and the share of the daily quota that may be spent within an hour. The requests and the
+mean lag are sums over these times. Of a batch that needs several days, only the day with the most
+productions is simulated; the result is scaled to the batch.
 
-The recommended concurrency comes from the same rule in closed form. While n are in flight for good, each
-holding its place for H seconds, one makes B H / n polls; with w the mean seconds that it spends at hazard h,
-the rates are c sqrt(h) with c = B H / n / sum(w sqrt(h)), and the mean lag is sum(w h / 2r) / sum(w h).
+The recommended concurrency follows from the same rule in closed form. If n productions are always in flight
+and each holds its slot for H seconds, each is polled B H / n times. If it spends w seconds on average at
+hazard h, then c = B H / n / sum(w sqrt(h)), and the mean lag is sum(w h / 2r) / sum(w h).
 
-How far that is off: twelve batches of 3 to 800 productions were run on the simulator, on all tiers, with and
-without daily quotas, most with durations drawn from the table itself. The lag was foreseen at 0.63 to 1.15 of
-what it was, the requests at 0.78 to 1.18, and at 0.63 where one took five hours longer than the rest.
+Accuracy: twelve batches of 3 to 800 productions were run on the simulator, on all tiers, with and without
+daily quotas, most of them with durations sampled from the prior. The forecast lag was 0.63 to 1.15 times the
+real one; the forecast requests were 0.78 to 1.18 times the real ones, and 0.63 times in a batch of which one
+production took five hours longer than the rest.
 
-Pure: `wall` is the moment of the start, in Unix seconds. Durations are those of the documented phase times.
+Pure. `wall` is the start in Unix seconds. Durations are those of the documented phase times.
 """
 
 import math
@@ -29,26 +32,36 @@ from attrs import frozen
 
 from jarai_async._api import wire
 from jarai_async._api.models import Polling, ProductionRequest, Status
-from jarai_async._forecast.forecast import CHAIN, WITH_A_PLACE, ToCome, finish, mean_left, play
-from jarai_async._forecast.quotas import BESIDES_POLLS, Quotas, enough_for, limits, starts
-from jarai_async._polling import poll_queue
+from jarai_async._forecast.forecast import (
+    LIFECYCLE,
+    SLOT_STATUS_COUNT,
+    PendingProduction,
+    mean_time_to_finish,
+    median_time_to_finish,
+    simulate_batch,
+)
+from jarai_async._forecast.quotas import (
+    REQUESTS_BESIDES_POLLS,
+    Quotas,
+    affordable_productions,
+    describe_quotas,
+    seconds_until,
+)
+from jarai_async._polling.poll_queue import MIN_GAIN
 from jarai_async._polling.sojourn import Sojourns
-from jarai_async._ratelimit import limiter
+from jarai_async._ratelimit.limiter import DAY_HORIZON, DAY_RESERVE
 
-GOOD_LAG: Final = 15.0  # seconds: what polls 30 s apart, as documented, give to one production by itself
-_LEAST_GAIN: Final = poll_queue.LEAST_GAIN
-_MOST: Final = math.sqrt(1 / (2 * _LEAST_GAIN))  # so c is no greater than this
-_DAY_FOR_POLLS: Final = 1 - limiter.DAY_RESERVE  # the share of a day's requests that polls may use
-_DAY_HORIZON: Final = limiter.DAY_HORIZON
-_LEAST_SHARE: Final = 0.2  # of the budget, which `_turns` leaves to polls however much else is to be sent
-_WORK: Final = 40_000  # productions looked at in one plan, over all moments (40 to 1,000): some 50 ms
-_FLOOR: Final = Polling().min_interval
-_CEILING: Final = Polling().max_interval
+TARGET_LAG: Final = 15.0  # seconds: that of one production polled every 30 s, as documented
+_MAX_C: Final = math.sqrt(1 / (2 * MIN_GAIN))  # of the c above
+_MIN_POLL_SHARE: Final = 0.2  # of the rate limit: `_ratelimit.priority` leaves polls at least this share
+_WORK: Final = 40_000  # productions examined for one plan, over 40 to 1,000 times: about 50 ms
+_MIN_INTERVAL: Final = Polling().min_interval
+_MAX_INTERVAL: Final = Polling().max_interval
 
 
 @frozen(kw_only=True)
 class Plan:
-    """What is expected of a batch. `duration` and `lag` are in seconds; it is submitted on so many `days`."""
+    """The forecast for a batch: `duration` and `lag` are in seconds; it is submitted on `days` days."""
 
     productions: int
     tier: str
@@ -61,131 +74,153 @@ class Plan:
 
     @property
     def warnings(self) -> list[str]:
-        """What stands against running it like this."""
-        per_minute, late = wire.REQUESTS_PER_MINUTE[self.tier], f"{self.lag:.0f} s late on average"
-        found = []
+        """Reasons not to run the batch like this."""
+        per_minute = wire.REQUESTS_PER_MINUTE[self.tier]
+        per_account, per_day = _daily_quotas(per_minute)
+        late = f"changes are noticed {self.lag:.0f} s late on average"
+        warnings = []
         if self.days > 1:
-            found.append(f"needs {self.days} days: {limits(*_a_day(per_minute))}")
-        if self.concurrency > self.recommended and self.lag > GOOD_LAG:
-            found.append(f"{self.concurrency} in flight are many for {per_minute} requests a minute: {late}")
-        elif _a_day(per_minute)[1] < math.inf and self.lag > GOOD_LAG:
-            found.append(f"a day's requests are few: changes are learned {late}")
-        return found
+            warnings.append(f"needs {self.days} days: {describe_quotas(per_account, per_day)}")
+        if self.concurrency > self.recommended and self.lag > TARGET_LAG:
+            warnings.append(
+                f"a concurrency of {self.concurrency} is high for {per_minute} requests a minute: {late}"
+            )
+        elif per_day < math.inf and self.lag > TARGET_LAG:
+            warnings.append(f"the quota of {per_day:,.0f} requests a day is low: {late}")
+        return warnings
 
 
 def plan(requests: Sequence[ProductionRequest], tier: str, *, concurrency: int | None, wall: float) -> Plan:
-    """Foresee a batch that begins now, at a tier of which nothing is spent today."""
+    """Forecast a batch that starts now on a tier, if none of today's quotas has been used."""
     sojourns, per_minute = Sojourns(), wire.REQUESTS_PER_MINUTE[tier]
-    kinds = [request.project_type for request in requests]
-    recommended = min(len(requests), _recommended(sojourns, kinds, per_minute))
-    at_once = concurrency or recommended
-    day_of = _days(sojourns, requests, per_minute)
-    lag = _steady_lag(sojourns, kinds, per_minute, at_once)
-    ((fullest, number),) = Counter(day_of).most_common(1)
-    on_it = [ToCome(kind) for kind, day in zip(kinds, day_of, strict=True) if day == fullest]
-    sent, lag = _Budget(per_minute).served(sojourns, on_it, concurrency=at_once, lag=lag)
-    to_come = [ToCome(kind, starts(day, wall)) for kind, day in zip(kinds, day_of, strict=True)]
-    duration = finish(sojourns, [], to_come, concurrency=at_once, lag=lag)
+    project_types = [request.project_type for request in requests]
+    recommended = min(len(requests), _recommended_concurrency(sojourns, project_types, per_minute))
+    concurrency = concurrency or recommended
+    days = _submit_days(sojourns, requests, per_minute)
+    ((fullest_day, count),) = Counter(days).most_common(1)
+    batch = [
+        PendingProduction(kind) for kind, day in zip(project_types, days, strict=True) if day == fullest_day
+    ]
+    lag = _steady_lag(sojourns, project_types, per_minute, concurrency)
+    sent, lag = _PollCapacity(per_minute).simulate(sojourns, batch, concurrency=concurrency, lag=lag)
+    pending = [
+        PendingProduction(kind, seconds_until(day, wall))
+        for kind, day in zip(project_types, days, strict=True)
+    ]
     return Plan(
         productions=len(requests),
         tier=tier,
-        concurrency=at_once,
+        concurrency=concurrency,
         recommended=recommended,
-        duration=duration,
-        days=1 + max(day_of),
-        requests=round(sent * len(requests) / number),
+        duration=median_time_to_finish(sojourns, [], pending, concurrency=concurrency, lag=lag),
+        days=1 + max(days),
+        requests=round(sent * len(requests) / count),
         lag=lag,
     )
 
 
-def _days(sojourns: Sojourns, requests: Sequence[ProductionRequest], per_minute: int) -> list[int]:
-    """Give the day on which each can be submitted, 0 for today."""
-    whole = max(mean_left(sojourns, one.project_type, Status.QUEUED, 0.0) for one in requests)
-    per_account, per_day = _a_day(per_minute)
-    in_all = enough_for(per_day, whole=whole, ceiling=_CEILING)
-    return Quotas.untouched(per_account, in_all).days(request.account_id for request in requests)
+def _submit_days(sojourns: Sojourns, requests: Sequence[ProductionRequest], per_minute: int) -> list[int]:
+    """Return the day on which each production can be submitted, 0 for today."""
+    longest = max(
+        mean_time_to_finish(sojourns, request.project_type, Status.QUEUED, 0.0) for request in requests
+    )
+    per_account, per_day = _daily_quotas(per_minute)
+    total = affordable_productions(per_day, mean_duration=longest, max_interval=_MAX_INTERVAL)
+    return Quotas.unused(per_account, total).assign_days(request.account_id for request in requests)
 
 
-def _a_day(per_minute: int) -> tuple[float, float]:
-    """Give the productions of one account a day, and the requests."""
+def _daily_quotas(per_minute: int) -> tuple[float, float]:
+    """Return the productions of one account a day, and the requests a day."""
     productions = wire.PRODUCTIONS_PER_DAY.get(per_minute, math.inf)
     return productions, wire.REQUESTS_PER_DAY.get(per_minute, math.inf)
 
 
-class _Budget:
-    """The requests that polls may use, as time goes by on a day that begins untouched."""
+class _PollCapacity:
+    """The requests that polls may use, during a day whose quotas are unused at its start."""
 
     def __init__(self, per_minute: int) -> None:
-        self._a_second = per_minute / 60
-        self._left = _DAY_FOR_POLLS * _a_day(per_minute)[1]
+        self._per_second = per_minute / 60
+        self._left_today = (1 - DAY_RESERVE) * _daily_quotas(per_minute)[1]
 
-    def served(
-        self, sojourns: Sojourns, to_come: Sequence[ToCome], *, concurrency: int, lag: float
+    def simulate(
+        self, sojourns: Sojourns, pending: Sequence[PendingProduction], *, concurrency: int, lag: float
     ) -> tuple[float, float]:
-        """Give the requests that a batch of one day takes, and the seconds that its changes are late."""
-        lives = play(sojourns, to_come, concurrency=concurrency, lag=lag)
-        step = max(begin + sum(stays) for begin, stays in lives) / min(max(40, _WORK // len(lives)), 1000)
-        kinds = [one.project_type for one in to_come]
-        ends = Counter(int((begin + sum(stays)) // step) for begin, stays in lives)
-        begins = Counter(int(begin // step) for begin, _ in lives)
-        polls = changes = late = 0.0
+        """Simulate a batch of one day; return its number of requests and its mean lag in seconds."""
+        timelines = simulate_batch(sojourns, pending, concurrency=concurrency, lag=lag)
+        steps = min(max(40, _WORK // len(timelines)), 1000)
+        step = max(start + sum(durations) for start, durations in timelines) / steps
+        project_types = [production.project_type for production in pending]
+        ends = Counter(int((start + sum(durations)) // step) for start, durations in timelines)
+        starts = Counter(int(start // step) for start, _ in timelines)
+        polls = changes = delay = 0.0
         for n in range(max(ends) + 1):
-            hazards = _in_flight(sojourns, kinds, lives, (n + 0.5) * step)
-            rate, delayed = self._spend(hazards, step, besides=ends[n] + begins[n])
-            polls += rate * step
-            late += delayed * step
+            hazards = _hazards_in_flight(sojourns, project_types, timelines, (n + 0.5) * step)
+            poll_rate, delay_rate = self._poll(hazards, step, other_requests=ends[n] + starts[n])
+            polls += poll_rate * step
+            delay += delay_rate * step
             changes += sum(hazards) * step
-        return polls + BESIDES_POLLS * len(lives), late / changes
+        return polls + REQUESTS_BESIDES_POLLS * len(timelines), delay / changes
 
-    def _spend(self, hazards: Sequence[float], seconds: float, *, besides: int) -> tuple[float, float]:
-        """Give the polls a second that are made of so many, and the lag that comes about in a second."""
-        most = max(self._a_second * _LEAST_SHARE, self._a_second - besides / seconds)
-        most = min(most, max(self._left, 1.0) / _DAY_HORIZON)
-        c = min(_MOST, most / max(sum(map(math.sqrt, hazards)), 1e-9))
-        rates = [min(c * math.sqrt(hazard), 1 / _FLOOR) for hazard in hazards]
-        self._left -= sum(rates) * seconds + besides
+    def _poll(self, hazards: Sequence[float], seconds: float, *, other_requests: int) -> tuple[float, float]:
+        """Return the polls per second, and the seconds of delay that arise per second."""
+        available = max(self._per_second * _MIN_POLL_SHARE, self._per_second - other_requests / seconds)
+        available = min(available, max(self._left_today, 1.0) / DAY_HORIZON)
+        c = min(_MAX_C, available / max(sum(map(math.sqrt, hazards)), 1e-9))
+        rates = [min(c * math.sqrt(hazard), 1 / _MIN_INTERVAL) for hazard in hazards]
+        self._left_today -= sum(rates) * seconds + other_requests
         return sum(rates), sum(hazard / (2 * rate) for hazard, rate in zip(hazards, rates, strict=True))
 
 
-def _in_flight(
+def _hazards_in_flight(
     sojourns: Sojourns,
-    kinds: Sequence[str | None],
-    lives: Sequence[tuple[float, list[float]]],
-    moment: float,
+    project_types: Sequence[str | None],
+    timelines: Sequence[tuple[float, list[float]]],
+    time: float,
 ) -> list[float]:
-    """Give the hazard of each production that is under way at this moment."""
+    """Return the hazard of each production that is in flight at a time."""
     hazards = []
-    for kind, (begin, stays) in zip(kinds, lives, strict=True):
-        age = moment - begin
-        for status, stay in zip(CHAIN, stays, strict=True):
-            if age < stay:
+    for project_type, (start, durations) in zip(project_types, timelines, strict=True):
+        age = time - start
+        for status, duration in zip(LIFECYCLE, durations, strict=True):
+            if age < duration:
                 if age >= 0:
-                    hazards.append(sojourns.hazard(kind, status, age))
+                    hazards.append(sojourns.hazard(project_type, status, age))
                 break
-            age -= stay
+            age -= duration
     return hazards
 
 
-def _recommended(sojourns: Sojourns, kinds: Sequence[str | None], per_minute: int) -> int:
-    """Give the most in flight at which the minute's budget lets changes be seen soon enough."""
-    good, bad = 1, len(kinds) + 1
-    while bad - good > 1:
-        tried = (good + bad) // 2
-        soon = _steady_lag(sojourns, kinds, per_minute, tried) <= GOOD_LAG
-        good, bad = (tried, bad) if soon else (good, tried)
-    return good
+def _recommended_concurrency(sojourns: Sojourns, project_types: Sequence[str | None], per_minute: int) -> int:
+    """Return the highest concurrency at which the mean lag is at most `TARGET_LAG`."""
+    low, high = 1, len(project_types) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _steady_lag(sojourns, project_types, per_minute, middle) <= TARGET_LAG:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
-def _steady_lag(sojourns: Sojourns, kinds: Sequence[str | None], per_minute: int, concurrency: int) -> float:
-    """Seconds that changes are late while so many are in flight for good, by the minute's budget alone."""
-    spent, held = list[tuple[float, float]](), 0.0
-    for kind, number in Counter(kinds).items():
-        share = number / len(kinds)
-        for status in CHAIN:
-            spent += [(share * seconds, hazard) for seconds, hazard in sojourns.profile(kind, status)]
-        held += share * sum(sojourns.mean_left(kind, status, 0.0) for status in CHAIN[:WITH_A_PLACE])
-    budget = held * per_minute / 60 / concurrency
-    polls = max(budget * _LEAST_SHARE, budget - BESIDES_POLLS)
-    c = min(_MOST, polls / sum(seconds * math.sqrt(hazard) for seconds, hazard in spent))
-    late = sum(seconds * hazard / (2 * min(c * math.sqrt(hazard), 1 / _FLOOR)) for seconds, hazard in spent)
-    return late / sum(seconds * hazard for seconds, hazard in spent)
+def _steady_lag(
+    sojourns: Sojourns, project_types: Sequence[str | None], per_minute: int, concurrency: int
+) -> float:
+    """Return the mean lag in seconds while `concurrency` are always in flight, without a daily quota."""
+    spent, slot_time = list[tuple[float, float]](), 0.0  # `spent`: the (w, h) above
+    for project_type, number in Counter(project_types).items():
+        share = number / len(project_types)
+        for status in LIFECYCLE:
+            spent += [
+                (share * seconds, hazard) for seconds, hazard in sojourns.time_per_bin(project_type, status)
+            ]
+        slot_statuses = LIFECYCLE[:SLOT_STATUS_COUNT]
+        slot_time += share * sum(
+            sojourns.mean_remaining(project_type, status, 0.0) for status in slot_statuses
+        )
+    requests = slot_time * per_minute / 60 / concurrency  # of each production
+    polls = max(requests * _MIN_POLL_SHARE, requests - REQUESTS_BESIDES_POLLS)
+    c = min(_MAX_C, polls / sum(seconds * math.sqrt(hazard) for seconds, hazard in spent))
+    delay = sum(
+        seconds * hazard / (2 * min(c * math.sqrt(hazard), 1 / _MIN_INTERVAL)) for seconds, hazard in spent
+    )
+    return delay / sum(seconds * hazard for seconds, hazard in spent)

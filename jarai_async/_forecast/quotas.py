@@ -1,4 +1,4 @@
-"""What a day allows: so many productions of one account, so many requests. The rest waits for midnight."""
+"""The daily quotas: productions of one account, and requests. What exceeds them waits until midnight UTC."""
 
 import math
 from collections import Counter
@@ -9,65 +9,62 @@ from attrs import frozen
 
 from jarai_async._ratelimit.limiter import DAY
 
-BESIDES_POLLS: Final = 2  # requests of each production: its submit, its list of deliverables
+REQUESTS_BESIDES_POLLS: Final = 2  # of each production: its submit, its list of deliverables
 
 
 @frozen(kw_only=True)
 class Quotas:
-    """How many productions may be submitted: of one account and in all, on any day and today.
+    """How many productions may be submitted, for one account and in total, on a new day and today.
 
-    Those of any day are 1 or more; all may be infinite.
+    The values of a new day are 1 or more. All of them may be infinite.
     """
 
     per_account: float
-    in_all: float
+    total: float
     account_today: Callable[[str], float]
-    in_all_today: float
+    total_today: float
 
     @classmethod
-    def untouched(cls, per_account: float, in_all: float) -> "Quotas":
-        """Nothing of today is spent."""
+    def unused(cls, per_account: float, total: float) -> "Quotas":
+        """Return quotas of which nothing has been used today."""
         return cls(
-            per_account=per_account,
-            in_all=in_all,
-            account_today=lambda _: per_account,
-            in_all_today=in_all,
+            per_account=per_account, total=total, account_today=lambda _: per_account, total_today=total
         )
 
-    def days(self, accounts: Iterable[str]) -> list[int]:
-        """Give the day on which a production of each of these can be submitted, 0 for today."""
-        taken, taken_by, found = Counter[int](), Counter[tuple[str, int]](), list[int]()
-        first: dict[str, int] = {}  # the day of an account's last one: the next is no sooner
+    def assign_days(self, accounts: Iterable[str]) -> list[int]:
+        """Return for each production, given by its account, the day of its submit: 0 is today."""
+        used, used_by, days = Counter[int](), Counter[tuple[str, int]](), list[int]()
+        earliest: dict[str, int] = {}  # the productions of one account keep their order
         for account in accounts:
-            day = first.get(account, 0)
+            day = earliest.get(account, 0)
             while (
-                taken_by[account, day] >= (self.per_account if day else self.account_today(account))
-                or taken[day] >= (self.in_all if day else self.in_all_today)
+                used_by[account, day] >= (self.per_account if day else self.account_today(account))
+                or used[day] >= (self.total if day else self.total_today)
             ):  # fmt: skip
                 day += 1
-            taken[day] += 1
-            taken_by[account, day] += 1
-            first[account] = day
-            found.append(day)
-        return found
+            used[day] += 1
+            used_by[account, day] += 1
+            earliest[account] = day
+            days.append(day)
+        return days
 
 
-def starts(day: int, wall: float) -> float:
-    """Seconds from `wall` until a day begins, at midnight UTC; today, day 0, has begun."""
+def seconds_until(day: int, wall: float) -> float:
+    """Return the seconds from `wall` (Unix time) until a day starts, at midnight UTC; 0 for today, day 0."""
     return max(0.0, day * DAY - wall % DAY)
 
 
-def enough_for(requests: float, *, whole: float, ceiling: float) -> float:
-    """Give how many productions so many requests are enough for, if each is polled as rarely as may be.
+def affordable_productions(requests: float, *, mean_duration: float, max_interval: float) -> float:
+    """Return how many productions can be completed with `requests`, each polled as rarely as allowed.
 
-    Each takes `whole` seconds on average, and may go unseen for `ceiling` seconds.
+    A production takes `mean_duration` seconds, and is polled at least every `max_interval` seconds.
     """
-    least = BESIDES_POLLS + math.ceil(whole / ceiling)
-    return requests if math.isinf(requests) else requests // least
+    per_production = REQUESTS_BESIDES_POLLS + math.ceil(mean_duration / max_interval)
+    return requests if math.isinf(requests) else requests // per_production
 
 
-def limits(per_account: float, per_day: float) -> str:
-    """Say which limits a day has."""
+def describe_quotas(per_account: float, per_day: float) -> str:
+    """Describe the quotas that are limited, as text."""
     productions = [] if math.isinf(per_account) else [f"{per_account:,.0f} productions a day for one account"]
     requests = [] if math.isinf(per_day) else [f"{per_day:,.0f} requests a day"]
     return ", ".join(productions + requests)

@@ -1,26 +1,26 @@
-"""What is known of one request, from before it is sent until it has ended: what the journal keeps.
+"""What the journal stores about one request, from before its submit until its end.
 
-A production costs money, so what is about to happen is written down before it happens:
+A production costs money, so each step is written before it is taken:
 
     PLANNED -> SENDING -> ACCEPTED -> ENDED
                   |
                   v
-               IN_DOUBT   its answer was lost, or the process died meanwhile
+               IN_DOUBT   the response was lost, or the process ended before it came
 
-- SENDING is durable before the first byte leaves. Whoever finds it after a restart knows no more than that
-  the request may have been carried out: it becomes IN_DOUBT, and stays so until somebody decides.
-- What provably created nothing, a refusal or no connection, goes back to PLANNED; but once in doubt, no
-  later refusal proves anything.
-- ENDED is written when the reader has taken the last event. Until then a restart tells again whatever had not
-  been taken: events are differences between what was told and what is, so nothing but the last thing told has
-  to be kept. What was refused, timed out or could not be fetched whole is not ENDED: a next run goes on
-  with it.
+- SENDING is on the disk before the first byte is sent. After a restart it only proves that JARAI may have
+  received the request, so it becomes IN_DOUBT. Such a request is not sent again, unless the server honours
+  idempotency keys or the user decides to.
+- A submit that certainly created nothing (JARAI rejected it, or there was no connection) returns to PLANNED.
+  Once a request is in doubt, a later rejection proves nothing about the first attempt.
+- ENDED is written when the reader has taken the last event. After a restart the events that the reader had
+  not taken are delivered again. Events are differences between the last acknowledged state and the current
+  one, so the journal only stores the acknowledged state. A request that was rejected, timed out or could not
+  be downloaded completely is not ENDED: the next run resumes it.
 
-Pure. No key of the API, no signed URL and nothing that the server sent beyond known fields is in it.
+Pure. An entry never holds the API key, a signed URL or a response field that this version does not know.
 """
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -45,8 +45,8 @@ from jarai_async._events import (
 
 T = TypeVar("T")
 
-Row = tuple[str, str, str, bytes, str, str]  # reference, account, key, body, stage, all else as JSON
-_UNREADABLE: Final = (  # what comes of reading data that this library never wrote
+Row = tuple[str, str, str, bytes, str, str]  # reference, account, key, body, stage, other fields as JSON
+_DECODING_ERRORS: Final = (  # raised while decoding a row that this library did not write
     ArithmeticError,
     AttributeError,
     InvalidResponseError,
@@ -55,7 +55,7 @@ _UNREADABLE: Final = (  # what comes of reading data that this library never wro
     TypeError,
     ValueError,
 )
-_RENAMED: Final = {"vanished": "not_found"}  # outcomes that journals may hold under an earlier name
+_RENAMED_STATES: Final = {"vanished": "not_found"}  # older journals may hold the first name
 
 
 class Stage(StrEnum):
@@ -70,12 +70,14 @@ class Stage(StrEnum):
 
 @define(eq=False)
 class Intent:
-    """One request; the moments are Unix seconds.
+    """One request. Times are Unix seconds.
 
-    `production` is as it was last told, since `since`; `sequence` is the number of the last event that was
-    taken, `listed` whether the final list of deliverables was among them, and `files` those told of.
-    `webhook_pending` says that a webhook told of a change that nobody has seen yet.
-    `expired` are productions that were never begun, in whose place this one is.
+    - `production`: its last acknowledged state; it has had this status since `since`.
+    - `sequence`: the number of the last acknowledged event.
+    - `listed`: whether the final list of deliverables was acknowledged.
+    - `webhook_pending`: a webhook announced a change that no acknowledged event has reported yet.
+    - `files`: the downloaded files that were acknowledged, by path.
+    - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
     """
 
     reference: str
@@ -95,16 +97,16 @@ class Intent:
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
     def same_request(self, request: ProductionRequest) -> bool:
-        """Whether this is what is asked for."""
+        """Whether this intent has the same account and body as `request`."""
         return self.account_id == request.account_id and self.body == body_of(request)
 
     def acknowledge(self, event: Event) -> None:
-        """Note that the reader has taken an event."""
+        """Record that the reader has taken an event."""
         self.sequence = max(self.sequence, event.sequence)
-        if event.production is not None and event.production.id in self.expired:
-            return  # a slow reader learns of it when another has taken its place
-        if event.production is not None:  # without a copy of all that was sent: it would be kept for hours
-            self.production = evolve(event.production, raw={})
+        if event.production is not None:
+            if event.production.id in self.expired:
+                return  # a slow reader: another production has replaced this one since
+            self.production = evolve(event.production, raw={})  # `raw` would stay in memory for hours
         match event:
             case Submitted():
                 self.since = event.observed_at.timestamp()
@@ -115,17 +117,11 @@ class Intent:
                 self.listed = True
             case Downloaded():
                 self.files[str(event.path)] = encode(event.deliverable)
-            case Finished(outcome=outcome) if self._is_over(outcome):
-                self.stage, self.outcome = Stage.ENDED, _kept(outcome)
-
-    def _is_over(self, outcome: Outcome) -> bool:
-        """Whether a next run has nothing to go on with."""
-        if outcome.state is OutcomeState.PUBLISHED:
-            return outcome.ok
-        return outcome.state in (OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.NOT_FOUND)
+            case Finished(outcome=outcome) if _is_final(outcome):
+                self.stage, self.outcome = Stage.ENDED, _outcome_fields(outcome)
 
     def reset_for_resubmit(self, key: str) -> None:
-        """Begin anew in the place of a production that was never begun."""
+        """Return to PLANNED with a new idempotency key, in place of a production that never began."""
         if self.production is not None:
             self.expired.append(self.production.id)
         self.stage, self.key = Stage.PLANNED, key
@@ -133,34 +129,36 @@ class Intent:
         self.webhook_pending = False
 
     def known_files(self) -> dict[Path, Deliverable]:
-        """Give the files that were told of."""
-        return {Path(path): decode(one, Deliverable) for path, one in self.files.items()}
+        """Return the acknowledged files, by path."""
+        return {Path(path): decode(fields, Deliverable) for path, fields in self.files.items()}
 
-    def ended(self, request: ProductionRequest) -> Outcome:
-        """Give the outcome that it already has. Raises JournalError."""
-        kept = self.outcome or {}
+    def final_outcome(self, request: ProductionRequest) -> Outcome:
+        """Return the outcome of a request that has ENDED. Raises JournalError if it cannot be decoded."""
+        fields = self.outcome or {}
         try:
-            state = OutcomeState(_RENAMED.get(kept["state"], kept["state"]))
+            state = OutcomeState(_RENAMED_STATES.get(fields["state"], fields["state"]))
             failed = state in (OutcomeState.FAILED, OutcomeState.NOT_FOUND)
-            submitted = kept.get("submittedAt")
+            submitted = fields.get("submittedAt")
             return Outcome(
                 request=request,
                 reference=self.reference,
                 state=state,
                 production=self.production,
-                deliverables=tuple(decode(one, Deliverable) for one in kept["deliverables"]),
+                deliverables=tuple(decode(item, Deliverable) for item in fields["deliverables"]),
                 files=self.known_files(),
-                error=ProductionFailedError(str(kept["error"]), code=kept.get("code")) if failed else None,
+                error=ProductionFailedError(str(fields["error"]), code=fields.get("code"))
+                if failed
+                else None,
                 submitted_at=None if submitted is None else datetime.fromisoformat(submitted),
-                finished_at=datetime.fromisoformat(kept["finishedAt"]),
-                request_count=int(kept["requests"]),
+                finished_at=datetime.fromisoformat(fields["finishedAt"]),
+                request_count=int(fields["requests"]),
             )
-        except _UNREADABLE as error:
-            raise _damaged(self.reference, error) from None
+        except _DECODING_ERRORS as error:
+            raise _unreadable(self.reference, error) from None
 
     def row(self) -> Row:
-        """Give it as the journal keeps it."""
-        kept = {
+        """Return the intent as a row of the journal."""
+        fields = {
             "sentAt": self.sent_at,
             "submittedAt": self.submitted_at,
             "production": None if self.production is None else encode(self.production),
@@ -172,77 +170,81 @@ class Intent:
             "expired": self.expired,
             "outcome": self.outcome,
         }
-        text = json.dumps({name: value for name, value in kept.items() if value})
+        text = json.dumps({name: value for name, value in fields.items() if value})
         return self.reference, self.account_id, self.key, self.body, str(self.stage), text
 
     @classmethod
     def from_row(cls, row: Row) -> "Intent":
-        """Read what was kept. Raises JournalError where it is nothing that was ever written."""
+        """Decode a row. Raises JournalError if this library did not write it."""
         reference, account_id, key, body, stage, text = row
         try:
-            kept = _only(json.loads(text), dict)
-            production = kept.get("production")
+            fields = _checked(json.loads(text), dict)
+            production = fields.get("production")
             intent = cls(
-                reference=_only(reference, str),
+                reference=_checked(reference, str),
                 account_id=str(UUID(account_id)),
-                body=_only(body, bytes),
-                key=_only(key, str),
+                body=_checked(body, bytes),
+                key=_checked(key, str),
                 stage=Stage(stage),
-                sent_at=_moment(kept.get("sentAt")),
-                submitted_at=_moment(kept.get("submittedAt")),
+                sent_at=_timestamp(fields.get("sentAt")),
+                submitted_at=_timestamp(fields.get("submittedAt")),
                 production=None if production is None else decode(production, Production),
-                since=_moment(kept.get("since")),
-                sequence=_only(kept.get("sequence", 0), int),
-                listed=_only(kept.get("listed", False), bool),
-                webhook_pending=_only(kept.get("hinted", False), bool),
-                files=_only(kept.get("files", {}), dict),
-                expired=[as_id(one) for one in _only(kept.get("expired", []), list)],
-                outcome=_only(kept.get("outcome", {}), dict) or None,
+                since=_timestamp(fields.get("since")),
+                sequence=_checked(fields.get("sequence", 0), int),
+                listed=_checked(fields.get("listed", False), bool),
+                webhook_pending=_checked(fields.get("hinted", False), bool),
+                files=_checked(fields.get("files", {}), dict),
+                expired=[as_id(expired) for expired in _checked(fields.get("expired", []), list)],
+                outcome=_checked(fields.get("outcome", {}), dict) or None,
             )
             intent.known_files()
-        except _UNREADABLE as error:
-            raise _damaged(reference, error) from None
+        except _DECODING_ERRORS as error:
+            raise _unreadable(reference, error) from None
         return intent
 
     def request(self) -> ProductionRequest:
-        """Give the request that it is about. Raises JournalError."""
+        """Return the request. Raises JournalError if its body cannot be decoded."""
         try:
-            request = decode_request(_only(json.loads(self.body), dict), self.account_id)
+            request = decode_request(_checked(json.loads(self.body), dict), self.account_id)
             return evolve(request, reference=self.reference)
-        except _UNREADABLE as error:
-            raise _damaged(self.reference, error) from None
+        except _DECODING_ERRORS as error:
+            raise _unreadable(self.reference, error) from None
 
 
-def _kept(outcome: Outcome) -> dict[str, Any]:
+def _is_final(outcome: Outcome) -> bool:
+    """Whether the next run has nothing left to do for this request."""
+    if outcome.state is OutcomeState.PUBLISHED:
+        return outcome.ok
+    return outcome.state in (OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.NOT_FOUND)
+
+
+def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
     submitted = outcome.submitted_at
     return {
         "state": str(outcome.state),
         "error": None if outcome.error is None else outcome.error.message,
         "code": None if outcome.error is None else outcome.error.code,
-        "deliverables": [encode(one) for one in outcome.deliverables],
+        "deliverables": [encode(deliverable) for deliverable in outcome.deliverables],
         "submittedAt": None if submitted is None else submitted.isoformat(),
         "finishedAt": outcome.finished_at.isoformat(),
         "requests": outcome.request_count,
     }
 
 
-def _only(value: Any, kind: type[T]) -> T:
+def _checked(value: Any, kind: type[T]) -> T:
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, not {type(value).__name__}")
     return value
 
 
-def _moment(value: object) -> float | None:
+def _timestamp(value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value < 1e11:
-        raise ValueError(f"no moment: {value!r:.40}")
+        raise ValueError(f"not a Unix time: {value!r:.40}")
     return float(value)
 
 
-def _damaged(reference: object, error: Exception) -> JournalError:
-    reason = error.message if isinstance(error, JaraiError) else str(error)  # without advice about JARAI
+def _unreadable(reference: object, error: Exception) -> JournalError:
+    reason = error.message if isinstance(error, JaraiError) else str(error)  # the message without its advice
     return JournalError(f"the journal's entry for {reference!r:.80} cannot be read: {reason:.200}")
-
-
-Facts = Mapping[str, Any]

@@ -29,7 +29,7 @@ from jarai_async._events import (
     Submitted,
     end,
 )
-from jarai_async._forecast.forecast import UnderWay, mean_left
+from jarai_async._forecast.forecast import InFlightProduction, mean_time_to_finish
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.collector import Collector
 from jarai_async._orchestrator.state import JobState
@@ -53,13 +53,15 @@ class Job:
         self._poller = state.context.engine.poller
 
     @property
-    def under_way(self) -> UnderWay | None:
+    def under_way(self) -> InFlightProduction | None:
         """Where the production stands, once it was accepted."""
         state = self.state
         if state.production is None:
             return None
         age = _clock.monotonic() - state.watch.since if state.watch else 0.0
-        return UnderWay(state.production.project_type, state.production.status, age, state.slot.is_held)
+        return InFlightProduction(
+            state.production.project_type, state.production.status, age, state.slot.is_held
+        )
 
     @property
     def expected_finish(self) -> datetime | None:
@@ -67,7 +69,7 @@ class Job:
         if (production := self.under_way) is None:
             return None
         sojourns = self._poller.sojourns
-        left = mean_left(sojourns, production.project_type, production.status, production.age)
+        left = mean_time_to_finish(sojourns, production.project_type, production.status, production.age)
         return _clock.utc() + timedelta(seconds=left)
 
     async def run(self) -> Outcome:
@@ -77,7 +79,7 @@ class Job:
             intent = await self.submission.find_or_plan()
             state.sequence = intent.sequence
             if intent.stage is Stage.ENDED:
-                outcome = intent.ended(state.request)
+                outcome = intent.final_outcome(state.request)
                 state.accepted, state.sequence = intent.production, intent.sequence - 1
             else:
                 state.files, state.final_list_published = intent.known_files(), intent.listed

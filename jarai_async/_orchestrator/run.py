@@ -40,7 +40,7 @@ class Run:
         if last is not None:
             job, event = last
             job.acknowledge(event)
-            await self._journal.settled()
+            await self._journal.flush()
         self._last = await anext(self._stream)
         return self._last[1]
 
@@ -88,7 +88,7 @@ class Batch:
             )
         for reference, request in planned:
             journal.plan(Intent(reference, request.account_id, body_of(request), str(uuid4())))
-        await journal.settled()
+        await journal.flush()
 
     def publish(self, job: JobState, event: Event) -> None:
         """Add an event to the stream."""

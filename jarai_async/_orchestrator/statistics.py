@@ -16,8 +16,13 @@ from jarai_async import _clock
 from jarai_async._api.calls import Kind
 from jarai_async._api.models import Polling, ProductionRequest, Status
 from jarai_async._engine import Engine
-from jarai_async._forecast.forecast import ToCome, UnderWay, finish, mean_left
-from jarai_async._forecast.quotas import Quotas, enough_for, limits, starts
+from jarai_async._forecast.forecast import (
+    InFlightProduction,
+    PendingProduction,
+    mean_time_to_finish,
+    median_time_to_finish,
+)
+from jarai_async._forecast.quotas import Quotas, affordable_productions, describe_quotas, seconds_until
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.run import Batch
 from jarai_async._orchestrator.webhook_router import WebhookRouter
@@ -120,11 +125,13 @@ class Monitor:
             return None
         wall = _clock.wall()
         to_come = [
-            ToCome(request.project_type, starts(day, wall))
+            PendingProduction(request.project_type, seconds_until(day, wall))
             for request, day in zip(to_submit, self._days(to_submit), strict=True)
         ]
         poller, lag = self._engine.poller, self._engine.poller.observer.lag or 0.0
-        seconds = finish(poller.sojourns, under_way, to_come, concurrency=self._concurrency, lag=lag)
+        seconds = median_time_to_finish(
+            poller.sojourns, under_way, to_come, concurrency=self._concurrency, lag=lag
+        )
         return _clock.utc() + timedelta(seconds=seconds)
 
     async def warn_if_over_quota(self) -> None:
@@ -137,13 +144,13 @@ class Monitor:
             _log.warning(
                 "today's quotas are not enough (%s): %d of the %d productions still to be submitted wait for "
                 "another day (UTC), and the last is expected to be finished about %s",
-                limits(limiter.productions_per_day, limiter.per_day),
+                describe_quotas(limiter.productions_per_day, limiter.per_day),
                 later,
                 len(to_submit),
                 f"{self.expected_finish():%Y-%m-%d %H:%M} UTC",
             )
 
-    def _under_way(self) -> list[UnderWay]:
+    def _under_way(self) -> list[InFlightProduction]:
         return [one for job in self._jobs if (one := job.under_way) is not None]
 
     def _to_submit(self) -> list[ProductionRequest]:
@@ -158,18 +165,18 @@ class Monitor:
             return [0] * len(requests)
         left = max(0, int(limiter.left_today(_clock.wall()))) if per_day < math.inf else math.inf
         whole = self._mean_duration(request.project_type for request in requests)
-        enough = partial(enough_for, whole=whole, ceiling=self._polling.max_interval)
+        enough = partial(affordable_productions, mean_duration=whole, max_interval=self._polling.max_interval)
         quotas = Quotas(
             per_account=per_account,
-            in_all=max(1.0, enough(per_day)),
+            total=max(1.0, enough(per_day)),
             account_today=self._engine.sender.account_queues.left_today,
-            in_all_today=enough(left),
+            total_today=enough(left),
         )
-        return quotas.days(request.account_id for request in requests)
+        return quotas.assign_days(request.account_id for request in requests)
 
     def _mean_duration(self, project_types: Iterable[str | None]) -> float:
         """Return the mean seconds from submit to end of productions of these types."""
         counts = Counter(project_types)
         sojourns = self._engine.poller.sojourns
-        durations = {kind: mean_left(sojourns, kind, Status.QUEUED, 0.0) for kind in counts}
+        durations = {kind: mean_time_to_finish(sojourns, kind, Status.QUEUED, 0.0) for kind in counts}
         return sum(durations[kind] * count for kind, count in counts.items()) / max(counts.total(), 1)

@@ -1,23 +1,20 @@
-"""Hazards by age: what is expected of a status before anything is counted, and what follows from counts.
+"""Hazards by age: the prior of each status, and the posterior that follows from counts.
 
-A hazard is the chance a second of leaving a status now. It is taken to be constant within bins of age whose
-edges are a quarter apart. The table comes from the documented phase times: a production is picked up within
-seconds to minutes, made in 15 to 30 minutes (long form in 1 to 3 hours), published in a minute or two.
-Approval takes seconds in autonomous mode, and hours where a person decides. An unknown status keeps in view.
+The hazard is the probability per second of leaving a status now, given the age in it. It is taken to be
+constant within age bins, each edge 25 % above the one before.
 
-With a Gamma prior that is worth so many transitions, the mean of the posterior of a bin is
+The prior is a table that follows the documented phase times: a production is picked up within seconds to
+minutes, produced in 15 to 30 minutes (long form in 1 to 3 hours), and published in a minute or two. Approval
+takes seconds in autonomous mode, and hours if a person decides. An unknown status is expected to last ten
+minutes, so that it is polled often.
+
+With a Gamma prior that has the weight of `_WEIGHT` transitions, the posterior mean of a bin is
 
     hazard = (weight + transitions) / (weight / prior + seconds)
 
-The prior of a bin is what its neighbours did, two on either side: the table's own hazard, times how much
-more often than by the table they were left. So the table's shape holds where nothing is known, and a family
-that is four times as fast is understood from its first few. Measured over six families of durations (the
-three of `benchmarks/polling.py`; four times as fast; exponential; slow but sharp), the mean lag that the
-square-root rule would have, over that with 6,000 true timelines known, and the mean of the six:
-
-    productions taught                       5      20     100     400
-    each bin by itself, weight 0.5        1.65    1.32    1.13    1.06
-    with neighbours, weight 1             1.46    1.19    1.09    1.05
+Here the prior of a bin is the table's hazard, multiplied by how much more often the neighbouring bins (two
+on either side) were left than the table predicts. So the table's shape holds where there is no data, and
+durations that are all four times shorter are learned from the first few productions.
 """
 
 import math
@@ -27,11 +24,11 @@ from functools import cache
 from itertools import accumulate, pairwise
 from typing import Final
 
-_Steps = tuple[tuple[float, float], ...]  # (age in seconds from which it holds, transitions a second)
+_Steps = tuple[tuple[float, float], ...]  # (age in seconds from which the hazard holds, hazard)
 _HAZARDS: Final[Mapping[str, _Steps]] = {
     "Queued": ((0, 1 / 40), (120, 1 / 120), (600, 1 / 300)),
     "Producing": (
-        (0, 1 / 20_000),  # a failure on the way, hardly anything else
+        (0, 1 / 20_000),  # almost only failures
         (300, 1 / 5_000),
         (600, 1 / 1_200),
         (900, 1 / 500),
@@ -42,7 +39,7 @@ _HAZARDS: Final[Mapping[str, _Steps]] = {
     "Distributing": ((0, 1 / 200), (30, 1 / 90), (300, 1 / 300)),
 }
 _UNKNOWN: Final = ((0.0, 1 / 600),)
-_WEIGHT: Final = 1.0  # transitions in each bin that a prior is worth: the least regret over six families
+_WEIGHT: Final = 1.0  # of the prior of a bin, in transitions
 _REACH: Final = 2  # bins on either side that count as neighbours
 AGE_BINS: Final = tuple(5 * 1.25**n for n in range(45))  # seconds: 5 s to 25 h
 EDGES: Final = (0.0, *AGE_BINS, math.inf)
@@ -50,32 +47,32 @@ BINS: Final = len(EDGES) - 1
 
 
 def age_bin(age: float) -> int:
-    """Give the bin of an age."""
+    """Return the index of the bin of an age; a negative age counts as 0."""
     return bisect_right(AGE_BINS, age)
 
 
-def split(age: float, until: float) -> Iterator[tuple[int, float, float]]:
-    """Cut a span of ages at the edges of the bins; negative ages do not count."""
-    begin = max(age, 0.0)
-    at = age_bin(begin)
-    while begin < until:
+def split_by_bin(age: float, until: float) -> Iterator[tuple[int, float, float]]:
+    """Split a span of ages at the bin edges: yield bin, start and end. Negative ages are left out."""
+    start = max(age, 0.0)
+    at = age_bin(start)
+    while start < until:
         end = min(until, EDGES[at + 1])
-        yield at, begin, end
-        begin, at = end, at + 1
+        yield at, start, end
+        start, at = end, at + 1
 
 
 def posterior(prior: list[float], transitions: list[float], seconds: list[float]) -> list[float]:
-    """Give the hazards that follow: the prior of each bin is corrected by what its neighbours did."""
+    """Return the posterior hazards; the prior of each bin is first scaled by what its neighbours did."""
     expected = [hazard * spent for hazard, spent in zip(prior, seconds, strict=True)]
     columns = zip(prior, transitions, seconds, _near(transitions), _near(expected), strict=True)
     return [
-        (_WEIGHT + left) / (_WEIGHT / (hazard * (_WEIGHT + seen) / (_WEIGHT + foreseen)) + spent)
-        for hazard, left, spent, seen, foreseen in columns
+        (_WEIGHT + left) / (_WEIGHT / (hazard * (_WEIGHT + near_left) / (_WEIGHT + near_expected)) + spent)
+        for hazard, left, spent, near_left, near_expected in columns
     ]
 
 
 def _near(amounts: list[float]) -> list[float]:
-    """Sum up each bin's neighbours."""
+    """Return for each bin the sum over its neighbours."""
     sums = [*[0.0] * (_REACH + 1), *accumulate(amounts)]
     sums += [sums[-1]] * _REACH
     spans = zip(sums, sums[2 * _REACH + 1 :], amounts, strict=False)
@@ -83,18 +80,18 @@ def _near(amounts: list[float]) -> list[float]:
 
 
 def prior(status: str) -> list[float]:
-    """Give the table's mean hazard in each age bin."""
+    """Return the mean hazard of the table in each age bin."""
     return _binned(_HAZARDS.get(status, _UNKNOWN))
 
 
 @cache
 def _binned(steps: _Steps) -> list[float]:
-    return [_mean(steps, begin, end) for begin, end in pairwise(EDGES)]
+    return [_mean(steps, start, end) for start, end in pairwise(EDGES)]
 
 
-def _mean(steps: _Steps, begin: float, end: float) -> float:
+def _mean(steps: _Steps, start: float, end: float) -> float:
     if end == math.inf:
         return steps[-1][1]
     ends = [*(age for age, _ in steps[1:]), math.inf]
-    spans = [max(0.0, min(end, to) - max(begin, start)) for (start, _), to in zip(steps, ends, strict=True)]
-    return sum(span * hazard for span, (_, hazard) in zip(spans, steps, strict=True)) / (end - begin)
+    spans = [max(0.0, min(end, to) - max(start, since)) for (since, _), to in zip(steps, ends, strict=True)]
+    return sum(span * hazard for span, (_, hazard) in zip(spans, steps, strict=True)) / (end - start)

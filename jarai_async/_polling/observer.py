@@ -84,7 +84,7 @@ class Observer:
             return
         project_type, left, since = watch.project_type, watch.status, watch.since
         if status in (left, Status.CANCELLED):
-            self.sojourns.stayed(project_type, left, watch.seen - since, latest - since)
+            self.sojourns.record_stay(project_type, left, watch.seen - since, latest - since)
         else:
-            self.sojourns.stayed(project_type, left, watch.seen - since, earliest - since)
-            self.sojourns.left(project_type, left, earliest - since, latest - since)
+            self.sojourns.record_stay(project_type, left, watch.seen - since, earliest - since)
+            self.sojourns.record_transition(project_type, left, earliest - since, latest - since)

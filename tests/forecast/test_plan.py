@@ -1,4 +1,4 @@
-"""What a batch will take at a tier, and what its days allow."""
+"""The plan of a batch on a tier, and the daily quotas."""
 
 import math
 from collections import Counter
@@ -9,13 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jarai_async import JaraiClient, Orchestrator, ProductionRequest, StatusChanged
-from jarai_async._forecast import plan as plan_module
-from jarai_async._forecast.forecast import CHAIN
-from jarai_async._forecast.plan import GOOD_LAG, Plan, plan
-from jarai_async._forecast.quotas import Quotas, enough_for, limits, starts
-from jarai_async._polling import poll_queue
+from jarai_async._forecast.forecast import LIFECYCLE
+from jarai_async._forecast.plan import TARGET_LAG, Plan, plan
+from jarai_async._forecast.quotas import Quotas, affordable_productions, describe_quotas, seconds_until
 from jarai_async._polling.sojourn import Sojourns
-from jarai_async._ratelimit import limiter
 from jarai_async._ratelimit.limiter import DAY
 from jarai_async.simulator import Simulator, run
 from jarai_async.simulator._event_loop import START_OF_SIMULATED_TIME
@@ -34,76 +31,71 @@ def planned(number: int, tier: str, concurrency: int | None = None) -> Plan:
     return plan(batch(number), tier, concurrency=concurrency, wall=NOON)
 
 
-def test_a_batch_that_fits_the_day_has_no_warning() -> None:
-    """The documented tiers: 20 productions a day at the standard one, any number at the largest."""
+def test_batch_within_the_daily_quota_has_no_warning() -> None:
+    """Documented: 20 productions a day on the standard tier, any number on the enterprise tier."""
     for number, tier in ((20, "standard"), (200, "enterprise")):
-        foreseen = planned(number, tier)
-        assert (foreseen.days, foreseen.warnings) == (1, [])
-        assert foreseen.concurrency == foreseen.recommended == number
-        assert 0.5 * HOUR < foreseen.duration < 5 * HOUR
+        result = planned(number, tier)
+        assert (result.days, result.warnings) == (1, [])
+        assert result.concurrency == result.recommended == number
+        assert 0.5 * HOUR < result.duration < 5 * HOUR
 
 
-def test_one_that_does_not_fit_says_how_many_days_it_needs() -> None:
-    """65 productions of one account at the standard tier: today, and after three midnights."""
-    foreseen = planned(65, "standard")
-    assert foreseen.days == 4
-    assert foreseen.warnings == ["needs 4 days: 20 productions a day for one account, 2,000 requests a day"]
-    assert 2.5 * DAY < foreseen.duration < 2.75 * DAY
+def test_batch_beyond_the_daily_quota_warns_how_many_days_it_needs() -> None:
+    """65 productions of one account on the standard tier: today, and after three midnights."""
+    result = planned(65, "standard")
+    assert result.days == 4
+    assert result.warnings == ["needs 4 days: 20 productions a day for one account, 2,000 requests a day"]
+    assert 2.5 * DAY < result.duration < 2.75 * DAY
     halves = [*batch(33), *batch(32, OTHER)]
     assert plan(halves, "standard", concurrency=None, wall=NOON).days == 2
 
 
-def test_requests_a_day_bound_what_many_accounts_may_do() -> None:
-    """At the free tier 100 requests are enough for 25 productions a day, polled every 15 minutes or so."""
+def test_requests_a_day_limit_productions_of_many_accounts() -> None:
+    """On the free tier 100 requests are enough for 25 productions a day, polled about every 15 minutes."""
     accounts = [f"0b0e2b1c-9f4e-4d5c-8a57-{n:012}" for n in range(20)]
-    requests = [one for account in accounts for one in batch(3, account)]
+    requests = [request for account in accounts for request in batch(3, account)]
     assert plan(requests, "free", concurrency=None, wall=NOON).days == 3
 
 
-def test_too_many_in_flight_is_said() -> None:
-    """What is recommended keeps the lag low; all at once does not."""
-    good, thin = planned(1200, "enterprise"), planned(1200, "enterprise", 1200)
-    assert 100 < good.recommended < 600
-    assert good.lag <= GOOD_LAG
-    assert good.warnings == []
-    assert thin.lag > 2 * good.lag
-    assert thin.warnings == [
-        f"1200 in flight are many for 300 requests a minute: {thin.lag:.0f} s late on average"
-    ]
-    assert planned(8, "free").warnings[-1].startswith("a day's requests are few")
+def test_high_concurrency_and_low_quota_warn_of_late_changes() -> None:
+    """The recommended concurrency keeps the lag low; running all at once does not."""
+    recommended, maximum = planned(1200, "enterprise"), planned(1200, "enterprise", 1200)
+    assert 100 < recommended.recommended < 600
+    assert recommended.lag <= TARGET_LAG
+    assert recommended.warnings == []
+    assert maximum.lag > 2 * recommended.lag
+    late = f"changes are noticed {maximum.lag:.0f} s late on average"
+    assert maximum.warnings == [f"a concurrency of 1200 is high for 300 requests a minute: {late}"]
+    assert planned(8, "free").warnings[-1].startswith("the quota of 100 requests a day is low: changes")
 
 
 @given(st.integers(1, 60), st.sampled_from(["free", "standard", "enterprise"]), st.integers(1, 100))
-def test_any_plan_makes_sense(number: int, tier: str, concurrency: int) -> None:
-    """At least a submit, a poll and a list of deliverables each; a lag that no floor undercuts."""
-    foreseen = planned(number, tier, concurrency)
-    assert 1 <= foreseen.recommended <= number
-    assert foreseen.requests >= 3 * number
-    assert foreseen.lag >= 2.5
-    assert foreseen.duration > 0
-    assert foreseen.days == (1 + (number - 1) // {"free": 3, "standard": 20}.get(tier, math.inf))
+def test_every_plan_is_within_bounds(number: int, tier: str, concurrency: int) -> None:
+    """Each production needs a submit, a poll and a list of deliverables; polls are 5 s apart or more."""
+    result = planned(number, tier, concurrency)
+    assert 1 <= result.recommended <= number
+    assert result.requests >= 3 * number
+    assert result.lag >= 2.5
+    assert result.duration > 0
+    assert result.days == (1 + (number - 1) // {"free": 3, "standard": 20}.get(tier, math.inf))
 
 
-def test_it_knows_of_polling_and_of_the_budget_what_they_do() -> None:
-    """The constants are theirs."""
-    assert plan_module._LEAST_GAIN == poll_queue.LEAST_GAIN
-    assert plan_module._DAY_HORIZON == limiter.DAY_HORIZON
-    assert plan_module._DAY_FOR_POLLS == 1 - limiter.DAY_RESERVE
-
-
-def by_the_table(random: Random, _: str) -> list[tuple[str, float]]:
-    """Durations as the plan takes them to be."""
+def sampled_from_the_prior(random: Random, _: str) -> list[tuple[str, float]]:
+    """Durations as the plan expects them."""
     sojourns = Sojourns()
-    return [(str(status), sojourns.stay(None, status, 0.0, random.expovariate(1))) for status in CHAIN]
+    return [
+        (str(status), sojourns.sample_remaining(None, status, 0.0, random.expovariate(1)))
+        for status in LIFECYCLE
+    ]
 
 
 @pytest.mark.parametrize(("tier", "number"), [("standard", 20), ("free", 3), ("enterprise", 60)])
-def test_the_simulator_agrees(tier: str, number: int) -> None:
-    """Requests and lag of a day come out as foreseen, or nearly."""
+def test_plan_agrees_with_the_simulator(tier: str, number: int) -> None:
+    """Requests within 30 %, lag within 40 %."""
     late: list[float] = []
 
     async def batch_run() -> int:
-        simulator = Simulator(seed=1, tier=tier, durations=by_the_table, failure_rate=0)  # type: ignore[arg-type]
+        simulator = Simulator(seed=1, tier=tier, durations=sampled_from_the_prior, failure_rate=0)  # type: ignore[arg-type]
         async with (
             simulator,
             JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
@@ -111,64 +103,71 @@ def test_the_simulator_agrees(tier: str, number: int) -> None:
         ):
             async for event in orchestrator.run(requests_for(simulator, number)):
                 if isinstance(event, StatusChanged):
-                    moments = {s: m for m, s in simulator.productions[event.production.id].timeline}
-                    moment = START_OF_SIMULATED_TIME + moments[event.status]
-                    late.append(event.observed_at.timestamp() - moment)
+                    times = {
+                        status: time for time, status in simulator.productions[event.production.id].timeline
+                    }
+                    changed_at = START_OF_SIMULATED_TIME + times[event.status]
+                    late.append(event.observed_at.timestamp() - changed_at)
         return simulator.count()
 
-    sent, foreseen = run(batch_run()), planned(number, tier, number)
-    assert sent == pytest.approx(foreseen.requests, rel=0.3)
-    assert sum(late) / len(late) == pytest.approx(foreseen.lag, rel=0.4)
+    sent, result = run(batch_run()), planned(number, tier, number)
+    assert sent == pytest.approx(result.requests, rel=0.3)
+    assert sum(late) / len(late) == pytest.approx(result.lag, rel=0.4)
 
 
-# --- Days ------------------------------------------------------------------------------------------
+# --- Daily quotas ----------------------------------------------------------------------------------
 
 
 accounts = st.lists(st.sampled_from("abc"), max_size=60)
-some = st.integers(1, 5) | st.just(math.inf)
 
 
-@given(accounts, some, st.integers(1, 9) | st.just(math.inf), st.integers(0, 5), st.integers(0, 9))
-def test_no_day_takes_more_than_it_may(
-    accounts: list[str], per_account: float, in_all: float, left: int, left_in_all: int
+@given(
+    accounts,
+    st.integers(1, 5) | st.just(math.inf),
+    st.integers(1, 9) | st.just(math.inf),
+    st.integers(0, 5),
+    st.integers(0, 9),
+)
+def test_no_day_exceeds_its_quotas(
+    accounts: list[str], per_account: float, total: float, account_today: int, total_today: int
 ) -> None:
-    """Neither of an account nor in all, today or later; and each account keeps its order."""
+    """Neither of an account nor in total, today or later; the productions of an account keep their order."""
     quotas = Quotas(
         per_account=per_account,
-        in_all=in_all,
-        account_today=lambda _: left,
-        in_all_today=left_in_all,
+        total=total,
+        account_today=lambda _: account_today,
+        total_today=total_today,
     )
-    days = quotas.days(accounts)
+    days = quotas.assign_days(accounts)
     for day, number in Counter(days).items():
-        assert number <= (in_all if day else left_in_all)
+        assert number <= (total if day else total_today)
     for account in set(accounts):
-        of_account = [day for day, whose in zip(days, accounts, strict=True) if whose == account]
+        of_account = [day for day, owner in zip(days, accounts, strict=True) if owner == account]
         assert of_account == sorted(of_account)
         for day, number in Counter(of_account).items():
-            assert number <= (per_account if day else left)
+            assert number <= (per_account if day else account_today)
 
 
-def test_without_limits_all_begin_today() -> None:
-    """The largest tier has none."""
-    assert Quotas.untouched(math.inf, math.inf).days(["a"] * 5) == [0] * 5
-    assert Quotas.untouched(2, math.inf).days(["a", "a", "b", "a"]) == [0, 0, 0, 1]
-    assert Quotas.untouched(math.inf, 2).days(["a", "b", "c"]) == [0, 0, 1]
+def test_without_quotas_all_start_today() -> None:
+    """The enterprise tier has none."""
+    assert Quotas.unused(math.inf, math.inf).assign_days(["a"] * 5) == [0] * 5
+    assert Quotas.unused(2, math.inf).assign_days(["a", "a", "b", "a"]) == [0, 0, 0, 1]
+    assert Quotas.unused(math.inf, 2).assign_days(["a", "b", "c"]) == [0, 0, 1]
 
 
-def test_a_later_day_begins_at_midnight() -> None:
-    """UTC; today has begun."""
-    assert [starts(day, 5 * DAY + NOON) for day in (0, 1, 2)] == [0, DAY / 2, 1.5 * DAY]
+def test_later_days_start_at_midnight_utc() -> None:
+    """Today has already started."""
+    assert [seconds_until(day, 5 * DAY + NOON) for day in (0, 1, 2)] == [0, DAY / 2, 1.5 * DAY]
 
 
-def test_requests_are_enough_for_what_is_polled_as_rarely_as_may_be() -> None:
-    """A production of 20 minutes that may go unseen for ten: a submit, two polls, a list."""
-    assert enough_for(100, whole=1200, ceiling=600) == 25
-    assert enough_for(math.inf, whole=1200, ceiling=600) == math.inf
-    assert enough_for(3, whole=1200, ceiling=600) == 0
+def test_affordable_productions_are_polled_as_rarely_as_allowed() -> None:
+    """Four requests for one of 20 minutes, polled every 10 minutes: a submit, two polls, a list."""
+    assert affordable_productions(100, mean_duration=1200, max_interval=600) == 25
+    assert affordable_productions(math.inf, mean_duration=1200, max_interval=600) == math.inf
+    assert affordable_productions(3, mean_duration=1200, max_interval=600) == 0
 
 
-def test_limits_are_named() -> None:
-    """Those that there are."""
-    assert limits(3, 100) == "3 productions a day for one account, 100 requests a day"
-    assert limits(math.inf, math.inf) == ""
+def test_description_names_the_quotas_that_exist() -> None:
+    """It is empty if there are none."""
+    assert describe_quotas(3, 100) == "3 productions a day for one account, 100 requests a day"
+    assert describe_quotas(math.inf, math.inf) == ""

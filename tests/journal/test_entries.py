@@ -1,4 +1,4 @@
-"""What the journal keeps of a request: what was told, how it ended, and that nothing else is believed."""
+"""Entries of the journal: acknowledged events, the final outcome, and rows that cannot be trusted."""
 
 import contextlib
 from datetime import UTC, datetime, timedelta
@@ -30,21 +30,18 @@ from jarai_async import (
 from jarai_async._api.codec import body_of
 from jarai_async._api.models import as_id
 from jarai_async._journal.entries import Intent, Row, Stage
+from tests.support.journals import intent
 from tests.support.strategies import ID, OTHER, json_values, request
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=20)
 PRODUCING = Production(
-    as_id(ID), Status.PRODUCING, topic="Tides", created_at=NOW, raw={"extra": "kept by nobody"}
+    as_id(ID), Status.PRODUCING, topic="Tides", created_at=NOW, raw={"extra": "not stored"}
 )
 VIDEO = Deliverable(
     "Video", "https://blob/x?sig=secret", platform="YouTube", size=5, raw={"sasUrl": "secret"}
 )
-OVER = {OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.NOT_FOUND}
-
-
-def intent(**fields: Any) -> Intent:
-    return Intent("mine", ID, body_of(request()), "a key", **fields)
+FINAL = {OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.NOT_FOUND}
 
 
 def outcome(state: OutcomeState = OutcomeState.PUBLISHED, error: JaraiError | None = None) -> Outcome:
@@ -62,16 +59,17 @@ def outcome(state: OutcomeState = OutcomeState.PUBLISHED, error: JaraiError | No
 
 
 def event(kind: type[Event], sequence: int = 1, **fields: Any) -> Any:
-    given: dict[str, Any] = {"reference": "mine", "production": PRODUCING, "observed_at": LATER}
-    return kind(**given | fields, sequence=sequence)
+    defaults: dict[str, Any] = {"reference": "mine", "production": PRODUCING, "observed_at": LATER}
+    return kind(**defaults | fields, sequence=sequence)
 
 
-def reopened(kept: Intent) -> Intent:
-    return Intent.from_row(kept.row())
+def stored(original: Intent) -> Intent:
+    """Write an intent and read it back."""
+    return Intent.from_row(original.row())
 
 
-def test_all_that_is_kept_is_there_again() -> None:
-    """Each fact by itself, and those that a new intent has."""
+def test_row_round_trip_keeps_every_field() -> None:
+    """Of a new intent, and of one with all fields set."""
     full = intent(
         stage=Stage.ACCEPTED,
         sent_at=1e9,
@@ -85,140 +83,143 @@ def test_all_that_is_kept_is_there_again() -> None:
         expired=[OTHER],
         outcome={"state": "failed"},
     )
-    for one in (full, intent()):
-        assert asdict(reopened(one), recurse=False) == asdict(one, recurse=False)
+    for original in (full, intent()):
+        assert asdict(stored(original), recurse=False) == asdict(original, recurse=False)
 
 
-def test_a_row_is_small_and_says_no_secret() -> None:
-    """What was never told takes no place; no signed URL is in it, and nothing beside the known fields."""
+def test_row_has_no_empty_fields_and_no_signed_url() -> None:
+    """It holds only known fields."""
     assert intent().row() == ("mine", ID, "a key", body_of(request()), "planned", "{}")
-    told = intent()
-    told.acknowledge(event(Downloaded, deliverable=VIDEO, path=Path("a.mp4")))
-    told.acknowledge(event(Finished, 2, outcome=outcome()))
-    row = repr(told.row())
+    finished = intent()
+    finished.acknowledge(event(Downloaded, deliverable=VIDEO, path=Path("a.mp4")))
+    finished.acknowledge(event(Finished, 2, outcome=outcome()))
+    row = repr(finished.row())
     assert "Tides" in row
     assert "secret" not in row
-    assert "kept by nobody" not in row
+    assert "not stored" not in row
 
 
-def test_a_changed_request_is_not_the_same() -> None:
-    """Neither with another body nor on another account."""
+def test_same_request_compares_account_and_body() -> None:
+    """The reference does not count."""
     assert intent().same_request(request(reference="another name"))
     assert not intent().same_request(request(topic="Ebbs"))
     assert not intent().same_request(request(account_id=OTHER))
 
 
-def test_what_was_told_is_noted() -> None:
-    """The production as it is, since when, and the number of the event; late ones do not count back."""
-    kept = intent()
-    kept.acknowledge(event(Submitted, 1))
-    assert (kept.sequence, kept.production, kept.since) == (1, PRODUCING, LATER.timestamp())
-    assert kept.production is not None
-    assert kept.production.raw == {}
+def test_acknowledged_events_update_the_intent() -> None:
+    """The production, since when it has its status, and the number of the event, which never decreases."""
+    entry = intent()
+    entry.acknowledge(event(Submitted, 1))
+    assert (entry.sequence, entry.production, entry.since) == (1, PRODUCING, LATER.timestamp())
+    assert entry.production is not None
+    assert entry.production.raw == {}
     published = evolve(PRODUCING, status=Status.PUBLISHED)
-    kept.webhook_pending = True
-    kept.acknowledge(
+    entry.webhook_pending = True
+    entry.acknowledge(
         event(StatusChanged, 2, production=published, previous=Status.PRODUCING, changed_after=NOW)
     )
-    assert (kept.sequence, kept.production, kept.webhook_pending) == (2, published, False)
-    assert kept.since == (NOW + timedelta(minutes=10)).timestamp()
-    kept.acknowledge(event(DeliverablesReady, 3, deliverables=(), final=False))
-    assert not kept.listed
-    kept.acknowledge(event(DeliverablesReady, 4, deliverables=(VIDEO,), final=True))
-    assert kept.listed
-    kept.acknowledge(event(Downloaded, 5, deliverable=VIDEO, path=Path("a.mp4")))
-    assert kept.known_files() == {Path("a.mp4"): evolve(VIDEO, url="")}
-    kept.acknowledge(event(DeliverablesReady, 2, deliverables=(), final=True))
-    assert kept.sequence == 5
-    assert kept.stage is Stage.PLANNED
+    assert (entry.sequence, entry.production, entry.webhook_pending) == (2, published, False)
+    assert entry.since == (NOW + timedelta(minutes=10)).timestamp()
+    entry.acknowledge(event(DeliverablesReady, 3, deliverables=(), final=False))
+    assert not entry.listed
+    entry.acknowledge(event(DeliverablesReady, 4, deliverables=(VIDEO,), final=True))
+    assert entry.listed
+    entry.acknowledge(event(Downloaded, 5, deliverable=VIDEO, path=Path("a.mp4")))
+    assert entry.known_files() == {Path("a.mp4"): evolve(VIDEO, url="")}
+    entry.acknowledge(event(DeliverablesReady, 2, deliverables=(), final=True))
+    assert entry.sequence == 5
+    assert entry.stage is Stage.PLANNED
 
 
-def test_a_production_that_was_replaced_is_not_noted_again() -> None:
-    """Its late events count, and say nothing about the one in its place."""
-    kept = intent(stage=Stage.ACCEPTED, sent_at=1.0, submitted_at=2.0, since=3.0, production=PRODUCING)
-    kept.webhook_pending = True
-    kept.reset_for_resubmit("another key")
-    assert (kept.stage, kept.key, kept.expired) == (Stage.PLANNED, "another key", [ID])
-    assert (kept.production, kept.sent_at, kept.submitted_at, kept.since) == (None, None, None, None)
-    assert not kept.webhook_pending
-    kept.acknowledge(event(StatusChanged, 3, previous=Status.QUEUED, changed_after=NOW))
-    assert (kept.sequence, kept.production, kept.since) == (3, None, None)
+def test_late_event_of_a_replaced_production_only_counts() -> None:
+    """It does not change what is stored about the production that replaced it."""
+    entry = intent(stage=Stage.ACCEPTED, sent_at=1.0, submitted_at=2.0, since=3.0, production=PRODUCING)
+    entry.webhook_pending = True
+    entry.reset_for_resubmit("another key")
+    assert (entry.stage, entry.key, entry.expired) == (Stage.PLANNED, "another key", [ID])
+    assert (entry.production, entry.sent_at, entry.submitted_at, entry.since) == (None, None, None, None)
+    assert not entry.webhook_pending
+    entry.acknowledge(event(StatusChanged, 3, previous=Status.QUEUED, changed_after=NOW))
+    assert (entry.sequence, entry.production, entry.since) == (3, None, None)
     second = evolve(PRODUCING, id=as_id(OTHER))
-    kept.acknowledge(event(Submitted, 4, production=second))
-    assert kept.production == second
-    kept.acknowledge(event(Finished, 5, production=None, outcome=outcome(OutcomeState.REJECTED)))
-    assert (kept.sequence, kept.production) == (5, second)
+    entry.acknowledge(event(Submitted, 4, production=second))
+    assert entry.production == second
+    entry.acknowledge(event(Finished, 5, production=None, outcome=outcome(OutcomeState.REJECTED)))
+    assert (entry.sequence, entry.production) == (5, second)
 
 
-def test_what_never_had_a_production_has_none_to_replace() -> None:
-    """It begins anew with another key."""
-    kept = intent(stage=Stage.IN_DOUBT)
-    kept.reset_for_resubmit("another key")
-    assert (kept.stage, kept.key, kept.expired) == (Stage.PLANNED, "another key", [])
+def test_reset_without_a_production_changes_the_key_only() -> None:
+    """No production was created, so none has expired."""
+    entry = intent(stage=Stage.IN_DOUBT)
+    entry.reset_for_resubmit("another key")
+    assert (entry.stage, entry.key, entry.expired) == (Stage.PLANNED, "another key", [])
 
 
 @pytest.mark.parametrize("state", OutcomeState)
-def test_only_a_true_end_is_kept(state: OutcomeState) -> None:
-    """A refusal, a deadline or a failed download is something that a next run can go on with."""
-    kept = intent(stage=Stage.ACCEPTED)
-    kept.acknowledge(event(Finished, 9, outcome=outcome(state)))
-    assert (kept.stage is Stage.ENDED) == (kept.outcome is not None) == (state in OVER)
-    assert (kept.stage is Stage.ACCEPTED) == (state not in OVER)
-    not_whole = intent(stage=Stage.ACCEPTED)
-    not_whole.acknowledge(event(Finished, 9, outcome=outcome(OutcomeState.PUBLISHED, JaraiError("no room"))))
-    assert not_whole.stage is Stage.ACCEPTED
+def test_only_a_final_outcome_is_stored(state: OutcomeState) -> None:
+    """After a rejection, a deadline or a failed download, the next run resumes the request."""
+    entry = intent(stage=Stage.ACCEPTED)
+    entry.acknowledge(event(Finished, 9, outcome=outcome(state)))
+    assert (entry.stage is Stage.ENDED) == (entry.outcome is not None) == (state in FINAL)
+    assert (entry.stage is Stage.ACCEPTED) == (state not in FINAL)
+    incomplete = intent(stage=Stage.ACCEPTED)
+    incomplete.acknowledge(
+        event(Finished, 9, outcome=outcome(OutcomeState.PUBLISHED, JaraiError("disk full")))
+    )
+    assert incomplete.stage is Stage.ACCEPTED
 
 
-@pytest.mark.parametrize("state", sorted(OVER))
-def test_an_end_is_told_again_as_it_was(state: OutcomeState) -> None:
-    """All of the outcome, after it was written and read."""
+@pytest.mark.parametrize("state", sorted(FINAL))
+def test_final_outcome_is_the_same_after_a_restart(state: OutcomeState) -> None:
+    """Every field, except that the signed URLs are not stored."""
     failed = state in (OutcomeState.FAILED, OutcomeState.NOT_FOUND)
     error = ProductionFailedError("it failed", code="BAD_TOPIC") if failed else None
-    first = evolve(outcome(state, error), files={Path("a.mp4"): evolve(VIDEO, url="")})
-    kept = intent()
-    kept.acknowledge(event(Downloaded, deliverable=VIDEO, path=Path("a.mp4")))
-    kept.acknowledge(event(Finished, 2, production=first.production, outcome=first))
-    again = reopened(kept).ended(first.request)
-    assert evolve(again, error=None) == evolve(first, error=None, deliverables=(evolve(VIDEO, url=""),))
+    original = evolve(outcome(state, error), files={Path("a.mp4"): evolve(VIDEO, url="")})
+    entry = intent()
+    entry.acknowledge(event(Downloaded, deliverable=VIDEO, path=Path("a.mp4")))
+    entry.acknowledge(event(Finished, 2, production=original.production, outcome=original))
+    restored = stored(entry).final_outcome(original.request)
+    expected = evolve(original, error=None, deliverables=(evolve(VIDEO, url=""),))
+    assert evolve(restored, error=None) == expected
     if failed:
-        assert type(again.error) is ProductionFailedError
-        assert (again.error.message, again.error.code) == ("it failed", "BAD_TOPIC")
+        assert type(restored.error) is ProductionFailedError
+        assert (restored.error.message, restored.error.code) == ("it failed", "BAD_TOPIC")
     else:
-        assert again.error is None
+        assert restored.error is None
 
 
-def test_an_end_that_nobody_dated_has_no_date() -> None:
-    """It was accepted by a process that died before it could say when; and failed without a code."""
-    first = evolve(outcome(OutcomeState.FAILED, ProductionFailedError("it failed")), submitted_at=None)
-    kept = intent()
-    kept.acknowledge(event(Finished, outcome=first))
-    again = reopened(kept).ended(first.request)
-    assert again.submitted_at is None
-    assert again.error is not None
-    assert again.error.code is None
+def test_final_outcome_without_submit_time_or_error_code() -> None:
+    """The process that submitted it ended before it could store the time; JARAI gave no code."""
+    original = evolve(outcome(OutcomeState.FAILED, ProductionFailedError("it failed")), submitted_at=None)
+    entry = intent()
+    entry.acknowledge(event(Finished, outcome=original))
+    restored = stored(entry).final_outcome(original.request)
+    assert restored.submitted_at is None
+    assert restored.error is not None
+    assert restored.error.code is None
 
 
 @pytest.mark.parametrize("name", ["state", "error", "deliverables", "finishedAt", "requests"])
 @given(value=json_values)
-def test_an_end_that_cannot_be_read_is_said(name: str, value: object) -> None:
-    """Hostile until checked: each part of it gives an outcome or one clear error; missing, the error."""
-    kept = intent()
-    kept.acknowledge(
+def test_damaged_outcome_raises_journal_error(name: str, value: object) -> None:
+    """Whatever a field holds, there is an outcome or a JournalError; without the field, the error."""
+    entry = intent()
+    entry.acknowledge(
         event(Finished, outcome=outcome(OutcomeState.FAILED, ProductionFailedError("it failed")))
     )
-    assert kept.outcome is not None
-    kept.outcome[name] = value
+    assert entry.outcome is not None
+    entry.outcome[name] = value
     with contextlib.suppress(JournalError):
-        assert kept.ended(request()).reference == "mine"
-    del kept.outcome[name]
+        assert entry.final_outcome(request()).reference == "mine"
+    del entry.outcome[name]
     with pytest.raises(JournalError, match=f"the journal's entry for 'mine' cannot be read: '{name}'"):
-        kept.ended(request())
+        entry.final_outcome(request())
 
 
-def test_an_end_without_an_outcome_is_said() -> None:
-    """Where the row says that it ended, and not how."""
+def test_ended_entry_without_an_outcome_raises_journal_error() -> None:
+    """The row says that the request has ended, but not how."""
     with pytest.raises(JournalError, match="the journal's entry for 'mine' cannot be read"):
-        intent(stage=Stage.ENDED).ended(request())
+        intent(stage=Stage.ENDED).final_outcome(request())
 
 
 @pytest.mark.parametrize(
@@ -252,46 +253,46 @@ def test_an_end_without_an_outcome_is_said() -> None:
         ),
     ],
 )
-def test_what_was_never_written_is_refused(column: int, value: object) -> None:
-    """With the name of the entry, whichever column it is."""
+def test_invalid_column_raises_journal_error(column: int, value: object) -> None:
+    """The error names the entry, whichever column is wrong."""
     row: list[Any] = [*intent().row()]
     row[column] = value
-    hostile: Any = tuple(row)
+    invalid: Any = tuple(row)
     with pytest.raises(JournalError, match=f"the journal's entry for {row[0]!r} cannot be read: "):
-        Intent.from_row(hostile)
+        Intent.from_row(invalid)
 
 
 @pytest.mark.parametrize(
-    ("kept", "reason"),
+    ("fields", "reason"),
     [
         ("[]", "expected dict, not list"),
         ('{"sequence": "5"}', "expected int, not str"),
-        ('{"since": -1}', "no moment: -1"),
+        ('{"since": -1}', "not a Unix time: -1"),
         (
-            '{"production": 5}',  # without the advice to tell JARAI
+            '{"production": 5}',  # without the advice to contact JARAI
             "the answer is not as documented: invalid type (expected an object, not int) @ Production",
         ),
     ],
 )
-def test_why_it_is_refused_is_said(kept: str, reason: str) -> None:
+def test_error_says_why_an_entry_cannot_be_read(fields: str, reason: str) -> None:
     """In a few words."""
     with pytest.raises(JournalError) as caught:
-        Intent.from_row((*intent().row()[:5], kept))
+        Intent.from_row((*intent().row()[:5], fields))
     assert caught.value.message == f"the journal's entry for 'mine' cannot be read: {reason}"
 
 
-def test_why_a_body_is_refused_is_said() -> None:
-    """Likewise."""
+def test_error_says_why_a_body_cannot_be_read() -> None:
+    """In a few words, as for any other column."""
     with pytest.raises(JournalError) as caught:
         Intent("mine", ID, b"[]", "a key").request()
     assert caught.value.message == "the journal's entry for 'mine' cannot be read: expected dict, not list"
 
 
-def test_moments_from_now_to_a_far_future_are_believed() -> None:
-    """From 1970 on, and for 3,000 years."""
+def test_times_from_1970_to_the_year_5138_are_accepted() -> None:
+    """The limit is 1e11 seconds."""
     row: Row = (*intent().row()[:5], '{"sentAt": 0, "submittedAt": 99999999999, "since": 0.5}')
-    kept = Intent.from_row(row)
-    assert (kept.sent_at, kept.submitted_at, kept.since) == (0.0, 99_999_999_999.0, 0.5)
+    entry = Intent.from_row(row)
+    assert (entry.sent_at, entry.submitted_at, entry.since) == (0.0, 99_999_999_999.0, 0.5)
 
 
 @given(
@@ -299,27 +300,25 @@ def test_moments_from_now_to_a_far_future_are_believed() -> None:
     st.none() | st.text(max_size=50),
     st.dictionaries(st.text(), json_values),
 )
-def test_the_request_can_be_told_from_what_is_kept(
-    topic: str, metadata: str | None, extra: dict[str, Any]
-) -> None:
-    """So that a batch is gone on with from its journal alone."""
+def test_request_is_restored_from_its_entry(topic: str, metadata: str | None, extra: dict[str, Any]) -> None:
+    """So a batch can be resumed from its journal alone."""
     try:
-        first = request(topic=topic, metadata=metadata, extra=extra, reference="mine")
+        original = request(topic=topic, metadata=metadata, extra=extra, reference="mine")
     except InvalidRequestError:
         return
-    assert Intent("mine", ID, body_of(first), "a key").request() == first
+    assert Intent("mine", ID, body_of(original), "a key").request() == original
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b"{}", b"[]", b"5", b"\xff"])
-def test_a_body_that_is_no_request_is_said(body: bytes) -> None:
-    """Whatever it is."""
-    kept = intent()
-    kept.body = body
+def test_invalid_body_raises_journal_error(body: bytes) -> None:
+    """Not JSON, nested too deeply, or without the fields of a request."""
+    entry = intent()
+    entry.body = body
     with pytest.raises(JournalError, match="the journal's entry for 'mine' cannot be read: "):
-        kept.request()
+        entry.request()
 
 
-def test_each_attempt_sends_the_same_bytes() -> None:
-    """Compact, and in the documented order: a server may compare them with those of the first attempt."""
+def test_every_attempt_sends_the_same_bytes() -> None:
+    """Compact, in the documented order: a server may compare the body with that of the first attempt."""
     ids = f'"languageId":"{ID}","countryId":"{ID}","avatarId":"{ID}"'
     assert body_of(request(topic="Tidés")) == f'{{"topic":"Tid\\u00e9s",{ids}}}'.encode()

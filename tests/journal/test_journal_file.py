@@ -1,80 +1,63 @@
-"""The journal's file, seen from outside: what it is, who holds it, and when a reader finds what in it."""
+"""The journal's file: its format and lock, when a write is on the disk, and what happens when one fails."""
 
 import asyncio
 import logging
-import sqlite3
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from jarai_async import JournalError
-from jarai_async._api.codec import body_of
-from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.entries import Stage
 from jarai_async._journal.journal import Journal
-from tests.support.strategies import ID, request
+from tests.support.journals import execute, intent, opened_connections
 
 
-def intent(reference: str = "mine", stage: Stage = Stage.PLANNED, key: str = "a key") -> Intent:
-    return Intent(reference, ID, body_of(request()), key, stage=stage)
-
-
-def ask(path: Path, *questions: str) -> list[Any]:
-    database = sqlite3.connect(path)
-    answers = [database.execute(question).fetchone()[0] for question in questions]
-    database.close()
-    return answers
-
-
-async def test_the_file_says_whose_it_is(tmp_path: Path) -> None:
-    """By the number that stands in its head, and by its version."""
+async def test_file_identifies_application_and_version(tmp_path: Path) -> None:
+    """The application id is in the file's header, where file(1) finds it."""
     path = tmp_path / "journal"
     await (await Journal.open(path)).close()
     pragmas = ("application_id", "user_version", "journal_mode")
-    assert ask(path, *(f"PRAGMA {name}" for name in pragmas)) == [0x4A415249, 1, "wal"]
+    assert execute(path, *(f"PRAGMA {name}" for name in pragmas)) == [0x4A415249, 1, "wal"]
     assert path.read_bytes()[68:72] == b"JARI"
 
 
-async def test_a_commit_survives_a_power_cut(tmp_path: Path) -> None:
-    """As far as SQLite can see to that: `synchronous=FULL`, and one lock for as long as it is open."""
+async def test_commits_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as SQLite can ensure it: `synchronous=FULL`. The lock lasts as long as the file is open."""
+    connections = opened_connections(monkeypatch)
     journal = await Journal.open(tmp_path / "journal")
-    assert journal._database is not None
-    asked = journal._database.execute
+    (database,) = connections
     pragmas = ("synchronous", "locking_mode", "journal_mode")
-    found = await journal._run(lambda: [asked(f"PRAGMA {name}").fetchone()[0] for name in pragmas])
-    assert found == [2, "exclusive", "wal"]
+    values = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+    assert values == [2, "exclusive", "wal"]
     await journal.close()
 
 
-async def test_what_is_not_there_is_not_begun_where_that_was_not_asked_for(tmp_path: Path) -> None:
-    """A command that only looks leaves no file behind."""
+async def test_missing_file_is_not_created_without_create(tmp_path: Path) -> None:
+    """A command that only reads leaves no file behind."""
     path = tmp_path / "journal"
     with pytest.raises(JournalError) as caught:
-        await Journal.open(path, begin=False)
+        await Journal.open(path, create=False)
     assert caught.value.message == f"the journal {path} cannot be used: No such file or directory"
     assert not path.exists()
     journal = await Journal.open(path)
     await journal.save(intent())
     await journal.close()
-    journal = await Journal.open(path, begin=False)
+    journal = await Journal.open(path, create=False)
     assert await journal.find("mine") is not None
     await journal.close()
 
 
-async def test_why_it_cannot_be_used_is_said(tmp_path: Path) -> None:
+async def test_error_says_why_the_file_cannot_be_used(tmp_path: Path) -> None:
     """In a few words, with the path."""
-    used, text, old = (tmp_path / name for name in ("used", "text", "old"))
+    used, text, foreign = (tmp_path / name for name in ("used", "text", "foreign"))
     journal = await Journal.open(used)
     text.write_text("topic,account_id\n" * 100)
-    database = sqlite3.connect(old)
-    database.execute(f"PRAGMA application_id = {0x4A415249}")
-    database.execute("CREATE TABLE else_where (x)")
-    database.close()
+    execute(foreign, f"PRAGMA application_id = {0x4A415249}", "CREATE TABLE else_where (x)")
     reasons = {
         used: "another process has it open",
-        text: "it is no journal",
-        old: "no such table: intents",
+        text: "it is not a journal",
+        foreign: "no such table: intents",
         tmp_path: "Is a directory",
     }
     for path, reason in reasons.items():
@@ -84,177 +67,175 @@ async def test_why_it_cannot_be_used_is_said(tmp_path: Path) -> None:
     await journal.close()
 
 
-async def test_what_was_refused_is_let_go_of(tmp_path: Path) -> None:
-    """Neither a lock nor a thread is left."""
+async def test_failed_open_leaves_no_lock_and_no_thread(tmp_path: Path) -> None:
+    """The file can be opened as soon as the reason is gone."""
     path = tmp_path / "journal"
     await (await Journal.open(path)).close()
-    database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 2")
-    database.close()
+    execute(path, "PRAGMA user_version = 2")
     with pytest.raises(JournalError, match="was written by a newer version of jarai-async"):
         await Journal.open(path)
-    database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 1")
-    database.close()
+    execute(path, "PRAGMA user_version = 1")
     await (await Journal.open(path)).close()
-    assert not [one for one in threading.enumerate() if one.name.startswith("jarai journal")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("jarai journal")]
 
 
-async def test_all_is_done_in_one_thread_that_ends_with_it(tmp_path: Path) -> None:
-    """However many ask at once; and never in the loop's own, in which names are looked up."""
+async def test_all_work_is_done_in_one_thread_that_ends_with_the_journal(tmp_path: Path) -> None:
+    """However many callers there are; and never in the event loop's default threads."""
     journal = await Journal.open(tmp_path / "journal")
     before = set(threading.enumerate())
     await asyncio.gather(*(journal.save(intent(str(n))) for n in range(9)))
     await asyncio.gather(*(journal.find(str(n)) for n in range(9)))
     assert set(threading.enumerate()) == before
-    assert [one.name for one in before].count("jarai journal_0") == 1
+    assert [thread.name for thread in before].count("jarai journal_0") == 1
     await journal.close()
-    assert not [one for one in threading.enumerate() if one.name.startswith(("jarai", "asyncio"))]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("jarai", "asyncio"))]
 
 
-async def test_what_was_put_is_what_is_read(tmp_path: Path) -> None:
-    """A reader waits for what is on its way to the disk, however much comes after it."""
+async def test_reads_wait_for_earlier_writes(tmp_path: Path) -> None:
+    """A read returns every write that was added before it, whether its commit is running or not."""
     journal = await Journal.open(tmp_path / "journal")
     journal.put(intent("a"))
     assert await journal.find("a") is not None
     journal.put(intent("b"))
-    await asyncio.sleep(0)  # it is being written
+    await asyncio.sleep(0)  # its commit is running
     journal.put(intent("c"))
-    assert [one.reference for one in await journal.intents()] == ["a", "b", "c"]
+    assert [intent.reference for intent in await journal.intents()] == ["a", "b", "c"]
     journal.store("learned", {"x": 1})
     assert await journal.load("learned") == {"x": 1}
     await journal.close()
 
 
-async def test_a_plan_changes_nothing_that_is_known(tmp_path: Path) -> None:
-    """A batch that is run again is planned again, and what was sent keeps its key."""
+async def test_plan_does_not_overwrite_a_known_intent(tmp_path: Path) -> None:
+    """When a batch is run again, a request that was sent keeps its stage and its idempotency key."""
     journal = await Journal.open(tmp_path / "journal")
-    await journal.save(intent("known", Stage.ACCEPTED, "first key"))
+    await journal.save(intent("known", "first key", stage=Stage.ACCEPTED))
     for reference in ("known", "new"):
-        journal.plan(intent(reference, key="second key"))
-    await journal.settled()
-    found = {one.reference: (one.stage, one.key) for one in await journal.intents()}
-    assert found == {"known": (Stage.ACCEPTED, "first key"), "new": (Stage.PLANNED, "second key")}
-    await journal.settled()
+        journal.plan(intent(reference, "second key"))
+    await journal.flush()
+    stored = {intent.reference: (intent.stage, intent.key) for intent in await journal.intents()}
+    assert stored == {"known": (Stage.ACCEPTED, "first key"), "new": (Stage.PLANNED, "second key")}
+    await journal.flush()
     await journal.close()
 
 
-async def test_what_is_settled_is_on_the_disk(tmp_path: Path) -> None:
-    """Whoever copies the file then has it."""
+async def test_flush_returns_when_writes_are_on_the_disk(tmp_path: Path) -> None:
+    """A copy of the files that is made then contains them."""
     journal = await Journal.open(tmp_path / "journal")
     journal.put(intent())
-    await journal.settled()
+    await journal.flush()
     assert b"a key" in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     await journal.close()
 
 
-async def test_without_a_path_only_doubts_are_remembered() -> None:
-    """By reference, until somebody decides; no thread, and no facts."""
+async def test_without_a_path_only_intents_in_doubt_are_kept() -> None:
+    """In memory, until the doubt is resolved; facts are not kept."""
     journal = await Journal.open(None)
-    await journal.save(intent("a", Stage.IN_DOUBT))
-    await journal.save(intent("b", Stage.SENDING))
+    await journal.save(intent("a", stage=Stage.IN_DOUBT))
+    await journal.save(intent("b", stage=Stage.SENDING))
     journal.plan(intent("c"))
     journal.store("learned", {"x": 1})
-    await journal.settled()
-    doubt = await journal.find("a")
-    assert doubt is not None
-    assert doubt.stage is Stage.IN_DOUBT
+    await journal.flush()
+    in_doubt = await journal.find("a")
+    assert in_doubt is not None
+    assert in_doubt.stage is Stage.IN_DOUBT
     assert [await journal.find(name) for name in "bc"] == [None, None]
     assert await journal.intents() == []
     assert await journal.load("learned") is None
-    await journal.save(intent("a", Stage.ACCEPTED))
+    await journal.save(intent("a", stage=Stage.ACCEPTED))
     assert await journal.find("a") is None
     await journal.close()
     await journal.close()
 
 
-async def test_a_disk_that_fails_is_said_once_each_time(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_failing_writes_are_logged_once_until_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not by everything that is put meanwhile; and again, once it had worked in between."""
+    """The first of consecutive failures is logged, and the first one after a successful commit."""
+    connections = opened_connections(monkeypatch)
     path = tmp_path / "journal"
     journal = await Journal.open(path)
-    database = journal._database
-    assert database is not None
+    (database,) = connections
 
     async def put_twice(name: str) -> list[str]:
         caplog.clear()
         for n in range(2):
             journal.put(intent(f"{name} {n}"))
-            await journal.settled()
-        return [one.getMessage().partition(". ")[0] for one in caplog.records if one.levelno == logging.ERROR]
+            await journal.flush()
+        errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+        return [record.getMessage().partition(". ")[0] for record in errors]
 
-    said = [f"the journal {path} cannot be used: attempt to write a readonly database"]
+    message = f"the journal {path} cannot be used: attempt to write a readonly database"
     for name in ("first", "second"):
-        await journal._run(lambda: database.execute("PRAGMA query_only = ON"))
-        assert await put_twice(name) == said
-        await journal._run(lambda: database.execute("PRAGMA query_only = OFF"))
-        assert await put_twice(f"whole {name}") == []
-    assert {one.reference.partition(" ")[0] for one in await journal.intents()} == {"whole"}
+        database.execute("PRAGMA query_only = ON")
+        assert await put_twice(name) == [message]
+        database.execute("PRAGMA query_only = OFF")
+        assert await put_twice(f"written {name}") == []
+    assert {intent.reference.partition(" ")[0] for intent in await journal.intents()} == {"written"}
     await journal.close()
 
 
-async def test_a_commit_is_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Where one of its statements fails, all who wait for it are told; and what comes later is written."""
-    journal = await Journal.open(tmp_path / "journal")
-    database = journal._database
-    assert database is not None
-    refuse = "CREATE TEMP TRIGGER t BEFORE INSERT ON main.intents WHEN new.reference = 'b' BEGIN "
-    await journal._run(lambda: database.execute(f"{refuse} SELECT RAISE(ABORT, 'no more'); END"))
+async def test_failed_commit_writes_nothing_and_raises_in_every_save(tmp_path: Path) -> None:
+    """One statement fails, so all saves of its commit fail; the next commit succeeds."""
+    path = tmp_path / "journal"
+    await (await Journal.open(path)).close()
+    execute(
+        path,
+        "CREATE TRIGGER t BEFORE INSERT ON intents WHEN new.reference = 'b' "
+        "BEGIN SELECT RAISE(ABORT, 'no more'); END",
+    )
+    journal = await Journal.open(path)
     results = await asyncio.gather(*(journal.save(intent(name)) for name in "abc"), return_exceptions=True)
-    reason = f"the journal {tmp_path / 'journal'} cannot be used: no more"
-    assert [isinstance(one, JournalError) and one.message for one in results] == [reason] * 3
+    message = f"the journal {path} cannot be used: no more"
+    assert [isinstance(result, JournalError) and result.message for result in results] == [message] * 3
     await journal.save(intent("d"))
-    assert [one.reference for one in await journal.intents()] == ["d"]
+    assert [intent.reference for intent in await journal.intents()] == ["d"]
     await journal.close()
 
 
-async def test_a_reference_that_cannot_be_kept_is_refused_and_ends_no_others(tmp_path: Path) -> None:
-    """Half a character, which no file takes; what is planned beside it is written."""
+async def test_reference_that_is_not_unicode_does_not_fail_the_commit(tmp_path: Path) -> None:
+    """`plan` leaves it out and writes the others; `find` raises an error."""
     path = tmp_path / "journal"
     journal = await Journal.open(path)
     for name in ("a", "x\ud800", "b"):
         journal.plan(intent(name))
-    assert [one.reference for one in await journal.intents()] == ["a", "b"]
+    assert [intent.reference for intent in await journal.intents()] == ["a", "b"]
     with pytest.raises(JournalError) as caught:
         await journal.find("x\ud800")
-    assert caught.value.message == f"the journal {path} cannot keep 'x\\ud800': it is not Unicode"
+    assert caught.value.message == f"the journal {path} cannot store 'x\\ud800': it is not valid Unicode"
     await journal.close()
-    nowhere = await Journal.open(None)
-    assert await nowhere.find("x\ud800") is None
-    await nowhere.close()
+    in_memory = await Journal.open(None)
+    assert await in_memory.find("x\ud800") is None
+    await in_memory.close()
 
 
-async def test_damage_is_named(tmp_path: Path) -> None:
-    """A page that is none: refused before money is spent."""
+async def test_damaged_page_is_an_error_on_opening(tmp_path: Path) -> None:
+    """Before anything is submitted."""
     path = tmp_path / "journal"
     journal = await Journal.open(path)
     await journal.save(intent())
     await journal.close()
     content = bytearray(path.read_bytes())
-    content[4096] = 0  # the kind of its second page
+    content[4096] = 0  # the type of the second page
     path.write_bytes(content)
     with pytest.raises(JournalError) as caught:
         await Journal.open(path)
     assert caught.value.message.startswith(f"{path} is damaged: ")
 
 
-async def test_closing_waits_for_what_is_being_written(tmp_path: Path) -> None:
-    """And for what was put while that was written."""
+async def test_close_waits_for_running_and_pending_commits(tmp_path: Path) -> None:
+    """Nothing that was added before is lost, and no other file remains."""
     path = tmp_path / "journal"
     journal = await Journal.open(path)
     journal.put(intent("a"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # its commit is running
     journal.put(intent("b"))
     await journal.close()
-    assert ask(path, "SELECT count(*) FROM intents") == [2]
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["journal"]
+    assert execute(path, "SELECT count(*) FROM intents") == [2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal"]
 
 
-async def test_what_comes_while_it_closes_is_left_to_the_next_process(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Without a word: it is found out again."""
+async def test_put_during_close_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is logged: the next process finds it out again."""
     path = tmp_path / "journal"
     journal = await Journal.open(path)
     closing = asyncio.create_task(journal.close())
@@ -262,24 +243,24 @@ async def test_what_comes_while_it_closes_is_left_to_the_next_process(
     journal.put(intent())
     await closing
     await asyncio.sleep(1)
-    assert ask(path, "SELECT count(*) FROM intents") == [0]
+    assert execute(path, "SELECT count(*) FROM intents") == [0]
     assert caplog.text == ""
 
 
-async def test_a_cancelled_save_is_written_all_the_same(tmp_path: Path) -> None:
-    """Others may be in the same commit."""
+async def test_cancelled_save_is_still_written(tmp_path: Path) -> None:
+    """Its commit may contain the writes of others."""
     journal = await Journal.open(tmp_path / "journal")
     saves = [asyncio.create_task(journal.save(intent(name))) for name in "ab"]
     await asyncio.sleep(0)
     saves[0].cancel()
     results = await asyncio.gather(*saves, return_exceptions=True)
     assert [type(result) for result in results] == [asyncio.CancelledError, type(None)]
-    assert [one.reference for one in await journal.intents()] == ["a", "b"]
+    assert [intent.reference for intent in await journal.intents()] == ["a", "b"]
     await journal.close()
 
 
-async def test_a_cancelled_close_is_told_so(tmp_path: Path) -> None:
-    """After the file was let go of."""
+async def test_cancelled_close_raises_after_closing_the_file(tmp_path: Path) -> None:
+    """The pending write is on the disk, and the file is unlocked."""
     path = tmp_path / "journal"
     journal = await Journal.open(path)
     journal.put(intent())
@@ -288,4 +269,4 @@ async def test_a_cancelled_close_is_told_so(tmp_path: Path) -> None:
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    assert ask(path, "SELECT count(*) FROM intents") == [1]
+    assert execute(path, "SELECT count(*) FROM intents") == [1]

@@ -18,7 +18,7 @@ from jarai_async.receiver import Receiver
 from jarai_async.simulator import Simulator
 from tests.support.deliveries import SECRET, body, give
 from tests.support.scenarios import request_for, requests_for
-from tests.support.webhook_scenarios import RARELY, stages, told
+from tests.support.webhook_scenarios import RARELY, stages, with_webhooks
 
 
 async def test_what_was_told_outlives_the_process(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ async def test_what_was_told_outlives_the_process(tmp_path: Path) -> None:
 async def test_what_happened_while_nobody_listened_says_nothing_of_webhooks(tmp_path: Path) -> None:
     """The next process relies on them as soon as any other would."""
     path = tmp_path / "journal"
-    async with told() as (simulator, client, receiver):
+    async with with_webhooks() as (simulator, client, receiver):
         async with Orchestrator(client, webhooks=receiver, journal=path) as orchestrator:
             run = orchestrator.run(requests_for(simulator, 40))
             for _ in range(80):  # submitted, and producing

@@ -18,13 +18,13 @@ from jarai_async._clock import wall
 from jarai_async.simulator import Deliverability
 from tests.support.deliveries import body, give
 from tests.support.scenarios import request_for
-from tests.support.webhook_scenarios import by_hand, followed, lags, told
+from tests.support.webhook_scenarios import lags, run_batch, with_manual_webhooks, with_webhooks
 
 
 async def test_what_a_webhook_tells_is_seen_at_once() -> None:
     """Within seconds of the truth, for a handful of requests."""
-    async with told() as (simulator, client, receiver):
-        events = await followed(Orchestrator(client, webhooks=receiver), simulator, 20)
+    async with with_webhooks() as (simulator, client, receiver):
+        events = await run_batch(Orchestrator(client, webhooks=receiver), simulator, 20)
         late = lags(simulator, events, Status.AWAITING_APPROVAL, Status.PUBLISHED)
         assert len(late) >= 35  # one that was approved before the answer came has passed that status
         assert sum(late) / len(late) < 2
@@ -34,8 +34,8 @@ async def test_what_a_webhook_tells_is_seen_at_once() -> None:
 async def test_each_change_is_told_once_whoever_learned_of_it() -> None:
     """With webhooks late, lost, doubled and out of order: every outcome, and no status twice."""
     how = Deliverability(delay=20, loss=0.2, duplication=0.3, reordering=0.3)
-    async with told(how) as (simulator, client, receiver):
-        events = await followed(Orchestrator(client, webhooks=receiver), simulator, 20)
+    async with with_webhooks(how) as (simulator, client, receiver):
+        events = await run_batch(Orchestrator(client, webhooks=receiver), simulator, 20)
     changes = Counter((event.reference, event.status) for event in events if isinstance(event, StatusChanged))
     assert set(changes.values()) == {1}
     finished = [event.outcome for event in events if isinstance(event, Finished)]
@@ -47,19 +47,19 @@ async def test_where_no_webhook_arrives_polls_are_as_without_any() -> None:
     """A receiver that hears nothing changes nothing, to the request."""
     counts = []
     for deliverability in (Deliverability(loss=1.0), None):
-        async with told(deliverability) as (simulator, client, receiver):
+        async with with_webhooks(deliverability) as (simulator, client, receiver):
             client.engine.random.seed(1)
             webhooks = receiver if deliverability else None
-            await followed(Orchestrator(client, webhooks=webhooks), simulator, 5)
+            await run_batch(Orchestrator(client, webhooks=webhooks), simulator, 5)
             counts.append(simulator.count("fetch"))
     assert counts[0] == counts[1]
 
 
 async def test_turning_the_receiver_off_loses_nothing() -> None:
     """Polls look again for what nobody tells any more, as soon as the silence is noticed."""
-    async with told() as (simulator, client, receiver):
+    async with with_webhooks() as (simulator, client, receiver):
         orchestrator = Orchestrator(client, webhooks=receiver)
-        following = asyncio.create_task(followed(orchestrator, simulator, 30))
+        following = asyncio.create_task(run_batch(orchestrator, simulator, 30))
         await asyncio.sleep(600)
         before = simulator.count("fetch")
         assert (orchestrator.statistics().webhook_coverage or 0) > 0.8
@@ -78,7 +78,7 @@ async def test_turning_the_receiver_off_loses_nothing() -> None:
 
 async def test_what_one_account_proves_is_not_relied_on_for_another() -> None:
     """A subscription is for accounts: where nothing is told, polls are as ever."""
-    async with told(accounts=2) as (simulator, client, receiver):
+    async with with_webhooks(accounts=2) as (simulator, client, receiver):
         spoken, quiet = simulator.accounts
         (webhook,) = await client.webhooks()
         await client.update_webhook(webhook.id, account_ids=[spoken.account_id])
@@ -103,7 +103,7 @@ async def test_what_one_account_proves_is_not_relied_on_for_another() -> None:
 
 async def test_a_webhook_that_runs_ahead_of_the_api_is_followed_up_and_not_believed() -> None:
     """It is asked again a few times; then the production is what the API says, and nothing is told."""
-    async with by_hand() as (simulator, receiver, orchestrator):
+    async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(200)
         before = simulator.count("fetch")
@@ -117,7 +117,7 @@ async def test_a_webhook_that_runs_ahead_of_the_api_is_followed_up_and_not_belie
 
 async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
     """Also while the API, which did not know of the former, is being asked about it."""
-    async with by_hand() as (simulator, receiver, orchestrator):
+    async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()
@@ -138,7 +138,7 @@ async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
 
 async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> None:
     """Some clock is wrong then; and all that is known is that it came between two answers."""
-    async with by_hand() as (simulator, receiver, orchestrator):
+    async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()
@@ -158,7 +158,7 @@ async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> No
 async def test_no_clock_elsewhere_makes_a_change_later_than_it_was() -> None:
     """`changed_after` is a promise: it holds where the server's clock is ahead of this one."""
     never = Polling(min_interval=4_000, max_interval=5_000)
-    async with by_hand(never) as (simulator, receiver, orchestrator):
+    async with with_manual_webhooks(never) as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (truth,) = simulator.productions.values()
@@ -176,7 +176,7 @@ async def test_no_clock_elsewhere_makes_a_change_later_than_it_was() -> None:
 
 async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_floor_allows() -> None:
     """They may be many, and none of them about a change."""
-    async with by_hand() as (simulator, receiver, orchestrator):
+    async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(200)
         before = simulator.count("fetch")
@@ -194,8 +194,8 @@ async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_
 
 @pytest.mark.parametrize("known", [False, True])
 async def test_what_is_not_ours_costs_nothing(known: bool) -> None:  # noqa: FBT001
-    """An event of another's production, or of the past, is accepted and not followed up."""
-    async with by_hand(Polling()) as (simulator, receiver, orchestrator):
+    """An event of another's production, or of the past, is accepted and not run_batch up."""
+    async with with_manual_webhooks(Polling()) as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await ticket
         requests = len(simulator.requests)
@@ -208,7 +208,7 @@ async def test_what_is_not_ours_costs_nothing(known: bool) -> None:  # noqa: FBT
 
 async def test_an_event_before_the_answer_to_the_submit_is_not_lost() -> None:
     """It is kept until somebody follows that production."""
-    async with by_hand() as (simulator, receiver, orchestrator):
+    async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         simulator.faults.add("slow", seconds=8)
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(1)
@@ -228,7 +228,11 @@ async def test_what_is_no_receiver_is_refused(client: JaraiClient) -> None:
 
 async def test_an_answer_that_a_later_poll_overtook_is_not_taken_in() -> None:
     """A webhook is asked after although a poll is on its way; what that one knows is older."""
-    async with by_hand(Polling(min_interval=5, max_interval=9)) as (simulator, receiver, orchestrator):
+    async with with_manual_webhooks(Polling(min_interval=5, max_interval=9)) as (
+        simulator,
+        receiver,
+        orchestrator,
+    ):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()

@@ -1,4 +1,4 @@
-"""What several tests set up in the same way."""
+"""Requests that the simulator accepts."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from jarai_async.simulator import Simulator
 
 
 def request_for(simulator: Simulator, **changes: Any) -> ProductionRequest:
-    """Make a request that the simulator accepts."""
+    """Return a request that the simulator accepts."""
     fields: dict[str, Any] = {
         "topic": "How tides work",
         "account_id": simulator.account_id,
@@ -19,5 +19,5 @@ def request_for(simulator: Simulator, **changes: Any) -> ProductionRequest:
 
 
 def requests_for(simulator: Simulator, count: int) -> list[ProductionRequest]:
-    """Make a batch."""
+    """Return a batch with the references `item-0`, `item-1`, ..."""
     return [request_for(simulator, reference=f"item-{n}") for n in range(count)]

@@ -1,17 +1,10 @@
-"""Productions whose webhooks come to a receiver."""
+"""Simulators whose webhooks are delivered to a receiver, by the simulator or by the test."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
-from jarai_async import (
-    Event,
-    JaraiClient,
-    Orchestrator,
-    Polling,
-    Status,
-    StatusChanged,
-)
+from jarai_async import Event, JaraiClient, Orchestrator, Polling, Status, StatusChanged
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator
 from tests.support.deliveries import SECRET
@@ -26,13 +19,17 @@ def stages(random: Random, _: str) -> list[tuple[str, float]]:
 
 
 @asynccontextmanager
-async def told(
+async def with_webhooks(
     deliverability: Deliverability | None = None, accounts: int = 1
 ) -> AsyncIterator[tuple[Simulator, JaraiClient, Receiver]]:
-    """A simulator whose webhooks come to a receiver."""
-    how = deliverability or Deliverability()
+    """Start a simulator that sends its webhooks to a receiver."""
     async with (
-        Simulator(durations=stages, failure_rate=0, deliverability=how, accounts=accounts) as simulator,
+        Simulator(
+            durations=stages,
+            failure_rate=0,
+            deliverability=deliverability or Deliverability(),
+            accounts=accounts,
+        ) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         webhook = await client.create_webhook("http://127.0.0.1:1/")
@@ -42,8 +39,10 @@ async def told(
 
 
 @asynccontextmanager
-async def by_hand(polling: Polling = RARELY) -> AsyncIterator[tuple[Simulator, Receiver, Orchestrator]]:
-    """A simulator without webhooks: what the receiver is told is for the test to say."""
+async def with_manual_webhooks(
+    polling: Polling = RARELY,
+) -> AsyncIterator[tuple[Simulator, Receiver, Orchestrator]]:
+    """Start a simulator that sends no webhooks: the test delivers them to the receiver."""
     async with (
         Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
@@ -53,17 +52,18 @@ async def by_hand(polling: Polling = RARELY) -> AsyncIterator[tuple[Simulator, R
         yield simulator, receiver, orchestrator
 
 
-async def followed(orchestrator: Orchestrator, simulator: Simulator, count: int) -> list[Event]:
+async def run_batch(orchestrator: Orchestrator, simulator: Simulator, count: int) -> list[Event]:
+    """Run a batch to its end; return all events."""
     async with orchestrator:
         return [event async for event in orchestrator.run(requests_for(simulator, count))]
 
 
 def lags(simulator: Simulator, events: list[Event], *statuses: Status) -> list[float]:
-    """Seconds by which the changes to these statuses were noticed late."""
+    """Return how many seconds late each change to one of these statuses was noticed."""
     late = []
     for event in events:
         if isinstance(event, StatusChanged) and event.status in statuses and event.production is not None:
-            truth = simulator.productions[event.production.id]
-            moment = next(at for at, status in truth.timeline if status == event.status)
-            late.append(event.observed_at.timestamp() - truth.wall(moment))
+            production = simulator.productions[event.production.id]
+            changed_at = next(time for time, status in production.timeline if status == event.status)
+            late.append(event.observed_at.timestamp() - production.wall(changed_at))
     return late
