@@ -100,7 +100,7 @@ class Download:
         Raises IncompleteDownloadError where another attempt may help, DownloadError, with the blob
         store's `status` where that refused, where it will not, and FileWriteError.
         """
-        if not _urls.is_plain(self.deliverable.url, https=self._https):
+        if not _urls.is_http_url(self.deliverable.url, https_only=self._https):
             raise DownloadError(f"the {self.deliverable.type} has no URL of https to a plain host")
         await in_thread(self._part.open)
         try:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from jarai_async import _clock
 from jarai_async._api import endpoints
-from jarai_async._api.calls import Call, Kind, may_repeat, was_refused
+from jarai_async._api.calls import Call, Kind, created_nothing, may_repeat
 from jarai_async._api.models import Production
-from jarai_async._api.responses import RateLimitState, Response, rate
+from jarai_async._api.responses import RateLimitState, Response, rate_limit_state
 from jarai_async._errors import (
     ConfigurationError,
     InvalidRequestError,
@@ -108,7 +108,7 @@ class RequestSender:
             try:
                 return await self._once(call, meter)
             except JaraiError as error:
-                if not was_refused(error):
+                if not created_nothing(error):
                     doubts.append(error)
                 raise
 
@@ -259,7 +259,7 @@ class RequestSender:
             call.read(answer)
         except JaraiError as error:
             self._note_outage(error)
-            meter.in_doubt = meter.in_doubt or not was_refused(error)
+            meter.in_doubt = meter.in_doubt or not created_nothing(error)
             if meter.returned is not None:
                 meter.returned()
         else:
@@ -268,7 +268,7 @@ class RequestSender:
 
     def _told(self, call: Call[Any], answer: Response) -> RateLimitState:
         """Read the budget from an answer; an account's quota of productions a day is none of it."""
-        told = rate(answer)
+        told = rate_limit_state(answer)
         if call.account_id and (told.retry_after or 0) > LONGER_THAN_A_WINDOW:
             self.account_queues.freeze(call.account_id, told.retry_after or 0)
             return RateLimitState()  # its limit and what remains of it may be the account's as well

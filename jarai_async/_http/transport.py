@@ -30,7 +30,7 @@ from yarl import URL
 from jarai_async import _clock
 from jarai_async._api import wire
 from jarai_async._api.calls import Call, Kind
-from jarai_async._api.responses import Response, moment
+from jarai_async._api.responses import Response, parse_date
 from jarai_async._errors import (
     ConfigurationError,
     DownloadError,
@@ -133,7 +133,7 @@ class Transport:
             limit = _LARGEST_ANSWER
             if call.kind is Kind.DELIVERABLES:
                 limit = _LARGEST_LIST
-                self._ahead = (moment(response.headers.get("Date")) or _clock.wall()) - _clock.wall()
+                self._ahead = (parse_date(response.headers.get("Date")) or _clock.wall()) - _clock.wall()
             return Response(response.status, response.headers, await _read(response, limit))
 
     def _counting(self, kind: Kind, attempts: Attempts) -> dict[str, Any]:

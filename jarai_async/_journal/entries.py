@@ -30,7 +30,7 @@ from uuid import UUID
 from attrs import define, evolve, field
 
 from jarai_async._api.codec import body_of, decode, decode_request, encode
-from jarai_async._api.models import Deliverable, Production, ProductionRequest, as_id
+from jarai_async._api.models import Deliverable, Production, ProductionRequest, parse_id
 from jarai_async._errors import InvalidResponseError, JaraiError, JournalError, ProductionFailedError
 from jarai_async._events import (
     DeliverablesReady,
@@ -197,7 +197,7 @@ class Intent:
                 listed=_only(kept.get("listed", False), bool),
                 webhook_pending=_only(kept.get("hinted", False), bool),
                 files=_only(kept.get("files", {}), dict),
-                expired=[as_id(one) for one in _only(kept.get("expired", []), list)],
+                expired=[parse_id(one) for one in _only(kept.get("expired", []), list)],
                 outcome=_only(kept.get("outcome", {}), dict) or None,
             )
             intent.known_files()

@@ -15,7 +15,7 @@ from uuid import uuid4
 from attrs import frozen
 
 from jarai_async import _clock
-from jarai_async._api.models import Polling, Production, ProductionRequest, Status, as_id
+from jarai_async._api.models import Polling, Production, ProductionRequest, Status, parse_id
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import (
     DeadlineExceededError,
@@ -32,7 +32,7 @@ from jarai_async._events import (
     OutcomeState,
     StatusChanged,
     Submitted,
-    end,
+    final_state,
 )
 from jarai_async._forecast.forecast import UnderWay, mean_left
 from jarai_async._journal.entries import Intent, Stage
@@ -161,7 +161,7 @@ class Job:
         if state is OutcomeState.REJECTED and intent.expired:  # which is not to say that nothing was created
             message = f"production {intent.expired[-1]} was never begun; submitting it again failed: {error}"
             state, error = OutcomeState.FAILED, ProductionFailedError(message, code=PRODUCTION_EXPIRED)
-            expired = as_id(intent.expired[-1])
+            expired = parse_id(intent.expired[-1])
             self._accepted_as = Production(expired, Status.FAILED, error_code=PRODUCTION_EXPIRED)
         return self._concluded(state, error)
 
@@ -270,7 +270,7 @@ class Job:
             return OutcomeState.NOT_FOUND, ProductionFailedError(message, **facts)  # type: ignore[arg-type]
         finally:
             self._terms.hints.leave(watch.production.id)
-        return end(watch.production)
+        return final_state(watch.production)
 
     def _begin_to_watch(self, intent: Intent, known_since: float | None) -> Watch:
         poller = self._client._poller

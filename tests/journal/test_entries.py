@@ -28,14 +28,14 @@ from jarai_async import (
     Submitted,
 )
 from jarai_async._api.codec import body_of
-from jarai_async._api.models import as_id
+from jarai_async._api.models import parse_id
 from jarai_async._journal.entries import Intent, Row, Stage
 from tests.support.strategies import ID, OTHER, json_values, request
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=20)
 PRODUCING = Production(
-    as_id(ID), Status.PRODUCING, topic="Tides", created_at=NOW, raw={"extra": "kept by nobody"}
+    parse_id(ID), Status.PRODUCING, topic="Tides", created_at=NOW, raw={"extra": "kept by nobody"}
 )
 VIDEO = Deliverable(
     "Video", "https://blob/x?sig=secret", platform="YouTube", size=5, raw={"sasUrl": "secret"}
@@ -143,7 +143,7 @@ def test_a_production_that_was_replaced_is_not_noted_again() -> None:
     assert not kept.webhook_pending
     kept.acknowledge(event(StatusChanged, 3, previous=Status.QUEUED, changed_after=NOW))
     assert (kept.sequence, kept.production, kept.since) == (3, None, None)
-    second = evolve(PRODUCING, id=as_id(OTHER))
+    second = evolve(PRODUCING, id=parse_id(OTHER))
     kept.acknowledge(event(Submitted, 4, production=second))
     assert kept.production == second
     kept.acknowledge(event(Finished, 5, production=None, outcome=outcome(OutcomeState.REJECTED)))
@@ -269,7 +269,7 @@ def test_what_was_never_written_is_refused(column: int, value: object) -> None:
         ('{"since": -1}', "no moment: -1"),
         (
             '{"production": 5}',  # without the advice to tell JARAI
-            "the answer is not as documented: invalid type (expected an object, not int) @ Production",
+            "not in the documented format: invalid type (expected an object, not int) @ Production",
         ),
     ],
 )

@@ -65,7 +65,7 @@ MUTANTS = (
         "no taint",
         "_http/sender",
         "            if not doubts:\n",
-        "            if was_refused(error) or not doubts:\n",
+        "            if created_nothing(error) or not doubts:\n",
     ),
     Mutant(
         "taint not kept",
@@ -90,19 +90,19 @@ MUTANTS = (
     Mutant(
         "any 5xx is a refusal",
         "_api/calls",
-        "    NotSentError,\n    ServiceUnavailableError,\n    ClosedError,\n)\n\n\ndef may",
-        "    NotSentError,\n    ServerError,\n    ClosedError,\n)\n\n\ndef may",
+        "    NotSentError,\n    ServiceUnavailableError,\n    ClosedError,\n)\n\n\ndef created",
+        "    NotSentError,\n    ServerError,\n    ClosedError,\n)\n\n\ndef created",
     ),
     Mutant(
         "an unreadable 202 is a refusal",
         "_api/calls",
-        "_REFUSALS = (\n",
-        "_REFUSALS = (\n    InvalidResponseError,\n",
+        "_CREATED_NOTHING = (\n",
+        "_CREATED_NOTHING = (\n    InvalidResponseError,\n",
     ),
     Mutant(
         "an answer of another is believed",
-        "_api/calls",
-        "if located not in (None, production.id):",
+        "_api/endpoints",
+        "if location_id not in (None, production.id):",
         "if False:",
     ),
     Mutant(
