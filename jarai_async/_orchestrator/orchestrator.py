@@ -136,6 +136,7 @@ class Orchestrator:
         self._finished = 0
         self._open = False
         self._memory: Checkpoint | None = None
+        self._remove_listener: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         return f"<Orchestrator {len(self._jobs)} under way, {self._concurrency} in flight at most>"
@@ -155,15 +156,14 @@ class Orchestrator:
             raise
         self._open = True
         if self._receiver is not None:
-            self._receiver._listeners.append(self._hints.take)
+            self._remove_listener = self._receiver.add_listener(self._hints.take)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
-        if self._receiver is not None:
-            self._receiver._listeners.remove(self._hints.take)
+        self._remove_listener()
         for job in self._jobs.values():
             job.meter.withdrawn = True  # before anything is awaited: no further submit is sent
         try:
