@@ -1,4 +1,4 @@
-"""An asyncio SDK for the JARAI Partner API: hundreds of productions within one request budget.
+"""An asyncio SDK for the JARAI Partner API, for hundreds of concurrent productions under one rate limit.
 
     from jarai_async import JaraiClient, Orchestrator, ProductionRequest
 
@@ -7,9 +7,14 @@
             async for event in orchestrator.run(requests):
                 print(event)
 
-`JaraiClient` has one method for each thing that the API can do. `Orchestrator` runs any number of
-productions at once and tells what becomes of each. `jarai_async.simulator` is the API on this machine.
+- `JaraiClient` has one method for each call of the API.
+- `Orchestrator` runs many productions concurrently and yields an event for each change.
+- `JaraiError` is the base class of all exceptions; the docstring of each says what it means.
+- `jarai_async.webhooks` verifies webhook events, and `jarai_async.receiver` receives them.
+- `jarai_async.simulator` is a simulation of the API, for tests and experiments on your machine.
 """
+
+from importlib.metadata import version
 
 from jarai_async._api.models import (
     Account,
@@ -118,3 +123,8 @@ __all__ = [
     "WebhookDelivery",
     "WebhookVerificationError",
 ]
+
+__version__ = version("jarai-async")
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # the public name, in tracebacks, documentation and pickles

@@ -1,8 +1,8 @@
-"""The one place that reads a clock.
+"""The only module that reads a clock.
 
-Waiting and measuring use the running event loop's own time, so that a loop whose time is simulated
-takes the library, aiohttp's timeouts and the simulator along with it. Only what leaves the process
-(timestamps, the day of a quota) uses the wall clock, which such a loop supplies as well.
+Waiting and measuring use the time of the running event loop. So a loop with simulated time also controls the
+library, aiohttp's timeouts and the simulator. Timestamps and the day of a quota need the wall clock, which a
+simulated loop provides as `wall_time`.
 """
 
 import asyncio
@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 
 
 def monotonic() -> float:
-    """Seconds on the running loop's clock; only differences mean anything."""
+    """Return the running loop's time in seconds; only differences are meaningful."""
     return asyncio.get_running_loop().time()
 
 
 def wall() -> float:
-    """Seconds since the Unix epoch, as the running loop sees them."""
+    """Return the seconds since the Unix epoch, by the running loop's wall clock if it has one."""
     wall_time = getattr(asyncio.get_running_loop(), "wall_time", time.time)
     return float(wall_time())
 
 
 def utc() -> datetime:
-    """The present moment in UTC, as the running loop sees it."""
+    """Return the current time in UTC, by the same clock as `wall`."""
     return datetime.fromtimestamp(wall(), UTC)

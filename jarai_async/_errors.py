@@ -1,34 +1,35 @@
-"""What can go wrong, by meaning.
+"""The exceptions that this library raises.
 
     JaraiError
-    ├── ConfigurationError      the client was set up wrongly; nothing was sent
+    ├── ConfigurationError      the client or the orchestrator is set up incorrectly
     │   └── JournalError            the journal cannot be opened, read or written
     ├── InvalidRequestError     the request breaks a documented rule; nothing was sent
-    ├── TransportError          no usable response from the API
+    ├── TransportError          the API gave no usable response
     │   ├── NotSentError            no connection: the request never left this process
-    │   ├── NoResponseError         sent, but no complete response came: it may have been carried out
+    │   ├── NoResponseError         sent, but no complete response arrived: it may have been carried out
     │   └── InvalidResponseError    the response is not what the API documents
-    ├── UncertainSubmitError    a production may or may not have been created: never sent again
-    ├── DeadlineExceededError   the time that you gave is over; the production goes on
-    ├── ClosedError             you closed what was waiting; the production goes on
-    ├── DownloadError           a file could not be fetched whole
-    │   ├── IncompleteDownloadError what came was broken or too slow, again and again
-    │   └── FileWriteError          this machine could not keep it
-    ├── WebhookVerificationError  what came is not a webhook that JARAI signed
-    ├── ProductionFailedError   the production itself ended as Failed, or is gone
-    └── ApiError                the API answered with an error
+    ├── UncertainSubmitError    a production may or may not have been created; it is not submitted again
+    ├── DeadlineExceededError   your deadline passed; the production continues at JARAI
+    ├── ClosedError             the client or the orchestrator was closed; accepted productions continue
+    ├── DownloadError           a file could not be downloaded completely
+    │   ├── IncompleteDownloadError the file arrived incomplete, damaged or too slowly
+    │   └── FileWriteError          the file could not be written on this machine
+    ├── WebhookVerificationError  the request is not a webhook event signed by JARAI
+    ├── ProductionFailedError   the production ended as Failed, or JARAI no longer knows it
+    └── ApiError                the API responded with an error status
         ├── BadRequestError             400, 413, 422
         ├── AuthenticationError         401
         ├── PermissionDeniedError       403
         ├── NotFoundError               404
         ├── BudgetExceededError         409 with a BUDGET_GATE code
         ├── RateLimitError              429
-        ├── ServiceUnavailableError     JARAI's own 503: refused before anything was done
+        ├── ServiceUnavailableError     503 from JARAI itself: rejected before anything was done
         └── ServerError                 any other 5xx
 
-Every one of them has `status`, `code`, `message`, `correlation_id` and `retry_after` (None where the
-answer had none), and ends with what to do next. None holds a request, a header or a body, so none
-can give away the API key; none is chained to an exception of the HTTP library, whose `repr` does.
+Every exception has `message`, `status`, `code`, `correlation_id` and `retry_after` (each of the last four is
+None if the response had none), and its text ends with what to do next. No exception holds a request, a header
+or a body, so none can leak the API key. None is chained to an exception of the HTTP library, because the
+`repr` of those does contain it.
 """
 
 from collections.abc import Iterable
@@ -36,10 +37,10 @@ from typing import ClassVar
 
 
 class JaraiError(Exception):
-    """Base of all errors of this library.
+    """Base class of all exceptions of this library.
 
-    Attributes: `message`; `status` (HTTP), `code` (JARAI's own), `correlation_id` (quote it to JARAI's
-    support) and `retry_after` (seconds), each None where there is none.
+    Attributes: `message`; `status`, the HTTP status; `code`, JARAI's error code; `correlation_id`, to quote
+    to JARAI support; `retry_after`, in seconds. All but `message` are None where they do not apply.
     """
 
     advice: ClassVar[str] = ""
@@ -69,17 +70,17 @@ class JaraiError(Exception):
 
 
 class ConfigurationError(JaraiError, ValueError):
-    """The client or the orchestrator was given something that it cannot work with."""
+    """An argument or a setting of the client, the orchestrator or the receiver is invalid."""
 
 
 class JournalError(ConfigurationError):
-    """The journal cannot be opened, read or written: in use, damaged, no space, no permission."""
+    """The journal cannot be opened, read or written: it is in use or damaged, or there is no space."""
 
-    advice = "Nothing is submitted that cannot be written down first; what is under way goes on at JARAI."
+    advice = "A request is submitted only once the journal has recorded it. Accepted productions continue."
 
 
 class InvalidRequestError(JaraiError, ValueError):
-    """A request breaks documented rules; `problems` names each of them. Nothing was sent."""
+    """The request breaks documented rules; `problems` lists all of them. Nothing was sent."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -90,7 +91,7 @@ class InvalidRequestError(JaraiError, ValueError):
 
 
 class TransportError(JaraiError):
-    """The API gave no usable response: nothing was sent, no response came, or it cannot be read."""
+    """The API gave no usable response: nothing was sent, no response arrived, or it cannot be read."""
 
 
 class NotSentError(TransportError, ConnectionError):
@@ -100,124 +101,125 @@ class NotSentError(TransportError, ConnectionError):
 
 
 class NoResponseError(TransportError, ConnectionError):
-    """The request left, and no whole answer came back."""
+    """The request was sent, but no complete response arrived."""
 
-    advice = "It may have been carried out: reading again is safe."
+    advice = "The request may have been carried out. It is safe to repeat a read."
 
 
 class InvalidResponseError(TransportError):
-    """The answer is not what the API documents: a gateway's page, broken JSON, a redirect."""
+    """The response is not what the API documents: a gateway's page, invalid JSON or a redirect."""
 
-    advice = "If it goes on, check the base URL, then report it to JARAI with the correlation id."
+    advice = "If this persists, check the base URL, then report it to JARAI with the correlation id."
 
 
 class UncertainSubmitError(JaraiError):
-    """A submit whose answer was lost: the production may have been created, and may be paid for.
+    """No usable response to a submit arrived: the production may have been created, and may cost money.
 
-    It is not sent again by itself. `idempotency_key` is the key that it carried, `__cause__` what
-    happened. With `JaraiClient(idempotency_keys=True)` it would be sent again, with the same key.
+    The library does not send it again, since that could create a second production. `idempotency_key` is the
+    key that was sent; `__cause__`, where set, is the error that left the submit in doubt. With
+    `JaraiClient(idempotency_keys=True)` the client sends such a submit again, with the same key.
     """
 
-    advice = "Look in JARAI Studio whether it was created, then `Orchestrator.resolve` it."
+    advice = "Look in JARAI Studio whether it was created, then call `Orchestrator.resolve`."
 
     def __init__(self, message: str, *, idempotency_key: str = "", **facts: object) -> None:
-        super().__init__(message, **facts)  # type: ignore[arg-type]  # passed on as they are
+        super().__init__(message, **facts)  # type: ignore[arg-type]  # passed on unchanged
         self.idempotency_key = idempotency_key
 
 
 class DeadlineExceededError(JaraiError, TimeoutError):
-    """The deadline for waiting is over. The production goes on at JARAI."""
+    """Your deadline passed before the production ended. The production continues at JARAI."""
 
     advice = "Wait for it again with its production id, or cancel it."
 
 
 class ClosedError(JaraiError):
-    """The orchestrator was left, or the client closed, while this was under way."""
+    """The client or the orchestrator was closed while this operation was in progress."""
 
-    advice = "A production that was accepted goes on at JARAI: wait for it with its production id."
+    advice = "An accepted production continues at JARAI: wait for it again with its production id."
 
 
 class DownloadError(JaraiError):
-    """A deliverable could not be fetched whole; nothing half-written stands under its name."""
+    """A deliverable could not be downloaded completely. No partial file has its name."""
 
-    advice = "Nothing incomplete was kept: download it again."
+    advice = "No incomplete file was kept: download it again."
 
 
 class IncompleteDownloadError(DownloadError):
-    """What came was not the whole file: cut, damaged, too slow, or a passing error of the blob store."""
+    """The file arrived incomplete, damaged or too slowly, or blob storage had a temporary error."""
 
 
 class FileWriteError(DownloadError):
-    """A file could not be kept on this machine: no space, no permission, a name in the way."""
+    """The file could not be written on this machine: no space, no permission, or the path is taken."""
 
     advice = "Make room or choose another folder, then download it again."
 
 
 class WebhookVerificationError(JaraiError):
-    """What came is not signed with your secret, or is not a webhook's event: do nothing with it.
+    """The request is not signed with your secret, or its body is not a webhook event: ignore it.
 
-    Its text is for you; to whoever sent it say 401, and nothing else.
+    The message is for you. Respond to the sender with status 401 and nothing else.
     """
 
-    advice = "Check that the secret is this subscription's, and that the body is passed on as it came."
+    advice = "Check that the secret is that of this webhook, and that the body is passed on unmodified."
 
 
 class ProductionFailedError(JaraiError):
-    """The production ended as `Failed`; `code` is JARAI's `errorCode`.
+    """The production ended as `Failed`, or JARAI no longer knows it. `code` is JARAI's `errorCode`.
 
-    `PRODUCTION_EXPIRED` means that it was never begun and is safe to submit again at once (documented).
+    `PRODUCTION_EXPIRED` means that JARAI never started it. Submitting it again at once is safe (documented).
     """
 
 
 class ApiError(JaraiError):
-    """The API answered with an error status that has no class of its own."""
+    """The API responded with an error status. A status with a meaning of its own has a subclass."""
 
-    advice = "The code and the message are JARAI's; quote the correlation id to its support."
+    advice = "The code and the message are JARAI's. Quote the correlation id to JARAI support."
 
 
 class BadRequestError(ApiError):
-    """400, 413 or 422 (not documented): the request is wrong, and that is permanent."""
+    """400, 413 or 422 (the last is not documented): the request is wrong; repeating it cannot succeed."""
 
     advice = "Correct the request: sending the same again cannot succeed."
 
 
 class AuthenticationError(ApiError):
-    """401: the key is missing, unknown or revoked."""
+    """401: the API key is missing, unknown or revoked."""
 
     advice = "Check the API key (JARAI_API_KEY)."
 
 
 class PermissionDeniedError(ApiError):
-    """403: the key, the partner or the account may not do this."""
+    """403: the key, the partner or the account is not permitted to do this."""
 
     advice = "Check the key's scopes, and that the account is active and yours."
 
 
 class NotFoundError(ApiError):
-    """404: no such thing, or not yet."""
+    """404: the resource does not exist, or not yet."""
 
     advice = "Check the identifier and the base URL, and that it belongs to this key's partner."
 
 
 class BudgetExceededError(ApiError):
-    """409 BUDGET_GATE_n_FAILED: the account's budget does not allow it; nothing was started."""
+    """409 BUDGET_GATE_n_FAILED: the account's budget does not allow it; nothing was started (documented)."""
 
     advice = "Raise the account's budget in JARAI Studio, or wait for the next month."
 
 
 class RateLimitError(ApiError):
-    """429: the request budget is spent; `retry_after` says for how many seconds."""
+    """429: the rate limit is exhausted; `retry_after` is the number of seconds to wait."""
 
-    advice = "The client waits by itself; other programs may share this key's budget."
+    advice = "The client waits automatically. Other programs may be using the same rate limit."
 
 
 class ServiceUnavailableError(ApiError):
-    """JARAI's own 503: maintenance; refused before anything was done (inferred)."""
+    """503 with JARAI's own error code: maintenance; rejected before anything was done (inferred)."""
 
     advice = "Try again later."
 
 
 class ServerError(ApiError):
-    """A 5xx that does not say whether the request was carried out."""
+    """Any other 5xx, which does not say whether the request was carried out."""
 
-    advice = "It may have been carried out: reading again is safe."
+    advice = "The request may have been carried out. It is safe to repeat a read."

@@ -1,4 +1,4 @@
-"""What users learn of their productions: events while they run, one outcome each at the end."""
+"""What an orchestrator reports: events while a production runs, and one outcome for each request."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,23 +19,24 @@ class OutcomeState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     REJECTED = "rejected"
-    """Refused by the API: nothing was created."""
+    """The API rejected the submit, or it was not sent: no production was created."""
     UNCERTAIN = "uncertain"
-    """The answer to the submit was lost: it may have been created. Not submitted again by itself;
-    `Orchestrator.resolve` decides."""
+    """No usable response to the submit arrived, so a production may have been created. It is not submitted
+    again; call `Orchestrator.resolve` with what JARAI Studio shows."""
     TIMED_OUT = "timed_out"
-    """Your deadline is over: the production goes on at JARAI."""
+    """Your deadline passed. The production continues at JARAI."""
     NOT_FOUND = "not_found"
-    """JARAI did not know the production any more, for five minutes; it is not submitted again."""
+    """JARAI responded for five minutes that it does not know the production. It is not submitted again."""
 
 
 @frozen(kw_only=True)
 class Outcome:
-    """The end of one request: what came of it, and what it took.
+    """The result of one request.
 
-    `production` is None where none was created, or none is known. `files` maps each downloaded path to its
-    deliverable. `error` says why it is not `published`, or, where it is, which download failed.
-    `request_count` counts the API requests that were sent for it, downloads from blob storage not included.
+    `production` is the last known snapshot; None if no production was created or none is known. `files` maps
+    the path of each downloaded file to its deliverable. `error` is why the production was not published or,
+    if it was, the error of a download. `submitted_at` and `finished_at` are in UTC. `request_count` is the
+    number of API requests that were sent for it, not counting downloads from blob storage.
     """
 
     request: ProductionRequest = field(repr=False)
@@ -56,16 +57,17 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether it was published and all that was asked for was collected."""
+        """Whether the production was published and every requested file was downloaded."""
         return self.state is OutcomeState.PUBLISHED and self.error is None
 
 
 @frozen(kw_only=True)
 class Event:
-    """Something that happened to one request; as text, one line.
+    """Base class of all events; `str()` of an event is one line.
 
-    `reference` is the request's own, or else one made from its place in the batch. `sequence` counts the
-    events of this request from 1. `observed_at` is when this process learned of it (UTC).
+    `reference` is that of the request or, if it has none, one made from its position in the batch. `sequence`
+    counts the events of this request from 1. `observed_at` is the time (UTC) at which this process learned of
+    the event.
     """
 
     reference: str
@@ -74,9 +76,9 @@ class Event:
     observed_at: datetime
 
     def __str__(self) -> str:
-        return f"{self.reference}: {self._what()}"
+        return f"{self.reference}: {self._describe()}"
 
-    def _what(self) -> str:
+    def _describe(self) -> str:
         raise NotImplementedError
 
 
@@ -86,13 +88,13 @@ class Submitted(Event):
 
     production: Production
 
-    def _what(self) -> str:
+    def _describe(self) -> str:
         return f"submitted as {self.production.id}"
 
 
 @frozen(kw_only=True)
 class StatusChanged(Event):
-    """The status is another: it changed after `changed_after` and no later than `observed_at`."""
+    """The status changed, after `changed_after` and no later than `observed_at` (both UTC)."""
 
     production: Production
     previous: Status
@@ -103,31 +105,31 @@ class StatusChanged(Event):
         """The new status."""
         return self.production.status
 
-    def _what(self) -> str:
+    def _describe(self) -> str:
         return f"{self.previous} -> {self.production.status}"
 
 
 @frozen(kw_only=True)
 class DeliverablesReady(Event):
-    """The list of deliverables is known. `final` is False in `AwaitingApproval`: they may change."""
+    """The deliverables were listed. `final` is False in `AwaitingApproval`, where they may still change."""
 
     production: Production
     deliverables: tuple[Deliverable, ...]
     final: bool
 
-    def _what(self) -> str:
+    def _describe(self) -> str:
         return f"{len(self.deliverables)} deliverables{'' if self.final else ', for review'}"
 
 
 @frozen(kw_only=True)
 class Downloaded(Event):
-    """A deliverable stands whole at `path`."""
+    """A deliverable was downloaded completely to `path`."""
 
     production: Production
     deliverable: Deliverable
     path: Path
 
-    def _what(self) -> str:
+    def _describe(self) -> str:
         return f"downloaded {self.path}"
 
 
@@ -141,23 +143,22 @@ class Finished(Event):
         return str(self.outcome)
 
 
-PRODUCTION_EXPIRED: Final = "PRODUCTION_EXPIRED"  # documented: never begun, safe to submit again at once
+PRODUCTION_EXPIRED: Final = "PRODUCTION_EXPIRED"  # documented: never started, safe to submit again at once
 
-
-_ENDS: Final[Mapping[Status, OutcomeState]] = {
+_FINAL_STATES: Final[Mapping[Status, OutcomeState]] = {
     Status.PUBLISHED: OutcomeState.PUBLISHED,
     Status.FAILED: OutcomeState.FAILED,
     Status.CANCELLED: OutcomeState.CANCELLED,
 }
 
 
-def end(production: Production) -> tuple[OutcomeState, ProductionFailedError | None]:
-    """Give how a production ended, and why it failed. Only for a terminal status."""
-    state = _ENDS[production.status]
+def final_state(production: Production) -> tuple[OutcomeState, ProductionFailedError | None]:
+    """Return how a production with a terminal status ended and, if it failed, the error."""
+    state = _FINAL_STATES[production.status]
     if state is not OutcomeState.FAILED:
         return state, None
     reason = (production.error_message or "no reason given").rstrip(".")
     message = f"production {production.id} failed: {reason}"
     if production.error_code == PRODUCTION_EXPIRED:
-        message += ": it was never begun and is safe to submit again at once"
+        message += "; it was never started and is safe to submit again at once"
     return state, ProductionFailedError(message, code=production.error_code)

@@ -1,10 +1,13 @@
-"""A text that must not be printed."""
+"""Text that must not be printed or logged."""
 
 from typing import NoReturn
 
 
 class Secret:
-    """A key, a signing secret or a signed URL, which no `repr`, format string, pickle or traceback shows."""
+    """An API key, a signing secret or a signed URL.
+
+    The text does not appear in the `repr`, in format strings or in tracebacks. A secret cannot be pickled.
+    """
 
     __slots__ = ("_value",)
 
@@ -12,11 +15,11 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Give the text itself, for the one expression that sends it."""
+        """Return the text. Use it only in the expression that needs it, and keep no reference to it."""
         return self._value
 
     def __repr__(self) -> str:
         return "<Secret>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is not pickled")
+        raise TypeError("a secret cannot be pickled")

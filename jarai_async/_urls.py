@@ -1,4 +1,4 @@
-"""What a client is set up with, checked before anything is sent."""
+"""Checks of URLs and addresses before anything is sent to them."""
 
 import re
 import warnings
@@ -13,35 +13,35 @@ SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 
 def checked_url(url: str) -> str:
-    """Check the base URL, and give it without a final slash."""
+    """Return the base URL without a trailing slash. Raises ConfigurationError; warns of unencrypted http."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         valid = valid and parts.username is None
     except ValueError:
         valid = False
-    # urlsplit overlooks white space around and line ends within, and a query that is empty as yet
+    # urlsplit strips surrounding white space and line ends, and does not report an empty query or fragment
     if not valid or "?" in url or "#" in url or not SENDABLE.fullmatch(url):
         raise ConfigurationError(
-            "base_url must be http(s)://host/path, without user, query, fragment or space"
+            "base_url must be http(s)://host/path, without user, query, fragment or white space"
         )
     if parts.scheme == "http" and parts.hostname not in LOCAL_HOSTS:
-        warnings.warn(f"the API key travels to {parts.hostname} unencrypted: use https", stacklevel=3)
+        warnings.warn(f"the API key is sent to {parts.hostname} unencrypted: use https", stacklevel=3)
     return url.rstrip("/")
 
 
-def is_plain(url: str, *, https: bool) -> bool:
-    """Whether a URL is one of http to a plain host; with `https` it must be that."""
+def is_http_url(url: str, *, https_only: bool) -> bool:
+    """Return whether a URL is an http or https URL with a host and without a user name."""
     try:
         parts = urlsplit(url)
-        plain = bool(parts.hostname) and parts.username is None and parts.port != 0
+        valid = bool(parts.hostname) and parts.username is None and parts.port != 0
     except ValueError:
         return False
-    return plain and parts.scheme in (("https",) if https else ("https", "http"))
+    return valid and parts.scheme in (("https",) if https_only else ("https", "http"))
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet: not this machine, nor its network or cloud."""
+    """Return whether an IP address is public: not of this machine, its network or its cloud provider."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -52,9 +52,9 @@ def is_public(address: str) -> bool:
 
 
 def valid_until(url: str) -> float | None:
-    """When a signed URL expires, in seconds since the epoch: Azure's `se`. None where it does not say."""
+    """Return the expiry of a signed URL (Azure's parameter `se`) as Unix seconds; None if it has none."""
     try:
-        moment = datetime.fromisoformat(parse_qs(urlsplit(url).query)["se"][0])
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        expiry = datetime.fromisoformat(parse_qs(urlsplit(url).query)["se"][0])
+        return (expiry if expiry.tzinfo else expiry.replace(tzinfo=UTC)).timestamp()
     except (ValueError, KeyError, OverflowError):
         return None

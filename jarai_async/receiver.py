@@ -1,36 +1,34 @@
-"""Receive webhooks: verify, remember, answer at once, and hand the event on afterwards.
+"""Receive webhooks: verify each request, respond at once, then pass each new event to your callback.
 
     receiver = Receiver(secret, on_event)  # on_event(event): a function or a coroutine function
-    app.router.add_post("/jarai", receiver.handle)  # in an aiohttp application of yours
+    app.router.add_post("/jarai", receiver.handle)  # in your aiohttp application
 
-    async with receiver.serve(port=8080) as url:  # or by itself, behind a proxy that does TLS
+    async with receiver.serve(port=8080) as url:  # or as a separate server, behind a TLS proxy
         ...
 
-    async with Orchestrator(client, webhooks=receiver) as orchestrator:  # asks at once for what is told
+    async with Orchestrator(client, webhooks=receiver) as orchestrator:  # polls a production after its events
         ...
 
-In any other framework, FastAPI or Starlette say, where a request's stream is bounded as it is read:
+In another framework, such as FastAPI or Starlette, pass the body as a stream, so that its size is limited:
 
     @app.post("/jarai")
     async def jarai(request: Request) -> Response:
         return Response(status_code=await receiver.receive(request.stream(), request.headers))
 
-What it answers, always with an empty body: 204 for an event that it has, now or from before; 401 for what
-JARAI did not sign; 408 for a body that takes over 10 seconds; 413 for more than 256 KiB; 415 for a
-compressed one; 503 where it cannot keep an event, so that JARAI sends it again later: 1,000 wait for
-`on_event`, an orchestrator's journal cannot take it, or there is neither of both. Why it refused something is
-logged at DEBUG, and of the first that JARAI did not sign a warning.
+A response has no body. Its status is 204 for an event that was accepted, now or earlier; 401 for a request
+that JARAI did not sign; 408 for a body that takes more than 10 seconds; 413 for more than 256 KiB; 415 for a
+compressed body; and 503 if an event cannot be accepted now, so that JARAI delivers it again later: 1,000
+events are queued, an orchestrator cannot write its journal, there is neither a callback nor an orchestrator,
+or the receiver is closed. Reasons are logged at DEBUG level, the first failed verification as a warning.
 
-An orchestrator has what it needs of an event, in its journal if it has one, before the answer is given.
+Orchestrators process an event, and record it in their journals, before the response is sent. `on_event` runs
+after the response, for one event at a time, in order of arrival. Duplicate deliveries are dropped. Queued
+events are in memory only: they are lost if the process is killed. If `on_event` raises, the error is logged
+and the event is lost. Webhooks are not reliable: read the production to be certain of its status.
 
-`on_event` runs after the answer, for one event at a time in the order in which they came, which need not be
-that in which they happened. A delivery that comes again is answered and forgotten. Events that wait are in
-memory: those of a process that dies are lost, and so is one whose `on_event` fails (its error is logged). A
-webhook is a hint; that a production changed is certain only by reading it.
-
-By itself (`serve`) it also ends connections on which no whole request comes within 10 seconds, and of more
-than 512 those that have been silent for longest: so neither silent nor slow ones keep good ones out.
-Within an application of yours the time until the headers are there is your server's, or your proxy's.
+The server of `serve` closes a connection if no complete request arrives within 10 seconds, and above 512
+connections those that have been idle the longest, so that slow clients cannot block others. In your own
+application, the web server or a proxy must limit the time for the headers of a request.
 """
 
 import asyncio
@@ -40,7 +38,6 @@ import ssl
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import Self
 
 from aiohttp import web
@@ -53,95 +50,97 @@ __all__ = ["Receiver"]
 
 _log = logging.getLogger("jarai_async")
 
-_LARGEST_BODY = 256 * 1024  # bytes; 100 deliverables are under 100 KiB
-_DEADLINE = 10.0  # seconds, for a whole request
-_QUEUE = 1_000  # events that wait for `on_event`
-_REMEMBERED = 50_000  # events, about 15 MB: those of 2,500 productions
-_CONNECTIONS = 512
-_BACKLOG = 1_024
-_ACCEPTED = 204
-_SLICE = 0.005  # seconds of handing on between two looks at what came
+_MAX_BODY = 256 * 1024  # bytes; an event with 100 deliverables is smaller than 100 KiB
+_TIMEOUT = 10.0  # seconds, for a complete request
+_MAX_QUEUED = 1_000  # events that wait for `on_event`
+_MAX_REMEMBERED = 50_000  # events, in about 15 MB: those of 2,500 productions
+_MAX_CONNECTIONS = 512
+_YIELD_INTERVAL = 0.005  # seconds for which callbacks may run before other tasks get a turn
 
 OnEvent = Callable[[WebhookEvent], Awaitable[None] | None]
+Listener = Callable[[WebhookEvent], Awaitable[None]]
 
 
 class Receiver:
-    """Takes webhooks, and hands each event that is new to `on_event`, and to the orchestrators that use it.
+    """Verifies webhooks and passes each new event to `on_event` and to the orchestrators that use it.
 
-    `secret` is the signing secret of your subscription, or several of them. Raises ConfigurationError where
-    one is not as JARAI gives it. It may be left with `async with`, or by `close`.
+    `secret` is the signing secret of your webhook, or a sequence of secrets. Close the receiver with
+    `async with` or `close`. Raises ConfigurationError if there is no secret or one is invalid.
     """
 
     def __init__(self, secret: Secrets, on_event: OnEvent | None = None) -> None:
-        self._secrets = webhooks.checked(secret)
+        self._secrets = webhooks.checked_secrets(secret)
         self._on_event = on_event
-        self._waiting: deque[WebhookEvent] = deque()
-        self._listeners: list[Callable[[WebhookEvent], Awaitable[None]]] = []  # orchestrators
-        self._known: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._queue: deque[WebhookEvent] = deque()
+        self._listeners: dict[object, Listener] = {}
+        self._seen: OrderedDict[tuple[str, int], str] = OrderedDict()  # event ids, by production and number
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
-        self._level = logging.WARNING
+        self._unsigned_level = logging.WARNING
 
     def __repr__(self) -> str:
-        return f"<Receiver, {len(self._waiting)} events wait>"
+        return f"<Receiver, {len(self._queue)} events queued>"
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
     async def close(self) -> None:
-        """Take nothing more, and hand on what was taken; what is left after 10 seconds is logged and lost."""
+        """Reject further events and wait up to 10 seconds for `on_event`; then drop and log the rest."""
         self._closed = True
-        worker = self._worker
-        if worker is None:
+        if self._worker is None:
             return
         try:
-            await asyncio.wait([worker], timeout=_DEADLINE)
+            await asyncio.wait([self._worker], timeout=_TIMEOUT)
         finally:
-            worker.cancel()
-        await asyncio.wait([worker])
-        if self._waiting:
-            _log.warning("%d webhook events were received and not handed on", len(self._waiting))
+            self._worker.cancel()
+        await asyncio.wait([self._worker])
+        if self._queue:
+            _log.warning("the receiver was closed: %d accepted webhook events were dropped", len(self._queue))
 
-    def add_listener(self, listener: Callable[[WebhookEvent], Awaitable[None]]) -> Callable[[], None]:
-        """Hand each new event to a listener before it is answered; return what removes the listener."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+    def add_listener(self, listener: Listener) -> Callable[[], None]:
+        """Await `listener(event)` for each new event, before the response; return a function that removes it.
 
-    # --- Receiving ---------------------------------------------------------------------------------
+        If a listener raises JournalError, the response is 503, so that JARAI delivers the event again later.
+        Any other exception propagates to the caller of `receive`. Removing a listener twice does nothing.
+        """
+        key = object()
+        self._listeners[key] = listener
+
+        def remove() -> None:
+            self._listeners.pop(key, None)
+
+        return remove
 
     async def receive(self, body: bytes | AsyncIterable[bytes], headers: Mapping[str, str]) -> int:
-        """Take one request, and give the status to answer it with. Needs no framework.
+        """Process a request of any web framework and return the status of the response.
 
-        `body` is the raw bytes, or a stream of them: of a stream no more is read than is allowed. Raises
-        nothing but what the stream does.
+        `body` is the raw bytes or a stream of them, which is read up to the size limit only. Raises only what
+        the stream or a listener raises.
         """
-        error_from = _refusal(headers)
-        if error_from is not None:
-            return error_from
+        if (status := _rejected_by_headers(headers)) is not None:
+            return status
         try:
-            whole = body if isinstance(body, bytes) else await _read(body)
+            content = body if isinstance(body, bytes) else await _read(body)
         except TimeoutError:
-            return _refused(408, "it took too long")
-        if len(whole) > _LARGEST_BODY:
-            return _refused(413, "it is too large")
+            return _reject(408, "the body took too long")
+        if len(content) > _MAX_BODY:
+            return _reject(413, "the body is too large")
         try:
-            event = webhooks.verify(whole, headers, self._secrets)
+            event = webhooks.verify(content, headers, self._secrets)
         except WebhookVerificationError as error:
-            level, self._level = self._level, logging.DEBUG  # a secret may be wrong: the first is shown
-            return _refused(401, error.message, level)
-        return await self._take(event)
+            level, self._unsigned_level = self._unsigned_level, logging.DEBUG  # the secret may be wrong
+            return _reject(401, error.message, level)
+        return await self._accept(event)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
-        """Answer a POST in an aiohttp application."""
+        """Handle a POST request of an aiohttp application."""
         try:
             status = await self.receive(request.content.iter_any(), request.headers)
-        except (ConnectionError, web.RequestPayloadError):  # it broke off, or is not HTTP
-            status = _refused(400, "it broke off, or is not HTTP")
+        except (ConnectionError, web.RequestPayloadError):
+            status = _reject(400, "the connection was lost, or the body is not valid HTTP")
         return web.Response(status=status)
 
     @asynccontextmanager
@@ -153,80 +152,76 @@ class Receiver:
         path: str = "/",
         ssl_context: ssl.SSLContext | None = None,
     ) -> AsyncIterator[str]:
-        """Serve this receiver alone, at one path, and give its URL; port 0 is a free one. Raises OSError."""
-        door = _Door(self, path)
-        runner = web.ServerRunner(door, shutdown_timeout=1.0)
+        """Run a server with this receiver and yield its URL; port 0 is any free port. Raises OSError."""
+        runner = web.ServerRunner(_WebhookServer(self, path), shutdown_timeout=1.0)
         try:
             await runner.setup()
-            await web.TCPSite(runner, host, port, ssl_context=ssl_context, backlog=_BACKLOG).start()
+            await web.TCPSite(runner, host, port, ssl_context=ssl_context, backlog=1_024).start()
             scheme = "http" if ssl_context is None else "https"
-            bound, taken = runner.addresses[0][:2]
-            yield f"{scheme}://{f'[{bound}]' if ':' in bound else bound}:{taken}{path}"
+            bound_host, bound_port = runner.addresses[0][:2]
+            yield f"{scheme}://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}{path}"
         finally:
             await runner.cleanup()
 
-    # --- Handing on --------------------------------------------------------------------------------
-
-    async def _take(self, event: WebhookEvent) -> int:
-        """Keep an event for those that it is for, unless it is known or cannot be kept."""
-        if self._is_known(event):
-            return _ACCEPTED
+    async def _accept(self, event: WebhookEvent) -> int:
+        if self._is_duplicate(event):
+            return 204
         if not (self._on_event or self._listeners):
-            return _refused(503, "nobody listens yet, or any more")
-        if not self._has_room() or not await self._is_kept(event) or not self._has_room():
+            return _reject(503, "there is neither an on_event callback nor an orchestrator")
+        if self._is_full() or not await self._notify_listeners(event) or self._is_full():
             return 503
-        if self._is_known(event):  # it came twice at the same time
-            return _ACCEPTED
-        if not isinstance(event, WebhookTest):  # each is about the nil UUID
-            self._known[event.production_id, event.sequence_number] = event.event_id
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+        if self._is_duplicate(event):  # accepted while the listeners processed it
+            return 204
+        if not isinstance(event, WebhookTest):  # test events all have the same production and number
+            self._seen[event.production_id, event.sequence_number] = event.event_id
+            if len(self._seen) > _MAX_REMEMBERED:
+                self._seen.popitem(last=False)
         if self._on_event is not None:
-            self._waiting.append(event)
+            self._queue.append(event)
             if self._worker is None or self._worker.done():
-                self._worker = asyncio.create_task(self._hand_on(self._on_event))
-        return _ACCEPTED
+                self._worker = asyncio.create_task(self._process_queue(self._on_event))
+        return 204
 
-    def _is_known(self, event: WebhookEvent) -> bool:
-        known = self._known.get((event.production_id, event.sequence_number))
-        if known not in (None, event.event_id):
-            number, production_id = event.sequence_number, event.production_id
-            _log.warning("two webhook events of production %s are both number %d", production_id, number)
-        return known is not None
+    def _is_duplicate(self, event: WebhookEvent) -> bool:
+        key = event.production_id, event.sequence_number
+        seen = self._seen.get(key)
+        if seen not in (None, event.event_id):
+            _log.warning("two webhook events of production %s have the number %d", *key)
+        return seen is not None
 
-    def _has_room(self) -> bool:
-        if self._closed or len(self._waiting) >= _QUEUE:
-            _refused(503, "too many wait, or this is being closed")
-            return False
-        return True
+    def _is_full(self) -> bool:
+        if self._closed or len(self._queue) >= _MAX_QUEUED:
+            _reject(503, "the queue is full, or the receiver is closed")
+            return True
+        return False
 
-    async def _is_kept(self, event: WebhookEvent) -> bool:
-        """Let the orchestrators take an event; gives whether their journals have it."""
+    async def _notify_listeners(self, event: WebhookEvent) -> bool:
+        """Return whether every listener has processed the event."""
         try:
-            for listener in list(self._listeners):
+            for listener in list(self._listeners.values()):
                 await listener(event)
         except JournalError as error:
-            _log.error("a webhook cannot be remembered, it is to come again: %s", error)
+            _log.error("a webhook event was not recorded, JARAI will deliver it again: %s", error)
             return False
         return True
 
-    async def _hand_on(self, on_event: OnEvent) -> None:
-        """Hand on what waits, and end: nothing runs while nothing comes."""
+    async def _process_queue(self, on_event: OnEvent) -> None:
+        """Call `on_event` for the queued events, then end: no task runs while the queue is empty."""
         loop = asyncio.get_running_loop()
-        pause_at = loop.time() + _SLICE
-        while self._waiting:
-            await self._hand_one_on(on_event, self._waiting[0])
-            self._waiting.popleft()
-            if loop.time() > pause_at:  # functions that do not wait must not hold up answers
+        yield_at = loop.time() + _YIELD_INTERVAL
+        while self._queue:
+            await self._call(on_event, self._queue[0])
+            self._queue.popleft()
+            if loop.time() > yield_at:  # a callback that never awaits must not delay responses
                 await asyncio.sleep(0)
-                pause_at = loop.time() + _SLICE
+                yield_at = loop.time() + _YIELD_INTERVAL
 
-    async def _hand_one_on(self, on_event: OnEvent, event: WebhookEvent) -> None:
+    async def _call(self, on_event: OnEvent, event: WebhookEvent) -> None:
         try:
             result = on_event(event)
             if inspect.isawaitable(result):
                 await result
-        except (Exception, asyncio.CancelledError) as error:  # something of the user's may be cancelled
+        except (Exception, asyncio.CancelledError) as error:  # a task of the callback may be cancelled
             worker = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and worker is not None and worker.cancelling():
                 raise
@@ -234,78 +229,71 @@ class Receiver:
             _log.exception("on_event failed for event %d of production %s", number, production_id)
 
 
-def _refusal(headers: Mapping[str, str]) -> int | None:
-    """Refuse by the headers alone what need not be read."""
+def _rejected_by_headers(headers: Mapping[str, str]) -> int | None:
+    """Return the status of a request that is rejected without reading its body, else None."""
     if any(value != "identity" for value in header_values(headers, "Content-Encoding")):
-        return _refused(415, "it is compressed")
-    lengths = header_values(headers, "Content-Length")
-    if any(isinstance(one, str) and one.isdecimal() and int(one[:9]) > _LARGEST_BODY for one in lengths):
-        return _refused(413, "it is too large")
+        return _reject(415, "the body is compressed")
+    for length in header_values(headers, "Content-Length"):
+        if isinstance(length, str) and length.isdecimal() and int(length[:9]) > _MAX_BODY:
+            return _reject(413, "the body is too large")
     return None
 
 
-def _refused(status: int, why: str, level: int = logging.DEBUG) -> int:
-    """Say why, for who looks for a fault; no louder, since anybody can send anything, and often."""
-    _log.log(level, "a webhook was refused with %d: %s", status, why)
+def _reject(status: int, reason: str, level: int = logging.DEBUG) -> int:
+    """Log a rejection and return its status. The level is low because anyone can cause any number of them."""
+    _log.log(level, "rejected a webhook with status %d: %s", status, reason)
     return status
 
 
 async def _read(stream: AsyncIterable[bytes]) -> bytes:
-    """Read a stream until its end, or just beyond what is allowed. Raises TimeoutError."""
-    whole = bytearray()
-    async with asyncio.timeout(_DEADLINE):
+    """Read a stream to its end, or to just beyond the size limit. Raises TimeoutError."""
+    content = bytearray()
+    async with asyncio.timeout(_TIMEOUT):
         async for chunk in stream:
-            whole += chunk
-            if len(whole) > _LARGEST_BODY:
+            content += chunk
+            if len(content) > _MAX_BODY:
                 break
-    return bytes(whole)
+    return bytes(content)
 
 
-class _Door(web.Server):
-    """A server of one path, which ends connections that get nowhere, the most silent ones first."""
+class _WebhookServer(web.Server):
+    """A server with one path, which closes connections that are slow or idle."""
 
     def __init__(self, receiver: Receiver, path: str) -> None:
-        super().__init__(
-            self._answer,
-            access_log=None,
-            keepalive_timeout=_DEADLINE,
-            lingering_time=1.0,  # seconds for the rest of a body that was refused
-            auto_decompress=False,
+        super().__init__(  # lingering_time: seconds for reading the rest of a rejected body
+            self._handle, access_log=None, keepalive_timeout=_TIMEOUT, lingering_time=1, auto_decompress=False
         )
         self._receiver = receiver
         self._path = path
-        self._deadlines: OrderedDict[web.RequestHandler, asyncio.TimerHandle] = OrderedDict()
+        self._timers: OrderedDict[web.RequestHandler, asyncio.TimerHandle] = OrderedDict()
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        self._begin(handler, transport)
-        if len(self._deadlines) > _CONNECTIONS:
-            silent, deadline = self._deadlines.popitem(last=False)
-            deadline.cancel()
-            if silent.transport is not None:
-                silent.transport.abort()
+        self._start_timer(handler, transport)
+        if len(self._timers) > _MAX_CONNECTIONS:
+            idle, timer = self._timers.popitem(last=False)
+            timer.cancel()
+            if idle.transport is not None:
+                idle.transport.abort()
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        deadline = self._deadlines.pop(handler, None)
-        if deadline is not None:
-            deadline.cancel()
+        if (timer := self._timers.pop(handler, None)) is not None:
+            timer.cancel()
         super().connection_lost(handler, exc)
 
-    def _begin(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Give a connection its time for one whole request."""
-        self._deadlines[handler] = asyncio.get_running_loop().call_later(_DEADLINE, transport.abort)
+    def _start_timer(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self._timers[handler] = asyncio.get_running_loop().call_later(_TIMEOUT, transport.abort)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             if request.path != self._path:
-                why = f"it came to {request.path[:99]!a}, not to {self._path}"
-                return web.Response(status=_refused(404, why))
+                reason = f"the path is {request.path[:99]!a}, not {self._path}"
+                return web.Response(status=_reject(404, reason))
             if request.method != "POST":
-                return web.Response(status=_refused(405, "it is no POST"), headers={"Allow": "POST"})
+                return web.Response(status=_reject(405, "the method is not POST"), headers={"Allow": "POST"})
             return await self._receiver.handle(request)
         finally:
-            handler = request.protocol
-            deadline = self._deadlines.pop(handler, None)
-            if deadline is not None and request.transport is not None:
-                deadline.cancel()
-                self._begin(handler, request.transport)
+            timer = self._timers.pop(request.protocol, None)
+            if timer is not None and request.transport is not None:
+                timer.cancel()
+                self._start_timer(request.protocol, request.transport)

@@ -1,19 +1,20 @@
-"""Verify what JARAI sends to your endpoint, and read it. Pure: bytes and headers in, an event out.
+"""Verify and parse the webhook events that JARAI sends. Nothing here does I/O.
 
     from jarai_async import webhooks
 
     event = webhooks.verify(body, request.headers, secret)
 
-Anyone can send anything to an endpoint that is on the internet. So nothing is read before it is known to
-be JARAI's: the signature is an HMAC-SHA256 of the raw body under the secret of your subscription
-(documented), in the one header `X-JARAI-Signature: sha256=` and 64 hexadecimal digits. Exactly one: which of
-two would count is for an attacker to choose. It is compared in constant time, against each secret that you
-give, all of them every time: two while one replaces the other. Whatever the input, what comes out is an
-event or a WebhookVerificationError.
+Anyone can send requests to an endpoint on the internet, so `verify` checks the signature before it parses
+anything. The signature is an HMAC-SHA256 of the raw body, keyed with the signing secret of your webhook, and
+is sent in the header `X-JARAI-Signature` as `sha256=` and 64 hexadecimal digits (documented). `verify`
+requires the header exactly once and compares the signature, in constant time, with that of each secret that
+you pass. Pass two secrets while you replace one by the other. For any input, `verify` either returns an event
+or raises WebhookVerificationError.
 
-What a signature does not say is when: JARAI signs the body only, and repeats deliveries, so an old one
-is as genuine as a new one. Remember `production_id` and `sequence_number` of what you have handled (a
-`jarai_async.receiver.Receiver` does), and read the production with the client before you act on it.
+The signature does not prove when an event was sent: JARAI signs the body only, and delivers at least once, so
+a replayed event is as valid as a new one. Remember the `production_id` and `sequence_number` of the events
+that you have handled (a `jarai_async.receiver.Receiver` does this), and read the production with the client
+before you act on an event.
 """
 
 import base64
@@ -55,137 +56,147 @@ __all__ = [
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 _SIGNATURE = re.compile(wire.SIGNATURE_SCHEME + r"([0-9a-fA-F]{64})")
-_SHORTEST_KEY = 16  # bytes; a shorter one could be found by trying
-_BAD_SECRET = f"a signing secret must be base64url, as JARAI gave it, of {_SHORTEST_KEY} bytes or more"
-Secrets = str | Secret | Sequence[str | Secret]
-"""The signing secret of a webhook, as text or as `create_webhook` gave it, or several of them."""
+_MIN_KEY_LENGTH = 16  # bytes; a shorter key could be guessed
+_BAD_SECRET = f"a signing secret must be base64url of {_MIN_KEY_LENGTH} bytes or more, as JARAI issued it"
+_MAX_SEQUENCE_NUMBER = 2**53 - 1  # the largest integer that JSON carries exactly in every language
 
-_LARGEST_SEQUENCE = 2**53 - 1  # what JSON carries exactly in every language
+Secrets = str | Secret | Sequence[str | Secret]
+"""The signing secret of a webhook, as text or as `create_webhook` returned it, or several of them."""
 
 
 def verify(body: bytes, headers: Mapping[str, str], secret: Secrets) -> WebhookEvent:
-    """Give the event that a request carries, if JARAI signed it. Raises WebhookVerificationError.
+    """Return the event in a request that JARAI signed.
 
-    `body` is the raw bytes as they came: JSON that was parsed and written again has another signature.
-    `headers` are all of the request's, under whatever case. `secret` is the signing secret of the
-    subscription, or several of them. Raises ConfigurationError where a secret is not base64url, as JARAI
-    gives it, of 16 bytes or more; TypeError for a body that is not bytes.
+    `body` is the raw bytes as they were received: JSON that was parsed and serialized again has another
+    signature. `headers` are all headers of the request; the case of their names does not matter. `secret` is
+    the signing secret of the webhook, or a sequence of secrets.
+
+    Raises WebhookVerificationError if the signature or the event is invalid, ConfigurationError if there is
+    no secret or one is not base64url text that decodes to at least 16 bytes, TypeError if the body is not
+    bytes.
     """
-    keys = _keys(secret)
-    del secret  # a crash reporter shows the local names of each frame
+    keys = _decode_all(secret)
+    del secret  # crash reporters show the local variables of each frame
     if not keys:
         raise ConfigurationError(_BAD_SECRET)
     if not isinstance(body, bytes):
+        del keys
         raise TypeError(f"body must be the raw bytes of the request, not {type(body).__name__}")
-    given = _signature(headers)
-    genuine = given is not None and _is_signed(body, given, keys)
+    signature = _signature(headers)
+    genuine = signature is not None and _is_signed(body, signature, keys)
     del keys
-    if given is None:
-        raise WebhookVerificationError(f"expected one {wire.SIGNATURE}: sha256= and 64 hexadecimal digits")
+    if signature is None:
+        raise WebhookVerificationError(
+            f"expected exactly one {wire.SIGNATURE} header: sha256= and 64 hexadecimal digits"
+        )
     if not genuine:
-        raise WebhookVerificationError("the signature does not fit: is the secret another?")
-    return _event(body)
+        raise WebhookVerificationError("the signature does not match: check the signing secret")
+    return _parse_event(body)
 
 
 def sign(body: bytes, secret: str | Secret) -> dict[str, str]:
-    """Give the headers with which JARAI would send a body: for tests of your own endpoint.
+    """Return the headers with which JARAI would send a body, for tests of your own endpoint.
 
-    Raises ConfigurationError as `verify` does.
+    Raises ConfigurationError if the secret is not base64url text that decodes to at least 16 bytes.
     """
-    keys = _keys(secret)
+    keys = _decode_all(secret)
     del secret
     if len(keys) != 1:
         raise ConfigurationError(_BAD_SECRET)
     return {wire.SIGNATURE: wire.SIGNATURE_SCHEME + hmac.digest(keys[0], body, "sha256").hex()}
 
 
-def checked(secret: Secrets) -> list[Secret]:
-    """Give secrets to keep, hidden. Raises ConfigurationError as `verify` does."""
-    keys = _keys(secret)
-    secrets = [one if isinstance(one, Secret) else Secret(one) for one in _each(secret)] if keys else []
-    del secret, keys
+def checked_secrets(secret: Secrets) -> list[Secret]:
+    """Return the secrets as a list of `Secret`. Raises ConfigurationError as `verify` does."""
+    items = _as_list(secret) if _decode_all(secret) else []
+    secrets = [item if isinstance(item, Secret) else Secret(item) for item in items]
+    del secret, items
     if not secrets:
         raise ConfigurationError(_BAD_SECRET)
     return secrets
 
 
 def header_values(headers: Mapping[str, str], name: str) -> list[object]:
-    """Give each value that a header has, whatever the case of its name and the kind of mapping."""
+    """Return all values of a header; the case of its name and the type of mapping do not matter."""
     name = name.lower()
     return [value for key, value in headers.items() if isinstance(key, str) and key.lower() == name]
 
 
-def _keys(secret: Secrets) -> list[bytes]:
-    """Decode secrets; give none at all where one of them is not what JARAI gives."""
-    keys = [_key(one.reveal() if isinstance(one, Secret) else one) for one in _each(secret)]
+def _decode_all(secret: Secrets) -> list[bytes]:
+    """Decode the secrets into keys. Return an empty list if any of them is invalid."""
+    keys = [_decode(item.reveal() if isinstance(item, Secret) else item) for item in _as_list(secret)]
     return [key for key in keys if key] if all(keys) else []
 
 
-def _each(secret: Secrets) -> Sequence[str | Secret]:
+def _as_list(secret: Secrets) -> Sequence[str | Secret]:
     return [secret] if isinstance(secret, str | Secret) else list(secret)
 
 
-def _key(secret: object) -> bytes | None:
-    """Decode a secret, with padding or without. Python's own decoder drops what it does not know."""
+def _decode(secret: object) -> bytes | None:
+    """Decode base64url with or without padding; the standard library ignores invalid characters."""
     if not isinstance(secret, str) or not _BASE64URL.fullmatch(secret):
         return None
-    bare = secret.rstrip("=")
-    if bare != secret and len(secret) % 4:
+    unpadded = secret.rstrip("=")
+    if unpadded != secret and len(secret) % 4:
         return None
     try:
-        key = base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
+        key = base64.urlsafe_b64decode(unpadded + "=" * (-len(unpadded) % 4))
     except binascii.Error:
         return None
-    return key if len(key) >= _SHORTEST_KEY else None
+    return key if len(key) >= _MIN_KEY_LENGTH else None
 
 
 def _signature(headers: Mapping[str, str]) -> bytes | None:
-    """Give the one signature that the headers hold, decoded: bytes can be compared whatever they are."""
+    """Return the signature if there is exactly one: which of two counts must not be up to an attacker."""
     values = header_values(headers, wire.SIGNATURE)
     if len(values) != 1 or not isinstance(values[0], str):
         return None
-    found = _SIGNATURE.fullmatch(values[0])
-    return bytes.fromhex(found[1]) if found else None
+    match = _SIGNATURE.fullmatch(values[0])
+    return bytes.fromhex(match[1]) if match else None
 
 
-def _is_signed(body: bytes, given: bytes, keys: Sequence[bytes]) -> bool:
-    """Whether one of the keys made the signature; how long it takes does not tell which."""
-    fitting = [hmac.compare_digest(hmac.digest(key, body, "sha256"), given) for key in keys]
-    return any(fitting)
+def _is_signed(body: bytes, signature: bytes, keys: Sequence[bytes]) -> bool:
+    """Compare with every key, even after a match, so that the time taken does not depend on which matches."""
+    matches = [hmac.compare_digest(hmac.digest(key, body, "sha256"), signature) for key in keys]
+    return any(matches)
 
 
-def _event(body: bytes) -> WebhookEvent:
-    """Read a body that is known to be genuine."""
+def _parse_event(body: bytes) -> WebhookEvent:
+    """Parse a body whose signature was verified. Raises WebhookVerificationError."""
     try:
         envelope = parse_json(body)
-        event = _structured(envelope if isinstance(envelope, dict) else {})
+        event = _decode_event(envelope if isinstance(envelope, dict) else {})
     except InvalidResponseError as error:
-        fault = error.message
+        reason = error.message
     except (ValueError, RecursionError):
-        fault = "it is not JSON"
+        reason = "the body is not JSON"
     else:
-        if 0 <= event.sequence_number <= _LARGEST_SEQUENCE:
+        if 0 <= event.sequence_number <= _MAX_SEQUENCE_NUMBER:
             return event
-        fault = "its sequence number is out of bounds"
-    raise WebhookVerificationError(f"signed, but not an event: {fault}")
+        reason = "the sequence number is out of range"
+    raise WebhookVerificationError(f"the body is signed, but not an event: {reason}")
 
 
-def _structured(envelope: dict[str, Any]) -> WebhookEvent:
-    """Make the event that an envelope says it is, with the fields of its class from within `data`."""
+def _decode_event(envelope: dict[str, Any]) -> WebhookEvent:
+    """Make the event of the type that the envelope names, with the fields of its class from `data`."""
     event_type, data = envelope.get(_EVENT_TYPE), envelope.get(wire.EVENT_DATA)
-    kind = EVENTS.get(event_type, WebhookEvent) if isinstance(event_type, str) else WebhookEvent
-    inside = data if isinstance(data, dict) else {}
-    details = {name: inside.get(name) for name in _DETAILS[kind]}
-    if not details:
-        return decode(envelope, kind)
-    return attrs.evolve(decode(envelope | details, kind), raw=envelope)
+    event_class = EVENTS.get(event_type, WebhookEvent) if isinstance(event_type, str) else WebhookEvent
+    names = _DATA_FIELDS[event_class]
+    if not names:
+        return decode(envelope, event_class)
+    fields = {name: data.get(name) if isinstance(data, dict) else None for name in names}
+    return attrs.evolve(decode(envelope | fields, event_class), raw=envelope)
 
 
-def _details(kind: type[WebhookEvent]) -> list[str]:
-    """Name the fields that an event has inside of `data`."""
-    common = {one.name for one in attrs.fields(WebhookEvent)}
-    return [field_name(kind, one.name) for one in attrs.fields(kind) if one.name not in common]
+def _data_fields(event_class: type[WebhookEvent]) -> list[str]:
+    """Return the JSON names of the fields that an event class adds, which are inside `data`."""
+    common = {attribute.name for attribute in attrs.fields(WebhookEvent)}
+    own = [attribute.name for attribute in attrs.fields(event_class) if attribute.name not in common]
+    return [field_name(event_class, name) for name in own]
 
 
-_DETAILS = {kind: _details(kind) for kind in EVENTS.values()}
+_DATA_FIELDS = {event_class: _data_fields(event_class) for event_class in EVENTS.values()}
 _EVENT_TYPE = field_name(WebhookEvent, "event_type")
+
+for _event_class in EVENTS.values():
+    _event_class.__module__ = __name__  # the public module, for tracebacks, documentation and pickles

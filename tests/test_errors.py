@@ -1,4 +1,4 @@
-"""The tree of errors: by meaning, with its facts, picklable, and never with a secret in it."""
+"""The exceptions: their tree, their attributes, pickling, and that none of them leaks the API key."""
 
 import asyncio
 import copy
@@ -30,55 +30,64 @@ from tests.support.strategies import ID, request
 KEY = "jarai_test_VGhlS2V5"
 
 
-def tree(kind: type[JaraiError] = JaraiError) -> Iterator[type[JaraiError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        if child.__module__ == _errors.__name__:
+def tree(error_class: type[JaraiError] = JaraiError) -> Iterator[type[JaraiError]]:
+    yield error_class
+    for child in error_class.__subclasses__():
+        if child.__name__ in vars(_errors):
             yield from tree(child)
 
 
 FACTS: dict[str, Any] = {"status": 400, "code": "X", "correlation_id": "c-1", "retry_after": 2.5}
-ERRORS: list[JaraiError] = [kind("why", **FACTS) for kind in tree() if kind is not InvalidRequestError]
+ERRORS: list[JaraiError] = [
+    error_class("why", **FACTS) for error_class in tree() if error_class is not InvalidRequestError
+]
 ERRORS += [InvalidRequestError(["a", "b"]), UncertainSubmitError("why", idempotency_key="k-1", **FACTS)]
 
 
-def test_the_tree_is_drawn_as_it_is() -> None:
-    """The docstring shows each class, at its place, and each class is public and explains itself."""
+def test_docstring_shows_the_tree_of_exceptions() -> None:
+    """The docstring of the module lists each class below its base. Each class is public and documented."""
     drawn = re.findall(r"^([ │├└─]*)(\w+Error)\b", _errors.__doc__ or "", re.MULTILINE)
     assert [(len(indent), name) for indent, name in drawn] == [
-        (4 * len([each for each in kind.__mro__ if issubclass(each, JaraiError)]), kind.__name__)
-        for kind in tree()
+        (
+            4 * len([base for base in error_class.__mro__ if issubclass(base, JaraiError)]),
+            error_class.__name__,
+        )
+        for error_class in tree()
     ]
-    for kind in tree():
-        assert getattr(jarai_async, kind.__name__) is kind
-        assert kind.__name__ in jarai_async.__all__
-        assert kind.__doc__
+    for error_class in tree():
+        assert getattr(jarai_async, error_class.__name__) is error_class
+        assert error_class.__name__ in jarai_async.__all__
+        assert error_class.__doc__
+
+
+def pickled(error: JaraiError) -> Any:
+    return pickle.loads(pickle.dumps(error))  # noqa: S301  # our own value
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301
-def test_errors_survive_copies_and_pickles(error: JaraiError, copied: Any) -> None:
-    """An error may come from another process, with all its facts."""
-    found = copied(error)
-    assert type(found) is type(error)
-    assert vars(found) == vars(error)
-    assert (found.args, str(found), repr(found)) == (error.args, str(error), repr(error))
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_errors_can_be_copied_and_pickled(error: JaraiError, copied: Any) -> None:
+    """Copies and pickles have the same class and attributes."""
+    other = copied(error)
+    assert type(other) is type(error)
+    assert vars(other) == vars(error)
+    assert (other.args, str(other), repr(other)) == (error.args, str(error), repr(error))
 
 
-@pytest.mark.parametrize("kind", list(tree()), ids=lambda kind: kind.__name__)
-def test_every_error_has_its_facts(kind: type[JaraiError]) -> None:
-    """Each fact is None where there is none, and the text ends with what to do next."""
-    error = kind(["why"]) if kind is InvalidRequestError else kind("why")
+@pytest.mark.parametrize("error_class", list(tree()), ids=lambda error_class: error_class.__name__)
+def test_every_error_has_attributes_and_advice(error_class: type[JaraiError]) -> None:
+    """An attribute without a value is None, and the text ends with what to do next."""
+    error = error_class(["why"]) if error_class is InvalidRequestError else error_class("why")
     assert [getattr(error, name) for name in FACTS] == [None] * len(FACTS)
-    assert str(error) == (f"why. {kind.advice}" if kind.advice else "why")
-    if kind is not InvalidRequestError:
-        told = str(kind("why.", **FACTS))
-        assert told.startswith("why (400, X, correlation id c-1)")
-        assert told.endswith(kind.advice)
+    assert str(error) == (f"why. {error_class.advice}" if error_class.advice else "why")
+    if error_class is not InvalidRequestError:
+        text = str(error_class("why.", **FACTS))
+        assert text.startswith("why (400, X, correlation id c-1)")
+        assert text.endswith(error_class.advice)
 
 
-def test_errors_are_also_what_python_calls_them() -> None:
-    """Who knows only the standard library catches them, too."""
+def test_errors_are_subclasses_of_built_in_exceptions() -> None:
+    """Code that handles only exceptions of the standard library catches them."""
     assert isinstance(NotSentError("x"), ConnectionError)
     assert isinstance(NoResponseError("x"), ConnectionError)
     assert isinstance(jarai_async.DeadlineExceededError("x"), TimeoutError)
@@ -89,39 +98,42 @@ def test_errors_are_also_what_python_calls_them() -> None:
 
 # --- Secrets ---------------------------------------------------------------------------------------
 
-ANSWER = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+RESPONSE = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 
 
-def replied(status: bytes, body: bytes = b"{}") -> bytes:
-    return ANSWER % (status, len(body), body)
+def response(status: bytes, body: bytes = b"{}") -> bytes:
+    return RESPONSE % (status, len(body), body)
 
 
-# What a server sends, and the error that a submit then ends in.
+# What the server sends, and the error that the submit raises.
 SCRIPTS: dict[str, tuple[bytes, type[JaraiError]]] = {
-    "401": (replied(b"401 Unauthorized", b'{"error": "UNAUTHORIZED", "message": "no"}'), AuthenticationError),
-    "409": (replied(b"409 Conflict", b'{"error": "BUDGET_GATE_1_FAILED"}'), BudgetExceededError),
-    "500": (replied(b"500 Internal Server Error"), UncertainSubmitError),
-    "307": (replied(b"307 Temporary Redirect"), UncertainSubmitError),
-    "202 without an id": (replied(b"202 Accepted"), UncertainSubmitError),
-    "nothing": (b"", UncertainSubmitError),
+    "401": (
+        response(b"401 Unauthorized", b'{"error": "UNAUTHORIZED", "message": "no"}'),
+        AuthenticationError,
+    ),
+    "409": (response(b"409 Conflict", b'{"error": "BUDGET_GATE_1_FAILED"}'), BudgetExceededError),
+    "500": (response(b"500 Internal Server Error"), UncertainSubmitError),
+    "307": (response(b"307 Temporary Redirect"), UncertainSubmitError),
+    "202 without an id": (response(b"202 Accepted"), UncertainSubmitError),
+    "connection closed": (b"", UncertainSubmitError),
     "garbage": (b"\x00\x01 what?\r\n\r\n", UncertainSubmitError),
     "a huge header": (b"HTTP/1.1 202 Accepted\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", UncertainSubmitError),
-    "a cut body": (replied(b"202 Accepted", b"x" * 100)[:-50], UncertainSubmitError),
+    "a truncated body": (response(b"202 Accepted", b"x" * 100)[:-50], UncertainSubmitError),
 }
 
 
-def shown(error: BaseException) -> str:
-    """All that a logger, a debugger or a crash reporter could print of an error and of those behind it."""
-    found = [str(error), repr(error), str(vars(error)), repr(error.args), repr(pickle.dumps(error))]
-    found += traceback.format_exception(error)
-    for behind in (error.__cause__, error.__context__):
-        if behind is not None:
-            found.append(shown(behind))
-    return "\n".join(found)
+def everything_printable(error: BaseException) -> str:
+    """All that a logger, a debugger or a crash reporter could print of an error and its causes."""
+    texts = [str(error), repr(error), str(vars(error)), repr(error.args), repr(pickle.dumps(error))]
+    texts += traceback.format_exception(error)
+    for cause in (error.__cause__, error.__context__):
+        if cause is not None:
+            texts.append(everything_printable(cause))
+    return "\n".join(texts)
 
 
-def foreign(error: BaseException | None) -> Iterator[BaseException]:
-    """Those behind an error that are not ours; ours that carry one through a retry are looked through."""
+def aiohttp_errors(error: BaseException | None) -> Iterator[BaseException]:
+    """The exceptions of aiohttp in the chain of an error."""
     while error is not None:
         if type(error).__module__.startswith("aiohttp"):
             yield error
@@ -129,9 +141,9 @@ def foreign(error: BaseException | None) -> Iterator[BaseException]:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-async def test_no_error_shows_the_key(name: str) -> None:
-    """Neither an error of a submit, nor any behind it, nor their locals on our stack give the key away."""
-    script, kind = SCRIPTS[name]
+async def test_no_error_of_a_submit_leaks_the_key(name: str) -> None:
+    """The key is not in the error, in its causes or in the local variables of our frames."""
+    script, error_class = SCRIPTS[name]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert KEY.encode() in await reader.readuntil(b"\r\n\r\n")
@@ -142,36 +154,38 @@ async def test_no_error_shows_the_key(name: str) -> None:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with JaraiClient(KEY, base_url=f"http://127.0.0.1:{port}") as client:
-            with pytest.raises(kind) as caught:
+            with pytest.raises(error_class) as caught:
                 await client.submit(request(), idempotency_key="k-1")
             assert KEY not in repr(client)
-    assert type(caught.value) is kind
-    assert not list(foreign(caught.value))
-    assert KEY not in shown(caught.value)
-    locals_ = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    own = [frame.locals for frame in locals_.stack if "jarai_async" in frame.filename]
-    assert own
-    assert KEY not in str(own)
+    assert type(caught.value) is error_class
+    assert not list(aiohttp_errors(caught.value))
+    assert KEY not in everything_printable(caught.value)
+    report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    variables = [frame.locals for frame in report.stack if "jarai_async" in frame.filename]
+    assert variables
+    assert KEY not in str(variables)
 
 
-async def test_no_connection_does_not_show_the_key() -> None:
-    """A refused connection is NotSentError, without aiohttp's error behind it."""
+async def test_connection_error_does_not_leak_the_key() -> None:
+    """A refused connection is NotSentError, without an exception of aiohttp in its chain."""
     async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
     async with JaraiClient(KEY, base_url=f"http://127.0.0.1:{port}") as client:
         for call in (client.submit(request()), client.fetch(ID)):
             with pytest.raises(NotSentError) as caught:
                 await call
-            assert not list(foreign(caught.value))
-            assert KEY not in shown(caught.value)
+            assert not list(aiohttp_errors(caught.value))
+            assert KEY not in everything_printable(caught.value)
 
 
-async def test_an_uncertain_submit_says_what_happened() -> None:
-    """It carries the key of the attempt, its status and code, and the error behind it is ours."""
+async def test_uncertain_submit_has_the_cause_and_the_idempotency_key() -> None:
+    """The error has the key, status and code of the attempt, and its cause is an error of this library."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(replied(b"500 Internal Server Error", b'{"error": "INTERNAL_ERROR", "message": "oops"}'))
+        writer.write(
+            response(b"500 Internal Server Error", b'{"error": "INTERNAL_ERROR", "message": "oops"}')
+        )
         await writer.drain()
         writer.close()
 

@@ -1,18 +1,18 @@
-"""What the end of a production means for whoever asked for it."""
+"""How the terminal status of a production becomes an outcome."""
 
 import pytest
 
-from jarai_async import OutcomeState, Production, Status
-from jarai_async._api.models import as_id
-from jarai_async._events import end
+from jarai_async import OutcomeState, Production, ProductionFailedError, Status
+from jarai_async._api.models import parse_id
+from jarai_async._events import final_state
 from tests.support.strategies import ID
 
 
 @pytest.mark.parametrize("name", ["Published", "Cancelled"])
-def test_an_end_that_is_no_failure_has_no_error(name: str) -> None:
-    """Whatever else the answer says."""
-    production = Production(as_id(ID), Status(name), error_code="LATE", error_message="too late")
-    assert end(production) == (OutcomeState(name.lower()), None)
+def test_published_and_cancelled_productions_have_no_error(name: str) -> None:
+    """They have none even if the response has an error code or message."""
+    production = Production(parse_id(ID), Status(name), error_code="LATE", error_message="too late")
+    assert final_state(production) == (OutcomeState(name.lower()), None)
 
 
 @pytest.mark.parametrize(
@@ -23,13 +23,17 @@ def test_an_end_that_is_no_failure_has_no_error(name: str) -> None:
         (
             "PRODUCTION_EXPIRED",
             "It expired.",
-            f"production {ID} failed: It expired: it was never begun and is safe to submit again at once",
+            f"production {ID} failed: It expired; it was never started and is safe to submit again at once",
         ),
     ],
 )
-def test_a_failure_says_why_and_what_to_do(code: str | None, message: str | None, text: str) -> None:
-    """In JARAI's own words where there are any, with its code."""
-    state, error = end(Production(as_id(ID), Status.FAILED, error_code=code, error_message=message))
+def test_failed_production_has_an_error_with_the_reason(
+    code: str | None, message: str | None, text: str
+) -> None:
+    """The error has JARAI's message and code, and says if it is safe to submit again."""
+    production = Production(parse_id(ID), Status.FAILED, error_code=code, error_message=message)
+    state, error = final_state(production)
     assert state is OutcomeState.FAILED
-    assert error is not None
+    assert isinstance(error, ProductionFailedError)
     assert (error.message, error.code) == (text, code)
+    assert str(error) == (f"{text} ({code})" if code else text)

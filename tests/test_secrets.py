@@ -1,4 +1,4 @@
-"""The API key and signed URLs: nowhere but in the requests that need them."""
+"""The API key and signed URLs do not leak into errors or logs."""
 
 import logging
 import pickle
@@ -30,57 +30,57 @@ FAULTS = [
 ]
 
 
-def as_a_crash_reporter_sees_it(error: BaseException) -> str:
-    """Everything that can be read off an exception: its chain, each frame's local names, its pickle."""
+def everything_printable(error: BaseException) -> str:
+    """All that a crash reporter can print: the chain, the local variables of each frame, and the pickle."""
     report = traceback.TracebackException.from_exception(error, capture_locals=True)
     return "".join([*report.format(), repr(error), repr(error.__dict__), repr(pickle.dumps(error))])
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-@pytest.mark.parametrize("what", ["submit", "fetch"])
-async def test_no_error_gives_the_key_away(
+@pytest.mark.parametrize("method", ["submit", "fetch"])
+async def test_no_error_leaks_the_key(
     simulator: Simulator,
     client: JaraiClient,
     kind: str,
-    what: str,
+    method: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Neither its text, its chain, its frames' local names, its pickle, nor what was logged."""
+    """Its text, chain, local variables and pickle, and the log, do not contain the key."""
     caplog.set_level(logging.DEBUG)
     production = await client.submit(request_for(simulator))
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "submit": lambda: client.submit(request_for(simulator)),
         "fetch": lambda: client.fetch(production.id),
     }
-    simulator.faults.add(kind, on=what, times=None)
+    simulator.faults.add(kind, on=method, times=None)
     try:
-        await calls[what]()
+        await calls[method]()
     except JaraiError as error:
-        shown = as_a_crash_reporter_sees_it(error)
+        printable = everything_printable(error)
     else:
-        shown = ""  # the answer's Location was enough
-    ours = [record.getMessage() for record in caplog.records if record.name.startswith("jarai_async")]
-    assert simulator.api_key not in shown + "".join(ours)
+        printable = ""  # the Location header was enough
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("jarai_async")]
+    assert simulator.api_key not in printable + "".join(logged)
 
 
 @pytest.mark.parametrize("kind", ["not_found", "bit_flip", "cut_body", "redirect", "hang"])
-async def test_no_error_gives_a_signed_url_away(
+async def test_no_download_error_leaks_the_signed_url(
     simulator: Simulator, client: JaraiClient, kind: str, tmp_path: Path
 ) -> None:
-    """A signature opens a file to anyone for an hour."""
+    """A signed URL gives anyone access to the file for an hour."""
     production = await client.submit(request_for(simulator))
     await client.wait(production.id)
     deliverable = (await client.deliverables(production.id))[0]
     simulator.faults.add(kind, on="download", times=None)
     with pytest.raises(JaraiError) as failure:
         await client.download(deliverable, tmp_path)
-    shown = as_a_crash_reporter_sees_it(failure.value)
+    printable = everything_printable(failure.value)
     assert "?se=" in deliverable.url
-    assert deliverable.url.rpartition("?se=")[2] not in shown
+    assert deliverable.url.rpartition("?se=")[2] not in printable
 
 
-def test_a_secret_is_shown_by_nothing() -> None:
-    """Not by `repr`, `str`, a format, nor a pickle."""
+def test_secret_is_never_printed() -> None:
+    """`repr`, `str` and format strings do not show it, and it cannot be pickled."""
     secret = Secret("jarai_live_abc")
     assert "abc" not in f"{secret} {secret!r} {[secret]}"
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""What a client is set up with, and what it refuses before anything is sent."""
+"""Validation of the API key, the base URL, rate limits and polling bounds."""
 
 import copy
 import pickle
@@ -13,21 +13,21 @@ from jarai_async._urls import checked_url
 KEY = "jarai_test_c2VjcmV0"
 
 
-def test_a_secret_is_not_shown_or_pickled() -> None:
-    """Neither repr, str, a format string, a copy nor a pickle gives a secret away."""
+def test_secret_is_not_printed_or_pickled() -> None:
+    """`repr`, `str` and format strings do not show a secret, and it cannot be copied or pickled."""
     secret = Secret(KEY)
     assert secret.reveal() == KEY
     assert {repr(secret), str(secret), f"{secret}", f"{secret!r}"} == {"<Secret>"}
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="not pickled"):
+        with pytest.raises(TypeError, match="cannot be pickled"):
             copied(secret)
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:80", "https://h/v1/partner", "http://[::1]:8080/a", "HTTPS://h"]
 )
-def test_a_base_url_loses_its_final_slash(url: str) -> None:
-    """Paths are appended to the base URL, with and without a final slash in it."""
+def test_trailing_slash_of_the_base_url_is_removed(url: str) -> None:
+    """A base URL with and without a trailing slash means the same."""
     assert checked_url(url) == checked_url(url + "/") == url
 
 
@@ -48,16 +48,16 @@ def test_a_base_url_loses_its_final_slash(url: str) -> None:
         "http://h/\x00",
     ],
 )
-def test_a_base_url_that_cannot_be_one_is_refused(url: str) -> None:
-    """User, query, fragment and white space, also where `urlsplit` overlooks them, are refused."""
+def test_invalid_base_url_is_rejected(url: str) -> None:
+    """A user, a query, a fragment or white space is rejected, even where `urlsplit` ignores it."""
     with pytest.raises(ConfigurationError, match="base_url"):
         checked_url(url)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "10"])
 @pytest.mark.parametrize("name", ["per_minute", "per_day"])
-def test_a_budget_is_a_positive_number(name: str, value: Any) -> None:
-    """A budget of nothing would wait for ever."""
+def test_rate_limit_must_be_positive_integers(name: str, value: Any) -> None:
+    """A rate limit of zero would wait forever."""
     with pytest.raises(ConfigurationError, match=name):
         RateLimit(**{name: value})
     assert RateLimit(**{name: 1})
@@ -66,15 +66,15 @@ def test_a_budget_is_a_positive_number(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("min_interval", "max_interval"), [(0, 1), (-1, 1), (2, 1), (float("nan"), 1), (1, float("nan"))]
 )
-def test_polling_needs_bounds_in_order(min_interval: float, max_interval: float) -> None:
-    """The minimum is positive and not above the maximum; equal bounds are a fixed interval."""
+def test_polling_bounds_must_be_in_order(min_interval: float, max_interval: float) -> None:
+    """The minimum is positive and at most the maximum; equal bounds mean a fixed interval."""
     with pytest.raises(ConfigurationError, match="min_interval"):
         Polling(min_interval=min_interval, max_interval=max_interval)
     assert Polling(min_interval=1, max_interval=1)
 
 
-def test_a_key_that_would_travel_unencrypted_is_warned_about() -> None:
-    """Plain http is for this machine."""
+def test_unencrypted_base_url_causes_a_warning() -> None:
+    """Plain http is accepted without a warning for this machine only."""
     with pytest.warns(UserWarning, match="unencrypted"):
         checked_url("http://mock.example/v1/partner")
     for host in ("127.0.0.1:80", "[::1]", "localhost:8765"):

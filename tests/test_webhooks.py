@@ -1,4 +1,4 @@
-"""Webhooks verified and read: what JARAI signed becomes an event, all else one error."""
+"""Verifying webhooks: a request that JARAI signed becomes an event, any other raises one error."""
 
 import base64
 import json
@@ -32,28 +32,30 @@ from tests.support.deliveries import SECOND_SECRET, SECRET, body, envelope
 from tests.support.strategies import HOSTILE_BODIES, ID, json_values
 
 NAME = "X-JARAI-Signature"
+KEY = repr(base64.urlsafe_b64decode(SECRET + "="))
+DECODED = (KEY, KEY[2:-1])
 
 
 def signature(content: bytes, secret: str = SECRET) -> str:
     return sign(content, secret)[NAME]
 
 
-# --- What JARAI signed ------------------------------------------------------------------------------
+# --- Valid requests --------------------------------------------------------------------------------
 
 
-def test_the_signature_is_the_one_that_is_documented() -> None:
-    """HMAC-SHA256 under the decoded secret, in hexadecimal: the figure is `openssl`'s."""
+def test_signature_is_computed_as_documented() -> None:
+    """HMAC-SHA256 keyed with the decoded secret, in hexadecimal. The expected value is from `openssl`."""
     secret = base64.urlsafe_b64encode(b"0123456789abcdef").decode()
-    known = "1c76fbb930d3aa8b1633728fae212c68ca68a6752bb319b98be6fe17e86cf5b8"
-    assert sign(b'{"a":1}', secret) == {NAME: f"sha256={known}"}
+    expected = "1c76fbb930d3aa8b1633728fae212c68ca68a6752bb319b98be6fe17e86cf5b8"
+    assert sign(b'{"a":1}', secret) == {NAME: f"sha256={expected}"}
 
 
-def test_an_event_is_read_whole() -> None:
-    """The envelope becomes attributes; what is not known is kept."""
+def test_every_field_of_an_event_is_decoded() -> None:
+    """The envelope becomes attributes, and `raw` keeps unknown fields."""
     content = body("production.published", extra=[1], data={"views": 0})
     event = verify(content, sign(content, SECRET), SECRET)
     assert type(event) is ProductionPublished
-    assert attrs.asdict(event, filter=lambda one, _: one.name != "raw") == {
+    assert attrs.asdict(event, filter=lambda attribute, _: attribute.name != "raw") == {
         "event_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
         "event_type": "production.published",
         "production_id": ID,
@@ -68,7 +70,7 @@ def test_an_event_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event_type", "data", "kind", "details"),
+    ("event_type", "data", "event_class", "details"),
     [
         (
             "production.queued",
@@ -85,18 +87,18 @@ def test_an_event_is_read_whole() -> None:
         ("production.rendered", {"frames": 3}, WebhookEvent, {"data": {"frames": 3}}),
     ],
 )
-def test_each_type_has_its_class(
-    event_type: str, data: Any, kind: type[WebhookEvent], details: Mapping[str, Any]
+def test_each_event_type_has_a_class(
+    event_type: str, data: Any, event_class: type[WebhookEvent], details: Mapping[str, Any]
 ) -> None:
-    """What is known of `data` is an attribute, None where it is odd; an unknown type is open."""
+    """Known fields of `data` are attributes, None if invalid; an unknown type is a plain event."""
     content = body(event_type, data=data)
     event = verify(content, sign(content, SECRET), SECRET)
-    assert type(event) is kind
+    assert type(event) is event_class
     assert {name: getattr(event, name) for name in details} == details
 
 
-def test_details_come_from_data_only() -> None:
-    """A field of the same name beside `data` is not taken for one inside of it, nor the other way round."""
+def test_fields_of_data_are_not_read_from_the_envelope() -> None:
+    """A field of the envelope is not taken for one of `data` with the same name, or vice versa."""
     content = body("production.failed", errorCode="outside", data={"eventId": "x", "sequenceNumber": 1})
     event = verify(content, sign(content, SECRET), SECRET)
     assert isinstance(event, ProductionFailed)
@@ -115,23 +117,23 @@ def test_details_come_from_data_only() -> None:
     ],
     ids=["lower", "upper", "upper digits", "multidict", "bytes"],
 )
-def test_the_header_is_found(headers: Mapping[str, str]) -> None:
-    """Names of headers have no case, nor have hexadecimal digits."""
+def test_signature_header_is_case_insensitive(headers: Mapping[str, str]) -> None:
+    """The case of the header name and of the hexadecimal digits does not matter."""
     assert verify(body(), headers, SECRET).production_id == ID
 
 
-def test_one_of_several_secrets_is_enough() -> None:
-    """While one replaces the other, both are valid, in any order."""
+def test_signature_of_one_of_several_secrets_is_enough() -> None:
+    """While one secret replaces another, both are valid, in any order."""
     for used in (SECRET, SECOND_SECRET):
-        for known in ([SECRET, SECOND_SECRET], (SECOND_SECRET, SECRET), [used]):
-            assert verify(body(), sign(body(), used), known).production_id == ID
+        for secrets in ([SECRET, SECOND_SECRET], (SECOND_SECRET, SECRET), [used]):
+            assert verify(body(), sign(body(), used), secrets).production_id == ID
     with pytest.raises(WebhookVerificationError):
         verify(body(), sign(body(), SECRET), [SECOND_SECRET])
 
 
 @given(json_values, st.text(max_size=20))
-def test_whatever_is_signed_is_an_event_or_an_error(data: Any, event_type: str) -> None:
-    """Data of any shape, under any type."""
+def test_any_signed_body_is_an_event_or_an_error(data: Any, event_type: str) -> None:
+    """`data` may be any JSON value, and the event type any text."""
     content = json.dumps(envelope(event_type, data=data)).encode()
     try:
         event = verify(content, sign(content, SECRET), SECRET)
@@ -141,7 +143,7 @@ def test_whatever_is_signed_is_an_event_or_an_error(data: Any, event_type: str) 
         assert event.event_type == event_type
 
 
-# --- What it did not --------------------------------------------------------------------------------
+# --- Invalid requests ------------------------------------------------------------------------------
 
 WRONG: dict[str, Mapping[Any, Any]] = {
     "none": {},
@@ -169,8 +171,8 @@ WRONG: dict[str, Mapping[Any, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_signature_is_refused(name: str) -> None:
-    """Each is one error, that names neither secret nor signature."""
+def test_wrong_signature_is_rejected(name: str) -> None:
+    """The error shows neither the secret nor the expected signature."""
     with pytest.raises(WebhookVerificationError) as caught:
         verify(body(), WRONG[name], SECRET)
     assert caught.value.__context__ is None
@@ -178,10 +180,10 @@ def test_a_wrong_signature_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE_BODIES)
-def test_nothing_is_read_before_it_is_verified(name: str) -> None:
-    """A body that is no event has the same error, after a signature that fits and after one that does not."""
+def test_body_is_not_parsed_before_it_is_verified(name: str) -> None:
+    """A hostile body with a wrong signature gets the error of the signature, not one of the body."""
     content = HOSTILE_BODIES[name]
-    with pytest.raises(WebhookVerificationError, match="signature does not fit"):
+    with pytest.raises(WebhookVerificationError, match="signature does not match"):
         verify(content, sign(content, SECOND_SECRET), SECRET)
     with pytest.raises(WebhookVerificationError, match="not an event"):
         verify(content, sign(content, SECRET), SECRET)
@@ -207,8 +209,8 @@ def test_nothing_is_read_before_it_is_verified(name: str) -> None:
     ],
     ids=str,
 )
-def test_an_envelope_that_is_not_as_documented_is_refused(fields: Mapping[str, Any]) -> None:
-    """Who relies on these needs them to be what they are said to be."""
+def test_event_with_invalid_required_field_is_rejected(fields: Mapping[str, Any]) -> None:
+    """The required fields of an event have the documented types and ranges."""
     content = body(**fields)
     with pytest.raises(WebhookVerificationError, match="not an event"):
         verify(content, sign(content, SECRET), SECRET)
@@ -225,17 +227,18 @@ headers = st.dictionaries(
 
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()), headers)
-def test_whatever_comes_is_refused(content: bytes, headers: Mapping[str, str]) -> None:
-    """Any bytes with any headers: one error."""
+def test_any_unsigned_request_is_rejected(content: bytes, headers: Mapping[str, str]) -> None:
+    """Any bytes with any headers raise WebhookVerificationError."""
     with pytest.raises(WebhookVerificationError):
         verify(content, headers, [SECRET, SECOND_SECRET])
 
 
 @pytest.mark.parametrize("content", ["{}", None, {"a": 1}])
-def test_only_raw_bytes_are_verified(content: Any) -> None:
-    """What was parsed cannot be verified: that is a mistake in the program, and said at once."""
-    with pytest.raises(TypeError, match="raw bytes"):
+def test_body_must_be_bytes(content: Any) -> None:
+    """A parsed or decoded body cannot be verified; passing one is a TypeError that shows no secret."""
+    with pytest.raises(TypeError, match="raw bytes") as caught:
         verify(content, sign(body(), SECRET), SECRET)
+    assert_not_shown(caught.value, SECRET, *DECODED)
 
 
 # --- Secrets ----------------------------------------------------------------------------------------
@@ -258,12 +261,12 @@ BAD_SECRETS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", BAD_SECRETS)
-def test_a_bad_secret_is_named_and_not_shown(name: str) -> None:
-    """Neither by the error, nor by a crash reporter that prints the local names of our frames."""
+def test_invalid_secret_is_rejected_and_not_shown(name: str) -> None:
+    """Neither the error nor the local variables of our frames show the secret."""
     secret: str | Sequence[str] = BAD_SECRETS[name]
     calls: list[Callable[[], object]] = [
         lambda: verify(body(), {}, secret),
-        lambda: sign(body(), secret),  # type: ignore[arg-type]  # nor with several
+        lambda: sign(body(), secret),  # type: ignore[arg-type]  # several are not allowed either
     ]
     for call in calls:
         with pytest.raises(ConfigurationError, match="base64url") as caught:
@@ -271,32 +274,31 @@ def test_a_bad_secret_is_named_and_not_shown(name: str) -> None:
         assert_not_shown(caught.value, *([secret] if isinstance(secret, str) and secret else []))
 
 
-def test_an_error_does_not_show_the_secret() -> None:
-    """As above, of a good one."""
+def test_verification_error_does_not_show_the_secret() -> None:
+    """Neither the error nor the local variables of our frames show a valid secret."""
     for content in (b"[]", body()):
         with pytest.raises(WebhookVerificationError) as caught:
             verify(content, sign(b"[]", SECRET), SECRET)
-        decoded = base64.urlsafe_b64decode(SECRET + "=")
-        assert_not_shown(caught.value, SECRET, repr(decoded), repr(decoded)[2:-1])
+        assert_not_shown(caught.value, SECRET, *DECODED)
 
 
 def assert_not_shown(error: BaseException, *secrets: str) -> None:
     report = traceback.TracebackException.from_exception(error, capture_locals=True)
     frames = [frame.locals or {} for frame in report.stack if "jarai_async" in frame.filename]
     assert frames
-    shown = [value for frame in frames for value in frame.values()]
+    variables = [value for frame in frames for value in frame.values()]
     for secret in secrets:
-        assert secret not in "".join([*shown, str(error), repr(error)])
+        assert secret not in "".join([*variables, str(error), repr(error)])
 
 
 # --- The fuzzer -------------------------------------------------------------------------------------
 
 
-def test_the_fuzzer_finds_nothing() -> None:
-    """A short run of the benchmark: no forged one accepted, no other exception."""
+def test_fuzzer_finds_no_forgery() -> None:
+    """A short run of the benchmark accepts no forged request and raises no other exception."""
     script = Path(__file__).parents[1] / "benchmarks" / "verify.py"
-    found = subprocess.run(
+    output = subprocess.run(
         [sys.executable, script, "--inputs", "5000"], capture_output=True, text=True, check=True
     ).stdout
-    assert "MISSED" not in found
-    assert found.count(" met") == 2
+    assert "MISSED" not in output
+    assert output.count(" met") == 2

@@ -1,4 +1,11 @@
-"""A call of the Partner API as a value: what to send, how to read the response, and what may be repeated."""
+"""A call to the Partner API as a value, and the decision whether to repeat it.
+
+A `Call` holds what to send and how to read the response. The functions of `endpoints` and `webhook_endpoints`
+build the calls; `_http` sends them. Nothing in this folder does I/O.
+
+`may_repeat` decides for every call whether it may be sent again after an error. `created_nothing` decides
+whether a submit that failed can have created a production.
+"""
 
 from collections.abc import Callable
 from enum import IntEnum
@@ -26,9 +33,11 @@ from jarai_async._errors import (
     ServiceUnavailableError,
 )
 
+T = TypeVar("T")
+
 
 class Kind(IntEnum):
-    """What a request is for, most urgent first."""
+    """What a request is for, the most urgent first."""
 
     CANCEL = 0
     DELIVERABLES = 1
@@ -36,18 +45,15 @@ class Kind(IntEnum):
     READ = 3
     """A read that a caller waits for: `fetch`, `accounts`, ..."""
     POLL = 4
-    """A read that the orchestrator chose to make now."""
+    """A read of a status by the poller."""
 
 
 KINDS = tuple(Kind)  # iterating over the enumeration itself is ten times slower
 
 
-T = TypeVar("T")
-
-
 @frozen
 class Call(Generic[T]):
-    """One request of the API, and how to read its answer."""
+    """One request to the API, and how to decode its response."""
 
     kind: Kind
     method: str
@@ -57,20 +63,20 @@ class Call(Generic[T]):
     idempotency_key: str | None = None
     account_id: str | None = None
 
-    def read(self, answer: Response) -> T:
-        """Give the result. Raises ApiError or InvalidResponseError, with the correlation id."""
-        if not 200 <= answer.status < 300:
-            raise error_from(answer)
+    def read(self, response: Response) -> T:
+        """Return the decoded response. Raises ApiError or InvalidResponseError, with the correlation id."""
+        if not 200 <= response.status < 300:
+            raise error_from(response)
         try:
-            return self.decode(answer)
+            return self.decode(response)
         except InvalidResponseError as error:
-            facts = {"status": answer.status, "correlation_id": answer.correlation_id}
+            facts = {"status": response.status, "correlation_id": response.correlation_id}
             raise InvalidResponseError(error.message, **facts) from None  # type: ignore[arg-type]
 
 
-def read_list(answer: Response, route: str, model: type[T]) -> list[T]:
-    """Read a list, bare or under its documented name: which of them is not documented."""
-    value = parse(answer)
+def decode_list(response: Response, route: str, model: type[T]) -> list[T]:
+    """Decode a list, either bare or in an object under its name: which of the two is not documented."""
+    value = parse(response)
     if isinstance(value, dict):
         value = value.get(wire.LISTS[route])
     if not isinstance(value, list):
@@ -78,9 +84,32 @@ def read_list(answer: Response, route: str, model: type[T]) -> list[T]:
     return [decode(item, model) for item in value]
 
 
-# What provably created nothing. 408, 425, an unknown 4xx, a 5xx or a redirect may stand for a request that
-# was carried out.
-_REFUSALS = (
+# --- What may be sent again ------------------------------------------------------------------------
+
+
+def may_repeat(call: Call[Any], error: JaraiError, *, idempotency_keys: bool) -> bool:
+    """Return whether a call that ended in this error may be sent again.
+
+    It may if the request was certainly not carried out: it never left, or JARAI rejected it before doing
+    anything. It also may if carrying it out twice is harmless: every GET, DELETE and PATCH, and a submit
+    whose idempotency key the server honours. A request that got a 429 may be repeated after the pause, which
+    the caller does not count as an attempt. Every other 4xx is permanent (documented). Repeating does not
+    help a client that is closed or set up incorrectly.
+    """
+    if isinstance(error, ConfigurationError | ClosedError):
+        return False
+    if isinstance(error, NotSentError | ServiceUnavailableError | RateLimitError):
+        return True
+    if isinstance(error, ApiError) and not isinstance(error, ServerError):
+        return False
+    if error.status is not None and 300 <= error.status < 400:
+        return False
+    return call.method != "POST" or (idempotency_keys and call.idempotency_key is not None)
+
+
+# A status that is not in this list (408, 425, an unknown 4xx, a 5xx or a redirect) may be the response to a
+# request that was carried out.
+_CREATED_NOTHING = (
     ConfigurationError,
     BadRequestError,
     AuthenticationError,
@@ -94,25 +123,6 @@ _REFUSALS = (
 )
 
 
-def may_repeat(call: Call[Any], error: JaraiError, *, idempotency_keys: bool) -> bool:
-    """Whether a call that ended in this error may be sent again.
-
-    What provably was not carried out may: it never left, or was refused before execution. So may what is
-    harmless to carry out twice: every GET, every DELETE, and a submit whose key the server honours. Any
-    other 4xx is permanent (documented). A 429 is not counted as an attempt at all: it waits. Nor does a
-    client that is closed, or that no certificate convinces, get better by trying.
-    """
-    if isinstance(error, ConfigurationError | ClosedError):
-        return False
-    if isinstance(error, NotSentError | ServiceUnavailableError | RateLimitError):
-        return True
-    if isinstance(error, ApiError) and not isinstance(error, ServerError):
-        return False
-    if error.status is not None and 300 <= error.status < 400:
-        return False
-    return call.method != "POST" or (idempotency_keys and call.idempotency_key is not None)
-
-
-def was_refused(error: JaraiError) -> bool:
-    """Whether a submit that ended in this error provably created nothing."""
-    return isinstance(error, _REFUSALS)
+def created_nothing(error: JaraiError) -> bool:
+    """Return whether a submit that ended in this error certainly created no production."""
+    return isinstance(error, _CREATED_NOTHING)

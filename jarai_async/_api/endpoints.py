@@ -1,8 +1,6 @@
-"""The Partner API as data: a call is a value, and deciphering its answer is a pure function.
+"""The calls for accounts, productions and usage: each function returns a `Call` and sends nothing.
 
-Nothing here sends anything. `Call` says what to send and how to read what comes back; `read` gives the
-result or raises one of our errors, whatever the bytes; `may_repeat` is the one place that decides what is
-safe to send again.
+A function that takes a `production_id` raises InvalidRequestError if that is not a UUID.
 """
 
 from urllib.parse import urlsplit
@@ -10,7 +8,7 @@ from urllib.parse import urlsplit
 from attrs import evolve
 
 from jarai_async._api import wire
-from jarai_async._api.calls import Call, Kind, read_list
+from jarai_async._api.calls import Call, Kind, decode_list
 from jarai_async._api.codec import decode
 from jarai_async._api.models import (
     Account,
@@ -20,22 +18,21 @@ from jarai_async._api.models import (
     Production,
     Status,
     Usage,
-    as_id,
+    parse_id,
 )
 from jarai_async._api.responses import Response, parse_object
-from jarai_async._errors import (
-    InvalidRequestError,
-    InvalidResponseError,
-)
+from jarai_async._errors import InvalidRequestError, InvalidResponseError
 
 
 def accounts() -> Call[list[Account]]:
-    """List the accounts that the key can reach."""
-    return Call(Kind.READ, "GET", wire.ACCOUNTS, lambda answer: read_list(answer, wire.ACCOUNTS, Account))
+    """List the accounts that the API key can access."""
+    return Call(
+        Kind.READ, "GET", wire.ACCOUNTS, lambda response: decode_list(response, wire.ACCOUNTS, Account)
+    )
 
 
 def submit(account_id: str, body: bytes, key: str) -> Call[Production]:
-    """Submit a production, with exactly these bytes. Raises InvalidRequestError."""
+    """Submit a production, with exactly this body. Raises InvalidRequestError for an unusable key."""
     if not (isinstance(key, str) and key.isascii() and key.isprintable() and 0 < len(key) <= 255):
         raise InvalidRequestError(["idempotency_key must be 1 to 255 printable ASCII characters"])
     return Call(
@@ -50,43 +47,44 @@ def submit(account_id: str, body: bytes, key: str) -> Call[Production]:
 
 
 def fetch(production_id: str, kind: Kind = Kind.READ) -> Call[Production]:
-    """Read one production's status."""
-    wanted = _valid(production_id)
-    return Call(kind, "GET", _path(wire.PRODUCTION, wanted), lambda answer: _production(answer, wanted))
+    """Read the status of a production."""
+    requested = _valid(production_id)
+    path = _path(wire.PRODUCTION, requested)
+    return Call(kind, "GET", path, lambda response: _production(response, requested))
 
 
 def cancel(production_id: str) -> Call[None]:
-    """Stop one production. What its body says is not documented: a following read decides."""
+    """Cancel a production. The body of the response is not documented, so it is not read."""
     return Call(Kind.CANCEL, "DELETE", _path(wire.PRODUCTION, _valid(production_id)), lambda _: None)
 
 
 def deliverables(production_id: str) -> Call[list[Deliverable]]:
-    """List what one production made, with fresh signed URLs."""
+    """List the deliverables of a production, with new signed URLs."""
     owner = _valid(production_id)
 
-    def read(answer: Response) -> list[Deliverable]:
-        found = read_list(answer, wire.DELIVERABLES, Deliverable)
-        return [evolve(one, production_id=owner) for one in found]
+    def read(response: Response) -> list[Deliverable]:
+        listed = decode_list(response, wire.DELIVERABLES, Deliverable)
+        return [evolve(deliverable, production_id=owner) for deliverable in listed]
 
     return Call(Kind.DELIVERABLES, "GET", _path(wire.DELIVERABLES, owner), read)
 
 
 def performance(production_id: str) -> Call[Performance]:
-    """Read one production's analytics."""
+    """Read the analytics of a production."""
     owner = _valid(production_id)
     path = _path(wire.PERFORMANCE, owner)
-    return Call(Kind.READ, "GET", path, lambda answer: Performance(owner, raw=parse_object(answer)))
+    return Call(Kind.READ, "GET", path, lambda response: Performance(owner, raw=parse_object(response)))
 
 
 def usage() -> Call[Usage]:
     """Read the partner's usage."""
-    return Call(Kind.READ, "GET", wire.USAGE, lambda answer: Usage(raw=parse_object(answer)))
+    return Call(Kind.READ, "GET", wire.USAGE, lambda response: Usage(raw=parse_object(response)))
 
 
 def _valid(production_id: str) -> Id:
-    """Only a UUID may become part of a path: joining "../x" would climb out of the API."""
+    """Reject anything but a UUID: in a path, "../x" would lead to another resource."""
     try:
-        return as_id(production_id)
+        return parse_id(production_id)
     except ValueError as error:
         raise InvalidRequestError([f"production_id is {error}"]) from None
 
@@ -95,39 +93,39 @@ def _path(route: str, production_id: Id) -> str:
     return route.format(production_id=production_id)
 
 
-def _production(answer: Response, wanted: Id) -> Production:
-    production = decode(parse_object(answer), Production)
-    if production.id != wanted:
-        raise InvalidResponseError(f"asked for production {wanted}, the answer is about {production.id}")
+def _production(response: Response, requested: Id) -> Production:
+    production = decode(parse_object(response), Production)
+    if production.id != requested:
+        raise InvalidResponseError(f"requested production {requested}, the response is about {production.id}")
     return production
 
 
-def _submitted(answer: Response) -> Production:
-    """Read an accepted submit; where the body names no production, the Location header may.
+def _submitted(response: Response) -> Production:
+    """Read the response to an accepted submit: the production's id is in the body or in the Location header.
 
-    Where both do and disagree, one of them is about the production of another: neither is believed.
+    If the two name different productions, the response is invalid: one of them belongs to another submit.
     """
-    located = _id_in_location(answer)
+    location_id = _id_in_location(response)
     try:
-        value = parse_object(answer)
+        value = parse_object(response)
         status = value.get("status")
         if not isinstance(status, str) or not status:
-            status = str(Status.QUEUED)  # accepted: that it is queued is inferred
+            status = str(Status.QUEUED)  # inferred: a production that was just accepted is queued
         production = evolve(decode(value | {"status": status}, Production), raw=value)
     except InvalidResponseError:
-        if located is None:
+        if location_id is None:
             raise
-        return Production(located, Status.QUEUED)
-    if located not in (None, production.id):
+        return Production(location_id, Status.QUEUED)
+    if location_id not in (None, production.id):
         raise InvalidResponseError(
-            f"the answer is about production {production.id}, its Location about {located}"
+            f"the body names production {production.id}, the Location header {location_id}"
         )
     return production
 
 
-def _id_in_location(answer: Response) -> Id | None:
+def _id_in_location(response: Response) -> Id | None:
     try:
-        path = urlsplit(answer.headers.get("Location", "")).path
-        return as_id(path.rstrip("/").rpartition("/")[2])
-    except ValueError:  # also of a URL that is none
+        path = urlsplit(response.headers.get("Location", "")).path
+        return parse_id(path.rstrip("/").rpartition("/")[2])
+    except ValueError:  # also raised by urlsplit for an invalid URL
         return None

@@ -1,4 +1,8 @@
-"""The values that users hold: requests, productions, deliverables. Frozen, open, never doing I/O."""
+"""Accounts, productions, deliverables and requests as values: frozen, and without methods that do I/O.
+
+A model has the fields that the library knows. Fields that it does not know are in `raw`, which holds the JSON
+object that the server sent.
+"""
 
 import json
 import re
@@ -13,33 +17,34 @@ from jarai_async._api import wire
 from jarai_async._errors import ConfigurationError, InvalidRequestError
 
 Id = NewType("Id", str)
-"""An identifier of the API: a UUID in its canonical, lower-case form."""
+"""An identifier of the API: a UUID as lower-case text with hyphens."""
 
+_BODY_FIELDS = {"topic", "languageId", "countryId", "avatarId", "projectTypeSlug", "metadataMD"}
 _CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-def as_id(value: object) -> Id:
-    """Give the canonical form of a UUID. Raises ValueError: no other text may reach a URL."""
+def parse_id(value: object) -> Id:
+    """Return a UUID in its canonical form. Raises ValueError for anything else, since ids go into URLs."""
     text = str(value) if isinstance(value, UUID) else value
     if isinstance(text, str):
         for form in (text, text.lower()):
             if _CANONICAL.fullmatch(form):
                 return Id(form)
-    raise ValueError(f"not a UUID: {_shown(value)}")
+    raise ValueError(f"not a UUID: {_describe(value)}")
 
 
-def _shown(value: object) -> str:
-    """Quote text and numbers; of anything else give the type, for it may be nested too deep for a `repr`."""
+def _describe(value: object) -> str:
+    """Quote text and numbers; name the type of anything else, whose `repr` may exceed the recursion limit."""
     if isinstance(value, str):
         return repr(value[:80])
     return f"{value!r:.80}" if isinstance(value, float | bool) else type(value).__name__
 
 
 class Status(str):
-    """A production's status. Open: a value that this library does not know is kept as it is.
+    """The status of a production: a `str`, with the documented values as class attributes.
 
-    `is_terminal` is true of `Published`, `Failed` and `Cancelled`, which never change (documented). An
-    unknown status is not terminal: "not done yet".
+    JARAI may add statuses (documented). A status that this library does not know is kept as it was sent and
+    is not terminal.
     """
 
     __slots__ = ()
@@ -54,7 +59,7 @@ class Status(str):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the status is `Published`, `Failed` or `Cancelled`, which never change (documented)."""
         return self in _TERMINAL
 
     def __repr__(self) -> str:
@@ -72,13 +77,13 @@ _TERMINAL = frozenset({Status.PUBLISHED, Status.FAILED, Status.CANCELLED})
 
 
 def _raw() -> Any:
-    """All that the server sent, as it came. Kept out of `repr`: it may hold a signed URL."""
+    """Hold the JSON object that the server sent; not in the `repr`, since it may contain a signed URL."""
     return field(factory=dict, repr=False, eq=False, kw_only=True)
 
 
 @frozen
 class Avatar:
-    """An avatar of an account."""
+    """An avatar of an account. `name` is inferred, and None where the server does not send it."""
 
     id: Id
     name: str | None = None
@@ -87,7 +92,10 @@ class Avatar:
 
 @frozen
 class Account:
-    """An account that the key can reach, with its avatars and connected platforms."""
+    """An account that the API key can access, with its avatars and its connected platforms.
+
+    What a platform looks like is not documented: `platforms` holds the JSON values as they were sent.
+    """
 
     id: Id
     name: str | None = None
@@ -98,10 +106,10 @@ class Account:
 
 @frozen
 class Production:
-    """One run of JARAI, as the server described it at one moment.
+    """A production as the server described it at one time.
 
-    `id` and `status` are always there; the rest is None where the answer did not say it. `raw` is the
-    whole answer, with fields that this library does not know.
+    `id` and `status` are always present. Any other field is None (`sandbox`: False) where the response does
+    not have it; the names of `current_step` and `created_at` are inferred. `raw` is the complete response.
     """
 
     id: Id
@@ -120,11 +128,13 @@ class Production:
 
 @frozen
 class Deliverable:
-    """A file that a production made: `type` (`Video`, `ClosedCaptions`, ...: an open set), `platform`.
+    """A file that a production made.
 
-    `url` is signed and valid for an hour (documented), so it is a secret and not in the `repr`;
-    `JaraiClient.download` fetches a fresh one by itself. `file_name`, `size` (bytes) and `content_md5`
-    (base64) are used where the server sends them (inferred). One without a URL cannot be fetched.
+    `type` is one of an open set (`Video`, `ClosedCaptions`, ...); `platform` is the platform that the file is
+    for. `url` is signed and valid for one hour (documented). It gives access to the file, so it is not in the
+    `repr`. A file without a URL, which is then empty, cannot be downloaded. `JaraiClient.download` requests a
+    new URL automatically when this one has expired. `id`, `file_name`, `content_type`, `size` (in bytes) and
+    `content_md5` (base64) are inferred, and None where the server does not send them.
     """
 
     type: str
@@ -141,7 +151,7 @@ class Deliverable:
 
 @frozen
 class Performance:
-    """A production's analytics; no field is documented, so all of it is in `raw`."""
+    """The analytics of a production. No field is documented, so `raw` holds everything that was sent."""
 
     production_id: Id
     raw: Mapping[str, Any] = field(factory=dict)
@@ -149,17 +159,19 @@ class Performance:
 
 @frozen
 class Usage:
-    """The partner's usage; no field is documented, so all of it is in `raw`."""
+    """The partner's usage. No field is documented, so `raw` holds everything that was sent."""
 
     raw: Mapping[str, Any] = field(factory=dict)
 
 
 @frozen
 class RateLimit:
-    """The requests that this process may send: a minute (rolling 60 seconds) and a UTC day.
+    """How many requests this process may send per minute (rolling 60 seconds) and per UTC day.
 
-    None leaves it to the server: the headers tell the minute's limit, and the documented tiers the
-    day's (10 a minute: 100 a day; 60: 2,000; 300: no limit). Give less to leave room for others.
+    None means the server's own limit. Per minute that is the limit in the rate limit headers; per day it is
+    the limit of the documented tier (10 per minute: 100 per day; 60: 2,000; 300: unlimited). All keys of a
+    partner share these limits (documented), so set lower values if other programs use them too.
+    Raises ConfigurationError for a value that is not a positive integer.
     """
 
     per_minute: int | None = None
@@ -168,15 +180,16 @@ class RateLimit:
     def __attrs_post_init__(self) -> None:
         for name, value in (("per_minute", self.per_minute), ("per_day", self.per_day)):
             if value is not None and not (isinstance(value, int) and value > 0):
-                raise ConfigurationError(f"Budget({name}={value!r}) must be a positive number")
+                raise ConfigurationError(f"RateLimit({name}={value!r}) must be a positive integer or None")
 
 
 @frozen
 class Polling:
-    """Bounds of the time between two polls of one production, in seconds.
+    """The minimum and maximum time between two polls of one production, in seconds.
 
-    The rate limit decides within these bounds. `min_interval` is never undercut. `max_interval` is how long a
-    production may go unpolled while the rate limit leaves room for a poll.
+    The poller chooses an interval between the two that suits the rate limit. It never polls a production
+    earlier than `min_interval` after its last poll, and later than `max_interval` only if the rate limit
+    leaves no room for the poll. Raises ConfigurationError unless 0 < min_interval <= max_interval.
     """
 
     min_interval: float = 5.0
@@ -188,36 +201,27 @@ class Polling:
 
 
 def _id_or_text(value: object) -> str:
-    """Canonical where it is a UUID, empty for None; anything else is left for the validation to name."""
+    """Return a UUID in canonical form and "" for None; leave any other value for the validation to reject."""
     try:
-        return as_id(value)
+        return parse_id(value)
     except ValueError:
-        return "" if value is None else value if isinstance(value, str) else _shown(value)
+        return "" if value is None else value if isinstance(value, str) else _describe(value)
 
 
 def _copied(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Copy a mapping, so that the caller's may change; anything else is left for the validation to name."""
+    """Copy a mapping, so that the caller may reuse it; leave any other value for the validation to reject."""
     return dict(value) if isinstance(value, Mapping) else value
-
-
-def _length_faults(name: str, value: object, most: int | None = None, *, required: bool = False) -> list[str]:
-    if value is None:
-        return [f"{name} is missing"] if required else []
-    if not isinstance(value, str) or not value.strip():
-        return [f"{name} must be text, and not blank: {_shown(value)}"]
-    if most and len(value) > most:
-        return [f"{name} has {len(value)} characters, of at most {most}"]
-    return []
 
 
 @frozen(kw_only=True)
 class ProductionRequest:
-    """What to produce. Raises `InvalidRequestError` that names every fault at once.
+    """What to produce, validated when it is created.
 
-    `topic` has 1 to 500 characters; the identifiers are UUIDs; `project_type` is a slug such as
-    `social-video-30s` (None: the account's default); `metadata` is Markdown of at most 4,096 characters
-    (all documented). `reference` is your own name for it, and is not sent. `extra` holds further fields of
-    the body as JSON values, under the names that the API uses.
+    `topic` has 1 to 500 characters. The four identifiers are UUIDs, as text or as `uuid.UUID`. `project_type`
+    is a slug such as `social-video-30s`; None means the account's default. `metadata` is Markdown of at most
+    4,096 characters. (All of this is documented.) `reference` is your own name for the request and is not
+    sent. `extra` holds further fields of the body, under the names that the API uses, as JSON values.
+    Raises InvalidRequestError, whose `problems` lists everything that is wrong.
     """
 
     topic: str
@@ -231,34 +235,45 @@ class ProductionRequest:
     extra: Mapping[str, Any] = field(factory=dict, converter=_copied, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        faults = [*self._text_faults(), *self._id_faults(), *self._extra_faults()]
-        if faults:
-            raise InvalidRequestError(faults)
-
-    def _text_faults(self) -> list[str]:
-        return [
-            *_length_faults("topic", self.topic, wire.TOPIC_LENGTH, required=True),
-            *_length_faults("metadata", self.metadata, wire.METADATA_LENGTH),
-            *_length_faults("project_type", self.project_type),
-            *_length_faults("reference", self.reference),
+        problems = [
+            *_text_problems("topic", self.topic, wire.TOPIC_LENGTH, required=True),
+            *_text_problems("metadata", self.metadata, wire.METADATA_LENGTH),
+            *_text_problems("project_type", self.project_type),
+            *_text_problems("reference", self.reference),
+            *_id_problems("account_id", self.account_id),
+            *_id_problems("language_id", self.language_id),
+            *_id_problems("country_id", self.country_id),
+            *_id_problems("avatar_id", self.avatar_id),
+            *_extra_problems(self.extra),
         ]
+        if problems:
+            raise InvalidRequestError(problems)
 
-    def _id_faults(self) -> list[str]:
-        names = ("account_id", "language_id", "country_id", "avatar_id")
-        values = {name: getattr(self, name) for name in names}
-        return [
-            f"{name} is not a UUID: {_shown(value)}" if value else f"{name} is missing"
-            for name, value in values.items()
-            if not _CANONICAL.fullmatch(value)
-        ]
 
-    def _extra_faults(self) -> list[str]:
-        if not isinstance(self.extra, dict):
-            return [f"extra must be a JSON object, not {_shown(self.extra)}"]
-        known = {"topic", "languageId", "countryId", "avatarId", "projectTypeSlug", "metadataMD"}
-        faults = [f"extra may not hold {name!r}" for name in sorted(known & self.extra.keys())]
-        try:
-            json.dumps(self.extra, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            faults.append(f"extra is not JSON: {error}")
-        return faults
+def _text_problems(
+    name: str, value: object, max_length: int | None = None, *, required: bool = False
+) -> list[str]:
+    if value is None:
+        return [f"{name} is missing"] if required else []
+    if not isinstance(value, str) or not value.strip():
+        return [f"{name} must be text that is not blank, not {_describe(value)}"]
+    if max_length and len(value) > max_length:
+        return [f"{name} has {len(value)} characters, the maximum is {max_length}"]
+    return []
+
+
+def _id_problems(name: str, value: str) -> list[str]:
+    if _CANONICAL.fullmatch(value):
+        return []
+    return [f"{name} is not a UUID: {_describe(value)}" if value else f"{name} is missing"]
+
+
+def _extra_problems(extra: object) -> list[str]:
+    if not isinstance(extra, dict):
+        return [f"extra must be a JSON object, not {_describe(extra)}"]
+    problems = [f"extra must not contain {name!r}" for name in sorted(_BODY_FIELDS & extra.keys())]
+    try:
+        json.dumps(extra, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        problems.append(f"extra is not JSON: {error}")
+    return problems

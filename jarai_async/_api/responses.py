@@ -1,4 +1,7 @@
-"""Answers deciphered, whatever their bytes: JSON, errors, and what they say of the request budget."""
+"""Reading a response: its JSON, the error that it means, and the state of the rate limit.
+
+The functions accept any bytes and any headers. They raise nothing but the errors that they name.
+"""
 
 import json
 import math
@@ -25,14 +28,14 @@ from jarai_async._errors import (
     ServiceUnavailableError,
 )
 
-_DAY_AND_AN_HOUR = 25 * 3600.0  # no documented wait is longer: a day's quota ends at midnight UTC
-_WINDOW = 60.0
-_KEY = re.compile(r"jarai_[A-Za-z0-9_-]{8,}")
+_MAX_WAIT = 25 * 3600.0  # seconds; the longest documented wait is until midnight UTC, for a daily quota
+_WINDOW = 60.0  # seconds, of the rate limit
+_API_KEY = re.compile(r"jarai_[A-Za-z0-9_-]{8,}")
 
 
 @frozen
 class Response:
-    """What came back, whole: the bytes are read before anything is decided."""
+    """A complete response: status, headers and the bytes of the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,38 +43,38 @@ class Response:
 
     @property
     def correlation_id(self) -> str | None:
-        """What to quote to JARAI's support."""
+        """The id to quote to JARAI support; None if the response has none."""
         return _printable(self.headers.get(wire.CORRELATION_ID))
 
 
-def _refuse(constant: str) -> Any:
+def _reject_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse).decode  # made once: `json.loads` would make one a call
+_decode = json.JSONDecoder(parse_constant=_reject_constant).decode  # `json.loads` makes one for each call
 
 
 def parse_json(body: bytes) -> Any:
-    """Read JSON as strictly as its standard. Raises ValueError."""
+    """Parse JSON as the standard defines it, without NaN and Infinity. Raises ValueError."""
     try:
         return _decode(body.decode(json.detect_encoding(body)))
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("nested too deeply") from None
 
 
-def parse(answer: Response) -> Any:
-    """Read an answer's JSON. Raises InvalidResponseError."""
+def parse(response: Response) -> Any:
+    """Parse the body of a response as JSON. Raises InvalidResponseError."""
     try:
-        return parse_json(answer.body)
-    except ValueError:  # also what is not UTF-8, and an integer of 5,000 digits
-        size = len(answer.body)
-        message = f"expected JSON, got {size} bytes that are not ({_content_type(answer)})"
+        return parse_json(response.body)
+    except ValueError:  # also for invalid UTF-8 and integers of over 4,300 digits
+        size = len(response.body)
+        message = f"expected JSON, got {size} bytes that are not JSON ({_content_type(response)})"
         raise InvalidResponseError(message) from None
 
 
-def parse_object(answer: Response) -> dict[str, Any]:
-    """Read a JSON object. Raises InvalidResponseError."""
-    value = parse(answer)
+def parse_object(response: Response) -> dict[str, Any]:
+    """Parse the body of a response as a JSON object. Raises InvalidResponseError."""
+    value = parse(response)
     if not isinstance(value, dict):
         raise InvalidResponseError(f"expected an object, got a JSON {type(value).__name__}")
     return value
@@ -88,23 +91,23 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 }
 
 
-def error_from(answer: Response) -> JaraiError:
-    """Name what an answer outside 2xx means, from its status and envelope."""
-    envelope = _envelope(answer)
+def error_from(response: Response) -> JaraiError:
+    """Return the error that a response outside 2xx means, by its status and JARAI's error envelope."""
+    envelope = _envelope(response)
     code = _printable(envelope.get(wire.ERROR_CODE))
     message = _printable(envelope.get(wire.ERROR_MESSAGE))
     facts: Any = {
-        "status": answer.status,
+        "status": response.status,
         "code": code,
-        "correlation_id": answer.correlation_id,
-        "retry_after": retry_after(answer) if answer.status in (429, 503) else None,
+        "correlation_id": response.correlation_id,
+        "retry_after": retry_after(response) if response.status in (429, 503) else None,
     }
-    if 300 <= answer.status < 400:
-        return InvalidResponseError("the API redirected, and a key is not sent to another place", **facts)
-    kind = _error_class(answer.status, code)
-    if code is None and answer.status >= 500:
-        message = f"not JARAI's answer but a gateway's: {_content_type(answer)}"
-    return kind(message or f"the API answered {answer.status}", **facts)
+    if 300 <= response.status < 400:
+        return InvalidResponseError("the API redirected; the key is not sent to another address", **facts)
+    if code is None and response.status >= 500:
+        message = f"the response is a gateway's, not JARAI's: {_content_type(response)}"
+    error_class = _error_class(response.status, code)
+    return error_class(message or f"the API responded with status {response.status}", **facts)
 
 
 def _error_class(status: int, code: str | None) -> type[ApiError]:
@@ -117,66 +120,70 @@ def _error_class(status: int, code: str | None) -> type[ApiError]:
     return _BY_STATUS.get(status, ApiError)
 
 
-def _envelope(answer: Response) -> dict[str, Any]:
+def _envelope(response: Response) -> dict[str, Any]:
     try:
-        return parse_object(answer)
+        return parse_object(response)
     except InvalidResponseError:
         return {}
 
 
-def _content_type(answer: Response) -> str:
-    return _printable(answer.headers.get("Content-Type")) or "no content type"
+def _content_type(response: Response) -> str:
+    return _printable(response.headers.get("Content-Type")) or "no content type"
 
 
 def _printable(value: object) -> str | None:
-    """Quote text of the server's in one line: bounded, printable, and without a key that it repeats."""
+    """Make text from the server safe to print: one line, at most 300 characters, API keys masked."""
     if not isinstance(value, str) or not value:
         return None
-    value = _KEY.sub("jarai_***", value)
+    value = _API_KEY.sub("jarai_***", value)
     return "".join(char if char.isprintable() else " " for char in value[:300])
 
 
 @frozen
 class RateLimitState:
-    """What an answer says of the request budget; None where it says nothing."""
+    """The state of the rate limit by one response; a value is None if the response does not have it.
+
+    `limit` and `remaining` are requests per minute. `retry_after` is in seconds, and set for a 429 only.
+    """
 
     limit: int | None = None
     remaining: int | None = None
     retry_after: float | None = None
-    """Seconds; set by a 429 only."""
 
 
-def rate(answer: Response) -> RateLimitState:
-    """Read the budget's state from the headers and, of a 429, from the body."""
-    limit, remaining = (_count(answer.headers.get(name)) for name in (wire.RATE_LIMIT, wire.RATE_REMAINING))
-    return RateLimitState(limit or None, remaining, retry_after(answer) if answer.status == 429 else None)
+def rate_limit_state(response: Response) -> RateLimitState:
+    """Read the state of the rate limit from the headers and, for a 429, the body."""
+    limit, remaining = (_count(response.headers.get(name)) for name in (wire.RATE_LIMIT, wire.RATE_REMAINING))
+    return RateLimitState(limit or None, remaining, retry_after(response) if response.status == 429 else None)
 
 
-def retry_after(answer: Response) -> float | None:
-    """Seconds to wait by the body, Retry-After and the reset: the longest of them, within reason.
+def retry_after(response: Response) -> float | None:
+    """Return the seconds to wait: the longest that the body, Retry-After and the reset header ask for.
 
-    A 429 that names none means the whole window. The reset, and a Retry-After that is a date, are moments on
-    the server's clock, so they are compared with the `Date` of the same answer and never with ours.
+    The result is at least 1 second and at most 25 hours. For a response that names no time it is None, or for
+    a 429 the full 60 seconds of the rate limit. The reset header (used for a 429 only) and a Retry-After that
+    is a date are times of the server's clock, so they are compared with the `Date` header of the same
+    response, never with the local clock.
     """
-    header = answer.headers.get("Retry-After")
-    waits = [_seconds(_envelope(answer).get(wire.RETRY_AFTER)), _seconds(header)]
-    moments = [moment(header)]
-    if answer.status == 429:
-        moments.append(_seconds(answer.headers.get(wire.RATE_RESET)))
-    now = moment(answer.headers.get("Date"))
+    header = response.headers.get("Retry-After")
+    waits = [_seconds(_envelope(response).get(wire.RETRY_AFTER)), _seconds(header)]
+    times = [parse_date(header)]
+    if response.status == 429:
+        times.append(_seconds(response.headers.get(wire.RATE_RESET)))
+    now = parse_date(response.headers.get("Date"))
     if now is not None:
-        waits += [one - now for one in moments if one is not None]
+        waits += [time - now for time in times if time is not None]
     known = [wait for wait in waits if wait is not None]
     if not known:
-        return _WINDOW if answer.status == 429 else None
-    return min(max(1.0, *known), _DAY_AND_AN_HOUR)
+        return _WINDOW if response.status == 429 else None
+    return min(max(1.0, *known), _MAX_WAIT)
 
 
-def moment(date: str | None) -> float | None:
-    """Read the date of a header, as Unix seconds. One that names no zone is UTC, not local time."""
+def parse_date(text: str | None) -> float | None:
+    """Parse a date header into Unix seconds; None if it is not a date. Without a time zone it is UTC."""
     try:
-        found = parsedate_to_datetime(date or "")
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        date = parsedate_to_datetime(text or "")
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
@@ -190,5 +197,5 @@ def _seconds(value: object) -> float | None:
 
 
 def _count(value: str | None) -> int | None:
-    # isdecimal also accepts other scripts' digits, as int does; longer numbers are not counts
+    # `isdecimal` and `int` both accept the digits of other scripts; a longer number is not a request count
     return int(value) if value is not None and value.isdecimal() and len(value) <= 6 else None

@@ -1,7 +1,8 @@
-"""The calls about webhook subscriptions, as data: what to send, and how to read what comes back.
+"""The calls for webhook subscriptions: each function returns a `Call` and sends nothing.
 
-Documented: what a webhook is created with, its limits, that the answer has the signing secret, and that
-webhooks are listed, deleted and updated and their deliveries listed. All else is inferred (`_wire`).
+Documented: the fields that a webhook is created with and their limits, the signing secret in the response,
+and that webhooks can be listed, updated and deleted and their deliveries listed. The rest is inferred (see
+`wire`). The functions raise InvalidRequestError if an argument breaks a documented rule.
 """
 
 import json
@@ -12,9 +13,9 @@ from urllib.parse import urlsplit
 from attrs import evolve
 
 from jarai_async._api import wire
-from jarai_async._api.calls import Call, Kind, read_list
+from jarai_async._api.calls import Call, Kind, decode_list
 from jarai_async._api.codec import decode, field_name
-from jarai_async._api.models import as_id
+from jarai_async._api.models import parse_id
 from jarai_async._api.responses import Response, parse_object
 from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
 from jarai_async._errors import InvalidRequestError
@@ -28,7 +29,7 @@ def create(
     account_ids: Sequence[str] = (),
     account_scope_id: str | None = None,
 ) -> Call[NewWebhook]:
-    """Subscribe. It goes as a submit does, over a connection of its own: a lost answer is a lost secret."""
+    """Create a webhook. It is sent like a submit, on a new connection: a lost response is a lost secret."""
     fields = {
         "endpoint_url": endpoint_url,
         "event_types": event_types,
@@ -40,11 +41,13 @@ def create(
 
 def subscriptions() -> Call[list[Webhook]]:
     """List the webhooks."""
-    return Call(Kind.READ, "GET", wire.WEBHOOKS, lambda answer: read_list(answer, wire.WEBHOOKS, Webhook))
+    return Call(
+        Kind.READ, "GET", wire.WEBHOOKS, lambda response: decode_list(response, wire.WEBHOOKS, Webhook)
+    )
 
 
 def read(webhook_id: str) -> Call[Webhook]:
-    """Read one webhook."""
+    """Read a webhook."""
     return Call(Kind.READ, "GET", _path(wire.WEBHOOK, webhook_id), _webhook)
 
 
@@ -54,70 +57,69 @@ def update(
     event_types: Sequence[str] | None,
     account_ids: Sequence[str] | None,
 ) -> Call[Webhook]:
-    """Change what is given; None leaves it as it is."""
+    """Change the given fields of a webhook; None leaves a field unchanged."""
     fields = {"endpoint_url": endpoint_url, "event_types": event_types, "account_ids": account_ids}
-    return Call(
-        Kind.READ, wire.UPDATE, _path(wire.WEBHOOK, webhook_id), _webhook, body=_body(fields, partly=True)
-    )
+    path = _path(wire.WEBHOOK, webhook_id)
+    return Call(Kind.READ, wire.UPDATE, path, _webhook, body=_body(fields, partial=True))
 
 
 def delete(webhook_id: str) -> Call[None]:
-    """End one webhook."""
+    """Delete a webhook."""
     return Call(Kind.READ, "DELETE", _path(wire.WEBHOOK, webhook_id), lambda _: None)
 
 
 def deliveries(webhook_id: str) -> Call[list[WebhookDelivery]]:
-    """List the recent deliveries of one webhook."""
+    """List the recent deliveries of a webhook."""
     route = wire.WEBHOOK_DELIVERIES
     path = _path(route, webhook_id)
-    return Call(Kind.READ, "GET", path, lambda answer: read_list(answer, route, WebhookDelivery))
+    return Call(Kind.READ, "GET", path, lambda response: decode_list(response, route, WebhookDelivery))
 
 
 def test(webhook_id: str) -> Call[None]:
-    """Ask for a test event."""
+    """Request a test event."""
     return Call(Kind.SUBMIT, "POST", _path(wire.WEBHOOK_TEST, webhook_id), lambda _: None)
 
 
-def _created(answer: Response) -> NewWebhook:
-    """Read a new webhook. Its secret is hidden at once, also from who prints what an error was about."""
-    fields = parse_object(answer)
+def _created(response: Response) -> NewWebhook:
+    """Read a new webhook. The secret is wrapped first, so that no error or traceback shows it."""
+    fields = parse_object(response)
     name = field_name(NewWebhook, "signing_secret")
     if isinstance(fields.get(name), str):
         fields[name] = Secret(fields[name])
     webhook = decode(fields, NewWebhook)
-    return evolve(webhook, raw={one: value for one, value in fields.items() if one != name})
+    return evolve(webhook, raw={key: value for key, value in fields.items() if key != name})
 
 
-def _webhook(answer: Response) -> Webhook:
-    return decode(parse_object(answer), Webhook)
+def _webhook(response: Response) -> Webhook:
+    return decode(parse_object(response), Webhook)
 
 
 def _path(route: str, webhook_id: str) -> str:
     try:
-        return route.format(webhook_id=as_id(webhook_id))
+        return route.format(webhook_id=parse_id(webhook_id))
     except ValueError as error:
         raise InvalidRequestError([f"webhook_id is {error}"]) from None
 
 
-def _body(fields: dict[str, Any], *, partly: bool = False) -> bytes:
-    """Write what is given. Raises InvalidRequestError that names every fault."""
+def _body(fields: dict[str, Any], *, partial: bool = False) -> bytes:
+    """Return the JSON of the fields that are not None. Raises InvalidRequestError with every problem."""
     given = {name: value for name, value in fields.items() if value is not None}
     checks: dict[str, Callable[[Any], list[str]]] = {
-        "endpoint_url": _endpoint_faults,
-        "event_types": _event_type_faults,
-        "account_ids": _account_faults,
-        "account_scope_id": lambda value: _id_faults("account_scope_id", value),
+        "endpoint_url": _endpoint_problems,
+        "event_types": _event_type_problems,
+        "account_ids": _account_problems,
+        "account_scope_id": lambda value: _id_problems("account_scope_id", value),
     }
-    faults = [fault for name, value in given.items() for fault in checks[name](value)]
-    if not partly:
+    problems = [problem for name, value in given.items() for problem in checks[name](value)]
+    if not partial:
         required = ("endpoint_url", "event_types")
-        faults += [f"{name} is missing" for name in required if name not in given]
-    if partly and not given:
-        faults.append("nothing to change")
+        problems += [f"{name} is missing" for name in required if name not in given]
+    if partial and not given:
+        problems.append("nothing to change")
     if given.keys() >= {"account_ids", "account_scope_id"}:
-        faults.append("account_ids and account_scope_id exclude each other")
-    if faults:
-        raise InvalidRequestError(faults)
+        problems.append("account_ids and account_scope_id exclude each other")
+    if problems:
+        raise InvalidRequestError(problems)
     values = {
         field_name(Webhook, name): value if isinstance(value, str) else list(value)
         for name, value in given.items()
@@ -125,8 +127,8 @@ def _body(fields: dict[str, Any], *, partly: bool = False) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode()
 
 
-def _endpoint_faults(value: object) -> list[str]:
-    """JARAI takes https only (documented); a simulator on this machine has no certificate."""
+def _endpoint_problems(value: object) -> list[str]:
+    """Require https, as JARAI does (documented); http is for a simulator on this machine."""
     try:
         parts = (
             urlsplit(value) if isinstance(value, str) and value.isascii() and value.isprintable() else None
@@ -136,24 +138,24 @@ def _endpoint_faults(value: object) -> list[str]:
         parts = host = None
     if parts and host and (parts.scheme == "https" or (parts.scheme == "http" and host in LOCAL_HOSTS)):
         return []
-    return ["endpoint_url must be an https URL (http on this machine only)"]
+    return ["endpoint_url must be an https URL (http is allowed for this machine only)"]
 
 
-def _event_type_faults(value: Any) -> list[str]:
-    if isinstance(value, str) or not value or not all(isinstance(one, str) and one for one in value):
-        return ["event_types must be one or more types of events"]
+def _event_type_problems(value: Any) -> list[str]:
+    if isinstance(value, str) or not value or not all(isinstance(item, str) and item for item in value):
+        return ["event_types must be a list of one or more event types"]
     return []
 
 
-def _account_faults(value: Any) -> list[str]:
+def _account_problems(value: Any) -> list[str]:
     if isinstance(value, str) or len(value) > wire.WEBHOOK_ACCOUNTS:
-        return [f"account_ids must be at most {wire.WEBHOOK_ACCOUNTS} identifiers"]
-    return [fault for one in value for fault in _id_faults("account_ids", one)]
+        return [f"account_ids must be a list of at most {wire.WEBHOOK_ACCOUNTS} UUIDs"]
+    return [problem for account_id in value for problem in _id_problems("account_ids", account_id)]
 
 
-def _id_faults(name: str, value: object) -> list[str]:
+def _id_problems(name: str, value: object) -> list[str]:
     try:
-        as_id(value)
+        parse_id(value)
     except ValueError as error:
         return [f"{name}: {error}"]
     return []

@@ -1,7 +1,7 @@
-"""Webhooks, and what JARAI tells by them, as values. Frozen, open, never doing I/O.
+"""Webhook subscriptions and webhook events as values: frozen, and without methods that do I/O.
 
-An event has the envelope that is documented for all of them; the classes below it add what is known of
-`data`, where anything is. An event of a type that the library does not know is a plain `WebhookEvent`.
+`WebhookEvent` has the envelope that is documented for all events. Its subclasses, one for each known event
+type, add the known fields of `data`. An event of an unknown type is a plain `WebhookEvent`.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from jarai_async._secret import Secret
 
 @frozen(kw_only=True)
 class Webhook:
-    """A subscription: where JARAI sends which events, of which accounts (of all of them where none is named).
+    """A webhook subscription: the endpoint, the event types, and the accounts (none given means all).
 
-    Of one that exists only what it was created with is documented; so these are None or empty where the
-    answer does not say them.
+    Which fields JARAI returns for an existing webhook is not documented, so any field but `id` is None or
+    empty where the response does not have it.
     """
 
     id: Id
@@ -34,10 +34,10 @@ class Webhook:
 
 @frozen(kw_only=True)
 class NewWebhook(Webhook):
-    """A subscription that was just created, with the secret that JARAI shows this once.
+    """A webhook that was just created, with its signing secret, which JARAI shows only once (documented).
 
-    Keep `signing_secret.reveal()` where you keep secrets: without it no event can be verified. Nothing shows
-    it by itself: no `repr`, no pickle, not `raw`.
+    Store `signing_secret.reveal()` with your other secrets: no event can be verified without it. The secret
+    appears neither in the `repr` nor in `raw`, and it cannot be pickled.
     """
 
     signing_secret: Secret
@@ -45,7 +45,7 @@ class NewWebhook(Webhook):
 
 @frozen(kw_only=True)
 class WebhookDelivery:
-    """An event on its way to your endpoint. That these are listed is documented, no field of them is."""
+    """A delivery of an event to your endpoint. JARAI documents that it lists these, but not their fields."""
 
     id: Id | None = None
     event_id: Id | None = None
@@ -60,12 +60,12 @@ class WebhookDelivery:
 
 @frozen(kw_only=True)
 class WebhookEvent:
-    """Something that happened at JARAI, of any type.
+    """A webhook event of any type.
 
-    `production_id` and `sequence_number` (which counts the events of one production) together name it:
-    deliveries are repeated, late and out of order (documented: at least once). `timestamp` is when it
-    happened, not when it was sent. `correlation_id` is what to quote to JARAI's support. `truncated` says
-    that `data` is not whole. `raw` is all that came.
+    `production_id` and `sequence_number`, which counts the events of one production, identify the event: it
+    may be delivered more than once (documented), late and out of order. `timestamp` is the time of the event,
+    not of its delivery. Quote `correlation_id` to JARAI support. `truncated` is true if `data` is incomplete.
+    `raw` is the complete JSON object.
     """
 
     event_id: Id
@@ -80,14 +80,14 @@ class WebhookEvent:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """What varies by type, as it came; empty where nothing did."""
+        """The part that depends on the type, as JSON values; empty if there is none."""
         data = self.raw.get(wire.EVENT_DATA)
         return data if isinstance(data, Mapping) else {}
 
 
 @frozen(kw_only=True)
 class ProductionQueued(WebhookEvent):
-    """`production.queued`: accepted; it becomes `Failed` where nobody picks it up until `expires_at`."""
+    """`production.queued`: accepted. If JARAI has not started it by `expires_at`, it becomes `Failed`."""
 
     status: Status | None = None
     expires_at: datetime | None = None
@@ -95,19 +95,19 @@ class ProductionQueued(WebhookEvent):
 
 @frozen(kw_only=True)
 class StepCompleted(WebhookEvent):
-    """`production.step.complete`: one of the 15 steps is done; which (`step`) is inferred."""
+    """`production.step.complete`: one of the 15 steps is complete. The field `step` is inferred."""
 
     step: int | None = None
 
 
 @frozen(kw_only=True)
 class ProductionPublished(WebhookEvent):
-    """`production.published`: terminal."""
+    """`production.published`: the production ended as `Published`."""
 
 
 @frozen(kw_only=True)
 class ProductionFailed(WebhookEvent):
-    """`production.failed`: terminal; code and message are inferred from the status."""
+    """`production.failed`: the production ended as `Failed`. The fields are inferred from the status body."""
 
     error_code: str | None = None
     error_message: str | None = None
@@ -115,12 +115,12 @@ class ProductionFailed(WebhookEvent):
 
 @frozen(kw_only=True)
 class DeliverableReady(WebhookEvent):
-    """`deliverable.ready`: list them with the client, which has fresh URLs, and all of them."""
+    """`deliverable.ready`: list the deliverables with the client to get all of them, with new URLs."""
 
 
 @frozen(kw_only=True)
 class WebhookTest(WebhookEvent):
-    """`webhook.test`: you asked for it; production and account are nil UUIDs (documented)."""
+    """`webhook.test`: an event that you requested. Its production and account are nil UUIDs (documented)."""
 
 
 _CLASSES = (
@@ -132,5 +132,7 @@ _CLASSES = (
     DeliverableReady,
     WebhookTest,
 )
-EVENTS: Mapping[str, type[WebhookEvent]] = {wire.EVENT_TYPES.get(one.__name__, ""): one for one in _CLASSES}
-"""The class of each type of event; under "" that of all others."""
+EVENTS: Mapping[str, type[WebhookEvent]] = {
+    wire.EVENT_TYPES.get(event_class.__name__, ""): event_class for event_class in _CLASSES
+}
+"""The class of each event type; "" stands for every unknown type."""

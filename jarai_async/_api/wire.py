@@ -1,7 +1,7 @@
-"""Every route and field name of the Partner API, each fact in one place.
+"""The routes, headers, field names and limits of the Partner API.
 
-D: documented by JARAI. I: inferred from its documentation; if the service differs, this is the file
-to correct. Fields not listed are the camelCase of their attribute's name.
+D: documented by JARAI. I: inferred from its documentation; if the service differs, correct it here.
+A field that is not listed has the camelCase form of its attribute's name.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ PRODUCTION: Final = "/productions/{production_id}"  # D
 DELIVERABLES: Final = "/productions/{production_id}/deliverables"  # D
 PERFORMANCE: Final = "/productions/{production_id}/performance"  # D
 USAGE: Final = "/usage"  # I
-WEBHOOKS: Final = "/webhooks"  # I: that they are created, listed and deleted is documented
+WEBHOOKS: Final = "/webhooks"  # I: only that webhooks can be created, listed and deleted is documented
 WEBHOOK: Final = "/webhooks/{webhook_id}"  # I
 WEBHOOK_DELIVERIES: Final = "/webhooks/{webhook_id}/deliveries"  # I
 WEBHOOK_TEST: Final = "/webhooks/{webhook_id}/test"  # I
-UPDATE: Final = "PATCH"  # I: the method that changes a webhook
+UPDATE: Final = "PATCH"  # I: the method that updates a webhook
 
 # Headers.
 API_KEY: Final = "X-API-Key"  # D
-IDEMPOTENCY_KEY: Final = "Idempotency-Key"  # I: not known whether it is honoured
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"  # I: whether the server honours it is not documented
 CORRELATION_ID: Final = "X-Correlation-Id"  # D
 RATE_LIMIT: Final = "X-RateLimit-Limit"  # D
 RATE_REMAINING: Final = "X-RateLimit-Remaining"  # D
@@ -35,7 +35,7 @@ SIGNATURE: Final = "X-JARAI-Signature"  # D
 SIGNATURE_SCHEME: Final = "sha256="  # D: HMAC-SHA256 of the raw body, in hexadecimal
 EVENT_DATA: Final = "data"  # D
 
-# The type of each event that has a class of its own. D
+# The event type of each subclass of WebhookEvent. D
 EVENT_TYPES: Final[Mapping[str, str]] = {
     "ProductionQueued": "production.queued",
     "StepCompleted": "production.step.complete",
@@ -44,10 +44,10 @@ EVENT_TYPES: Final[Mapping[str, str]] = {
     "DeliverableReady": "deliverable.ready",
     "WebhookTest": "webhook.test",
 }
-SUBSCRIBED: Final = tuple(one for name, one in EVENT_TYPES.items() if name != "WebhookTest")
-"""All that a webhook is about unless it is said otherwise."""
+SUBSCRIBED: Final = tuple(value for name, value in EVENT_TYPES.items() if name != "WebhookTest")
+"""The event types that a webhook is created with by default."""
 
-# Attributes whose field is not their camelCase, by model.
+# Attributes whose field is not the camelCase form of their name, by model.
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Account": {"id": "accountId", "platforms": "connectedPlatforms"},  # D, I
     "Avatar": {"id": "avatarId"},  # D
@@ -59,7 +59,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "WebhookDelivery": {"id": "deliveryId"},  # I
 }
 
-# Where a list arrives inside an object: the names that the object may give it. I
+# The field that holds the list, if a response is an object with a list in it. I
 LISTS: Final[Mapping[str, str]] = {
     ACCOUNTS: "accounts",
     DELIVERABLES: "deliverables",
@@ -67,15 +67,15 @@ LISTS: Final[Mapping[str, str]] = {
     WEBHOOK_DELIVERIES: "deliveries",
 }
 
-# The envelope of every error. D
+# The fields of every error body. D
 ERROR_CODE: Final = "error"
 ERROR_MESSAGE: Final = "message"
 RETRY_AFTER: Final = "retryAfterSeconds"
 
-# Limits that the documentation gives. D
+# Documented limits. D
 TOPIC_LENGTH: Final = 500  # characters
 METADATA_LENGTH: Final = 4_096  # characters
-WEBHOOK_ACCOUNTS: Final = 50  # of one webhook
-REQUESTS_PER_MINUTE: Final[Mapping[str, int]] = {"free": 10, "standard": 60, "enterprise": 300}  # the tiers
-REQUESTS_PER_DAY: Final[Mapping[int, int]] = {10: 100, 60: 2_000}  # by requests a minute
-PRODUCTIONS_PER_DAY: Final[Mapping[int, int]] = {10: 3, 60: 20}  # of one account, by requests a minute
+WEBHOOK_ACCOUNTS: Final = 50  # account ids of one webhook
+REQUESTS_PER_MINUTE: Final[Mapping[str, int]] = {"free": 10, "standard": 60, "enterprise": 300}  # by tier
+REQUESTS_PER_DAY: Final[Mapping[int, int]] = {10: 100, 60: 2_000}  # by requests per minute
+PRODUCTIONS_PER_DAY: Final[Mapping[int, int]] = {10: 3, 60: 20}  # of one account, by requests per minute

@@ -80,7 +80,7 @@ class Download:
         Raises IncompleteDownloadError if another attempt may succeed, DownloadError if not (with the `status`
         of blob storage if that was the reason), and FileWriteError.
         """
-        if not _urls.is_plain(self.deliverable.url, https=self._https):
+        if not _urls.is_http_url(self.deliverable.url, https_only=self._https):
             raise DownloadError(f"the {self.deliverable.type} has no valid https URL")
         await in_thread(self._partial_file.open)
         try:

@@ -22,9 +22,9 @@ from attrs import define
 
 from jarai_async import _clock
 from jarai_async._api import endpoints
-from jarai_async._api.calls import Call, Kind, may_repeat, was_refused
+from jarai_async._api.calls import Call, Kind, created_nothing, may_repeat
 from jarai_async._api.models import Production
-from jarai_async._api.responses import RateLimitState, Response, rate
+from jarai_async._api.responses import RateLimitState, Response, rate_limit_state
 from jarai_async._errors import ConfigurationError, JaraiError, NotSentError
 from jarai_async._http.credentials import Credentials
 from jarai_async._http.outage import Outage
@@ -147,7 +147,7 @@ class RequestSender:
         try:
             response = await self._send(call, permit.rate_slot, permit.api_key, log, attempts)
         except BaseException as error:
-            refused = isinstance(error, JaraiError) and was_refused(error)
+            refused = isinstance(error, JaraiError) and created_nothing(error)
             permit.in_doubt = not (refused or attempts.never_sent)
             self._record_outage(error)
             raise
@@ -159,7 +159,7 @@ class RequestSender:
         try:
             production = call.read(response)
         except JaraiError as error:
-            permit.in_doubt = not was_refused(error)
+            permit.in_doubt = not created_nothing(error)
             self._record_outage(error)
             raise
         self._outage.record(None)
@@ -267,7 +267,7 @@ class RequestSender:
 
     def _rate_limit_state(self, call: Call[Any], response: Response) -> RateLimitState:
         """Read the rate limit from a response, without an account's quota of productions a day."""
-        state = rate(response)
+        state = rate_limit_state(response)
         if call.account_id and (state.retry_after or 0) > LONGEST_MINUTE_PAUSE:
             self.account_queues.block(call.account_id, state.retry_after or 0)
             return RateLimitState()  # its limit and its remaining requests may be the account's as well

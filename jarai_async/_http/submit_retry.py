@@ -8,7 +8,7 @@ account's budget, for example, may be exceeded because the first attempt has use
 from datetime import UTC, datetime
 from random import Random
 
-from jarai_async._api.calls import Call, may_repeat, was_refused
+from jarai_async._api.calls import Call, created_nothing, may_repeat
 from jarai_async._api.models import Production
 from jarai_async._errors import JaraiError, NoResponseError, UncertainSubmitError
 from jarai_async._http.retry import Retry
@@ -67,7 +67,7 @@ class SubmitRetry:
         With `outlast_outage` the number of attempts is not limited while JARAI cannot be reached. Raises
         UncertainSubmitError instead where a production may have been created.
         """
-        if not was_refused(error):
+        if not created_nothing(error):
             self._doubt = error
         recognises_key = self._recognises_key(now)
         may_send_again = may_repeat(self._call, error, idempotency_keys=recognises_key)

@@ -31,7 +31,7 @@ from yarl import URL
 from jarai_async import _clock
 from jarai_async._api import wire
 from jarai_async._api.calls import Call, Kind
-from jarai_async._api.responses import Response, moment
+from jarai_async._api.responses import Response, parse_date
 from jarai_async._errors import (
     ConfigurationError,
     DownloadError,
@@ -138,7 +138,7 @@ class Transport:
             if call.kind is Kind.DELIVERABLES:
                 limit = _MAX_LIST_BODY
                 now = _clock.wall()
-                self._clock_difference = (moment(response.headers.get("Date")) or now) - now
+                self._clock_difference = (parse_date(response.headers.get("Date")) or now) - now
             return Response(response.status, response.headers, await _read(response, limit))
 
     def _counting(self, kind: Kind, attempts: Attempts) -> dict[str, Any]:

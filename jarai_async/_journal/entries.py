@@ -30,7 +30,7 @@ from uuid import UUID
 from attrs import define, evolve, field
 
 from jarai_async._api.codec import body_of, decode, decode_request, encode
-from jarai_async._api.models import Deliverable, Production, ProductionRequest, as_id
+from jarai_async._api.models import Deliverable, Production, ProductionRequest, parse_id
 from jarai_async._errors import InvalidResponseError, JaraiError, JournalError, ProductionFailedError
 from jarai_async._events import (
     DeliverablesReady,
@@ -194,7 +194,7 @@ class Intent:
                 listed=_checked(fields.get("listed", False), bool),
                 webhook_pending=_checked(fields.get("hinted", False), bool),
                 files=_checked(fields.get("files", {}), dict),
-                expired=[as_id(expired) for expired in _checked(fields.get("expired", []), list)],
+                expired=[parse_id(expired) for expired in _checked(fields.get("expired", []), list)],
                 outcome=_checked(fields.get("outcome", {}), dict) or None,
             )
             intent.known_files()

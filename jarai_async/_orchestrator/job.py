@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from jarai_async import _clock
-from jarai_async._api.models import Production, Status, as_id
+from jarai_async._api.models import Production, Status, parse_id
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import (
     DeadlineExceededError,
@@ -27,7 +27,7 @@ from jarai_async._events import (
     OutcomeState,
     StatusChanged,
     Submitted,
-    end,
+    final_state,
 )
 from jarai_async._forecast.forecast import InFlightProduction, mean_time_to_finish
 from jarai_async._journal.entries import Intent, Stage
@@ -124,7 +124,7 @@ class Job:
         if end_state is OutcomeState.PUBLISHED:
             error = await self._collector.collect(self._known_production, final=True)
         if end_state is OutcomeState.REJECTED and intent.expired:  # a production was created, and expired
-            expired = as_id(intent.expired[-1])
+            expired = parse_id(intent.expired[-1])
             message = f"production {expired} expired before it started; submitting it again failed: {error}"
             end_state, error = OutcomeState.FAILED, ProductionFailedError(message, code=PRODUCTION_EXPIRED)
             self.state.accepted = Production(expired, Status.FAILED, error_code=PRODUCTION_EXPIRED)
@@ -177,7 +177,7 @@ class Job:
             return OutcomeState.NOT_FOUND, not_found
         finally:
             context.router.unsubscribe(watch.production.id)
-        return end(watch.production)
+        return final_state(watch.production)
 
     def _new_watch(self, intent: Intent, known_since: float | None) -> Watch:
         context, state = self._context, self.state

@@ -1,4 +1,4 @@
-"""JSON to models and back: what must be there is checked, what may be missing never hides the rest."""
+"""Decoding of JSON into models: required fields are checked, and optional fields never prevent decoding."""
 
 import json
 import subprocess
@@ -18,14 +18,14 @@ OPTIONAL = ["accountId", "projectTypeSlug", "topic", "currentStep", "createdAt",
 OPTIONAL += ["errorCode", "errorMessage", "sandbox"]
 
 
-def refused(value: object, model: type = Production) -> str:
+def decoding_error(value: object, model: type = Production) -> str:
     with pytest.raises(InvalidResponseError) as caught:
         decode(value, model)
     return caught.value.message
 
 
-def test_all_documented_fields_are_read() -> None:
-    """Each field of a status arrives under its Python name, with its type."""
+def test_every_field_of_a_production_is_decoded() -> None:
+    """Each JSON field becomes the attribute with the Python name and type."""
     body = production(
         accountId=OTHER,
         projectTypeSlug="article-1500w",
@@ -37,11 +37,11 @@ def test_all_documented_fields_are_read() -> None:
         errorMessage="no",
         sandbox=True,
     )
-    found = decode(body, Production)
-    assert found == Production(
-        id=found.id,
+    decoded = decode(body, Production)
+    assert decoded == Production(
+        id=decoded.id,
         status=Status.PRODUCING,
-        account_id=found.account_id,
+        account_id=decoded.account_id,
         project_type="article-1500w",
         topic="Tides",
         current_step=7,
@@ -51,11 +51,11 @@ def test_all_documented_fields_are_read() -> None:
         error_message="no",
         sandbox=True,
     )
-    assert (found.id, found.account_id) == (ID, OTHER)
+    assert (decoded.id, decoded.account_id) == (ID, OTHER)
 
 
-def test_a_time_without_a_zone_is_utc() -> None:
-    """Times are documented as UTC, so one that does not say so is not local."""
+def test_time_without_time_zone_is_utc() -> None:
+    """Times are documented as UTC, so a time without a zone is not local time."""
     assert decode(production(createdAt="2026-01-01T00:00:00"), Production).created_at == datetime(
         2026, 1, 1, tzinfo=UTC
     )
@@ -65,24 +65,24 @@ def test_a_time_without_a_zone_is_utc() -> None:
 @example({"createdAt": "9999-12-31T24:00:00"})
 @example({"createdAt": "0001-01-01T00:00:00+23:59"})
 @example({"accountId": "../x", "currentStep": True, "sandbox": "true", "topic": 5})
-def test_an_odd_optional_field_never_hides_a_status(odd: dict[str, Any]) -> None:
-    """Whatever the optional fields hold, the status is read, and all that came is kept in `raw`."""
+def test_invalid_optional_fields_do_not_prevent_decoding(odd: dict[str, Any]) -> None:
+    """Whatever the optional fields hold, id and status are decoded and `raw` keeps the JSON object."""
     body = odd | production()
-    found = decode(body, Production)
-    assert (found.id, found.status) == (ID, "Producing")
-    assert found.raw == body
+    decoded = decode(body, Production)
+    assert (decoded.id, decoded.status) == (ID, "Producing")
+    assert decoded.raw == body
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_an_odd_optional_field_is_as_if_missing(name: str) -> None:
-    """A value of the wrong type is not converted: it is left out."""
+def test_invalid_optional_field_gets_its_default(name: str) -> None:
+    """A value of the wrong type is not converted; the field has its default."""
     for odd in ({"a": 1}, [1], 1.5):
         assert decode(production(**{name: odd}), Production) == decode(production(), Production)
     assert decode(production(currentStep=True), Production).current_step is None
 
 
-def test_depth_does_not_hide_a_status() -> None:
-    """An optional field as deep as the parser allows is left out like any other."""
+def test_deeply_nested_optional_field_does_not_prevent_decoding() -> None:
+    """An optional field that is nested as deeply as the parser allows is ignored like any other."""
     code = (
         "import json\n"
         "from jarai_async import InvalidResponseError\n"
@@ -91,33 +91,33 @@ def test_depth_does_not_hide_a_status() -> None:
         f"def read(depth, name):\n"
         f"    body = {{'productionId': '{ID}', 'status': 'Queued'}}\n"
         "    text = json.dumps(body | {name: 0}).replace(' 0', '[' * depth + ']' * depth)\n"
-        f"    answer = Response(200, {{}}, text.encode())\n"
+        f"    response = Response(200, {{}}, text.encode())\n"
         "    try:\n"
-        f"        return fetch('{ID}').read(answer).status\n"
+        f"        return fetch('{ID}').read(response).status\n"
         "    except InvalidResponseError as error:\n"
         "        return error.message[:13]\n"
-        "found = [read(depth, 'accountId') for depth in range(900, 1100)]\n"
-        "assert set(found) <= {'Queued', 'expected JSON'}, set(found)\n"
-        "found = [read(depth, 'productionId') for depth in range(900, 1100)]\n"
-        "assert set(found) <= {'the answer is', 'expected JSON'}, set(found)\n"
+        "results = {read(depth, 'accountId') for depth in range(900, 1100)}\n"
+        "assert results <= {'Queued', 'expected JSON'}, results\n"
+        "results = {read(depth, 'productionId') for depth in range(900, 1100)}\n"
+        "assert results <= {'not in the do', 'expected JSON'}, results\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)  # on a stack of its own
+    subprocess.run([sys.executable, "-c", code], check=True)  # a new process, since the stack must be empty
 
 
 @pytest.mark.parametrize("missing", ["productionId", "status"])
 @pytest.mark.parametrize("value", [None, 5, "", [], {}, True])
-def test_what_must_be_there_is_named(missing: str, value: object) -> None:
-    """A production without its identifier or status is refused, with the path of what is wrong."""
+def test_invalid_required_field_is_named_in_the_error(missing: str, value: object) -> None:
+    """A production without a valid id or status is rejected, and the error names the field."""
     name = {"productionId": "id", "status": "status"}[missing]
-    assert f"Production.{name}" in refused(production(**{missing: value}))
+    assert f"Production.{name}" in decoding_error(production(**{missing: value}))
     body = production()
     del body[missing]
-    assert missing in refused(body) or name in refused(body)
+    assert missing in decoding_error(body) or name in decoding_error(body)
 
 
 @given(json_values)
-def test_decoding_is_total(value: object) -> None:
-    """Any JSON gives a model or one error of ours, whose message is bounded."""
+def test_any_json_is_decoded_or_rejected(value: object) -> None:
+    """Any JSON value gives a model or InvalidResponseError, whose message has a bounded length."""
     for model in (Production, Account, Avatar, Deliverable):
         message = ""
         try:
@@ -128,21 +128,21 @@ def test_decoding_is_total(value: object) -> None:
 
 
 @pytest.mark.parametrize("status", ["Rendering", "published", "🎬", "Queued\n"])
-def test_an_unknown_status_is_kept(status: str) -> None:
-    """A status that is not documented arrives as it came, and is not terminal."""
-    found = decode(production(status=status), Production).status
-    assert found == status
-    assert isinstance(found, Status)
-    assert not found.is_terminal
+def test_unknown_status_is_kept(status: str) -> None:
+    """A status that is not documented keeps its text and is not terminal."""
+    decoded = decode(production(status=status), Production).status
+    assert decoded == status
+    assert isinstance(decoded, Status)
+    assert not decoded.is_terminal
 
 
-def test_a_known_status_is_the_one_object() -> None:
-    """Thousands of polls do not make thousands of texts."""
+def test_known_status_is_not_copied() -> None:
+    """A known status is always the same object, so that thousands of polls do not create thousands."""
     assert decode(production(status="Queued"), Production).status is Status.QUEUED
 
 
-def test_an_unknown_type_of_deliverable_is_kept() -> None:
-    """The set of types is open; the URL is as it came, and what is not known is in `raw`."""
+def test_unknown_deliverable_type_is_kept() -> None:
+    """The set of types is open. The URL is unchanged, and `raw` keeps unknown fields."""
     body = {
         "deliverableId": "d-1",
         "type": "Hologram",
@@ -154,8 +154,8 @@ def test_an_unknown_type_of_deliverable_is_kept() -> None:
         "contentMd5": "kAFQmDzST7DWlj99KOF/cg==",
         "depth": 3,
     }
-    found = decode(body, Deliverable)
-    assert found == Deliverable(
+    decoded = decode(body, Deliverable)
+    assert decoded == Deliverable(
         "Hologram",
         "https://b.example/x?sig=a%2Fb&se=1",
         "Mars",
@@ -165,34 +165,34 @@ def test_an_unknown_type_of_deliverable_is_kept() -> None:
         5,
         "kAFQmDzST7DWlj99KOF/cg==",
     )
-    assert found.raw == body
-    assert "sig" not in refused({"type": 5, "sasUrl": "https://b.example/?sig=a"}, Deliverable)
+    assert decoded.raw == body
+    assert "sig" not in decoding_error({"type": 5, "sasUrl": "https://b.example/?sig=a"}, Deliverable)
 
 
-def test_an_account_has_its_avatars_and_platforms() -> None:
-    """Nested models are read, each with its own `raw`."""
+def test_account_contains_avatars_and_platforms() -> None:
+    """Nested models are decoded, each with its own `raw`."""
     body = {
         "accountId": ID,
         "avatars": [{"avatarId": OTHER, "name": "Ada", "voice": 1}],
         "connectedPlatforms": ["YouTube", {"name": "X"}],
     }
-    found = decode(body, Account)
-    assert found.avatars[0].id == OTHER
-    assert found.avatars[0].raw == {"avatarId": OTHER, "name": "Ada", "voice": 1}
-    assert found.platforms == ("YouTube", {"name": "X"})
-    assert found.raw == body
+    account = decode(body, Account)
+    assert account.avatars[0].id == OTHER
+    assert account.avatars[0].raw == {"avatarId": OTHER, "name": "Ada", "voice": 1}
+    assert account.platforms == ("YouTube", {"name": "X"})
+    assert account.raw == body
 
 
 @pytest.mark.parametrize("odd", ["YouTube", {"YouTube": 1}, None, 5])
-def test_text_and_objects_are_not_taken_apart_as_lists(odd: object) -> None:
-    """A platform's name that stands alone is not one platform for each of its letters."""
-    found = decode({"accountId": ID, "connectedPlatforms": odd, "avatars": odd}, Account)
-    assert (found.platforms, found.avatars) == ((), ())
-    assert found.raw["connectedPlatforms"] == odd
+def test_text_and_objects_are_not_iterated_as_lists(odd: object) -> None:
+    """A single platform name is not decoded as one platform per letter."""
+    account = decode({"accountId": ID, "connectedPlatforms": odd, "avatars": odd}, Account)
+    assert (account.platforms, account.avatars) == ((), ())
+    assert account.raw["connectedPlatforms"] == odd
 
 
-def test_a_submit_says_what_is_documented() -> None:
-    """The body has the API's names, leaves out what is None, and never names the account or reference."""
+def test_submit_body_has_the_documented_fields() -> None:
+    """The body uses the API's names and omits None, the account and the reference."""
     full = request(project_type="social-video-30s", metadata="# Md", reference="mine", extra={"further": [1]})
     names = {"languageId": ID, "countryId": ID, "avatarId": ID}
     assert encode_request(request()) == {"topic": "Tides", **names}
@@ -208,14 +208,14 @@ def test_a_submit_says_what_is_documented() -> None:
 @given(st.text(min_size=1, max_size=500).filter(str.strip))
 @example("\ud800")
 @example('"\\\x00')
-def test_any_topic_survives_the_way_to_the_wire(topic: str) -> None:
-    """Quotes, control characters and even lone surrogates arrive as they were."""
+def test_any_topic_is_encoded_without_loss(topic: str) -> None:
+    """Quotes, control characters and lone surrogates are unchanged after encoding and decoding."""
     body = json.dumps(encode_request(request(topic=topic))).encode()
     assert json.loads(body)["topic"] == topic
 
 
-def test_names_are_camel_case_but_for_the_listed() -> None:
-    """An attribute's field is its camelCase, unless the table of the wire says otherwise."""
+def test_field_names_are_camel_case_except_where_listed() -> None:
+    """A field has the camelCase form of the attribute's name, unless `wire.FIELDS` lists another."""
     assert field_name(Production, "created_at") == "createdAt"
     assert field_name(Production, "id") == "productionId"
     assert field_name(Deliverable, "content_md5") == "contentMd5"

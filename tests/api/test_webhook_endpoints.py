@@ -1,4 +1,4 @@
-"""Webhook subscriptions on the client: each thing that can be done, and the secret that is shown once."""
+"""The webhook methods of the client, and the signing secret, which is shown only once."""
 
 import json
 import logging
@@ -25,20 +25,20 @@ from jarai_async._api import webhook_endpoints
 from jarai_async.simulator import Simulator
 from jarai_async.webhooks import WebhookTest, sign, verify
 from tests.support.endpoint import open_endpoint
-from tests.support.strategies import ID, answer
+from tests.support.strategies import ID, response
 
 URL = "https://example.org/jarai"
 TYPES = ["production.published", "production.failed"]
 
 
-async def test_a_webhook_lives_from_its_creation_to_its_end(
+async def test_webhook_is_created_listed_updated_and_deleted(
     simulator: Simulator, client: JaraiClient
 ) -> None:
-    """Create, list, read, change and delete."""
+    """Each method has its effect on the simulator, and returns what it did."""
     created = await client.create_webhook(URL, TYPES, account_ids=[simulator.account_id])
-    (truth,) = simulator.webhooks
-    assert (truth.webhook_id, truth.endpoint_url, list(truth.event_types)) == (created.id, URL, TYPES)
-    assert truth.account_ids == created.account_ids == (simulator.account_id,)
+    (stored,) = simulator.webhooks
+    assert (stored.webhook_id, stored.endpoint_url, list(stored.event_types)) == (created.id, URL, TYPES)
+    assert stored.account_ids == created.account_ids == (simulator.account_id,)
     (listed,) = await client.webhooks()
     assert listed == await client.webhook(created.id)
     assert (type(listed), listed.event_types) == (Webhook, tuple(TYPES))
@@ -54,14 +54,14 @@ async def test_a_webhook_lives_from_its_creation_to_its_end(
         await client.delete_webhook(created.id)
 
 
-async def test_a_scope_is_sent_as_it_is(simulator: Simulator, client: JaraiClient) -> None:
-    """In place of accounts."""
+async def test_account_scope_is_sent(simulator: Simulator, client: JaraiClient) -> None:
+    """A webhook can be created for an account scope instead of a list of accounts."""
     created = await client.create_webhook(URL, TYPES, account_scope_id=simulator.account_id)
     assert created.account_scope_id == simulator.webhooks[0].account_scope_id == simulator.account_id
 
 
-async def test_the_secret_verifies_what_comes(simulator: Simulator, client: JaraiClient) -> None:
-    """A test event arrives, is genuine by the secret that was shown, and is among the deliveries."""
+async def test_signing_secret_verifies_a_test_event(simulator: Simulator, client: JaraiClient) -> None:
+    """A test event arrives, its signature is valid, and it is listed among the deliveries."""
     async with open_endpoint() as endpoint:
         created = await client.create_webhook(endpoint.url, ["webhook.test"])
         await client.test_webhook(created.id)
@@ -78,16 +78,16 @@ async def test_the_secret_verifies_what_comes(simulator: Simulator, client: Jara
     assert deliveries[0].attempted_at is not None
 
 
-async def test_the_secret_is_shown_by_nothing(
+async def test_signing_secret_does_not_leak(
     simulator: Simulator, client: JaraiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not by `repr`, a format, a pickle, as a dictionary, in `raw`, nor in the log."""
+    """It is not in the `repr`, a format string, `asdict`, `raw` or the log, and cannot be pickled."""
     caplog.set_level(logging.DEBUG)
     created = await client.create_webhook(URL, TYPES)
     secret = created.signing_secret.reveal()
     assert secret == simulator.webhooks[0].signing_secret
-    as_seen = [repr(created), f"{created}", str(attrs.asdict(created)), str(created.raw), caplog.text]
-    assert secret not in "".join([*as_seen, repr(await client.webhooks()), repr(simulator.webhooks)])
+    texts = [repr(created), f"{created}", str(attrs.asdict(created)), str(created.raw), caplog.text]
+    assert secret not in "".join([*texts, repr(await client.webhooks()), repr(simulator.webhooks)])
     assert created.raw["endpointUrl"] == URL
     assert "signingSecret" not in created.raw
     with pytest.raises(TypeError):
@@ -95,29 +95,29 @@ async def test_the_secret_is_shown_by_nothing(
 
 
 @pytest.mark.parametrize("fields", [{"webhookId": "x"}, {"webhookId": None}, {"signingSecret": ["AAEC"]}])
-def test_an_odd_answer_does_not_show_the_secret(fields: dict[str, Any]) -> None:
-    """Nor the local names of the frames of its error."""
+def test_error_for_an_invalid_response_does_not_leak_the_secret(fields: dict[str, Any]) -> None:
+    """Neither its text nor the local variables of its frames show the secret."""
     body = {"webhookId": ID, "signingSecret": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"} | fields
     with pytest.raises(InvalidResponseError) as caught:
-        webhook_endpoints.create(URL, TYPES).read(answer(body, 201))
+        webhook_endpoints.create(URL, TYPES).read(response(body, 201))
     report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    shown = [str(frame.locals) for frame in report.stack if "jarai_async" in frame.filename]
-    assert shown
-    assert "AAECAwQF" not in "".join([*shown, str(caught.value)])
+    variables = [str(frame.locals) for frame in report.stack if "jarai_async" in frame.filename]
+    assert variables
+    assert "AAECAwQF" not in "".join([*variables, str(caught.value)])
 
 
-def test_little_is_required_of_an_answer() -> None:
-    """What is not documented may be missing or odd."""
+def test_undocumented_fields_are_optional() -> None:
+    """A field that is not documented may be missing or have any type."""
     body = {"webhookId": ID, "signingSecret": "s", "eventTypes": "all", "createdAt": 5, "more": 1}
-    created = webhook_endpoints.create(URL, TYPES).read(answer(body))
+    created = webhook_endpoints.create(URL, TYPES).read(response(body))
     assert isinstance(created, NewWebhook)
     assert (created.id, created.event_types, created.created_at) == (ID, (), None)
     assert created.raw["more"] == 1
-    assert len(webhook_endpoints.deliveries(ID).read(answer([{}]))) == 1
+    assert len(webhook_endpoints.deliveries(ID).read(response([{}]))) == 1
 
 
 @pytest.mark.parametrize(
-    ("url", "types", "options", "fault"),
+    ("url", "types", "options", "problem"),
     [
         ("http://example.org/", TYPES, {}, "endpoint_url"),
         ("example.org", TYPES, {}, "endpoint_url"),
@@ -136,16 +136,18 @@ def test_little_is_required_of_an_answer() -> None:
         (URL, TYPES, {"account_ids": [ID], "account_scope_id": ID}, "exclude"),
     ],
 )
-async def test_what_breaks_a_documented_rule_is_not_sent(
-    client: JaraiClient, url: str, types: Sequence[str], options: dict[str, Any], fault: str
+async def test_invalid_webhook_is_not_sent(
+    client: JaraiClient, url: str, types: Sequence[str], options: dict[str, Any], problem: str
 ) -> None:
-    """The fault is named, and costs no request."""
-    with pytest.raises(InvalidRequestError, match=fault):
+    """Arguments that break a documented rule raise InvalidRequestError, which names them."""
+    with pytest.raises(InvalidRequestError, match=problem):
         await client.create_webhook(url, types, **options)
 
 
-async def test_every_fault_is_named_at_once(simulator: Simulator, client: JaraiClient) -> None:
-    """Nobody likes to be told one after the other; nothing is sent."""
+async def test_all_problems_of_a_webhook_are_reported_at_once(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """One error lists every problem, and nothing is sent."""
     with pytest.raises(InvalidRequestError) as caught:
         await client.create_webhook("x", [], account_ids=["y"])
     assert len(caught.value.problems) == 3
@@ -155,17 +157,17 @@ async def test_every_fault_is_named_at_once(simulator: Simulator, client: JaraiC
 
 
 CALLS: dict[str, Callable[[JaraiClient, str], Any]] = {
-    "webhook": lambda client, one: client.webhook(one),
-    "update_webhook": lambda client, one: client.update_webhook(one, event_types=TYPES),
-    "delete_webhook": lambda client, one: client.delete_webhook(one),
-    "webhook_deliveries": lambda client, one: client.webhook_deliveries(one),
-    "test_webhook": lambda client, one: client.test_webhook(one),
+    "webhook": lambda client, webhook_id: client.webhook(webhook_id),
+    "update_webhook": lambda client, webhook_id: client.update_webhook(webhook_id, event_types=TYPES),
+    "delete_webhook": lambda client, webhook_id: client.delete_webhook(webhook_id),
+    "webhook_deliveries": lambda client, webhook_id: client.webhook_deliveries(webhook_id),
+    "test_webhook": lambda client, webhook_id: client.test_webhook(webhook_id),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_webhook_that_there_is_not(simulator: Simulator, client: JaraiClient, name: str) -> None:
-    """An identifier that is none is not sent; an unknown one is not found."""
+async def test_unknown_webhook_id(simulator: Simulator, client: JaraiClient, name: str) -> None:
+    """An id that is not a UUID is not sent; an unknown UUID is NotFoundError."""
     with pytest.raises(InvalidRequestError, match="webhook_id is not a UUID"):
         await CALLS[name](client, "../accounts")
     assert simulator.requests == []
@@ -175,8 +177,8 @@ async def test_a_webhook_that_there_is_not(simulator: Simulator, client: JaraiCl
 
 
 @pytest.mark.parametrize("keys", [False, True])
-async def test_a_creation_in_doubt_is_not_repeated(simulator: Simulator, keys: bool) -> None:  # noqa: FBT001
-    """A second webhook would double every event; that keys are honoured is said of submits."""
+async def test_webhook_creation_in_doubt_is_not_retried(simulator: Simulator, keys: bool) -> None:  # noqa: FBT001
+    """A second webhook would duplicate every event. Idempotency keys apply to submits only."""
     simulator.faults.add("internal_error_after", on="create_webhook")
     async with JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=keys) as client:
         with pytest.raises(ServerError):
@@ -184,10 +186,10 @@ async def test_a_creation_in_doubt_is_not_repeated(simulator: Simulator, keys: b
     assert len(simulator.webhooks) == simulator.count("create_webhook") == 1
 
 
-async def test_a_refused_creation_and_a_lost_read_are_repeated(
+async def test_rejected_creation_and_lost_update_are_retried(
     simulator: Simulator, client: JaraiClient
 ) -> None:
-    """As with all other calls: what provably did nothing, or is harmless."""
+    """A creation that certainly did nothing is retried, and so is an update, which is idempotent."""
     simulator.faults.add("unavailable", on="create_webhook")
     simulator.faults.add("reset_after", on="update_webhook")
     created = await client.create_webhook(URL, TYPES)
@@ -196,8 +198,8 @@ async def test_a_refused_creation_and_a_lost_read_are_repeated(
     assert len(simulator.webhooks) == 1
 
 
-async def test_a_key_needs_its_scope(simulator: Simulator) -> None:
-    """To write is not to read."""
+async def test_creating_a_webhook_needs_the_write_scope(simulator: Simulator) -> None:
+    """A key with only the scope `webhooks:read` can list webhooks, but not create one."""
     key = simulator.add_key("webhooks:read")
     async with JaraiClient(key, base_url=simulator.base_url) as client:
         assert await client.webhooks() == []
@@ -205,8 +207,8 @@ async def test_a_key_needs_its_scope(simulator: Simulator) -> None:
             await client.create_webhook(URL, TYPES)
 
 
-def test_signing_is_what_the_simulator_does_too() -> None:
-    """Two that were written apart agree."""
+def test_signature_equals_that_of_the_simulator() -> None:
+    """The library and the simulator implement the signature independently."""
     from jarai_async.simulator import SimulatedWebhook  # noqa: PLC0415
 
     body = json.dumps({"a": "ü"}).encode()

@@ -94,11 +94,11 @@ def test_every_problem_is_reported_with_its_line() -> None:
         f"line 6: unknown field 'topik'; known fields: topic, {', '.join(IDS)}, {', '.join(OPTIONAL)}",
         "line 6: topic is missing",
         "line 6: avatar_id is not a UUID: '../x'",
-        "line 6: extra may not hold 'topic'",
-        "line 7: topic must be text, and not blank: int",
+        "line 6: extra must not contain 'topic'",
+        "line 7: topic must be text that is not blank, not int",
         "line 7: extra must be a JSON object, not list",
         "line 8: reference 'a' is already used in line 1",
-        "line 9: topic has 501 characters, of at most 500",
+        "line 9: topic has 501 characters, the maximum is 500",
     ]
 
 
@@ -145,7 +145,7 @@ def test_quoted_cells_may_contain_commas_quotes_and_line_breaks() -> None:
     text = 'topic,metadata\r\n"A, ""B""","# one\ntwo\r\nthree"\r\nC,\r\n\r\n," "\r\n'
     assert problems(text, as_csv=True) == [
         "line 7: topic is missing",
-        "line 7: metadata must be text, and not blank: ' '",
+        "line 7: metadata must be text that is not blank, not ' '",
     ]
     requests = parse_batch(text[:-7], as_csv=True, defaults=IDS)
     assert [(parsed.topic, parsed.metadata) for parsed in requests] == [

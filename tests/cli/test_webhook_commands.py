@@ -209,8 +209,8 @@ async def test_listen_reports_why_a_webhook_is_rejected(
         printed = capsys.readouterr()
     assert [line["sequenceNumber"] for line in lines(printed.out)] == [0, 1]
     assert printed.err.splitlines() == [
-        "jarai: a webhook was refused with 401: the signature does not fit: is the secret another?",
-        "jarai: a webhook was refused with 404: it came to '/jarai', not to /",
+        "jarai: rejected a webhook with status 401: the signature does not match: check the signing secret",
+        "jarai: rejected a webhook with status 404: the path is '/jarai', not /",
     ]
 
 

@@ -28,7 +28,7 @@ from jarai_async import (
     Submitted,
 )
 from jarai_async._api.codec import body_of
-from jarai_async._api.models import as_id
+from jarai_async._api.models import parse_id
 from jarai_async._journal.entries import Intent, Row, Stage
 from tests.support.journals import intent
 from tests.support.strategies import ID, OTHER, json_values, request
@@ -36,7 +36,7 @@ from tests.support.strategies import ID, OTHER, json_values, request
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=20)
 PRODUCING = Production(
-    as_id(ID), Status.PRODUCING, topic="Tides", created_at=NOW, raw={"extra": "not stored"}
+    parse_id(ID), Status.PRODUCING, topic="Tides", created_at=NOW, raw={"extra": "not stored"}
 )
 VIDEO = Deliverable(
     "Video", "https://blob/x?sig=secret", platform="YouTube", size=5, raw={"sasUrl": "secret"}
@@ -141,7 +141,7 @@ def test_late_event_of_a_replaced_production_only_counts() -> None:
     assert not entry.webhook_pending
     entry.acknowledge(event(StatusChanged, 3, previous=Status.QUEUED, changed_after=NOW))
     assert (entry.sequence, entry.production, entry.since) == (3, None, None)
-    second = evolve(PRODUCING, id=as_id(OTHER))
+    second = evolve(PRODUCING, id=parse_id(OTHER))
     entry.acknowledge(event(Submitted, 4, production=second))
     assert entry.production == second
     entry.acknowledge(event(Finished, 5, production=None, outcome=outcome(OutcomeState.REJECTED)))
@@ -270,7 +270,7 @@ def test_invalid_column_raises_journal_error(column: int, value: object) -> None
         ('{"since": -1}', "not a Unix time: -1"),
         (
             '{"production": 5}',  # without the advice to contact JARAI
-            "the answer is not as documented: invalid type (expected an object, not int) @ Production",
+            "not in the documented format: invalid type (expected an object, not int) @ Production",
         ),
     ],
 )

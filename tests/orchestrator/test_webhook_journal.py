@@ -16,7 +16,7 @@ from jarai_async import (
 from jarai_async._journal.journal import Journal
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Simulator
-from tests.support.deliveries import SECRET, body, give
+from tests.support.deliveries import SECRET, body, deliver
 from tests.support.scenarios import request_for, requests_for
 from tests.support.webhook_scenarios import RARELY, stages, with_webhooks
 
@@ -35,9 +35,9 @@ async def test_what_was_told_outlives_the_process(tmp_path: Path) -> None:
                 simulator.faults.add("unavailable", on="fetch", times=None)
                 wanted = list(simulator.productions)[25]
                 content = body(productionId=wanted, accountId=simulator.account_id)
-                assert await give(receiver, content) == 204
+                assert await deliver(receiver, content) == 204
             later = body(sequenceNumber=18)
-            assert await give(receiver, later) == 503  # nobody listens any more
+            assert await deliver(receiver, later) == 503  # nobody listens any more
         journal = await Journal.open(path)
         hinted = [one.production for one in await journal.intents() if one.webhook_pending]
         await journal.close()
@@ -95,9 +95,9 @@ async def test_a_webhook_that_the_journal_cannot_take_is_to_come_again(tmp_path:
         await journal._run(lambda: database.execute("PRAGMA query_only = ON"))
         content = body(productionId=ticket.production_id, accountId=simulator.account_id)
         for _ in range(2):
-            assert await give(receiver, content) == 503
+            assert await deliver(receiver, content) == 503
         await journal._run(lambda: database.execute("PRAGMA query_only = OFF"))
-        assert await give(receiver, content) == 204
+        assert await deliver(receiver, content) == 204
 
 
 async def test_an_early_event_that_the_journal_cannot_take_ends_nothing(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_an_early_event_that_the_journal_cannot_take_ends_nothing(tmp_path
         await asyncio.sleep(1)
         (production_id,) = simulator.productions
         content = body("deliverable.ready", productionId=production_id, accountId=simulator.account_id)
-        assert await give(receiver, content) == 204
+        assert await deliver(receiver, content) == 204
         journal = orchestrator.context.journal
         database = journal._database
         assert database is not None
@@ -133,11 +133,11 @@ async def test_a_webhook_whose_answer_was_cancelled_is_handed_on_when_it_comes_a
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(200)
         content = body(productionId=ticket.production_id, accountId=simulator.account_id)
-        request = asyncio.create_task(give(receiver, content))
+        request = asyncio.create_task(deliver(receiver, content))
         await asyncio.sleep(0)
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
-        assert await give(receiver, content) == 204
+        assert await deliver(receiver, content) == 204
         await asyncio.sleep(1)
     assert seen == [17]

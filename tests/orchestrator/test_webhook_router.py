@@ -16,7 +16,7 @@ from jarai_async import (
 )
 from jarai_async._clock import wall
 from jarai_async.simulator import Deliverability
-from tests.support.deliveries import body, give
+from tests.support.deliveries import body, deliver
 from tests.support.scenarios import request_for
 from tests.support.webhook_scenarios import lags, run_batch, with_manual_webhooks, with_webhooks
 
@@ -108,7 +108,7 @@ async def test_a_webhook_that_runs_ahead_of_the_api_is_followed_up_and_not_belie
         await asyncio.sleep(200)
         before = simulator.count("fetch")
         content = body(productionId=ticket.production_id, accountId=simulator.account_id)
-        assert await give(receiver, content) == 204
+        assert await deliver(receiver, content) == 204
         await asyncio.sleep(60)
         assert simulator.count("fetch") - before in (4, 5)  # four, and perhaps one that was due
         assert ticket.status == Status.PRODUCING
@@ -130,7 +130,7 @@ async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
                 accountId=simulator.account_id,
                 sequenceNumber=sequence,
             )
-            assert await give(receiver, content) == 204
+            assert await deliver(receiver, content) == 204
             assert ticket.status == Status.PRODUCING
         await asyncio.sleep(2)
         assert ticket.status == Status.AWAITING_APPROVAL
@@ -149,7 +149,7 @@ async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> No
         assert ticket.status == Status.PRODUCING
         seen = job.state.watch.seen
         content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
-        assert await give(receiver, content) == 204
+        assert await deliver(receiver, content) == 204
         await asyncio.sleep(1)
         assert ticket.status == Status.AWAITING_APPROVAL
         assert job.state.watch.since == pytest.approx((seen + job.state.watch.seen) / 2)
@@ -166,7 +166,7 @@ async def test_no_clock_elsewhere_makes_a_change_later_than_it_was() -> None:
         ahead = {"accountId": simulator.account_id, "timestamp": "2026-01-02T00:00:00Z"}
         for number, kind in enumerate(("production.step.complete", "deliverable.ready")):
             content = body(kind, productionId=truth.production_id, sequenceNumber=number, **ahead)
-            assert await give(receiver, content) == 204
+            assert await deliver(receiver, content) == 204
             await asyncio.sleep(moments["AwaitingApproval"] + 4 - wall())
         await ticket
         changes = [event async for event in ticket.events() if isinstance(event, StatusChanged)]
@@ -187,7 +187,7 @@ async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_
                 accountId=simulator.account_id,
                 sequenceNumber=number,
             )
-            assert await give(receiver, content) == 204
+            assert await deliver(receiver, content) == 204
             await asyncio.sleep(0.5)
         assert simulator.count("fetch") - before in (8, 9, 10)
 
@@ -201,7 +201,7 @@ async def test_what_is_not_ours_costs_nothing(known: bool) -> None:  # noqa: FBT
         requests = len(simulator.requests)
         fields = {"productionId": ticket.production_id} if known else {}
         content = body(**fields)
-        assert await give(receiver, content) == 204
+        assert await deliver(receiver, content) == 204
         await asyncio.sleep(100)
         assert len(simulator.requests) == requests
 
@@ -214,7 +214,7 @@ async def test_an_event_before_the_answer_to_the_submit_is_not_lost() -> None:
         await asyncio.sleep(1)
         (production_id,) = simulator.productions
         content = body("deliverable.ready", productionId=production_id, accountId=simulator.account_id)
-        assert await give(receiver, content) == 204
+        assert await deliver(receiver, content) == 204
         assert ticket.production_id is None
         await asyncio.sleep(9)
         assert simulator.count("fetch") == 1
@@ -241,7 +241,7 @@ async def test_an_answer_that_a_later_poll_overtook_is_not_taken_in() -> None:
         simulator.faults.add("slow", on="fetch", seconds=50)
         await asyncio.sleep(21)
         content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
-        assert await give(receiver, content) == 204
+        assert await deliver(receiver, content) == 204
         assert (await ticket).ok
         told = [event.status async for event in ticket.events() if isinstance(event, StatusChanged)]
     assert told == [status for _, status in production.timeline[1:]]

@@ -22,7 +22,7 @@ from jarai_async import (
 )
 from jarai_async._api import endpoints
 from jarai_async._api.codec import body_of
-from jarai_async._api.models import as_id
+from jarai_async._api.models import parse_id
 from jarai_async._http.request_log import RequestLog
 from jarai_async._polling.poller import Poller
 from jarai_async._polling.watch import Change, Watch
@@ -252,7 +252,7 @@ async def test_a_bug_in_reading_reaches_who_waits() -> None:
         raise ZeroDivisionError
 
     poller = Poller(Scheduler(RateLimiter(RateLimit()), Random(1)), read)
-    production = Production(as_id(UUID(int=1)), Status.QUEUED)
+    production = Production(parse_id(UUID(int=1)), Status.QUEUED)
     with pytest.raises(ZeroDivisionError):
         await poller.wait_for_change(poller.watch(production, Polling(), RequestLog()))
 

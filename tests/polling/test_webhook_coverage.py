@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jarai_async import Status
-from jarai_async._api.models import as_id
+from jarai_async._api.models import parse_id
 from jarai_async._polling.event_meaning import classify
 from jarai_async._polling.webhook_coverage import WebhookCoverage
 from jarai_async.webhooks import (
@@ -33,10 +33,10 @@ UNDER_WAY = [QUEUED, PRODUCING, AWAITING, DISTRIBUTING, Status("Rendering")]
 
 def event(kind: type[WebhookEvent], production_id: str = ID, **fields: Any) -> WebhookEvent:
     return kind(
-        event_id=as_id(ID),
+        event_id=parse_id(ID),
         event_type="",
-        production_id=as_id(production_id),
-        account_id=as_id(OTHER),
+        production_id=parse_id(production_id),
+        account_id=parse_id(OTHER),
         sequence_number=1,
         timestamp=datetime(2026, 1, 1, tzinfo=UTC),
         **fields,

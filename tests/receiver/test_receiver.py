@@ -1,4 +1,4 @@
-"""The receiver: what it answers, and what it hands on."""
+"""The receiver: the status of each response, and the events that it passes on."""
 
 import asyncio
 import logging
@@ -12,114 +12,122 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jarai_async import ConfigurationError, JaraiClient, receiver
+from jarai_async import ConfigurationError, JaraiClient
+from jarai_async import receiver as receiver_module
 from jarai_async._secret import Secret
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.webhooks import WebhookEvent, sign
-from tests.support.deliveries import SECOND_SECRET, SECRET, give, numbered, served, settled
+from tests.support.deliveries import (
+    SECOND_SECRET,
+    SECRET,
+    deliver,
+    numbered,
+    run_pending_tasks,
+    running_receiver,
+)
 from tests.support.scenarios import requests_for
 from tests.support.strategies import ID, OTHER
 
-# --- Handing on -------------------------------------------------------------------------------------
+# --- Passing events on ------------------------------------------------------------------------------
 
 
-async def test_an_event_is_answered_and_then_handed_on() -> None:
-    """In the order of arrival, to a function or a coroutine function."""
+async def test_on_event_runs_after_the_response() -> None:
+    """It may be a function or a coroutine function, and gets the events in order of arrival."""
     seen: list[int] = []
 
-    async def slowly(event: WebhookEvent) -> None:
+    async def on_event_coroutine(event: WebhookEvent) -> None:
         await asyncio.sleep(3)
         seen.append(event.sequence_number)
 
-    def at_once(event: WebhookEvent) -> None:
+    def on_event_function(event: WebhookEvent) -> None:
         seen.append(event.sequence_number)
 
-    for on_event in (slowly, at_once):
+    for on_event in (on_event_coroutine, on_event_function):
         seen.clear()
-        async with Receiver(SECRET, on_event) as one:
-            assert [await give(one, numbered(n)) for n in (3, 1, 2)] == [204] * 3
+        async with Receiver(SECRET, on_event) as receiver:
+            assert [await deliver(receiver, numbered(n)) for n in (3, 1, 2)] == [204] * 3
             assert seen == []
         assert seen == [3, 1, 2]
 
 
-async def test_what_comes_again_is_answered_and_forgotten(caplog: pytest.LogCaptureFixture) -> None:
-    """Production and number name an event; two that share them are worth a line in the log."""
+async def test_duplicate_event_is_accepted_and_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """Production and number identify an event; two event ids with the same are logged."""
     seen: list[WebhookEvent] = []
-    async with Receiver(SECRET, seen.append) as one:
+    async with Receiver(SECRET, seen.append) as receiver:
         for content in (numbered(1), numbered(1), numbered(2), numbered(1, productionId=OTHER)):
-            assert await give(one, content) == 204
+            assert await deliver(receiver, content) == 204
         assert caplog.text == ""
-        assert await give(one, numbered(1, eventId=ID)) == 204
+        assert await deliver(receiver, numbered(1, eventId=ID)) == 204
     assert [(event.production_id, event.sequence_number) for event in seen] == [(ID, 1), (ID, 2), (OTHER, 1)]
-    assert "both number 1" in caplog.text
+    assert "have the number 1" in caplog.text
 
 
-async def test_every_test_event_is_handed_on() -> None:
-    """They all have the same number, of no production."""
+async def test_test_events_are_never_duplicates() -> None:
+    """All test events have the same number and the nil UUID as their production."""
     seen: list[WebhookEvent] = []
-    async with Receiver(SECRET, seen.append) as one:
+    async with Receiver(SECRET, seen.append) as receiver:
         for _ in range(2):
-            assert await give(one, numbered(0, "webhook.test")) == 204
+            assert await deliver(receiver, numbered(0, "webhook.test")) == 204
     assert len(seen) == 2
 
 
-async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest is forgotten first."""
-    monkeypatch.setattr(receiver, "_REMEMBERED", 100)
+async def test_number_of_remembered_events_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receiver forgets the oldest event first."""
+    monkeypatch.setattr(receiver_module, "_MAX_REMEMBERED", 100)
     seen: list[WebhookEvent] = []
-    async with Receiver(SECRET, seen.append) as one:
+    async with Receiver(SECRET, seen.append) as receiver:
         for number in (*range(200), 199, 100, 99):
-            assert await give(one, numbered(number)) == 204
-            await settled()
-        assert len(one._known) == 100
+            assert await deliver(receiver, numbered(number)) == 204
+            await run_pending_tasks()
+        assert len(receiver._seen) == 100
     assert len(seen) == 201
 
 
-async def test_a_full_queue_is_a_503_and_forgets_nothing() -> None:
-    """What is refused is sent again, and is then taken."""
-    go = asyncio.Event()
+async def test_full_queue_is_a_503_until_there_is_room() -> None:
+    """An event that was rejected because the queue was full is accepted when it is delivered again."""
+    proceed = asyncio.Event()
     seen: list[int] = []
 
     async def on_event(event: WebhookEvent) -> None:
-        await go.wait()
+        await proceed.wait()
         seen.append(event.sequence_number)
 
-    async with Receiver(SECRET, on_event) as one:
-        statuses = [await give(one, numbered(n)) for n in range(1_002)]
+    async with Receiver(SECRET, on_event) as receiver:
+        statuses = [await deliver(receiver, numbered(n)) for n in range(1_002)]
         assert statuses == [204] * 1_000 + [503] * 2
-        assert "1000 events wait" in repr(one)
-        go.set()
-        await settled()
-        assert await give(one, numbered(1_001)) == 204
+        assert "1000 events queued" in repr(receiver)
+        proceed.set()
+        await run_pending_tasks()
+        assert await deliver(receiver, numbered(1_001)) == 204
     assert seen == [*range(1_000), 1_001]
 
 
-async def test_a_burst_is_no_full_queue() -> None:
-    """Where `on_event` keeps up, it does not matter how many requests come at the same time."""
+async def test_burst_of_requests_does_not_fill_the_queue() -> None:
+    """If `on_event` is fast enough, any number of concurrent requests is accepted."""
     seen: list[int] = []
-    async with Receiver(SECRET, lambda event: seen.append(event.sequence_number)) as one:
+    async with Receiver(SECRET, lambda event: seen.append(event.sequence_number)) as receiver:
         for burst in range(5):
-            some = [give(one, numbered(burst * 500 + n)) for n in range(500)]
-            assert set(await asyncio.gather(*some)) == {204}
+            requests = [deliver(receiver, numbered(burst * 500 + n)) for n in range(500)]
+            assert set(await asyncio.gather(*requests)) == {204}
     assert seen == list(range(2_500))
 
 
-async def test_answers_go_out_while_a_function_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that does not wait holds up the answers to others for a moment, not until it has had all."""
-    monkeypatch.setattr(receiver, "_SLICE", -1.0)
+async def test_callback_that_never_awaits_does_not_block_responses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tasks run between the calls of a callback that is a plain function."""
+    monkeypatch.setattr(receiver_module, "_YIELD_INTERVAL", -1.0)
     seen: list[int] = []
-    async with Receiver(SECRET, lambda event: seen.append(event.sequence_number)) as one:
-        await asyncio.gather(*(give(one, numbered(n)) for n in range(9)))
+    async with Receiver(SECRET, lambda event: seen.append(event.sequence_number)) as receiver:
+        await asyncio.gather(*(deliver(receiver, numbered(n)) for n in range(9)))
         await asyncio.sleep(0)
         assert 0 < len(seen) < 9
 
 
 @pytest.mark.parametrize("failure", [ValueError("oops"), asyncio.CancelledError()])
-async def test_a_failing_callback_is_logged_and_ends_nothing(
+async def test_failing_callback_is_logged_and_the_next_event_is_passed(
     failure: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The others are handed on."""
+    """An exception or a cancellation in `on_event` does not affect other events."""
     seen: list[int] = []
 
     def on_event(event: WebhookEvent) -> None:
@@ -127,46 +135,46 @@ async def test_a_failing_callback_is_logged_and_ends_nothing(
         if event.sequence_number == 1:
             raise failure
 
-    async with Receiver(SECRET, on_event) as one:
-        assert [await give(one, numbered(n)) for n in (1, 2)] == [204] * 2
+    async with Receiver(SECRET, on_event) as receiver:
+        assert [await deliver(receiver, numbered(n)) for n in (1, 2)] == [204] * 2
     assert seen == [1, 2]
     assert f"on_event failed for event 1 of production {ID}" in caplog.text
 
 
-async def test_closing_hands_on_what_was_taken_and_takes_nothing_more() -> None:
-    """Within ten seconds."""
+async def test_close_waits_for_accepted_events_and_rejects_new_ones() -> None:
+    """Events that were accepted before are passed on, for up to 10 seconds."""
     seen: list[int] = []
 
     async def on_event(event: WebhookEvent) -> None:
         await asyncio.sleep(3)
         seen.append(event.sequence_number)
 
-    one = Receiver(SECRET, on_event)
-    await give(one, numbered(1))
-    await give(one, numbered(2))
-    await one.close()
+    receiver = Receiver(SECRET, on_event)
+    await deliver(receiver, numbered(1))
+    await deliver(receiver, numbered(2))
+    await receiver.close()
     assert seen == [1, 2]
-    assert [await give(one, numbered(n)) for n in (1, 3)] == [204, 503]
-    await one.close()
+    assert [await deliver(receiver, numbered(n)) for n in (1, 3)] == [204, 503]
+    await receiver.close()
 
 
-async def test_closing_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
-    """What is not handed on then is counted in the log, the one under way included."""
+async def test_close_does_not_wait_forever(caplog: pytest.LogCaptureFixture) -> None:
+    """After 10 seconds the remaining events, including the current one, are counted in the log."""
 
     async def on_event(_: WebhookEvent) -> None:
         await asyncio.Event().wait()
 
     loop = asyncio.get_running_loop()
-    async with Receiver(SECRET, on_event) as one:
+    async with Receiver(SECRET, on_event) as receiver:
         for number in range(3):
-            await give(one, numbered(number))
-        begun = loop.time()
-    assert loop.time() - begun == pytest.approx(10)
-    assert "3 webhook events were received and not handed on" in caplog.text
+            await deliver(receiver, numbered(number))
+        started = loop.time()
+    assert loop.time() - started == pytest.approx(10)
+    assert "3 accepted webhook events were dropped" in caplog.text
     await Receiver(SECRET, on_event).close()
 
 
-# --- Answers ----------------------------------------------------------------------------------------
+# --- Responses --------------------------------------------------------------------------------------
 
 
 async def stream(*chunks: bytes, pause: float = 0.0) -> AsyncIterator[bytes]:
@@ -175,19 +183,19 @@ async def stream(*chunks: bytes, pause: float = 0.0) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def test_a_stream_is_read_as_far_as_is_allowed() -> None:
-    """Neither longer than 256 KiB nor for more than ten seconds."""
-    async with Receiver(SECRET, lambda _: None) as one:
+async def test_stream_is_read_up_to_the_limits() -> None:
+    """No more than 256 KiB are read, and for no more than 10 seconds."""
+    async with Receiver(SECRET, lambda _: None) as receiver:
         content = numbered(1)
-        assert await one.receive(stream(content[:9], content[9:], b""), sign(content, SECRET)) == 204
+        assert await receiver.receive(stream(content[:9], content[9:], b""), sign(content, SECRET)) == 204
         largest = content + b" " * (256 * 1024 - len(content))
-        assert await give(one, largest) == 204
-        assert await give(one, largest + b" ") == 413
+        assert await deliver(receiver, largest) == 204
+        assert await deliver(receiver, largest + b" ") == 413
         endless = stream(*[b"x" * 65_536] * 100)
-        assert await one.receive(endless, sign(b"", SECRET)) == 413
+        assert await receiver.receive(endless, sign(b"", SECRET)) == 413
         assert len([chunk async for chunk in endless]) == 95
         slow = stream(*[b"x"] * 100, pause=1.0)
-        assert await one.receive(slow, sign(b"", SECRET)) == 408
+        assert await receiver.receive(slow, sign(b"", SECRET)) == 408
     assert asyncio.get_running_loop().time() < 11
 
 
@@ -198,25 +206,25 @@ async def test_a_stream_is_read_as_far_as_is_allowed() -> None:
         st.text() | st.integers().map(str) | st.none(),
     ),
 )
-def test_whatever_comes_is_refused(content: bytes, headers: Mapping[str, str]) -> None:
-    """With a status, and never with an exception."""
-    one = Receiver([SECRET, SECOND_SECRET], lambda _: None)
-    with pytest.raises(StopIteration) as ended:
-        one.receive(content, headers).send(None)
-    assert ended.value.value in (401, 413, 415)
+def test_any_unsigned_request_is_rejected(content: bytes, headers: Mapping[str, str]) -> None:
+    """Any bytes with any headers get a status and raise no exception."""
+    receiver = Receiver([SECRET, SECOND_SECRET], lambda _: None)
+    with pytest.raises(StopIteration) as returned:
+        receiver.receive(content, headers).send(None)
+    assert returned.value.value in (401, 413, 415)
 
 
-def test_a_bad_secret_is_found_at_once() -> None:
-    """Not when the first webhook comes; and it is shown by nothing."""
+def test_invalid_secret_is_rejected_when_the_receiver_is_created() -> None:
+    """A valid secret is not shown by the `repr` or the attributes."""
     for secret in ("x", [SECRET, "x"], []):
         with pytest.raises(ConfigurationError):
             Receiver(secret, lambda _: None)
-    one = Receiver(SECRET, lambda _: None)
-    assert SECRET not in repr(one) + str(vars(one))
+    receiver = Receiver(SECRET, lambda _: None)
+    assert SECRET not in repr(receiver) + str(vars(receiver))
 
 
-async def test_each_request_has_its_answer(caplog: pytest.LogCaptureFixture) -> None:
-    """Over real HTTP; no body says why, but the log does, to who looks for a fault."""
+async def test_status_of_each_kind_of_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Over HTTP, the body of each response is empty; the reason for a rejection is in the log."""
     caplog.set_level(logging.DEBUG, "jarai_async")
     content = numbered(1)
     signed = sign(content, SECRET)
@@ -233,27 +241,27 @@ async def test_each_request_has_its_answer(caplog: pytest.LogCaptureFixture) -> 
         (404, "POST", "/%1b[31m" + "y" * 200, content, signed),
         (405, "GET", "", None, {}),
     ]
-    async with served(path="/jarai") as (url, session):
+    async with running_receiver(path="/jarai") as (url, session):
         for status, method, more, data, headers in requests:
             async with session.request(method, url + more, data=data, headers=headers) as response:
                 assert (response.status, await response.read()) == (status, b"")
                 assert response.headers.get("Allow") == ("POST" if status == 405 else None)
-    told = [record.getMessage() for record in caplog.records if record.name == "jarai_async"]
-    refused = [status for status, *_ in requests if status != 204]
-    assert [int(line.removeprefix("a webhook was refused with ")[:3]) for line in told] == refused
-    assert "404: it came to '/jaraix', not to /jarai" in told[-3]
-    assert told[-2].isprintable()
-    assert len(told[-2]) < 200
+    logged = [record.getMessage() for record in caplog.records if record.name == "jarai_async"]
+    rejected = [status for status, *_ in requests if status != 204]
+    assert [int(line.removeprefix("rejected a webhook with status ")[:3]) for line in logged] == rejected
+    assert "404: the path is '/jaraix', not /jarai" in logged[-3]
+    assert logged[-2].isprintable()
+    assert len(logged[-2]) < 200
     levels = [record.levelno for record in caplog.records if record.name == "jarai_async"]
-    assert Counter(levels) == {logging.DEBUG: len(refused) - 1, logging.WARNING: 1}
+    assert Counter(levels) == {logging.DEBUG: len(rejected) - 1, logging.WARNING: 1}
 
 
-async def test_a_handler_of_ones_own_application() -> None:
-    """Mounted beside other routes."""
+async def test_handler_in_an_aiohttp_application() -> None:
+    """`handle` is a request handler for a route of any aiohttp application."""
     seen: list[WebhookEvent] = []
-    one = Receiver(SECRET, seen.append)
+    receiver = Receiver(SECRET, seen.append)
     app = web.Application()
-    app.router.add_post("/hooks/jarai", one.handle)
+    app.router.add_post("/hooks/jarai", receiver.handle)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -264,41 +272,41 @@ async def test_a_handler_of_ones_own_application() -> None:
             async with session.post(url, data=content, headers=headers) as response:
                 assert response.status == status
     await runner.cleanup()
-    await one.close()
+    await receiver.close()
     assert [event.sequence_number for event in seen] == [7]
 
 
-async def test_a_wrong_secret_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Loud enough to be found, and no louder, however many forgeries come."""
-    async with Receiver(Secret(SECOND_SECRET), print) as one:
+async def test_first_failed_verification_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong secret is noticed, and any number of forged requests cannot fill the log."""
+    async with Receiver(Secret(SECOND_SECRET), print) as receiver:
         for number in range(3):
             content = numbered(number)
-            assert await one.receive(content, sign(content, SECRET)) == 401
+            assert await receiver.receive(content, sign(content, SECRET)) == 401
         content = numbered(4, "webhook.test")
-        assert await one.receive(content, sign(content, SECOND_SECRET)) == 204
+        assert await receiver.receive(content, sign(content, SECOND_SECRET)) == 204
     assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"]
 
 
 # --- With the simulator -----------------------------------------------------------------------------
 
 
-async def test_simulated_webhooks_arrive_once_each() -> None:
-    """Some come twice, and all in disorder: each is handed on once."""
+async def test_duplicated_and_reordered_webhooks_are_passed_once() -> None:
+    """The simulator delivers some events twice and in any order; each is passed on once."""
     seen: list[WebhookEvent] = []
-    how = Deliverability(duplication=0.5, reordering=0.3)
+    deliverability = Deliverability(duplication=0.5, reordering=0.3)
     async with (
-        Simulator(approval="auto", failure_rate=0.0, deliverability=how) as simulator,
+        Simulator(approval="auto", failure_rate=0.0, deliverability=deliverability) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         webhook = await client.create_webhook("http://127.0.0.1:1/", ["production.step.complete"])
         async with (
-            Receiver(webhook.signing_secret.reveal(), seen.append) as one,
-            one.serve(path="/hook") as url,
+            Receiver(webhook.signing_secret.reveal(), seen.append) as receiver,
+            receiver.serve(path="/hook") as url,
         ):
             await client.update_webhook(webhook.id, endpoint_url=url)
             for request in requests_for(simulator, 5):
                 await client.submit(request)
             await asyncio.sleep(7_200)
     assert len(simulator.deliveries) > len(seen) == 5 * 15
-    assert all(one.delivered_at is not None for one in simulator.deliveries)
+    assert all(delivery.delivered_at is not None for delivery in simulator.deliveries)
     assert len({(event.production_id, event.sequence_number) for event in seen}) == len(seen)

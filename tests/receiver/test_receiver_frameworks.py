@@ -1,4 +1,4 @@
-"""The receiver in other frameworks, by the lines of its docstring, served by uvicorn over real HTTP."""
+"""The receiver in FastAPI and Starlette, with the example of its docstring, served by uvicorn."""
 
 import asyncio
 import json
@@ -17,34 +17,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from jarai_async import receiver
+from jarai_async import receiver as receiver_module
 from jarai_async.receiver import Receiver
 from jarai_async.webhooks import WebhookEvent, sign
 from tests.support.deliveries import SECRET, body
 
-LINES = dedent("    @app.post" + (receiver.__doc__ or "").partition("@app.post")[2].partition("\n\n")[0])
+EXAMPLE = dedent(
+    "    @app.post" + (receiver_module.__doc__ or "").partition("@app.post")[2].partition("\n\n")[0]
+)
 
 
-def in_fastapi(one: Receiver) -> FastAPI:
-    """The lines as they stand."""
+def fastapi_app(receiver: Receiver) -> FastAPI:
+    """An application that runs the example unchanged."""
     app = FastAPI()
-    exec(LINES, {"receiver": one, "app": app, "Request": Request, "Response": Response})  # noqa: S102  # ours
+    exec(EXAMPLE, {"receiver": receiver, "app": app, "Request": Request, "Response": Response})  # noqa: S102  # our own text
     return app
 
 
-def in_starlette(one: Receiver) -> Starlette:
-    """The same, but for how a route is made."""
-    names: dict[str, Any] = {"receiver": one, "Request": Request, "Response": Response}
-    exec(LINES.partition("\n")[2], names)  # noqa: S102  # ours
+def starlette_app(receiver: Receiver) -> Starlette:
+    """An application with the function of the example; only its route is defined differently."""
+    names: dict[str, Any] = {"receiver": receiver, "Request": Request, "Response": Response}
+    exec(EXAMPLE.partition("\n")[2], names)  # noqa: S102  # our own text
     return Starlette(routes=[Route("/jarai", names["jarai"], methods=["POST"])])
 
 
 @asynccontextmanager
 async def serving(app: FastAPI | Starlette) -> AsyncIterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        running = asyncio.create_task(server.serve([taken]))
-        yield "http://{}:{}/jarai".format(*taken.getsockname())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = asyncio.create_task(server.serve([listener]))
+        yield "http://{}:{}/jarai".format(*listener.getsockname())
         server.should_exit = True
         await running
 
@@ -55,9 +57,9 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-@pytest.mark.parametrize("mounted", [in_fastapi, in_starlette])
-async def test_it_is_the_same_receiver(mounted: Any) -> None:
-    """Each request has the answer that it would have from aiohttp, and an event is handed on once."""
+@pytest.mark.parametrize("make_app", [fastapi_app, starlette_app])
+async def test_status_of_each_kind_of_request(make_app: Any) -> None:
+    """Each request gets the same status as with aiohttp, and the event is passed on once."""
     content = body("production.failed", data={"errorCode": "X"})
     (signed,) = sign(content, SECRET).items()
     requests: list[tuple[int, Any, list[tuple[str, str]]]] = [
@@ -72,8 +74,8 @@ async def test_it_is_the_same_receiver(mounted: Any) -> None:
     ]
     seen: list[WebhookEvent] = []
     async with (
-        Receiver(SECRET, seen.append) as one,
-        serving(mounted(one)) as url,
+        Receiver(SECRET, seen.append) as receiver,
+        serving(make_app(receiver)) as url,
         aiohttp.ClientSession() as session,
     ):
         for status, data, headers in requests:

@@ -1,4 +1,4 @@
-"""The receiver by itself: connections that get nowhere are ended, and keep nobody out."""
+"""The server of the receiver: slow and idle connections are closed, and do not block others."""
 
 import asyncio
 import logging
@@ -8,10 +8,10 @@ import pytest
 
 from jarai_async import receiver
 from jarai_async.webhooks import sign
-from tests.support.deliveries import SECRET, numbered, served, settled
+from tests.support.deliveries import SECRET, numbered, run_pending_tasks, running_receiver
 
 HEAD = b"POST / HTTP/1.1\r\nHost: h\r\n"
-HALVES = {
+INCOMPLETE = {
     "nothing": b"",
     "half a line": b"POST / HT",
     "half the headers": HEAD + b"X: y\r\n",
@@ -26,39 +26,37 @@ async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
     return await asyncio.open_connection(host, int(port))
 
 
-@pytest.mark.parametrize("name", HALVES)
-async def test_a_request_that_never_ends_is_ended(name: str) -> None:
-    """Ten seconds after the connection began, drop by drop or not at all."""
+@pytest.mark.parametrize("name", INCOMPLETE)
+async def test_incomplete_request_is_closed_after_ten_seconds(name: str) -> None:
+    """The timeout starts with the connection, whether or not a part of the request arrived."""
     loop = asyncio.get_running_loop()
-    async with served() as (url, _):
+    async with running_receiver() as (url, _):
         reader, writer = await connect(url)
-        writer.write(HALVES[name])
+        writer.write(INCOMPLETE[name])
         with suppress(ConnectionResetError):
             assert b"204" not in await reader.read()
         writer.close()
         assert loop.time() == pytest.approx(10, abs=0.1)
 
 
-@pytest.mark.parametrize("name", [*HALVES, "garbage"])
-async def test_a_client_that_leaves_leaves_nothing_behind(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No error, no log of one that anybody could fill."""
+@pytest.mark.parametrize("name", [*INCOMPLETE, "garbage"])
+async def test_aborted_connection_logs_no_error(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Anyone can abort any number of connections, so these do not fill the log."""
     caplog.set_level(logging.INFO)
-    async with served() as (url, session):
+    async with running_receiver() as (url, session):
         _, writer = await connect(url)
-        writer.write(HALVES.get(name, b"\x16\x03\x01\x02\x00\x01\xfc" * 9 + b"\r\n\r\n"))
-        await settled()
+        writer.write(INCOMPLETE.get(name, b"\x16\x03\x01\x02\x00\x01\xfc" * 9 + b"\r\n\r\n"))
+        await run_pending_tasks()
         writer.transport.abort()
-        await settled()
+        await run_pending_tasks()
         async with session.post(url, data=numbered(1), headers=sign(numbered(1), SECRET)) as response:
             assert response.status == 204
     assert caplog.records == []
 
 
-async def test_a_connection_is_kept_for_the_next_request() -> None:
-    """Each has its own ten seconds."""
-    async with served() as (url, _):
+async def test_connection_is_kept_alive() -> None:
+    """Each request on a connection has its own 10 seconds."""
+    async with running_receiver() as (url, _):
         reader, writer = await connect(url)
         for number in range(4):
             content = numbered(number)
@@ -70,19 +68,19 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
         writer.close()
 
 
-async def test_silent_connections_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there are too many, the one that has been silent for longest has to go."""
-    monkeypatch.setattr(receiver, "_CONNECTIONS", 50)
+async def test_idle_connections_do_not_block_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If there are too many connections, the server closes the one that has been idle the longest."""
+    monkeypatch.setattr(receiver, "_MAX_CONNECTIONS", 50)
     seen: list[int] = []
-    async with served(lambda event: seen.append(event.sequence_number)) as (url, session):
-        silent = []
+    async with running_receiver(lambda event: seen.append(event.sequence_number)) as (url, session):
+        idle = []
         for number in range(120):
-            silent.append(await connect(url))
+            idle.append(await connect(url))
             content = numbered(number)
             async with session.post(url, data=content, headers=sign(content, SECRET)) as response:
                 assert response.status == 204
-        ended = [reader.at_eof() or reader.exception() is not None for reader, _ in silent]
-        assert ended == [True] * 71 + [False] * 49
-        for _, writer in silent:
+        closed = [reader.at_eof() or reader.exception() is not None for reader, _ in idle]
+        assert closed == [True] * 71 + [False] * 49
+        for _, writer in idle:
             writer.close()
     assert seen == list(range(120))

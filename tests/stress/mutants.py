@@ -70,7 +70,7 @@ MUTANTS = (
         "a rejected repeat ends the doubt",
         "_http/submit_retry",
         "        if self._doubt is None:\n            raise error",
-        "        if was_refused(error) or self._doubt is None:\n            raise error",
+        "        if created_nothing(error) or self._doubt is None:\n            raise error",
     ),
     Mutant(
         "the doubt is not kept in the journal",
@@ -94,14 +94,14 @@ MUTANTS = (
     Mutant(
         "any 5xx means not accepted",
         "_api/calls",
-        "    NotSentError,\n    ServiceUnavailableError,\n    ClosedError,\n)\n\n\ndef may",
-        "    NotSentError,\n    ServerError,\n    ClosedError,\n)\n\n\ndef may",
+        "    NotSentError,\n    ServiceUnavailableError,\n    ClosedError,\n)\\n\\n\\ndef created",
+        "    NotSentError,\n    ServerError,\n    ClosedError,\n)\\n\\n\\ndef created",
     ),
     Mutant(
         "an unreadable 202 means not accepted",
         "_api/calls",
-        "_REFUSALS = (\n",
-        "_REFUSALS = (\n    InvalidResponseError,\n",
+        "_CREATED_NOTHING = (\n",
+        "_CREATED_NOTHING = (\n    InvalidResponseError,\n",
     ),
     Mutant(
         "accept a response about another production",

@@ -1,4 +1,4 @@
-"""What the property tests draw from: values as the API sends them, and as it never should."""
+"""Shared test values and Hypothesis strategies: valid responses, and hostile ones."""
 
 import json
 from typing import Any
@@ -13,19 +13,19 @@ OTHER = "5d8f6a10-0d5c-4a55-9a86-fedcba987654"
 
 
 def request(**fields: Any) -> ProductionRequest:
-    """A valid request, but for what is given."""
-    given = dict.fromkeys(("account_id", "language_id", "country_id", "avatar_id"), ID) | {"topic": "Tides"}
-    return ProductionRequest(**(given | fields))
+    """A valid request, with these fields replaced."""
+    valid = dict.fromkeys(("account_id", "language_id", "country_id", "avatar_id"), ID) | {"topic": "Tides"}
+    return ProductionRequest(**(valid | fields))
 
 
-def answer(body: object = b"", status: int = 200, /, **headers: str) -> Response:
-    """An answer with the JSON of `body`, or with its bytes as they are."""
+def response(body: object = b"", status: int = 200, /, **headers: str) -> Response:
+    """A response with these bytes, or with the JSON of any other value."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
 
 
 def production(**fields: Any) -> dict[str, Any]:
-    """The body of a status, as little as is documented."""
+    """The body of a status with the required fields and these."""
     return {"productionId": ID, "status": "Producing"} | fields
 
 
@@ -41,7 +41,7 @@ numbers = st.integers().map(str) | st.floats().map(str)
 header_values = st.text(max_size=40) | numbers | st.datetimes().map("{:%a, %d %b %Y %H:%M:%S GMT}".format)
 headers = st.dictionaries(header_names, header_values)
 
-# Field names that the library reads, with values that it does not expect.
+# Objects with field names that the library reads and values of any type.
 fields = st.dictionaries(
     st.sampled_from(
         [

@@ -1,6 +1,6 @@
-"""The public API as its users see it: type-checked, and never run."""
+"""The public API as users see it: type-checked, never run."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -8,7 +8,6 @@ from typing import Any, assert_never, assert_type
 from uuid import UUID
 
 import aiohttp
-from aiohttp import web
 
 from jarai_async import (
     Account,
@@ -40,10 +39,13 @@ from jarai_async import (
     Usage,
     Webhook,
     WebhookDelivery,
+    __version__,
 )
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator
 from jarai_async.webhooks import ProductionFailed, ProductionQueued, WebhookEvent, sign, verify
+
+assert_type(__version__, str)
 
 request = ProductionRequest(topic="Tides", account_id="a", language_id="b", country_id="c", avatar_id="d")
 full = ProductionRequest(
@@ -59,7 +61,7 @@ full = ProductionRequest(
 )
 
 
-async def each_call(session: aiohttp.ClientSession, production_id: str) -> None:
+async def client_methods(session: aiohttp.ClientSession, production_id: str) -> None:
     JaraiClient(
         "key", base_url="https://h", session=session, rate_limit=RateLimit(per_minute=10, per_day=None)
     )
@@ -71,12 +73,14 @@ async def each_call(session: aiohttp.ClientSession, production_id: str) -> None:
         assert_type(await client.fetch(production.id), Production)
         assert_type(await client.wait(production_id, deadline=3_600), Production)
         assert_type(await client.cancel(production_id), Production)
-        found = await client.deliverables(production_id)
-        assert_type(found, list[Deliverable])
-        assert_type(await client.download(found[0], "folder"), Path)
-        assert_type(await client.download(found[0], Path("a.mp4")), Path)
+        deliverables = await client.deliverables(production_id)
+        assert_type(deliverables, list[Deliverable])
+        assert_type(await client.download(deliverables[0], "folder"), Path)
+        assert_type(await client.download(deliverables[0], Path("a.mp4")), Path)
         await client.download(
-            found[0], "a.mp4", progress=lambda done, size: assert_type((done, size), tuple[int, int | None])
+            deliverables[0],
+            "a.mp4",
+            progress=lambda done, size: assert_type((done, size), tuple[int, int | None]),
         )
         assert_type(await client.accounts(), list[Account])
         assert_type(await client.performance(production_id), Performance)
@@ -84,7 +88,7 @@ async def each_call(session: aiohttp.ClientSession, production_id: str) -> None:
         await client.close()
 
 
-async def each_webhook_call(client: JaraiClient) -> None:
+async def webhook_methods(client: JaraiClient) -> None:
     created = await client.create_webhook("https://h", ["webhook.test"], account_ids=["a"])
     assert_type(created, NewWebhook)
     assert_type(created.signing_secret.reveal(), str)
@@ -96,31 +100,34 @@ async def each_webhook_call(client: JaraiClient) -> None:
     await client.delete_webhook(created.id)
 
 
-def verified(body: bytes, headers: Mapping[str, str]) -> str:
+def webhook_verification(body: bytes, headers: Mapping[str, str]) -> str:
     event = verify(body, sign(body, "secret"), ["old", "new"])
     assert_type(event, WebhookEvent)
     match verify(body, headers, "secret"):
         case ProductionFailed(error_code=code):
             assert_type(code, str | None)
-        case ProductionQueued(status=status, expires_at=moment):
+        case ProductionQueued(status=status, expires_at=expires_at):
             assert_type(status, Status | None)
-            assert_type(moment, datetime | None)
+            assert_type(expires_at, datetime | None)
     assert_type(event.data, Mapping[str, Any])
     return f"{event.production_id} {event.sequence_number}"
 
 
-async def received(stream: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+async def webhook_receiver(stream: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
     async def on_event(event: WebhookEvent) -> None: ...
 
     async with Receiver("secret", on_event) as receiver, receiver.serve(port=0, path="/hook") as url:
         assert_type(url, str)
         assert_type(await receiver.receive(b"", headers), int)
         assert_type(await receiver.receive(stream, headers), int)
+        assert_type(receiver.add_listener(on_event), Callable[[], None])
     Receiver(["old", "new"], lambda _: None)
-    web.Application().router.add_post("/", receiver.handle)
+    aiohttp.web.Application().router.add_post("/", receiver.handle)
 
 
-def each_value(production: Production, deliverable: Deliverable, account: Account, outcome: Outcome) -> None:
+def model_attributes(
+    production: Production, deliverable: Deliverable, account: Account, outcome: Outcome
+) -> None:
     assert_type(production.status, Status)
     assert_type(production.status.is_terminal, bool)
     assert_type(Status.PUBLISHED, Status)
@@ -139,11 +146,11 @@ def each_value(production: Production, deliverable: Deliverable, account: Accoun
     del as_text
 
 
-async def streamed() -> AsyncIterator[ProductionRequest]:
+async def request_stream() -> AsyncIterator[ProductionRequest]:
     yield request
 
 
-async def a_batch(client: JaraiClient, requests: Iterable[ProductionRequest]) -> None:
+async def orchestrator_batch(client: JaraiClient, requests: Iterable[ProductionRequest]) -> None:
     async with Orchestrator(
         client,
         concurrency=100,
@@ -156,14 +163,14 @@ async def a_batch(client: JaraiClient, requests: Iterable[ProductionRequest]) ->
         assert_type(orchestrator, Orchestrator)
         async for event in orchestrator.run(requests):
             assert_type(event, Event)
-            assert_type(told(event), str)
-        run = orchestrator.run(streamed())
+            assert_type(event_text(event), str)
+        run = orchestrator.run(request_stream())
         assert_type(await anext(run), Event)
         await run.aclose()
         Orchestrator(client, download_to="deliverables")
 
 
-def told(event: Event) -> str:
+def event_text(event: Event) -> str:
     match event:
         case Submitted(reference=reference, production=production):
             return f"{reference} {production.id}"
@@ -180,22 +187,22 @@ def told(event: Event) -> str:
         case Downloaded(path=path, deliverable=deliverable):
             return f"{path.name} {deliverable.type}"
         case Finished(outcome=outcome):
-            return ended(outcome)
+            return outcome_text(outcome)
     assert_type(event.production, Production | None)
     return f"{event.sequence}"
 
 
-def ended(outcome: Outcome) -> str:
+def outcome_text(outcome: Outcome) -> str:
     match outcome.state:
         case OutcomeState.PUBLISHED | OutcomeState.FAILED | OutcomeState.CANCELLED:
-            return "over"
+            return "ended"
         case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT | OutcomeState.NOT_FOUND:
             return f"{outcome.error}"
         case never:
             assert_never(never)
 
 
-async def as_one_goes(orchestrator: Orchestrator) -> None:
+async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     ticket = orchestrator.submit(request)
     assert_type(ticket, Ticket)
     assert_type(await ticket, Outcome)
@@ -213,7 +220,7 @@ async def as_one_goes(orchestrator: Orchestrator) -> None:
     del text
 
 
-def figures(orchestrator: Orchestrator) -> None:
+def orchestrator_statistics(orchestrator: Orchestrator) -> None:
     statistics = orchestrator.statistics()
     assert_type(statistics, Statistics)
     assert_type(statistics.requests["poll"], int)
@@ -224,7 +231,7 @@ def figures(orchestrator: Orchestrator) -> None:
     assert_type(str(statistics), str)
 
 
-def caught(error: Exception) -> None:
+def error_attributes(error: Exception) -> None:
     match error:
         case InvalidRequestError(problems=problems):
             assert_type(problems, tuple[str, ...])
@@ -237,16 +244,16 @@ def caught(error: Exception) -> None:
             assert_type(seconds, float | None)
 
 
-async def simulated() -> None:
+async def simulator_options() -> None:
     async with Simulator(seed=1, deliverability=Deliverability(loss=0.2)) as simulator:
         JaraiClient(simulator.api_key, base_url=simulator.base_url)
 
 
-def refused(client: JaraiClient, production: Production, several: Sequence[ProductionRequest]) -> None:
-    """Each ignore is itself checked: mypy complains of one that is not needed."""
+def type_errors(client: JaraiClient, production: Production, requests: Sequence[ProductionRequest]) -> None:
+    """Each line is a type error. mypy also reports an ignore comment that is not needed."""
     ProductionRequest("Tides")  # type: ignore[call-arg]  # keyword-only
     ProductionRequest(topic="Tides")  # type: ignore[call-arg]  # required fields
     production.status = Status.QUEUED  # type: ignore[misc]  # frozen
-    client.submit(several)  # type: ignore[arg-type, unused-coroutine]  # one request at a time
+    client.submit(requests)  # type: ignore[arg-type, unused-coroutine]  # one request at a time
     client.fetch(UUID(int=0))  # type: ignore[arg-type, unused-coroutine]  # text
     Orchestrator(client, 100)  # type: ignore[call-arg]  # keyword-only
