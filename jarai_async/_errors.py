@@ -26,10 +26,9 @@
         ├── ServiceUnavailableError     503 from JARAI itself: rejected before anything was done
         └── ServerError                 any other 5xx
 
-Every exception has `message`, `status`, `code`, `correlation_id` and `retry_after` (each of the last four is
-None if the response had none), and its text ends with what to do next. No exception holds a request, a header
-or a body, so none can leak the API key. None is chained to an exception of the HTTP library, because the
-`repr` of those does contain it.
+Every exception has the attributes of `JaraiError`, and the text of most ends with what to do next. No
+exception holds a request, a header or a body, so none can leak the API key. None is chained to an exception
+of the HTTP library, whose `repr` may contain the key.
 """
 
 from collections.abc import Iterable
@@ -115,12 +114,12 @@ class InvalidResponseError(TransportError):
 class UncertainSubmitError(JaraiError):
     """No usable response to a submit arrived: the production may have been created, and may cost money.
 
-    The library does not send it again, since that could create a second production. `idempotency_key` is the
-    key that was sent; `__cause__`, where set, is the error that left the submit in doubt. With
-    `JaraiClient(idempotency_keys=True)` the client sends such a submit again, with the same key.
+    By default the library does not send it again, since that could create a second production. With
+    `JaraiClient(idempotency_keys=True)` the client does, with the same key. `idempotency_key` is the key that
+    was sent, and `__cause__`, if set, is the error that left the submit in doubt.
     """
 
-    advice = "Look in JARAI Studio whether it was created, then call `Orchestrator.resolve`."
+    advice = "Check in JARAI Studio whether it was created, then call `Orchestrator.resolve`."
 
     def __init__(self, message: str, *, idempotency_key: str = "", **facts: object) -> None:
         super().__init__(message, **facts)  # type: ignore[arg-type]  # passed on unchanged
@@ -140,7 +139,7 @@ class ClosedError(JaraiError):
 
 
 class DownloadError(JaraiError):
-    """A deliverable could not be downloaded completely. No partial file has its name."""
+    """A deliverable could not be downloaded completely. No partial file is left under its name."""
 
     advice = "No incomplete file was kept: download it again."
 

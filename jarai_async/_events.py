@@ -34,9 +34,9 @@ class Outcome:
     """The result of one request.
 
     `production` is the last known snapshot; None if no production was created or none is known. `files` maps
-    the path of each downloaded file to its deliverable. `error` is why the production was not published or,
-    if it was, the error of a download. `submitted_at` and `finished_at` are in UTC. `request_count` is the
-    number of API requests that were sent for it, not counting downloads from blob storage.
+    the path of each downloaded file to its deliverable. `error` is the reason why the production was not
+    published or, if it was, why a file was not downloaded. `submitted_at` and `finished_at` are in UTC.
+    `request_count` is the number of API requests that were sent for it, without downloads from blob storage.
     """
 
     request: ProductionRequest = field(repr=False)

@@ -1,5 +1,6 @@
 """The API key and signed URLs do not leak into errors or logs."""
 
+import copy
 import logging
 import pickle
 import traceback
@@ -80,9 +81,11 @@ async def test_no_download_error_leaks_the_signed_url(
 
 
 def test_secret_is_never_printed() -> None:
-    """`repr`, `str` and format strings do not show it, and it cannot be pickled."""
+    """`repr`, `str` and format strings do not show it, and it cannot be copied or pickled."""
     secret = Secret("jarai_live_abc")
-    assert "abc" not in f"{secret} {secret!r} {[secret]}"
-    with pytest.raises(TypeError):
-        pickle.dumps(secret)
     assert secret.reveal() == "jarai_live_abc"
+    assert {repr(secret), str(secret), f"{secret}", f"{secret!r}"} == {"<Secret>"}
+    assert "abc" not in str([secret])
+    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            copied(secret)

@@ -1,26 +1,13 @@
 """Validation of the API key, the base URL, rate limits and polling bounds."""
 
-import copy
-import pickle
 from typing import Any
 
 import pytest
 
 from jarai_async import ConfigurationError, Polling, RateLimit
-from jarai_async._secret import Secret
 from jarai_async._urls import checked_url
 
 KEY = "jarai_test_c2VjcmV0"
-
-
-def test_secret_is_not_printed_or_pickled() -> None:
-    """`repr`, `str` and format strings do not show a secret, and it cannot be copied or pickled."""
-    secret = Secret(KEY)
-    assert secret.reveal() == KEY
-    assert {repr(secret), str(secret), f"{secret}", f"{secret!r}"} == {"<Secret>"}
-    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="cannot be pickled"):
-            copied(secret)
 
 
 @pytest.mark.parametrize(

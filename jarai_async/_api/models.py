@@ -34,7 +34,7 @@ def parse_id(value: object) -> Id:
 
 
 def _describe(value: object) -> str:
-    """Quote text and numbers; name the type of anything else, whose `repr` may exceed the recursion limit."""
+    """Quote text, floats and booleans; name the type of anything else, whose `repr` may be huge or fail."""
     if isinstance(value, str):
         return repr(value[:80])
     return f"{value!r:.80}" if isinstance(value, float | bool) else type(value).__name__
@@ -77,7 +77,7 @@ _TERMINAL = frozenset({Status.PUBLISHED, Status.FAILED, Status.CANCELLED})
 
 
 def _raw() -> Any:
-    """Hold the JSON object that the server sent; not in the `repr`, since it may contain a signed URL."""
+    """Return the field for the received JSON object; not in the `repr`, as it may contain a signed URL."""
     return field(factory=dict, repr=False, eq=False, kw_only=True)
 
 
@@ -94,7 +94,8 @@ class Avatar:
 class Account:
     """An account that the API key can access, with its avatars and its connected platforms.
 
-    What a platform looks like is not documented: `platforms` holds the JSON values as they were sent.
+    `name` is inferred, and None where the server does not send it. The form of a platform is not documented,
+    so `platforms` holds the JSON values as they were sent.
     """
 
     id: Id
@@ -132,9 +133,10 @@ class Deliverable:
 
     `type` is one of an open set (`Video`, `ClosedCaptions`, ...); `platform` is the platform that the file is
     for. `url` is signed and valid for one hour (documented). It gives access to the file, so it is not in the
-    `repr`. A file without a URL, which is then empty, cannot be downloaded. `JaraiClient.download` requests a
-    new URL automatically when this one has expired. `id`, `file_name`, `content_type`, `size` (in bytes) and
-    `content_md5` (base64) are inferred, and None where the server does not send them.
+    `repr`. `JaraiClient.download` requests a new URL automatically when this one has expired. If the server
+    sent none, `url` is empty and the file cannot be downloaded. `id`, `file_name`, `content_type`, `size` (in
+    bytes) and `content_md5` (base64) are inferred, and None where the server does not send them.
+    `production_id` is the production whose deliverables were listed.
     """
 
     type: str

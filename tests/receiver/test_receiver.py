@@ -52,7 +52,7 @@ async def test_on_event_runs_after_the_response() -> None:
 
 
 async def test_duplicate_event_is_accepted_and_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    """Production and number identify an event; two event ids with the same are logged."""
+    """Production and number identify an event; a second event id for the same two is logged."""
     seen: list[WebhookEvent] = []
     async with Receiver(SECRET, seen.append) as receiver:
         for content in (numbered(1), numbered(1), numbered(2), numbered(1, productionId=OTHER)):

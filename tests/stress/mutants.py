@@ -94,8 +94,8 @@ MUTANTS = (
     Mutant(
         "any 5xx means not accepted",
         "_api/calls",
-        "    NotSentError,\n    ServiceUnavailableError,\n    ClosedError,\n)\\n\\n\\ndef created",
-        "    NotSentError,\n    ServerError,\n    ClosedError,\n)\\n\\n\\ndef created",
+        "    NotSentError,\n    ServiceUnavailableError,\n    ClosedError,\n)\n\n\ndef created",
+        "    NotSentError,\n    ServerError,\n    ClosedError,\n)\n\n\ndef created",
     ),
     Mutant(
         "an unreadable 202 means not accepted",
@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant(
         "accept a response about another production",
         "_api/endpoints",
-        "if located not in (None, production.id):",
+        "if location_id not in (None, production.id):",
         "if False:",
     ),
     Mutant(
