@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from attrs import frozen
 
 from jarai_async.simulator._api.responses import Response, storage_failure
-from jarai_async.simulator._blobs.media import MediaFile, files
+from jarai_async.simulator._blobs.media import MediaFile, make_files
 
 PRELIMINARY, FINAL = "preliminary", "final"
 VALID_SECONDS = 3600  # documented
@@ -110,7 +110,7 @@ class BlobStore:
 
     def _make(self, production_id: str, version: str) -> dict[str, Blob]:
         rng = random.Random(f"{self._seed}:media:{production_id}")
-        made = files(production_id, *self._story(production_id), rng)
+        made = make_files(production_id, *self._story(production_id), rng)
         return {file.name: _blob(file, version) for file in made}
 
 
