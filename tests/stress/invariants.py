@@ -103,7 +103,7 @@ def _about_files(played: Played) -> Iterator[str]:
     for outcome in played.seen[-1].outcomes.values():
         if not outcome.ok or outcome.production is None:
             continue
-        true = played.simulator._blobs._blobs(outcome.production.id, "final")
+        true = played.simulator._blobs.blobs(outcome.production.id, "final")
         folders = {path.parent for path in outcome.files}
         if len(outcome.files) != len(true) or len(folders) != 1:
             yield f"{outcome}, but there are {len(true)}"
