@@ -1,8 +1,10 @@
-"""Simulated time: the loop's clock jumps or runs as asked, and everything in the loop agrees on it."""
+"""Simulated time: the loop's clock jumps, or runs at a speed, and everything in the loop follows it."""
 
 import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -14,30 +16,30 @@ from jarai_async import _clock
 from jarai_async.simulator import SimulatedEventLoop, run
 
 
-def test_hours_pass_in_no_time() -> None:
-    """A day's sleep takes less than a real second, and is a day on both clocks."""
+def test_sleep_of_a_day_takes_less_than_a_second() -> None:
+    """A day passes on the monotonic clock and on the wall clock in less than a real second."""
 
-    async def day() -> tuple[float, float]:
+    async def sleep_a_day() -> tuple[float, float]:
         now, wall = _clock.monotonic(), _clock.wall()
         await asyncio.sleep(86_400)
         return _clock.monotonic() - now, _clock.wall() - wall
 
     start = time.monotonic()
-    assert run(day()) == (86_400, 86_400)
+    assert run(sleep_a_day()) == (86_400, 86_400)
     assert time.monotonic() - start < 1
 
 
-def test_simulated_time_begins_at_the_same_moment_in_every_run() -> None:
+def test_every_run_starts_at_the_same_simulated_time() -> None:
     """The wall clock starts on 1 January 2026 at 09:00 UTC, the monotonic one at zero."""
 
-    async def beginning() -> tuple[float, datetime]:
+    async def start() -> tuple[float, datetime]:
         return _clock.monotonic(), _clock.utc()
 
-    assert run(beginning()) == run(beginning()) == (0.0, datetime(2026, 1, 1, 9, tzinfo=UTC))
+    assert run(start()) == run(start()) == (0.0, datetime(2026, 1, 1, 9, tzinfo=UTC))
 
 
-def test_the_clock_stands_still_while_there_is_work() -> None:
-    """However often tasks take turns, time passes only when all of them wait."""
+def test_clock_stands_still_while_there_is_work() -> None:
+    """Time passes only when all tasks wait."""
 
     async def busy() -> float:
         for _ in range(1000):
@@ -48,24 +50,24 @@ def test_the_clock_stands_still_while_there_is_work() -> None:
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=30))
-def test_timers_fire_in_order_at_their_very_moment(delays: list[int]) -> None:
-    """Each sleeper wakes exactly when it asked to, the earliest first."""
+def test_timers_fire_in_order_and_exactly_on_time(delays: list[int]) -> None:
+    """Each task wakes exactly after its delay, the earliest first."""
     woken: list[tuple[int, float]] = []
 
-    async def sleeper(delay: int) -> None:
+    async def sleep(delay: int) -> None:
         await asyncio.sleep(delay)
         woken.append((delay, _clock.monotonic()))
 
-    async def all_of_them() -> None:
-        await asyncio.gather(*map(sleeper, delays))
+    async def sleep_all() -> None:
+        await asyncio.gather(*map(sleep, delays))
 
-    run(all_of_them())
+    run(sleep_all())
     assert woken == [(delay, float(delay)) for delay in sorted(delays)]
 
 
-async def test_bytes_over_loopback_take_no_time() -> None:
-    """A request to a server in this loop is answered at the moment at which it was sent."""
-    async with serving(0.0) as url, ClientSession() as session:
+async def test_requests_over_loopback_take_no_time() -> None:
+    """A server in the same loop responds at the simulated time of the request."""
+    async with open_server(0.0) as url, ClientSession() as session:
         await asyncio.sleep(0.1)
         for _ in range(50):
             before = _clock.monotonic()
@@ -74,34 +76,34 @@ async def test_bytes_over_loopback_take_no_time() -> None:
             assert _clock.monotonic() == before
 
 
-async def test_a_timeout_of_the_client_is_on_the_same_clock_as_the_server() -> None:
-    """A client that waits for 10 seconds gives up on a server that takes 20, and not on one that takes 5."""
+async def test_timeouts_of_a_client_use_simulated_time() -> None:
+    """A timeout of 10 seconds suffices for a server that takes 5 seconds, but not for one that takes 20."""
     timeout = ClientTimeout(sock_read=10)
     async with ClientSession(timeout=timeout) as session:
-        async with serving(5) as url, session.get(url) as response:
+        async with open_server(5) as url, session.get(url) as response:
             assert response.status == 200
-        async with serving(20) as url:
+        async with open_server(20) as url:
             before = _clock.monotonic()
             with pytest.raises(TimeoutError):
                 await session.get(url)
             assert _clock.monotonic() - before == pytest.approx(10, abs=1)  # aiohttp rounds up
 
 
-async def test_a_thread_at_work_holds_the_clock() -> None:
-    """While a job runs in an executor no timer fires, however long it really takes."""
+async def test_clock_stands_still_while_a_thread_works() -> None:
+    """No timer fires while a job runs in an executor, however long the job takes in real time."""
     loop = asyncio.get_running_loop()
     alarm = loop.call_later(5, lambda: None)
     release = threading.Event()
     loop.call_soon(lambda: threading.Timer(0.02, release.set).start())
     assert await loop.run_in_executor(None, release.wait, 5)
     assert _clock.monotonic() == 0
-    await asyncio.sleep(1)  # it goes on when the job is done
+    await asyncio.sleep(1)  # the clock continues when the job is done
     assert _clock.monotonic() == 1
     alarm.cancel()
 
 
-async def test_a_job_that_fails_lets_go_of_the_clock() -> None:
-    """An exception in a thread is the caller's, and time passes again."""
+async def test_clock_continues_after_a_job_that_fails() -> None:
+    """The caller receives the exception of the thread, and time passes again."""
 
     def job() -> None:
         raise LookupError("gone")
@@ -112,8 +114,8 @@ async def test_a_job_that_fails_lets_go_of_the_clock() -> None:
     assert _clock.monotonic() == 30
 
 
-async def test_a_loop_without_timers_waits_for_what_happens_outside() -> None:
-    """With nothing to jump to, the loop sleeps for real until a thread calls."""
+async def test_loop_without_timers_waits_for_other_threads() -> None:
+    """Without a timer the loop waits in real time until a thread wakes it."""
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
     sender = threading.Timer(0.01, lambda: loop.call_soon_threadsafe(done.set))
@@ -123,23 +125,23 @@ async def test_a_loop_without_timers_waits_for_what_happens_outside() -> None:
     assert _clock.monotonic() == 0
 
 
-def test_a_speed_makes_the_clock_run_evenly() -> None:
-    """At a thousandfold speed ten seconds take at least ten real milliseconds."""
+def test_speed_makes_the_clock_run_evenly() -> None:
+    """With a speed of 1,000, ten seconds take at least ten real milliseconds."""
 
-    async def nap() -> float:
+    async def sleep() -> float:
         before = _clock.monotonic()
         await asyncio.sleep(10)
         return _clock.monotonic() - before
 
     start = time.monotonic()
-    slept = run(nap(), speed=1000)
+    slept = run(sleep(), speed=1000)
     real = time.monotonic() - start
     assert 10 <= slept < 1000 * real
     assert real < 1
 
 
-def test_a_speed_starts_from_the_real_date() -> None:
-    """Two processes at one speed agree on the date because both begin with the world's."""
+def test_speed_starts_from_the_real_date() -> None:
+    """Two processes with the same speed agree on the date, because both start from the real one."""
 
     async def date() -> float:
         return _clock.wall()
@@ -147,58 +149,56 @@ def test_a_speed_starts_from_the_real_date() -> None:
     assert abs(run(date(), speed=2) - time.time()) < 10
 
 
-def test_the_end_of_a_run_waits_for_its_threads() -> None:
-    """Joining a thread that is still busy takes no simulated time, and so cannot time out."""
+def test_run_waits_for_its_threads() -> None:
+    """Joining a busy thread at the end of a run cannot time out, because it takes no simulated time."""
     finished = threading.Event()
 
     def job() -> None:
-        time.sleep(0.05)  # real: a thread knows no other time
+        time.sleep(0.05)  # in real time, as always in a thread
         finished.set()
 
-    async def leaves_it_running() -> None:
+    async def leave_it_running() -> None:
         asyncio.get_running_loop().run_in_executor(None, job)
 
-    run(leaves_it_running())
+    run(leave_it_running())
     assert finished.is_set()
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("inf"), float("nan")])
-def test_a_speed_must_be_a_positive_number(speed: float) -> None:
-    """No other speed has a meaning."""
+def test_speed_must_be_a_positive_number(speed: float) -> None:
+    """Zero, negative, infinite and NaN speeds are rejected."""
     with pytest.raises(ValueError, match="speed"):
         SimulatedEventLoop(speed=speed)
 
 
-def test_run_gives_the_result_and_lets_errors_through() -> None:
-    """`run` ends like `asyncio.run`: with the value, or with the exception."""
+def test_run_returns_the_result_or_raises_the_exception() -> None:
+    """`run` ends like `asyncio.run`."""
 
-    async def fails() -> None:
+    async def fail() -> None:
         await asyncio.sleep(1)
         raise LookupError("here")
 
-    async def gives() -> str:
+    async def succeed() -> str:
         return "value"
 
-    assert run(gives()) == "value"
+    assert run(succeed()) == "value"
     with pytest.raises(LookupError, match="here"):
-        run(fails())
+        run(fail())
 
 
-class serving:  # noqa: N801 - used like a function
-    """A server in this loop that takes so many seconds to say "done"."""
+@asynccontextmanager
+async def open_server(seconds: float) -> AsyncIterator[str]:
+    """Start a server in this loop that responds with "done" after some seconds."""
 
-    def __init__(self, seconds: float) -> None:
-        async def answer(_: web.BaseRequest) -> web.StreamResponse:
-            await asyncio.sleep(seconds)
-            return web.Response(body=b"done")
+    async def handle(_: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(seconds)
+        return web.Response(body=b"done")
 
-        self._runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
-
-    async def __aenter__(self) -> str:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{host}:{port}/"
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+    runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"http://{host}:{port}/"
+    finally:
+        await runner.cleanup()

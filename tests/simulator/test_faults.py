@@ -1,4 +1,4 @@
-"""The simulator's faults, each as it is described, over real HTTP and on simulated time."""
+"""Each kind of fault does what its description says, over real HTTP and on simulated time."""
 
 import asyncio
 import json
@@ -10,12 +10,13 @@ import aiohttp
 import pytest
 
 from jarai_async import _clock
-from jarai_async.simulator import Kind, Simulator
+from jarai_async.simulator import FaultKind, Simulator
+from jarai_async.simulator._api import fault_kinds
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.responses import Response
-from tests.support.raw_client import MISSING, open_world
+from tests.support.raw_client import UNKNOWN_ID, open_simulator
 
-ANSWERED = {
+API_ERRORS = {
     "internal_error": (500, "INTERNAL_ERROR"),
     "internal_error_after": (500, "INTERNAL_ERROR"),
     "unavailable": (503, "SERVICE_UNAVAILABLE"),
@@ -25,42 +26,42 @@ ANSWERED = {
 }
 
 
-@pytest.mark.parametrize("kind", ANSWERED)
-async def test_a_fault_can_be_an_error_of_the_api(kind: str) -> None:
-    """Such a fault answers with the documented envelope, once, and is counted."""
-    async with open_world() as (simulator, api):
+@pytest.mark.parametrize("kind", API_ERRORS)
+async def test_fault_with_an_error_of_the_api(kind: str) -> None:
+    """The fault affects one request, whose response has the documented envelope."""
+    async with open_simulator() as (simulator, api):
         simulator.faults.add(kind, seconds=17)
-        reply = await api.submit()
+        response = await api.submit()
         assert (await api.submit()).status == 202
-    assert (reply.status, reply.error) == ANSWERED[kind]
-    assert reply.json["retryAfterSeconds"] == (17 if kind == "rate_limited" else None)
+    assert (response.status, response.error) == API_ERRORS[kind]
+    assert response.json["retryAfterSeconds"] == (17 if kind == "rate_limited" else None)
     assert simulator.faults.fired == {kind: 1}
     assert len(simulator.productions) == 1 + KINDS[kind].executes
     if kind == "rate_limited":
         reset = datetime.fromisoformat("2026-01-01T09:00:17Z").timestamp()
-        assert reply.headers["X-RateLimit-Remaining"] == "0"
-        assert float(reply.headers["X-RateLimit-Reset"]) == reset
+        assert response.headers["X-RateLimit-Remaining"] == "0"
+        assert float(response.headers["X-RateLimit-Reset"]) == reset
     assert simulator.requests[0].admitted == (kind not in ("rate_limited", "unauthorized"))
     assert simulator.rate_limited == 0
 
 
 @pytest.mark.parametrize(("kind", "status"), [("gateway_html", 502), ("unavailable_html", 503)])
-async def test_a_fault_can_be_a_gateway(kind: str, status: int) -> None:
-    """A gateway answers in HTML and knows nothing of correlation ids."""
-    async with open_world() as (simulator, api):
+async def test_fault_with_an_error_of_a_gateway(kind: str, status: int) -> None:
+    """A gateway responds in HTML and without a correlation id."""
+    async with open_simulator() as (simulator, api):
         simulator.faults.add(kind)
-        reply = await api.submit()
-    assert reply.status == status
-    assert reply.headers["Content-Type"] == "text/html"
-    assert reply.raw.startswith(b"<html>")
-    assert "X-Correlation-Id" not in reply.headers
+        response = await api.submit()
+    assert response.status == status
+    assert response.headers["Content-Type"] == "text/html"
+    assert response.body.startswith(b"<html>")
+    assert "X-Correlation-Id" not in response.headers
     assert len(simulator.productions) == KINDS[kind].executes
 
 
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "cut_body"])
-async def test_a_fault_can_break_the_connection(kind: str) -> None:
-    """The client sees its connection end; whether the submission was executed depends on the kind."""
-    async with open_world() as (simulator, api):
+async def test_fault_that_breaks_the_connection(kind: str) -> None:
+    """The client receives a connection error, whether or not the API executed the submission."""
+    async with open_simulator() as (simulator, api):
         simulator.faults.add(kind)
         with pytest.raises(aiohttp.ClientError) as caught:
             await api.submit()
@@ -72,9 +73,9 @@ async def test_a_fault_can_break_the_connection(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hang_before", "hang"])
-async def test_a_fault_can_hang_until_the_client_leaves(kind: str) -> None:
-    """No answer comes, however long the client stays, and its handler ends when it leaves."""
-    async with open_world() as (simulator, api):
+async def test_fault_that_hangs_until_the_client_disconnects(kind: str) -> None:
+    """No response arrives, however long the client waits; its handler ends when it disconnects."""
+    async with open_simulator() as (simulator, api):
         before = len(asyncio.all_tasks())
         simulator.faults.add(kind)
         with pytest.raises(TimeoutError):
@@ -86,121 +87,121 @@ async def test_a_fault_can_hang_until_the_client_leaves(kind: str) -> None:
     assert len(simulator.productions) == KINDS[kind].executes
 
 
-async def test_a_fault_can_spoil_the_body() -> None:
-    """Each of these executes the submission, answers 202, and gives a body that is of no use."""
-    replies = {}
+async def test_faults_that_change_the_body() -> None:
+    """These faults execute the submission and respond with 202, but with a wrong body."""
+    responses = {}
     kinds = ("truncated_json", "wrong_json", "empty_body", "huge_body", "missing_id")
-    async with open_world() as (simulator, api):
+    async with open_simulator() as (simulator, api):
         for kind in (*kinds, "missing_id_and_location", "other_production", "unknown_status"):
             simulator.faults.add(kind)
-            replies[kind] = await api.submit()
+            responses[kind] = await api.submit()
         true_ids = list(simulator.productions)
-    assert {one.status for one in replies.values()} == {202}
-    assert len(true_ids) == len(replies) == 8
+    assert {response.status for response in responses.values()} == {202}
+    assert len(true_ids) == len(responses) == 8
     with pytest.raises(json.JSONDecodeError):
-        assert replies["truncated_json"].json
-    assert replies["wrong_json"].json == []
-    assert replies["empty_body"].raw == b""
-    assert 8 * 1024**2 < len(replies["huge_body"].raw) < 9 * 1024**2
-    assert replies["huge_body"].json["productionId"] == true_ids[3]
-    assert "productionId" not in replies["missing_id"].json
-    assert replies["missing_id"].headers["Location"].endswith(true_ids[4])
-    assert "productionId" not in replies["missing_id_and_location"].json
-    assert "Location" not in replies["missing_id_and_location"].headers
-    assert replies["other_production"].json["productionId"] not in true_ids
-    assert replies["unknown_status"].json["status"] == "Rendering"
+        assert responses["truncated_json"].json
+    assert responses["wrong_json"].json == []
+    assert responses["empty_body"].body == b""
+    assert 8 * 1024**2 < len(responses["huge_body"].body) < 9 * 1024**2
+    assert responses["huge_body"].json["productionId"] == true_ids[3]
+    assert "productionId" not in responses["missing_id"].json
+    assert responses["missing_id"].headers["Location"].endswith(true_ids[4])
+    assert "productionId" not in responses["missing_id_and_location"].json
+    assert "Location" not in responses["missing_id_and_location"].headers
+    assert responses["other_production"].json["productionId"] not in true_ids
+    assert responses["unknown_status"].json["status"] == "Rendering"
 
 
-async def test_a_redirect_leads_to_a_trap_that_sees_the_key() -> None:
-    """Following it with the key is a leak, and is taken down."""
-    async with open_world() as (simulator, api):
+async def test_redirect_with_the_key_is_recorded_as_a_leak() -> None:
+    """A client that follows the redirect and sends its key to the other origin leaks it."""
+    async with open_simulator() as (simulator, api):
         simulator.faults.add("redirect", on="fetch", times=2)
-        stays = await api.get(f"/productions/{MISSING}")
+        not_followed = await api.get(f"/productions/{UNKNOWN_ID}")
         assert simulator.leaks == []
-        follows = await api.get(f"/productions/{MISSING}", allow_redirects=True)
-    assert (stays.status, follows.status) == (307, 403)
-    assert urlsplit(stays.headers["Location"]).port != urlsplit(simulator.base_url).port
+        followed = await api.get(f"/productions/{UNKNOWN_ID}", allow_redirects=True)
+    assert (not_followed.status, followed.status) == (307, 403)
+    assert urlsplit(not_followed.headers["Location"]).port != urlsplit(simulator.base_url).port
     assert simulator.leaks == ["GET /trap"]
 
 
-async def test_a_fault_can_spoil_a_download() -> None:
-    """A download may expire early, be too short, differ in one bit, be slow, or break off."""
-    async with open_world() as (simulator, api):
-        production_id = await api.start()
+async def test_faults_of_downloads() -> None:
+    """A download can expire early, be too short, differ in one bit, be slow, or break off."""
+    async with open_simulator() as (simulator, api):
+        production_id = await api.start_production()
         await asyncio.sleep(305)
-        one = (await api.listed(production_id))["captions.vtt"]
-        whole = (await api.fetch("GET", one["sasUrl"])).raw
-        replies = {}
+        captions = (await api.deliverables(production_id))["captions.vtt"]
+        complete = (await api.request_url("GET", captions["sasUrl"])).body
+        responses = {}
         for kind in ("expired", "wrong_length", "bit_flip", "slow", "unavailable"):
             simulator.faults.add(kind, on="download", seconds=30)
             before = _clock.monotonic()
-            replies[kind] = await api.fetch("GET", one["sasUrl"])
+            responses[kind] = await api.request_url("GET", captions["sasUrl"])
             assert _clock.monotonic() - before == (30 if kind == "slow" else 0)
         simulator.faults.add("cut_body", on="download")
         with pytest.raises(aiohttp.ClientPayloadError):
-            await api.fetch("GET", one["sasUrl"])
-    assert (replies["expired"].status, replies["expired"].raw[:5]) == (403, b"<?xml")
-    assert (replies["unavailable"].status, replies["unavailable"].raw[:5]) == (503, b"<?xml")
-    assert replies["wrong_length"].raw == whole[: len(whole) // 2]
-    assert replies["slow"].raw == whole
-    flipped = replies["bit_flip"]
-    assert sum((a ^ b).bit_count() for a, b in zip(flipped.raw, whole, strict=True)) == 1
-    assert flipped.headers["Content-MD5"] == one["contentMd5"]
+            await api.request_url("GET", captions["sasUrl"])
+    assert (responses["expired"].status, responses["expired"].body[:5]) == (403, b"<?xml")
+    assert (responses["unavailable"].status, responses["unavailable"].body[:5]) == (503, b"<?xml")
+    assert responses["wrong_length"].body == complete[: len(complete) // 2]
+    assert responses["slow"].body == complete
+    flipped = responses["bit_flip"]
+    assert sum((a ^ b).bit_count() for a, b in zip(flipped.body, complete, strict=True)) == 1
+    assert flipped.headers["Content-MD5"] == captions["contentMd5"]
     assert simulator.faults.fired["bit_flip"] == 1
 
 
-async def test_faults_strike_when_and_where_they_were_ordered() -> None:
-    """`after`, `times`, `on` and "any" select the requests; `clear` ends what is left."""
-    async with open_world() as (simulator, api):
+async def test_after_times_and_on_select_the_requests() -> None:
+    """A fault affects the requests that `after`, `times` and `on` select, until `clear`."""
+    async with open_simulator() as (simulator, api):
         simulator.faults.add("internal_error", on="accounts", after=2, times=2)
         statuses = [(await api.get("/accounts")).status for _ in range(6)]
         simulator.faults.add("unavailable", on="any", times=None)
-        elsewhere = [(await api.get(path)).status for path in ("/usage", "/accounts", "/usage")]
-        storage = await api.fetch("GET", simulator.faults.trap_url)
+        other_routes = [(await api.get(path)).status for path in ("/usage", "/accounts", "/usage")]
+        storage = await api.request_url("GET", simulator.faults.trap_url)
         simulator.faults.clear()
         assert (await api.get("/usage")).status == 200
     assert statuses == [200, 200, 500, 500, 200, 200]
-    assert elsewhere == [503] * 3
+    assert other_routes == [503] * 3
     assert storage.status == 403  # "any" does not mean downloads
     assert simulator.faults.fired == {"internal_error": 2, "unavailable": 3}
 
 
-async def test_a_probability_is_kept_and_seeded() -> None:
-    """About as many requests fail as were asked to, and the same ones each time."""
+async def test_probability_depends_on_the_seed() -> None:
+    """About the configured share of the requests fails, and the same ones for the same seed."""
 
-    async def struck(seed: int) -> list[int]:
-        async with open_world(seed=seed) as (simulator, api):
+    async def statuses(seed: int) -> list[int]:
+        async with open_simulator(seed=seed) as (simulator, api):
             simulator.faults.add("unavailable", on="usage", times=None, probability=0.3)
             return [(await api.get("/usage")).status for _ in range(200)]
 
-    first = await struck(3)
+    first = await statuses(3)
     assert 40 <= first.count(503) <= 80
-    assert first == await struck(3) != await struck(4)
+    assert first == await statuses(3) != await statuses(4)
 
 
-async def test_the_table_of_faults_is_open() -> None:
-    """A kind of one's own is one entry in the table."""
-    async with open_world() as (simulator, api):
-        simulator.faults.kinds["teapot"] = Kind(lambda _, __: Response(418, {"tea": True}), executes=False)
+async def test_custom_kind_of_fault() -> None:
+    """A test can add its own kind to the table of one simulator."""
+    async with open_simulator() as (simulator, api):
+        simulator.faults.kinds["teapot"] = FaultKind(
+            lambda _, __: Response(418, {"tea": True}), executes=False
+        )
         simulator.faults.add("teapot", on="usage")
-        reply = await api.get("/usage")
-    assert (reply.status, reply.json) == (418, {"tea": True})
+        response = await api.get("/usage")
+    assert (response.status, response.json) == (418, {"tea": True})
     assert "teapot" not in KINDS
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "message"),
     [({"kind": "gremlin"}, "gremlin"), ({"on": "lunch"}, "lunch"), ({"probability": 1.5}, "between")],
 )
-def test_a_fault_that_cannot_be_is_refused(options: dict[str, Any], complaint: str) -> None:
-    """A misspelt kind or route would silently test nothing."""
-    with pytest.raises(ValueError, match=complaint):
+def test_unknown_kind_or_route_is_rejected(options: dict[str, Any], message: str) -> None:
+    """A misspelt kind or route raises an error, because its fault would never affect a request."""
+    with pytest.raises(ValueError, match=message):
         Simulator().faults.add(**{"kind": "hang", **options})
 
 
 def test_every_kind_of_fault_is_described() -> None:
-    """The table in the docstring and the table of kinds have the same entries."""
-    from jarai_async.simulator._api import fault_kinds  # noqa: PLC0415
-
+    """The module's docstring lists every kind."""
     lines = (fault_kinds.__doc__ or "").splitlines()
     assert {line.split()[0] for line in lines if line.startswith("    ")} == set(KINDS)

@@ -3,19 +3,19 @@
 import pytest
 
 from jarai_async.simulator import Simulator
-from tests.support.raw_client import open_world
+from tests.support.raw_client import open_simulator
 
 
-async def test_only_valid_keys_are_let_in() -> None:
-    """A missing, a wrong and a revoked key get 401, and no place in the budget."""
-    async with open_world() as (simulator, api):
+async def test_invalid_keys_are_rejected() -> None:
+    """A missing, an unknown and a revoked key receive a 401, which does not count against the rate limit."""
+    async with open_simulator() as (simulator, api):
         extra = simulator.add_key("accounts:read")
         assert (await api.get("/accounts", key=extra)).status == 200
         simulator.revoke(extra)
-        replies = [await api.get("/accounts", key=key) for key in (None, "jarai_live_wrong", extra)]
+        responses = [await api.get("/accounts", key=key) for key in (None, "jarai_live_wrong", extra)]
         with pytest.raises(KeyError) as caught:
             simulator.revoke(extra)
-    assert [(one.status, one.error) for one in replies] == [(401, "UNAUTHORIZED")] * 3
+    assert [(each.status, each.error) for each in responses] == [(401, "UNAUTHORIZED")] * 3
     assert sum(record.admitted for record in simulator.requests) == 1
     assert extra not in str(caught.value)
 
@@ -31,56 +31,56 @@ async def test_only_valid_keys_are_let_in() -> None:
         ("logs:read", set()),
     ],
 )
-async def test_a_scope_opens_its_endpoints_and_no_other(scope: str, allowed: set[str]) -> None:
-    """A key may call what its scopes name, writing includes reading, all else is 403."""
-    async with open_world() as (simulator, api):
-        production_id = await api.start()
+async def test_key_can_use_the_endpoints_of_its_scopes_only(scope: str, allowed: set[str]) -> None:
+    """Any other endpoint returns 403; productions:write includes productions:read."""
+    async with open_simulator() as (simulator, api):
+        production_id = await api.start_production()
         key = simulator.add_key(scope)
-        one = f"/productions/{production_id}"
-        replies = {
+        path = f"/productions/{production_id}"
+        responses = {
             "accounts": await api.get("/accounts", key=key),
-            "fetch": await api.get(one, key=key),
-            "deliverables": await api.get(f"{one}/deliverables", key=key),
-            "performance": await api.get(f"{one}/performance", key=key),
+            "fetch": await api.get(path, key=key),
+            "deliverables": await api.get(f"{path}/deliverables", key=key),
+            "performance": await api.get(f"{path}/performance", key=key),
             "usage": await api.get("/usage", key=key),
             "submit": await api.submit(key=key),
-            "cancel": await api.call("DELETE", one, key=key),
+            "cancel": await api.request("DELETE", path, key=key),
         }
-    refused = {name for name, reply in replies.items() if reply.status == 403}
-    assert set(replies) - refused == allowed
-    assert {replies[name].error for name in refused} == {"PERMISSION_DENIED"}
+    rejected = {name for name, response in responses.items() if response.status == 403}
+    assert set(responses) - rejected == allowed
+    assert {responses[name].error for name in rejected} == {"PERMISSION_DENIED"}
 
 
-async def test_an_unknown_scope_cannot_be_granted() -> None:
-    """A scope that the API does not have is a mistake in the test that asks for it."""
+async def test_unknown_scope_is_rejected() -> None:
+    """A key cannot be created with a scope that the API does not have."""
     with pytest.raises(ValueError, match="productions:delete"):
         Simulator().add_key("productions:delete")
 
 
-async def test_the_sandbox_answers_and_nothing_runs() -> None:
-    """A test key, or a live one that asks for it, gets flagged answers and starts no production."""
-    async with open_world(tier="standard") as (simulator, api):
+async def test_sandbox_creates_no_productions() -> None:
+    """A test key, or a live one with the sandbox header, receives marked responses and creates nothing."""
+    async with open_simulator(tier="standard") as (simulator, api):
         key = simulator.add_key("accounts:read", "productions:write", "deliverables:read", sandbox=True)
-        made = await api.submit(headers={"X-JARAI-Test": "true"})
-        path = f"/productions/{made.json['productionId']}"
-        replies = [
-            made,
+        submitted = await api.submit(headers={"X-JARAI-Test": "true"})
+        path = f"/productions/{submitted.json['productionId']}"
+        responses = [
+            submitted,
             await api.submit(key=key),
             await api.get("/accounts", key=key),
             await api.get(path, key=key),
             await api.get(f"{path}/deliverables", key=key),
             await api.get(f"{path}/performance", headers={"X-JARAI-Test": "true"}),
-            await api.call("DELETE", path, key=key),
+            await api.request("DELETE", path, key=key),
         ]
         invalid = await api.submit(key=key, topic="")
-        url = replies[4].json["deliverables"][0]["sasUrl"]
-        assert (await api.fetch("GET", url)).status == 200
+        url = responses[4].json["deliverables"][0]["sasUrl"]
+        assert (await api.request_url("GET", url)).status == 200
         assert (await api.get(path)).status == 404
     assert key.startswith("jarai_test_")
     assert simulator.api_key.startswith("jarai_live_")
-    assert [one.json["sandbox"] for one in replies] == [True] * 7
-    assert replies[3].json["status"] == "Published"
-    assert replies[6].json["status"] == "Cancelled"
-    assert made.json["productionId"] != replies[1].json["productionId"]
+    assert [each.json["sandbox"] for each in responses] == [True] * 7
+    assert responses[3].json["status"] == "Published"
+    assert responses[6].json["status"] == "Cancelled"
+    assert submitted.json["productionId"] != responses[1].json["productionId"]
     assert invalid.error == "INVALID_REQUEST"
     assert not simulator.productions

@@ -1,25 +1,28 @@
-"""The simulator as an object: its ground truth, its settings and its end."""
+"""The `Simulator` class: its options, its records and its shutdown."""
 
 import asyncio
+from inspect import isclass, isfunction
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from attrs import astuple
 
+import jarai_async.simulator as simulator_module
 from jarai_async import _clock
 from jarai_async.simulator import Simulator
 from jarai_async.simulator._api.rate_limits import TIERS
-from tests.support.raw_client import INFINITY, RequestSender, open_world
+from tests.support.leaks import open_descriptors
+from tests.support.raw_client import INFINITY, RawClient, open_simulator
 
 
-async def test_nothing_is_left_after_the_end() -> None:
-    """Idle, hanging and slow clients alike are let go at once; no task, no socket stays behind."""
-    loop: Any = asyncio.get_running_loop()
-    tasks, sockets = asyncio.all_tasks(), len(loop._selector.get_map())
+async def test_shutdown_leaks_no_tasks_or_sockets() -> None:
+    """The simulator stops at once, even if clients are idle or wait for a response."""
+    tasks, sockets = asyncio.all_tasks(), open_descriptors()
     async with aiohttp.ClientSession() as session:
         async with Simulator(latency=0) as simulator:
-            api = RequestSender(simulator, session)
+            api = RawClient(simulator, session)
             simulator.faults.add("hang", on="usage")
             hanging = asyncio.create_task(api.get("/usage"))
             await api.get("/accounts")
@@ -32,27 +35,26 @@ async def test_nothing_is_left_after_the_end() -> None:
             await api.get("/accounts")
     await asyncio.sleep(1)
     assert asyncio.all_tasks() == tasks
-    assert len(loop._selector.get_map()) == sockets
+    assert open_descriptors() == sockets
 
 
-async def test_a_port_that_is_taken_leaves_nothing_behind() -> None:
-    """Where the API cannot be bound, the blob storage that already was is closed again."""
-    loop: Any = asyncio.get_running_loop()
+async def test_failed_start_leaks_no_sockets() -> None:
+    """If the API's port is in use, blob storage, which has already started, is stopped again."""
     async with Simulator() as first:
-        sockets = len(loop._selector.get_map())
+        sockets = open_descriptors()
         second = Simulator(port=urlsplit(first.base_url).port or 0)
         with pytest.raises(OSError, match="address already in use"):
             await second.__aenter__()
-        assert len(loop._selector.get_map()) == sockets
+        assert open_descriptors() == sockets
 
 
-async def test_the_simulator_describes_itself_without_its_key() -> None:
-    """`repr` says what happened so far; before the start there is no address."""
+async def test_repr_shows_the_state_without_the_key() -> None:
+    """`repr` shows what has happened so far; there is no address before the start."""
     idle = Simulator(tier="free", seed="tide")
     with pytest.raises(RuntimeError, match="async with"):
         assert idle.base_url
-    async with open_world(tier="standard") as (simulator, api):
-        await api.start()
+    async with open_simulator(tier="standard") as (simulator, api):
+        await api.start_production()
         text = repr(simulator)
     assert "1 productions, 1 requests" in text
     assert simulator.base_url in text
@@ -60,21 +62,21 @@ async def test_the_simulator_describes_itself_without_its_key() -> None:
     assert repr(idle).startswith("<Simulator seed='tide' tier=free at no address yet")
 
 
-async def test_records_name_the_key_but_do_not_hold_it() -> None:
-    """A record says when, what, by which key and how it was answered."""
-    async with open_world() as (simulator, api):
-        production_id = await api.start()
+async def test_request_records_contain_a_label_and_not_the_key() -> None:
+    """A record has the time, method, route, status, target and the label of the key."""
+    async with open_simulator() as (simulator, api):
+        production_id = await api.start_production()
         await asyncio.sleep(12)
         await api.status(production_id)
         await api.get("/nowhere")
     records = simulator.requests
-    assert [(one.arrived, one.method, one.route, one.status) for one in records] == [
+    assert [(record.arrived, record.method, record.route, record.status) for record in records] == [
         (0.0, "POST", "submit", 202),
         (12.0, "GET", "fetch", 200),
         (12.0, "GET", "unknown", 404),
     ]
     assert records[1].target == production_id
-    assert {one.key for one in records} == {"live-1"}
+    assert {record.key for record in records} == {"live-1"}
     assert simulator.api_key not in repr(records)
 
 
@@ -90,18 +92,24 @@ async def test_records_name_the_key_but_do_not_hold_it() -> None:
         {"accounts": 0},
     ],
 )
-def test_options_outside_of_their_range_are_refused(options: dict[str, Any]) -> None:
-    """A mistake in an option is found when the simulator is made."""
+def test_options_outside_their_range_are_rejected(options: dict[str, Any]) -> None:
+    """The constructor raises an error for an impossible option."""
     with pytest.raises(ValueError, match=r".+"):
         Simulator(**options)
 
 
-def test_the_tiers_are_the_documented_ones() -> None:
-    """Requests a minute, requests a day, productions a day and account."""
-    from attrs import astuple  # noqa: PLC0415
-
+def test_tiers_are_as_documented() -> None:
+    """Each tier has requests per minute, requests per day, and productions per day and account."""
     assert {name: astuple(tier) for name, tier in TIERS.items()} == {
         "free": (10, 100, 3),
         "standard": (60, 2000, 20),
         "enterprise": (300, None, None),
     }
+
+
+def test_public_classes_show_the_public_module() -> None:
+    """The classes and functions in `__all__` belong to `jarai_async.simulator`, where users import them."""
+    values = [getattr(simulator_module, name) for name in simulator_module.__all__]
+    modules = {value.__module__ for value in values if isclass(value) or isfunction(value)}
+    assert modules == {"jarai_async.simulator"}
+    assert simulator_module.__all__ == sorted(simulator_module.__all__)

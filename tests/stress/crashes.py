@@ -95,7 +95,7 @@ class _ReadyQueue(deque[Handle]):
 
     def popleft(self) -> Handle:
         handle = super().popleft()
-        context: Context = handle._context  # type: ignore[attr-defined]  # public from Python 3.12 on
+        context: Context = handle._context  # type: ignore[attr-defined]  # noqa: SLF001  # public from Python 3.12 on
         process = context.get(_CURRENT)
         if process is None or self.draining or handle.cancelled() or process.may_run(handle):
             return handle
@@ -176,7 +176,7 @@ def _make_task(
 
 
 _NOTHING = Handle.__new__(Handle)  # takes the place of a callback that may not run
-_NOTHING._cancelled = True  # so the loop skips it
+_NOTHING._cancelled = True  # noqa: SLF001  # so the loop skips it
 
 
 def connect(*args: Any, **options: Any) -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""An endpoint for webhooks that knows HTTP and nothing else, and takes down what comes."""
+"""A plain HTTP endpoint for webhooks that records every request."""
 
 import asyncio
 import hmac
@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 @frozen
 class Arrival:
-    """One request, and when it came on the loop's clock."""
+    """One request; `at` is when it arrived, on the loop's clock."""
 
     at: float
     headers: Any
@@ -26,6 +26,7 @@ class Arrival:
 
     @property
     def name(self) -> tuple[str, int]:
+        """The type and sequence number of the event."""
         return self.event["eventType"], self.event["sequenceNumber"]
 
     def is_signed(self, secret: str) -> bool:
@@ -36,16 +37,16 @@ class Arrival:
 
 @define
 class Endpoint:
-    """Where it is, and what came; `answer` gives the status for the so-manieth request."""
+    """The endpoint; `status_for` returns the status for the first request, the second, and so on."""
 
     url: str
-    answer: Callable[[int], int]
+    status_for: Callable[[int], int]
     arrivals: list[Arrival] = field(factory=list)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         at, body = asyncio.get_running_loop().time(), await request.read()
         self.arrivals.append(Arrival(at, request.headers, body))
-        status = self.answer(len(self.arrivals))
+        status = self.status_for(len(self.arrivals))
         return web.Response(status=status, headers={"Location": "/elsewhere"} if status // 100 == 3 else None)
 
     @property
@@ -54,8 +55,8 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def open_endpoint(answer: Callable[[int], int] = lambda _: 204) -> AsyncIterator[Endpoint]:
-    endpoint = Endpoint("", answer)
+async def open_endpoint(status_for: Callable[[int], int] = lambda _: 204) -> AsyncIterator[Endpoint]:
+    endpoint = Endpoint("", status_for)
     runner = web.ServerRunner(web.Server(endpoint.handle, access_log=None), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

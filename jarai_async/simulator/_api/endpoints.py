@@ -1,27 +1,29 @@
-"""What each endpoint of the Partner API says, as functions from a call to an answer.
+"""The endpoints of the Partner API, as functions from a request to a response.
 
-Pure but for the world that they change: no sockets, no clock, no awaiting, so that a call is executed
-wholly or not at all.
+They change the simulator's data but do no I/O and never await, so a request is executed completely or not at
+all.
 
 Documented: the paths, 202 with `Location`, the scopes, the codes of 400, 403, 409 (budget) and 429, the
-statuses with deliverables, and `"sandbox": true`. Inferred: that cancelling answers 200 with the status,
-again 200 when it is cancelled already and 409 when it is over; that lists come inside an object; the codes
-NOT_FOUND, DELIVERABLES_NOT_READY, PRODUCTION_NOT_CANCELLABLE and IDEMPOTENCY_KEY_REUSED; the scope of
-`/usage`; that in the sandbox every identifier has a production that is Published.
+statuses with deliverables, and `"sandbox": true`. Inferred: that cancelling returns 200 with the status, 200
+again if the production is already cancelled, and 409 if it has ended otherwise; that lists come inside an
+object; the codes NOT_FOUND, DELIVERABLES_NOT_READY, PRODUCTION_NOT_CANCELLABLE and IDEMPOTENCY_KEY_REUSED;
+that in the sandbox every identifier belongs to a production that is Published.
 """
 
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen, mutable
+from attrs import frozen
 
 from jarai_async.simulator._api.keys import Key
 from jarai_async.simulator._api.rate_limits import Limits
-from jarai_async.simulator._api.responses import Response, failure
-from jarai_async.simulator._api.validation import is_uuid, read_submission
+from jarai_async.simulator._api.responses import Response, error_response
+from jarai_async.simulator._api.routes import PREFIX, ROUTES
+from jarai_async.simulator._api.validation import read_submission
 from jarai_async.simulator._blobs.storage import FINAL, PRELIMINARY, BlobStore
-from jarai_async.simulator._productions.json_bodies import account_body, iso, performance_body, status_body
+from jarai_async.simulator._common import is_uuid, iso
+from jarai_async.simulator._productions.json_bodies import account_body, performance_body, status_body
 from jarai_async.simulator._productions.state import (
     WITH_DELIVERABLES,
     SimulatedAccount,
@@ -30,32 +32,14 @@ from jarai_async.simulator._productions.state import (
 )
 from jarai_async.simulator._productions.timelines import EXPIRY_SECONDS
 
-PREFIX = "/v1/partner"
-SCOPE_OF = {
-    "accounts": "accounts:read",
-    "submit": "productions:write",
-    "fetch": "productions:read",
-    "cancel": "productions:write",
-    "deliverables": "deliverables:read",
-    "performance": "analytics:read",
-    "usage": "analytics:read",
-    "webhooks": "webhooks:read",
-    "webhook": "webhooks:read",
-    "webhook_deliveries": "webhooks:read",
-    "create_webhook": "webhooks:write",
-    "update_webhook": "webhooks:write",
-    "delete_webhook": "webhooks:write",
-    "test_webhook": "webhooks:write",
-}
-
 
 @frozen
-class Call:
-    """A request that was let in; `target` is the identifier in its path."""
+class Request:
+    """A request that passed authentication and the limits; `target` is the identifier in its path."""
 
     route: str
     target: str
-    body: bytes | None  # None: more than the API takes
+    body: bytes | None  # None: larger than the API accepts
     key: Key
     sandbox: bool
     idempotency_key: str | None
@@ -63,39 +47,31 @@ class Call:
     wall: float
 
 
-Route = Callable[[Call], Response]
-
-
-@mutable
-class _Remembered:
-    """The first answer to an idempotency key, and what it answered."""
-
-    body: dict[str, Any]
-    answer: Response
+Handler = Callable[[Request], Response]
 
 
 class Endpoints:
-    """The endpoints of one partner."""
+    """The endpoints of one partner; those about webhooks come from `webhook_handlers`."""
 
     def __init__(
         self,
         world: World,
         limits: Limits,
         blobs: BlobStore,
-        further: Mapping[str, Route],
-        changed: Callable[[SimulatedProduction], None],
+        webhook_handlers: Mapping[str, Handler],
+        on_change: Callable[[SimulatedProduction], None],
         *,
         idempotency_keys: bool,
     ) -> None:
         self._world = world
-        self._changed = changed
         self._limits = limits
         self._blobs = blobs
-        self._honours_keys = idempotency_keys
-        self._remembered: dict[tuple[str, str], _Remembered] = {}
+        self._on_change = on_change
+        self._idempotency_keys = idempotency_keys
+        self._first_submits: dict[tuple[str, str], tuple[dict[str, Any], Response]] = {}
         self._sandbox_submits = 0
-        self._routes: dict[str, Route] = {
-            **further,
+        self._handlers: dict[str, Handler] = {
+            **webhook_handlers,
             "accounts": self._accounts,
             "submit": self._submit,
             "fetch": self._fetch,
@@ -105,127 +81,130 @@ class Endpoints:
             "usage": self._usage,
         }
 
-    def answer(self, call: Call) -> Response:
-        """Execute a call."""
-        if not call.key.may(SCOPE_OF[call.route]):
-            message = f"The key lacks the scope {SCOPE_OF[call.route]}."
-            return failure(403, "PERMISSION_DENIED", message)
-        answer = self._routes[call.route](call)
-        if call.sandbox and answer.is_success and isinstance(answer.payload, dict):
-            answer.payload["sandbox"] = True
-        return answer
+    def execute(self, request: Request) -> Response:
+        """Execute a request."""
+        scope = ROUTES[request.route].scope
+        if not request.key.allows(scope):
+            return error_response(403, "PERMISSION_DENIED", f"The key lacks the scope {scope}.")
+        response = self._handlers[request.route](request)
+        if request.sandbox and response.is_success and isinstance(response.payload, dict):
+            response.payload["sandbox"] = True
+        return response
 
-    def _accounts(self, _: Call) -> Response:
-        return Response(200, {"accounts": [account_body(one) for one in self._world.accounts.values()]})
+    def _accounts(self, _: Request) -> Response:
+        return Response(
+            200, {"accounts": [account_body(account) for account in self._world.accounts.values()]}
+        )
 
-    def _submit(self, call: Call) -> Response:
-        account = self._world.accounts.get(call.target.lower())
+    def _submit(self, request: Request) -> Response:
+        account = self._world.accounts.get(request.target.lower())
         if account is None:
-            return failure(403, "INSUFFICIENT_SCOPE", "The account is not open to this key.")
-        body = read_submission(call.body)
+            return error_response(403, "INSUFFICIENT_SCOPE", "The account is not open to this key.")
+        body = read_submission(request.body)
         if isinstance(body, Response):
             return body
-        if call.sandbox:
+        if request.sandbox:
             self._sandbox_submits += 1
             name = f"{self._world.seed}:sandbox:{self._sandbox_submits}"
-            return _accepted(str(uuid.uuid5(uuid.NAMESPACE_URL, name)), call.wall)
-        known = self._remembered.get((account.account_id, call.idempotency_key or ""))
-        if known is not None:
-            return known.answer if known.body == body else _KEY_REUSED
-        return self._refusal(account, call) or self._begin(account, body, call)
+            return _accepted(str(uuid.uuid5(uuid.NAMESPACE_URL, name)), request.wall)
+        first = self._first_submits.get((account.account_id, request.idempotency_key or ""))
+        if first is not None:
+            first_body, response = first
+            return response if first_body == body else _KEY_REUSED
+        return self._quota_error(account, request) or self._create(account, body, request)
 
-    def _refusal(self, account: SimulatedAccount, call: Call) -> Response | None:
-        # A refusal by an account's quota comes after the request was let in, so its place stays taken.
-        refused = self._limits.productions_of(account.account_id).error_from(call.wall)
-        if refused is not None:
+    def _quota_error(self, account: SimulatedAccount, request: Request) -> Response | None:
+        # The request has already counted against the rate limit, whatever the account's quotas decide.
+        exceeded = self._limits.productions_of(account.account_id).exceeded(request.wall)
+        if exceeded is not None:
             message = "The account has no productions left today."
-            answer = failure(429, "RATE_LIMIT_EXCEEDED", message, retry_after=refused.retry_after)
-            answer.headers.update(refused.headers())
-            return answer
-        if self._limits.ceiling.reached(account.account_id, call.wall):
+            error = error_response(429, "RATE_LIMIT_EXCEEDED", message, retry_after=exceeded.retry_after)
+            error.headers.update(exceeded.headers())
+            return error
+        if self._limits.ceiling.reached(account.account_id, request.wall):
             message = "The account's monthly spend ceiling is reached."
-            return failure(409, "BUDGET_GATE_1_FAILED", message)
+            return error_response(409, "BUDGET_GATE_1_FAILED", message)
         return None
 
-    def _begin(self, account: SimulatedAccount, body: dict[str, Any], call: Call) -> Response:
-        account_id, key = account.account_id, call.idempotency_key
-        production = self._world.submit(account_id, body, key, call.now, call.wall)
-        self._limits.productions_of(account_id).count(call.wall)
-        self._limits.ceiling.count(account_id, call.wall)
-        self._changed(production)
-        answer = _accepted(production.production_id, call.wall)
-        if self._honours_keys and key:
-            self._remembered[account_id, key] = _Remembered(body, answer)
-        return answer
+    def _create(self, account: SimulatedAccount, body: dict[str, Any], request: Request) -> Response:
+        account_id, key = account.account_id, request.idempotency_key
+        production = self._world.submit(account_id, body, key, request.now, request.wall)
+        self._limits.productions_of(account_id).count(request.wall)
+        self._limits.ceiling.count(account_id, request.wall)
+        self._on_change(production)
+        response = _accepted(production.production_id, request.wall)
+        if self._idempotency_keys and key:
+            self._first_submits[account_id, key] = body, response
+        return response
 
-    def _fetch(self, call: Call) -> Response:
-        if call.sandbox:
-            return _synthetic(call, "Published")
-        production = self._world.productions.get(call.target.lower())
+    def _fetch(self, request: Request) -> Response:
+        if request.sandbox:
+            return _sandbox_status(request, "Published")
+        production = self._world.productions.get(request.target.lower())
         if production is None:
             return _NO_PRODUCTION
         production.polls += 1
-        return Response(200, status_body(production, call.now))
+        return Response(200, status_body(production, request.now))
 
-    def _cancel(self, call: Call) -> Response:
-        if call.sandbox:
-            return _synthetic(call, "Cancelled")
-        production = self._world.productions.get(call.target.lower())
+    def _cancel(self, request: Request) -> Response:
+        if request.sandbox:
+            return _sandbox_status(request, "Cancelled")
+        production = self._world.productions.get(request.target.lower())
         if production is None:
             return _NO_PRODUCTION
-        if production.cancel(call.now):
-            self._changed(production)
-        if production.status_at(call.now) == "Cancelled":
-            return Response(200, status_body(production, call.now))
-        message = f"The production is {production.status_at(call.now)}."
-        return failure(409, "PRODUCTION_NOT_CANCELLABLE", message)
+        if production.cancel(request.now):
+            self._on_change(production)
+        status = production.status_at(request.now)
+        if status != "Cancelled":
+            return error_response(409, "PRODUCTION_NOT_CANCELLABLE", f"The production is {status}.")
+        return Response(200, status_body(production, request.now))
 
-    def _deliverables(self, call: Call) -> Response:
-        version, production_id = FINAL, call.target.lower()
-        if not call.sandbox:
+    def _deliverables(self, request: Request) -> Response:
+        version, production_id = FINAL, request.target.lower()
+        if not request.sandbox:
             production = self._world.productions.get(production_id)
             if production is None:
                 return _NO_PRODUCTION
-            status = production.status_at(call.now)
+            status = production.status_at(request.now)
             if status not in WITH_DELIVERABLES:
                 message = f"The production is {status}: it has no deliverables."
-                return failure(409, "DELIVERABLES_NOT_READY", message)
+                return error_response(409, "DELIVERABLES_NOT_READY", message)
             version = FINAL if status == "Published" else PRELIMINARY
         elif not is_uuid(production_id):
             return _NO_PRODUCTION
-        listed = self._blobs.deliverables(production_id, version, call.wall)
-        return Response(200, {"productionId": production_id, "deliverables": listed})
+        deliverables = self._blobs.deliverables(production_id, version, request.wall)
+        return Response(200, {"productionId": production_id, "deliverables": deliverables})
 
-    def _performance(self, call: Call) -> Response:
-        production_id = call.target.lower()
+    def _performance(self, request: Request) -> Response:
+        production_id = request.target.lower()
+        if request.sandbox:
+            return Response(200, performance_body(production_id, 0.0, request.wall))
         production = self._world.productions.get(production_id)
-        if call.sandbox:
-            return Response(200, performance_body(production_id, 0.0, call.wall))
         if production is None:
             return _NO_PRODUCTION
-        out = production.status_at(call.now) == "Published"
-        seconds = call.now - production.status_since(call.now) if out else 0.0
-        return Response(200, performance_body(production_id, seconds, call.wall))
+        is_published = production.status_at(request.now) == "Published"
+        seconds = request.now - production.status_since(request.now) if is_published else 0.0
+        return Response(200, performance_body(production_id, seconds, request.wall))
 
-    def _usage(self, call: Call) -> Response:
+    def _usage(self, request: Request) -> Response:
         spent = self._limits.ceiling.spent
         accounts = [
-            {"accountId": account_id, "productionsThisMonth": spent(account_id, call.wall)}
+            {"accountId": account_id, "productionsThisMonth": spent(account_id, request.wall)}
             for account_id in self._world.accounts
         ]
         tier = self._limits.tier
-        fields = {
-            "requestsToday": self._limits.day.spent(call.wall),
+        body = {
+            "requestsToday": self._limits.day.spent(request.wall),
             "requestsPerMinuteLimit": tier.requests_per_minute,
             "requestsPerDayLimit": tier.requests_per_day,
             "productionsPerDayLimit": tier.productions_per_day,
             "accounts": accounts,
         }
-        return Response(200, fields)
+        return Response(200, body)
 
 
-_NO_PRODUCTION = failure(404, "NOT_FOUND", "There is no such production.")
-_KEY_REUSED = failure(422, "IDEMPOTENCY_KEY_REUSED", "The key came with another body before.")
+_NO_PRODUCTION = error_response(404, "NOT_FOUND", "There is no such production.")
+_KEY_REUSED = error_response(422, "IDEMPOTENCY_KEY_REUSED", "The key came with another body before.")
 
 
 def _accepted(production_id: str, wall: float) -> Response:
@@ -237,8 +216,7 @@ def _accepted(production_id: str, wall: float) -> Response:
     return Response(202, body, {"Location": f"{PREFIX}/productions/{production_id}"})
 
 
-def _synthetic(call: Call, status: str) -> Response:
-    """A sandbox answer: any well-formed identifier has a production that is over and done."""
-    if not is_uuid(call.target):
+def _sandbox_status(request: Request, status: str) -> Response:
+    if not is_uuid(request.target):
         return _NO_PRODUCTION
-    return Response(200, {"productionId": call.target.lower(), "status": status})
+    return Response(200, {"productionId": request.target.lower(), "status": status})

@@ -1,26 +1,18 @@
-"""Orders for faults: which requests they strike, how often, and with what probability.
-
-The kinds themselves are a table in `_kinds`, where each is described.
-"""
+"""Faults that a test has added: which requests they affect, how often, and with what probability."""
 
 import random
 from collections import Counter
 
 from attrs import mutable
 
-from jarai_async.simulator._api.fault_kinds import KINDS, Circumstances
+from jarai_async.simulator._api.fault_kinds import KINDS, FaultContext
 from jarai_async.simulator._api.responses import Response
-
-ROUTES = (
-    *("accounts", "submit", "fetch", "cancel", "deliverables", "performance", "usage"),
-    *("webhooks", "create_webhook", "webhook", "update_webhook", "delete_webhook"),
-    *("webhook_deliveries", "test_webhook"),
-)
+from jarai_async.simulator._api.routes import ROUTES
 
 
 @mutable
 class Fault:
-    """One order for trouble: `after` requests pass, then up to `times` are met with `probability`."""
+    """One fault: skips `after` requests, then affects up to `times` requests with `probability`."""
 
     kind: str
     on: str
@@ -29,8 +21,8 @@ class Fault:
     after: int
     seconds: float
 
-    def meets(self, route: str, rng: random.Random) -> bool:
-        """Whether the request that just came is one to spoil; counts it down."""
+    def fires(self, route: str, rng: random.Random) -> bool:
+        """Return whether the fault affects the request that has just arrived, and count the request."""
         if self.on not in (route, "any") or (self.on == "any" and route == "download"):
             return False
         if self.times == 0:
@@ -46,9 +38,10 @@ class Fault:
 
 
 class Faults:
-    """The faults of a simulator; `fired` counts by kind how often each struck.
+    """The faults of a simulator.
 
-    `kinds` is the open table of what there is: an entry of one's own is a `Kind`.
+    `fired` counts how often each kind of fault has affected a request. `kinds` is the table of known kinds;
+    a test can add a `FaultKind` of its own.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -56,7 +49,7 @@ class Faults:
         self.fired: Counter[str] = Counter()
         self.trap_url = ""
         self._random = rng
-        self._orders: list[Fault] = []
+        self._faults: list[Fault] = []
 
     def add(
         self,
@@ -68,38 +61,38 @@ class Faults:
         after: int = 0,
         seconds: float = 60.0,
     ) -> None:
-        """Order a fault for requests to come.
+        """Add a fault for future requests.
 
-        `on` names what is called: one of `ROUTES` ("submit", "fetch", ...), "download", or "any" for all but
-        downloads. `after` requests of that name pass first, `times` (None: for ever) is how often it strikes.
-        `seconds` is the wait of "rate_limited" and the duration of "slow". Where several fit a request the
-        first one strikes.
-        ValueError for a kind or a name that there is not.
+        `on` is the name of a route ("submit", "fetch", ...), "download", or "any" for all but downloads. The
+        fault skips `after` matching requests and then affects `times` of them, None for no limit. `seconds`
+        is the wait of "rate_limited" and the duration of "slow". If several faults match a request, the one
+        added first affects it.
+
+        Raises ValueError for an unknown kind or route, and for a probability outside 0 to 1.
         """
         if kind not in self.kinds:
-            raise ValueError(f"no fault {kind!r}; there are {', '.join(sorted(self.kinds))}")
-        if on not in (*ROUTES, "download", "any"):
-            raise ValueError(f"nothing is called {on!r}")
+            raise ValueError(f"unknown kind of fault {kind!r}; known are {', '.join(sorted(self.kinds))}")
+        routes = (*ROUTES, "download", "any")
+        if on not in routes:
+            raise ValueError(f"unknown route {on!r}; known are {', '.join(routes)}")
         if not 0 <= probability <= 1:
-            raise ValueError(f"a probability is between 0 and 1, not {probability!r}")
-        self._orders.append(Fault(kind, on, times, probability, after, seconds))
+            raise ValueError(f"probability must be between 0 and 1, not {probability!r}")
+        self._faults.append(Fault(kind, on, times, probability, after, seconds))
 
     def clear(self) -> None:
-        """Forget every order; the counts stay."""
-        self._orders.clear()
+        """Remove every fault; the counts stay."""
+        self._faults.clear()
 
-    def take(self, route: str) -> Fault | None:
-        """The fault that strikes this request, if any."""
-        if not self._orders:
-            return None
-        for fault in self._orders:
-            if fault.meets(route, self._random):
+    def select(self, route: str) -> Fault | None:
+        """Return the fault that affects the request that has just arrived, if any, and count it."""
+        for fault in self._faults:
+            if fault.fires(route, self._random):
                 self.fired[fault.kind] += 1
-                self._orders = [order for order in self._orders if order.times != 0]
+                self._faults = [fault for fault in self._faults if fault.times != 0]
                 return fault
         return None
 
-    def apply(self, fault: Fault, answer: Response, wall: float) -> Response:
-        """What the client gets in place of `answer`."""
-        circumstances = Circumstances(fault.seconds, wall, self.trap_url, self._random)
-        return self.kinds[fault.kind].change(answer, circumstances)
+    def apply(self, fault: Fault, response: Response, wall: float) -> Response:
+        """Return what the client receives instead of `response`."""
+        context = FaultContext(fault.seconds, wall, self.trap_url, self._random)
+        return self.kinds[fault.kind].change(response, context)

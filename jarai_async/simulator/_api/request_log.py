@@ -1,4 +1,4 @@
-"""What came in: the requests as they were, for tests and benchmarks to reckon with afterwards."""
+"""A log of the requests that arrived, for tests and benchmarks to inspect."""
 
 from bisect import bisect_left
 from operator import attrgetter
@@ -8,11 +8,12 @@ from attrs import define, field
 
 @define
 class RequestRecord:
-    """One request as it arrived, and what became of it; `arrived` is seconds on the loop's clock.
+    """One request; `arrived` is in seconds on the loop's clock.
 
-    `route` is the name of what was called ("submit", "fetch", ... or "unknown"), `status` the one that was
-    sent, None for as long as nothing was: a connection that was reset, a request left hanging, a client that
-    left. `admitted` says whether it took a place in the request budget. `key` is a label, never the key.
+    `route` is the name of the route ("submit", "fetch", ..., "download" or "unknown"). `status` is None if no
+    response was sent: the connection was reset, the request was left hanging, or the client disconnected.
+    `admitted` says whether the request counted against the rate limit. `key` is a label of the key, never
+    the key itself. `target` is the identifier in the path.
     """
 
     arrived: float
@@ -26,20 +27,20 @@ class RequestRecord:
 
 @define
 class RequestLog:
-    """Every request in order of arrival, and what else deserves counting."""
+    """Every request in order of arrival, the number of 429s caused by a limit, and leaked keys."""
 
     requests: list[RequestRecord] = field(factory=list)
     rate_limited: int = 0
     leaks: list[str] = field(factory=list)
 
     def count(self, route: str | None, status: int | None) -> int:
-        """How many requests fit; None fits all."""
+        """Return the number of requests with this route and status; None matches all."""
         return sum(
             route in (None, record.route) and status in (None, record.status) for record in self.requests
         )
 
     def admitted(self, since: float, until: float) -> int:
-        """How many were admitted in [since, until)."""
+        """Return the number of requests admitted in [since, until)."""
         arrival = attrgetter("arrived")
         first = bisect_left(self.requests, since, key=arrival)
         last = bisect_left(self.requests, until, key=arrival)

@@ -1,8 +1,9 @@
-"""What JARAI has to tell of a production, and when: a function of its fate, like its status.
+"""The webhook events of a production and their times: like its status, a function of its timeline.
 
-Documented: the types, the envelope, the counter of each production, what `production.queued` says, and that
-`truncated` is true only of more than 100 deliverables. Inferred: what the other types say; that
-`deliverable.ready` comes when deliverables first exist; that a cancelled production tells nothing.
+Documented: the event types, the envelope, the sequence number per production, the data of
+`production.queued`, and that `truncated` is true only with more than 100 deliverables. Inferred: the data of
+the other types; that `deliverable.ready` is sent when deliverables first exist; that a cancelled production
+has no further events.
 """
 
 import math
@@ -11,48 +12,49 @@ from typing import Any
 
 from attrs import frozen
 
-from jarai_async.simulator._productions.json_bodies import iso
+from jarai_async.simulator._common import iso
 from jarai_async.simulator._productions.state import STEP_ENDS, WITH_DELIVERABLES, SimulatedProduction
 from jarai_async.simulator._productions.timelines import EXPIRY_SECONDS
 
-_AT_ONCE = 1e-6  # seconds: a step that ends with its stage ends in it
+_ROUNDING_SECONDS = 1e-6  # the last step ends with Producing, despite rounding errors
 
 
 @frozen
 class ScheduledEvent:
-    """One thing to tell; its place among those of its production is its sequence number."""
+    """An event to be sent; its position among the events of its production is its sequence number."""
 
-    moment: float
+    occurs_at: float
     event_type: str
     data: dict[str, Any]
 
 
 def scheduled_events(production: SimulatedProduction) -> list[ScheduledEvent]:
-    """All that will be told unless a person intervenes, in order; what is past stays as it is."""
-    return [one for one in _each(production) if math.isfinite(one.moment)]
+    """Return all past and future events in order; a person's decision changes only the future ones."""
+    return [event for event in _events(production) if math.isfinite(event.occurs_at)]
 
 
-def _each(production: SimulatedProduction) -> Iterator[ScheduledEvent]:
+def _events(production: SimulatedProduction) -> Iterator[ScheduledEvent]:
+    expires_at = iso(production.submitted_wall + EXPIRY_SECONDS)
+    yield ScheduledEvent(
+        production.submitted_at, "production.queued", {"status": "Queued", "expiresAt": expires_at}
+    )
     produced = ready = False
-    stages = zip(production.timeline, production.drawn.stages, strict=True)
-    for place, ((moment, status), (_, seconds)) in enumerate(stages):
-        if place == 0:
-            expires_at = iso(production.submitted_wall + EXPIRY_SECONDS)
-            yield ScheduledEvent(moment, "production.queued", {"status": "Queued", "expiresAt": expires_at})
+    for (time, status), (_, seconds) in zip(production.timeline, production.stages, strict=True):
         if status == "Producing" and not produced:
             produced = True
-            yield from _steps(moment, seconds, production.drawn.producing_seconds)
+            yield from _step_events(time, seconds, production.producing_seconds)
         if status in WITH_DELIVERABLES and not ready:
             ready = True
-            yield ScheduledEvent(moment, "deliverable.ready", {})
+            yield ScheduledEvent(time, "deliverable.ready", {})
         if status == "Published":
-            yield ScheduledEvent(moment, "production.published", {"status": status})
+            yield ScheduledEvent(time, "production.published", {"status": status})
         if status == "Failed":
-            code, message = production.error_at(moment) or ("", "")
-            yield ScheduledEvent(moment, "production.failed", {"errorCode": code, "errorMessage": message})
+            code, message = production.error_at(time) or ("", "")
+            yield ScheduledEvent(time, "production.failed", {"errorCode": code, "errorMessage": message})
 
 
-def _steps(start: float, seconds: float, whole: float) -> Iterator[ScheduledEvent]:
+def _step_events(start: float, seconds: float, producing_seconds: float) -> Iterator[ScheduledEvent]:
     for step, share in enumerate(STEP_ENDS, start=1):
-        if share * whole <= seconds + _AT_ONCE:
-            yield ScheduledEvent(start + share * whole, "production.step.complete", {"step": step})
+        if share * producing_seconds <= seconds + _ROUNDING_SECONDS:
+            occurs_at = start + share * producing_seconds
+            yield ScheduledEvent(occurs_at, "production.step.complete", {"step": step})

@@ -1,20 +1,20 @@
-"""The JSON of the API's answers, with every field name written out by hand.
+"""The JSON objects of the API's responses, with every field name written by hand.
 
-On purpose nothing is shared with the library's own names: a mistake in one would cancel out in the other.
+Deliberately, nothing is shared with the client library: the same mistake on both sides would go unnoticed.
 Documented: `productionId`, `status`, `errorCode`, `errorMessage`, `expiresAt`, `accountId`, that an account
 has avatars and connected platforms, camelCase, ISO 8601 in UTC. Inferred: all other fields.
 """
 
 import random
-from datetime import UTC, datetime
 from typing import Any
 
+from jarai_async.simulator._common import DAY_SECONDS, iso
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction
 from jarai_async.simulator._productions.timelines import EXPIRY_SECONDS
 
 
 def status_body(production: SimulatedProduction, now: float) -> dict[str, Any]:
-    """A production as GET tells it."""
+    """Return a production as its status endpoint shows it."""
     body = {
         "productionId": production.production_id,
         "accountId": production.account_id,
@@ -32,29 +32,23 @@ def status_body(production: SimulatedProduction, now: float) -> dict[str, Any]:
     return body
 
 
-def iso(wall: float) -> str:
-    """ISO 8601 in UTC, to the millisecond."""
-    moment = datetime.fromtimestamp(wall, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def account_body(account: SimulatedAccount) -> dict[str, Any]:
-    """An account as the list of accounts tells it."""
+    """Return an account as the list of accounts shows it."""
     return {
         "accountId": account.account_id,
         "name": account.name,
         "status": "Active",
-        "avatars": [{"avatarId": one} for one in account.avatar_ids],
-        "languages": [{"languageId": one} for one in account.language_ids],
-        "countries": [{"countryId": one} for one in account.country_ids],
+        "avatars": [{"avatarId": avatar_id} for avatar_id in account.avatar_ids],
+        "languages": [{"languageId": language_id} for language_id in account.language_ids],
+        "countries": [{"countryId": country_id} for country_id in account.country_ids],
         "connectedPlatforms": list(account.platforms),
     }
 
 
 def performance_body(production_id: str, seconds: float, wall: float) -> dict[str, Any]:
-    """Figures that begin at zero when it is published and grow more and more slowly."""
+    """Return figures that grow ever more slowly from zero at publication, `seconds` ago."""
     rng = random.Random(f"performance:{production_id}")
-    days = seconds / 86_400
+    days = seconds / DAY_SECONDS
     views = int(rng.lognormvariate(8.0, 1.0) * days / (days + 3.0))
     return {
         "productionId": production_id,

@@ -1,17 +1,15 @@
-"""Productions as they really are, whoever looks and whenever.
+"""The accounts and productions of the simulator.
 
-Pure: `now` is seconds on a monotonic clock. A production's fate is drawn when it is submitted, from the
-seed and its ordinal alone. Its status is then a function of the fate and the moment: there is nothing to
-run, no timer and no task. Only a person's decision, to approve or to cancel, rewrites the part of a fate
-that has not happened yet.
+Pure: `now` is in seconds on a monotonic clock. A production's timeline is drawn at submission, from the seed
+and its ordinal alone. Its status is a function of the timeline and the time, so there are no timers or tasks.
+Only a person's decision, to approve or to cancel, changes the part of the timeline that is still to come.
 
-Documented: 15 steps in five phases with their rough minutes, and `PRODUCTION_EXPIRED`. Inferred: that a
-step takes its share of its phase, and the code of any other failure.
+Documented: 15 steps in five phases with approximate minutes, and `PRODUCTION_EXPIRED`. Inferred: that the
+steps of a phase take equally long, and the code of any other failure.
 """
 
 import math
 import random
-import uuid
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -19,11 +17,11 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from jarai_async.simulator._common import draw_uuid
 from jarai_async.simulator._productions.timelines import (
     EXPIRY_SECONDS,
     TERMINAL,
     Stage,
-    Timeline,
     TimelineOptions,
     draw_timeline,
 )
@@ -31,21 +29,23 @@ from jarai_async.simulator._productions.timelines import (
 WITH_DELIVERABLES = frozenset({"AwaitingApproval", "Distributing", "Published"})
 DEFAULT_PROJECT_TYPE = "social-video-30s"
 
-# Minutes of each phase (documented, the middle of each range) over the number of its steps.
+# Minutes of each phase (documented, the middle of each range) divided by the number of its steps.
 _STEP_MINUTES = [1.5 / 4] * 4 + [4.0 / 3] * 3 + [7.5 / 5] * 5 + [1.5 / 3] * 3
 _STEP_STARTS = [at / sum(_STEP_MINUTES) for at in accumulate(_STEP_MINUTES[:-1], initial=0.0)]
 STEP_ENDS = [*_STEP_STARTS[1:], 1.0]  # shares of Producing
 
 
-def _starts(stages: Sequence[Stage], first: float) -> list[float]:
+def _starts_of(stages: Sequence[Stage], first: float) -> list[float]:
     return list(accumulate((seconds for _, seconds in stages[:-1]), initial=first))
 
 
 @define
 class SimulatedProduction:
-    """One production as it really is; moments are seconds on the loop's clock.
+    """The true state of one production; times are in seconds on the loop's clock unless they are `wall`.
 
-    `body` is the submission as it was sent, `polls` counts the GETs of its status that were executed.
+    `body` is the submission as it was received. `stages` are (status, seconds) in order, and
+    `producing_seconds` is how long Producing takes without a failure. `polls` counts the GETs of the status
+    that were executed.
     """
 
     production_id: str
@@ -55,82 +55,81 @@ class SimulatedProduction:
     idempotency_key: str | None
     submitted_at: float
     submitted_wall: float  # Unix seconds
-    drawn: Timeline
+    stages: tuple[Stage, ...]
+    producing_seconds: float
     polls: int = 0
-    _moments: list[float] = field(init=False, repr=False)
+    _start_times: list[float] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._moments = _starts(self.drawn.stages, self.submitted_at)
+        self._start_times = _starts_of(self.stages, self.submitted_at)
 
     @property
     def timeline(self) -> tuple[tuple[float, str], ...]:
-        """The moment of each status, in order; infinity for what waits for a person."""
-        return tuple(zip(self._moments, (status for status, _ in self.drawn.stages), strict=True))
+        """Each status with the time at which it begins: infinity if it follows a wait for a person."""
+        return tuple(zip(self._start_times, (status for status, _ in self.stages), strict=True))
 
     @property
     def project_type(self) -> str:
-        """The project type slug, the account's default where the submission has none."""
+        """The project type slug, or the default if the submission has none."""
         return self.body.get("projectTypeSlug") or DEFAULT_PROJECT_TYPE
 
     def status_at(self, now: float) -> str:
-        """The true status at a moment; Queued for one before the submission."""
-        return self.drawn.stages[self._place(now)][0]
+        """Return the true status at a time; Queued before the submission."""
+        return self.stages[self._index(now)][0]
 
     def status_since(self, now: float) -> float:
-        """The moment at which the status of `now` began."""
-        return self._moments[self._place(now)]
+        """Return the time at which the status of `now` began."""
+        return self._start_times[self._index(now)]
 
-    def wall(self, moment: float) -> float:
-        """Unix seconds of a moment."""
-        return self.submitted_wall + (moment - self.submitted_at)
+    def wall(self, time: float) -> float:
+        """Convert a time on the loop's clock to Unix seconds."""
+        return self.submitted_wall + (time - self.submitted_at)
 
     def step_at(self, now: float) -> int | None:
-        """Which of the 15 steps is or was worked on; None before the first."""
-        for (status, seconds), start in zip(self.drawn.stages, self._moments, strict=True):
+        """Return the present or last of the 15 steps; None before the first."""
+        for (status, seconds), start in zip(self.stages, self._start_times, strict=True):
             if status == "Producing" and start <= now:
-                share = min(now - start, seconds) / (self.drawn.producing_seconds or 1.0)
+                share = min(now - start, seconds) / (self.producing_seconds or 1.0)
                 return bisect_right(_STEP_STARTS, share)
         return None
 
     def error_at(self, now: float) -> tuple[str, str] | None:
-        """Code and message once it has failed."""
-        place = self._place(now)
-        if self.drawn.stages[place][0] != "Failed":
+        """Return the error's code and message if the production has failed, otherwise None."""
+        index = self._index(now)
+        if self.stages[index][0] != "Failed":
             return None
-        if place == 1 and self.drawn.stages[0] == ("Queued", EXPIRY_SECONDS):
+        if index == 1 and self.stages[0] == ("Queued", EXPIRY_SECONDS):
             return "PRODUCTION_EXPIRED", "The production was not picked up in time."
         step = self.step_at(now)
         return "PIPELINE_STEP_FAILED", f"Step {step or 1} of 15 could not be completed."
 
     def approve(self, now: float) -> None:
-        """End the wait for a release; ValueError unless it is AwaitingApproval."""
+        """End the wait for approval. Raises ValueError unless the status is AwaitingApproval."""
         if self.status_at(now) != "AwaitingApproval":
             raise ValueError(f"{self.production_id} is {self.status_at(now)}: nothing to approve")
-        place = self._place(now)
-        self._continue(now, self.drawn.stages[place + 1 :])
+        self._continue_with(self.stages[self._index(now) + 1 :], now)
 
     def cancel(self, now: float) -> bool:
-        """End it as Cancelled; False, and nothing changes, when it is terminal already."""
+        """Cancel the production; return False, and change nothing, if its status is terminal."""
         if self.status_at(now) in TERMINAL:
             return False
-        self._continue(now, (("Cancelled", math.inf),))
+        self._continue_with((("Cancelled", math.inf),), now)
         return True
 
-    def _place(self, now: float) -> int:
-        return max(0, bisect_right(self._moments, now) - 1)
+    def _index(self, now: float) -> int:
+        return max(0, bisect_right(self._start_times, now) - 1)
 
-    def _continue(self, now: float, after: tuple[Stage, ...]) -> None:
-        """End the present stage here; what follows begins at exactly this moment."""
-        place = self._place(now)
-        present = (self.drawn.stages[place][0], now - self._moments[place])
-        stages = (*self.drawn.stages[:place], present, *after)
-        self.drawn = Timeline(stages, self.drawn.producing_seconds)
-        self._moments = [*self._moments[: place + 1], *_starts(after, now)]
+    def _continue_with(self, next_stages: tuple[Stage, ...], now: float) -> None:
+        """End the present stage now, so that the next ones begin at exactly this time."""
+        index = self._index(now)
+        present = (self.stages[index][0], now - self._start_times[index])
+        self.stages = (*self.stages[:index], present, *next_stages)
+        self._start_times = [*self._start_times[: index + 1], *_starts_of(next_stages, now)]
 
 
 @frozen
 class SimulatedAccount:
-    """An account of the partner with the identifiers that a submission to it needs."""
+    """An account of the partner, with the identifiers that a submission to it needs."""
 
     account_id: str
     name: str
@@ -140,17 +139,12 @@ class SimulatedAccount:
     platforms: tuple[str, ...] = ("YouTube", "TikTok", "Instagram")
 
 
-def draw_uuid(rng: random.Random) -> str:
-    """A random UUID from these dice."""
-    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
-
-
 class World:
-    """Accounts and the productions made for them."""
+    """The accounts of the partner and their productions."""
 
     def __init__(self, seed: int | str, accounts: int, options: TimelineOptions) -> None:
         if accounts < 1:
-            raise ValueError("a partner has at least one account")
+            raise ValueError(f"accounts must be at least 1, not {accounts!r}")
         self.seed = seed
         self.options = options
         self.productions: dict[str, SimulatedProduction] = {}
@@ -160,17 +154,27 @@ class World:
     def submit(
         self, account_id: str, body: dict[str, Any], key: str | None, now: float, wall: float
     ) -> SimulatedProduction:
-        """Begin a production; the next ordinal decides its fate."""
+        """Create a production; its ordinal decides its identifier and its timeline."""
         ordinal = len(self.productions) + 1
         rng = random.Random(f"{self.seed}:{ordinal}")
         production_id = draw_uuid(rng)
         timeline = draw_timeline(rng, body.get("projectTypeSlug") or DEFAULT_PROJECT_TYPE, self.options)
-        production = SimulatedProduction(production_id, account_id, ordinal, body, key, now, wall, timeline)
+        production = SimulatedProduction(
+            production_id,
+            account_id,
+            ordinal,
+            body,
+            key,
+            now,
+            wall,
+            timeline.stages,
+            timeline.producing_seconds,
+        )
         self.productions[production_id] = production
         return production
 
-    def story(self, production_id: str) -> tuple[str, str]:
-        """Topic and project type of a production; those of the sandbox where there is none."""
+    def describe(self, production_id: str) -> tuple[str, str]:
+        """Return the topic and project type of a production; an unknown one belongs to the sandbox."""
         production = self.productions.get(production_id)
         if production is None:
             return "Sandbox", DEFAULT_PROJECT_TYPE

@@ -1,8 +1,8 @@
-"""Draw a production's fate: which statuses it will pass, for how long, and how it ends.
+"""Draw a production's timeline: its statuses, how long each lasts, and how the production ends.
 
-Where the numbers come from. Documented: the statuses, 15 steps in five phases with their rough minutes,
-15-30 minutes for a short video and 1-3 hours for long form, 10 minutes until a production that nobody
-picked up expires. Inferred: the shapes of the distributions around these.
+Documented: the statuses, 15 steps in five phases with approximate minutes, 15-30 minutes for a short video
+and 1-3 hours for long form, 10 minutes until a production that stays in the queue expires. Inferred: the
+distributions around these numbers.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Literal
 from attrs import field, frozen
 from attrs.validators import ge, le
 
-Stage = tuple[str, float]  # a status and how many seconds a production stays in it
+Stage = tuple[str, float]  # a status, and the seconds that a production stays in it
 Durations = Callable[[random.Random, str], Iterable[Stage]]
 Approval = Literal["auto", "mixed", "person"]
 
@@ -24,7 +24,7 @@ _LONG_FORM = ("long", "book", "podcast")
 
 
 def usual_durations(rng: random.Random, project_type: str) -> list[Stage]:
-    """Seconds in each status but AwaitingApproval; long form takes about six times as long."""
+    """Return the seconds in each status but AwaitingApproval; long form takes about six times as long."""
     minutes = 105.0 if any(word in project_type for word in _LONG_FORM) else 18.0
     return [
         ("Queued", rng.lognormvariate(math.log(30.0), 0.6)),
@@ -35,7 +35,7 @@ def usual_durations(rng: random.Random, project_type: str) -> list[Stage]:
 
 @frozen
 class TimelineOptions:
-    """How fates are drawn; each rate is a probability."""
+    """How timelines are drawn; each rate is a probability."""
 
     durations: Durations = usual_durations
     failure_rate: float = field(default=0.04, validator=(ge(0), le(1)))
@@ -45,70 +45,76 @@ class TimelineOptions:
 
 @frozen
 class Timeline:
-    """Stages to come, the last one terminal or endless, and the full length of Producing."""
+    """The stages of a production, the last one endless, and the seconds of Producing without a failure."""
 
     stages: tuple[Stage, ...]
     producing_seconds: float
 
 
 def draw_timeline(rng: random.Random, project_type: str, options: TimelineOptions) -> Timeline:
-    """Decide everything that will happen to a production unless a person intervenes."""
-    # The same dice in the same order, whatever they decide: options change fates, not the dice.
+    """Draw everything that will happen to a production unless a person intervenes.
+
+    Raises ValueError for stages from `options.durations` that are impossible.
+    """
+    # Always the same draws in the same order, so that an option changes only what it is about.
     expires, fails, share_done = (rng.random() for _ in range(3))
-    approval = _approval_seconds(rng, options.approval)
-    stages = _with_approval(_checked(options.durations(rng, project_type)), approval)
+    approval_seconds = _draw_approval_seconds(rng, options.approval)
+    stages = _with_approval(_checked(options.durations(rng, project_type)), approval_seconds)
     producing = sum(seconds for status, seconds in stages if status == "Producing")
-    if expires < options.expiry_rate or _queued_too_long(stages):
+    if expires < options.expiry_rate or _expires_in_queue(stages):
         stages = [("Queued", EXPIRY_SECONDS), ("Failed", math.inf)]
     elif stages[-1][0] in TERMINAL:
         stages[-1] = (stages[-1][0], math.inf)
     elif fails < options.failure_rate:
-        stages = _failing(stages, share_done)
+        stages = _with_failure(stages, share_done)
     else:
         stages.append(("Published", math.inf))
     return Timeline(tuple(stages), producing)
 
 
-def _approval_seconds(rng: random.Random, approval: Approval) -> float:
-    by_itself, autonomous, person = rng.uniform(2.0, 15.0), rng.random() < 0.7, rng.random()
+def _draw_approval_seconds(rng: random.Random, approval: Approval) -> float:
+    automatic, is_automatic, person = rng.uniform(2.0, 15.0), rng.random() < 0.7, rng.random()
     if approval == "person":
         return math.inf
-    if approval == "auto" or autonomous:
-        return by_itself
+    if approval == "auto" or is_automatic:
+        return automatic
     return -math.log(1.0 - person) * 20 * 60.0  # exponential, mean 20 minutes
 
 
 def _checked(stages: Iterable[Stage]) -> list[Stage]:
     stages = list(stages)
     if not stages:
-        raise ValueError("durations gave no stage at all")
-    for place, (status, seconds) in enumerate(stages, start=1):
+        raise ValueError("durations returned no stages")
+    for number, (status, seconds) in enumerate(stages, start=1):
         if not seconds >= 0:
             raise ValueError(f"{status} cannot last {seconds!r} seconds")
-        if status in TERMINAL and place != len(stages):
-            raise ValueError(f"{status} is terminal: nothing can follow it")
+        if status in TERMINAL and number != len(stages):
+            raise ValueError(f"{status} is terminal: no stage can follow it")
     return stages
 
 
 def _with_approval(stages: list[Stage], seconds: float) -> list[Stage]:
-    """Put the wait for a release where it belongs, unless the stages already have their own."""
+    """Insert AwaitingApproval before Distributing, or at the end if there is no Distributing.
+
+    Stages that already have it, or that end with Failed or Cancelled, stay as they are.
+    """
     statuses = [status for status, _ in stages]
     if "AwaitingApproval" in statuses or statuses[-1] in ("Failed", "Cancelled"):
         return stages
-    place = len(stages) - (statuses[-1] in TERMINAL)
+    index = len(stages) - (statuses[-1] in TERMINAL)
     if "Distributing" in statuses:
-        place = statuses.index("Distributing")
-    return [*stages[:place], ("AwaitingApproval", seconds), *stages[place:]]
+        index = statuses.index("Distributing")
+    return [*stages[:index], ("AwaitingApproval", seconds), *stages[index:]]
 
 
-def _queued_too_long(stages: Sequence[Stage]) -> bool:
+def _expires_in_queue(stages: Sequence[Stage]) -> bool:
     status, seconds = stages[0]
     return status == "Queued" and seconds > EXPIRY_SECONDS
 
 
-def _failing(stages: list[Stage], share_done: float) -> list[Stage]:
-    """Break off in the middle of Producing, or at the end where there is no such stage."""
-    for place, (status, seconds) in enumerate(stages):
+def _with_failure(stages: list[Stage], share_done: float) -> list[Stage]:
+    """End the stages with Failed, in the middle of Producing if there is such a stage."""
+    for index, (status, seconds) in enumerate(stages):
         if status == "Producing":
-            return [*stages[:place], (status, seconds * share_done), ("Failed", math.inf)]
+            return [*stages[:index], (status, seconds * share_done), ("Failed", math.inf)]
     return [*stages, ("Failed", math.inf)]

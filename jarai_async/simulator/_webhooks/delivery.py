@@ -1,10 +1,9 @@
-"""Brings events to webhooks as the internet does: late, twice, out of order, or not at all.
+"""Deliver events to webhooks as the internet does: late, twice, out of order, or not at all.
 
-Over real HTTP, but to this machine only: an endpoint elsewhere counts as one that is down. Every die
-is drawn from the seed, the webhook and the event, so that it does not matter what else is on its way.
+Deliveries are real HTTP requests, but only to this machine: any other endpoint counts as unreachable. The
+random draws of a delivery depend on the seed, the webhook and the event alone, not on other deliveries.
 
-Documented: signed, and at least once. Inferred: how long an answer is waited for, that anything but 2xx
-is tried again, and when.
+Documented: signed, at least once. Inferred: the timeout, that anything but 2xx is retried, and when.
 """
 
 import asyncio
@@ -20,29 +19,21 @@ from attrs import define, field, frozen
 from attrs.validators import ge, le
 
 from jarai_async import _clock
-from jarai_async.simulator._productions.state import draw_uuid
+from jarai_async.simulator._common import LOOPBACK_HOSTS, draw_uuid
 
-LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
-_ANSWER_SECONDS = 10.0
-_PAUSES = (
-    5.0,
-    30.0,
-    120.0,
-    600.0,
-    1800.0,
-    7200.0,
-)  # seconds before each further attempt; then it is given up
-_SPREAD = 0.6  # of the delay's lognormal: one in a hundred takes four times the median
-_HELD_BACK = 30.0  # mean seconds of what others overtake
+_TIMEOUT_SECONDS = 10.0
+_RETRY_DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 7200.0)  # seconds before each retry
+_DELAY_SIGMA = 0.6  # of the lognormal delay: one in a hundred takes four times the median
+_REORDERING_SECONDS = 30.0  # mean additional delay of an event that later ones overtake
 
 
 @frozen
 class Deliverability:
-    """How well webhooks arrive: `delay` in seconds (the median), and probabilities.
+    """How reliably webhooks are delivered: the median `delay` in seconds, and three probabilities.
 
-    `loss` is that of an event never arriving at all, whatever the receiver does, `duplication` that of a
-    second delivery with a delay of its own, `reordering` that of being held back for half a minute on
-    average, so that later events overtake.
+    `loss`: an event never arrives, whatever the receiver does. `duplication`: it is delivered a second time,
+    with a delay of its own. `reordering`: it is held back for half a minute on average, so that later events
+    overtake it.
     """
 
     delay: float = field(default=1.0, validator=ge(0))
@@ -53,7 +44,7 @@ class Deliverability:
 
 @define
 class SimulatedWebhook:
-    """A subscription as it really is; no account stands for all of them."""
+    """The true state of a webhook subscription; without account ids and scope it covers all accounts."""
 
     webhook_id: str
     ordinal: int
@@ -66,89 +57,90 @@ class SimulatedWebhook:
     deleted: bool = False
 
     def wants(self, event_type: str, account_id: str) -> bool:
-        """Whether an event is for it."""
+        """Return whether an event of this type and account goes to this webhook."""
         accounts = (self.account_scope_id,) if self.account_scope_id else self.account_ids
         return event_type in self.event_types and (not accounts or account_id in accounts)
 
     def signature(self, body: bytes) -> str:
-        """The header's value (documented)."""
+        """Return the value of the signature header (documented)."""
         padded = self.signing_secret + "=" * (-len(self.signing_secret) % 4)
         digest = hmac.new(base64.urlsafe_b64decode(padded), body, hashlib.sha256)
         return f"sha256={digest.hexdigest()}"
 
 
 @frozen
-class Event:
-    """Something to bring; `moment` is when it happened, on the loop's clock."""
+class SimulatedEvent:
+    """An event to deliver; `occurred_at` is in seconds on the loop's clock."""
 
     event_id: str
     event_type: str
     production_id: str
     sequence_number: int
-    moment: float
+    occurred_at: float
     body: bytes
 
 
 @define
 class Delivery:
-    """An event on its way to a webhook, as it really is.
+    """The true state of the delivery of an event to a webhook.
 
-    `due_at` is when it is first tried, on the loop's clock, infinity where it is lost. `attempts` are the
-    moment of each and the status of its answer, None where none came.
+    `due_at` is the time of the first attempt on the loop's clock, infinity if the event is lost. Each of the
+    `attempts` is its time and the status of the response, None without a response.
     """
 
     delivery_id: str
     webhook_id: str
-    event: Event
+    event: SimulatedEvent
     due_at: float
     attempts: list[tuple[float, int | None]] = field(factory=list)
     given_up: bool = False
 
     @property
     def is_lost(self) -> bool:
-        """Whether it never arrives."""
+        """Whether the event never arrives."""
         return math.isinf(self.due_at)
 
     @property
     def delivered_at(self) -> float | None:
-        """The moment of the attempt that was answered with 2xx, None for as long as there is none."""
-        return next((at for at, status in self.attempts if _is_success(status)), None)
+        """The time of the attempt that received a 2xx, None if there is none yet."""
+        return next((time for time, status in self.attempts if _is_success(status)), None)
 
 
 class WebhookSender:
-    """Everything that is on its way."""
+    """Sends events to webhooks, and keeps every delivery."""
 
     def __init__(self, seed: int | str, deliverability: Deliverability) -> None:
         self.deliverability = deliverability
         self.deliveries: list[Delivery] = []
         self._seed = seed
         self._session: aiohttp.ClientSession | None = None
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def send(self, webhook: SimulatedWebhook, event: Event) -> None:
-        """Bring an event to a webhook, as well as it goes."""
-        how = self.deliverability
+    def send(self, webhook: SimulatedWebhook, event: SimulatedEvent) -> None:
+        """Start the delivery of an event; `deliverability` decides what happens to it."""
+        options = self.deliverability
         rng = random.Random(f"{self._seed}:delivery:{webhook.ordinal}:{event.event_id}")
-        # The same dice in the same order, whatever they decide.
-        names = [draw_uuid(rng) for _ in range(2)]
-        lost, doubled, held_back = (rng.random() for _ in range(3))
-        delays = [how.delay * rng.lognormvariate(0.0, _SPREAD) for _ in range(2)]
-        hold = rng.expovariate(1 / _HELD_BACK)
-        if lost < how.loss:
-            self.deliveries.append(Delivery(names[0], webhook.webhook_id, event, math.inf))
+        # Always the same draws in the same order, so that an option changes only what it is about.
+        ids = [draw_uuid(rng) for _ in range(2)]
+        loss, duplication, reordering = (rng.random() for _ in range(3))
+        delays = [options.delay * rng.lognormvariate(0.0, _DELAY_SIGMA) for _ in range(2)]
+        additional = rng.expovariate(1 / _REORDERING_SECONDS)
+        if loss < options.loss:
+            self.deliveries.append(Delivery(ids[0], webhook.webhook_id, event, math.inf))
             return
-        delays[0] += hold if held_back < how.reordering else 0.0
-        copies = 2 if doubled < how.duplication else 1
-        for name, delay in zip(names[:copies], delays, strict=False):
-            delivery = Delivery(name, webhook.webhook_id, event, _clock.monotonic() + delay)
+        if reordering < options.reordering:
+            delays[0] += additional
+        copies = 2 if duplication < options.duplication else 1
+        for delivery_id, delay in list(zip(ids, delays, strict=True))[:copies]:
+            delivery = Delivery(delivery_id, webhook.webhook_id, event, _clock.monotonic() + delay)
             self.deliveries.append(delivery)
             task = asyncio.create_task(self._deliver(webhook, delivery, delay))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Let go of everything that is on its way."""
-        tasks = list(self._under_way)
+        """Cancel all deliveries."""
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -156,32 +148,29 @@ class WebhookSender:
             await self._session.close()
             self._session = None
 
-    async def _deliver(self, webhook: SimulatedWebhook, delivery: Delivery, delay: float) -> None:
-        for pause in (delay, *_PAUSES):
-            await asyncio.sleep(pause)
+    async def _deliver(self, webhook: SimulatedWebhook, delivery: Delivery, first_delay: float) -> None:
+        for delay in (first_delay, *_RETRY_DELAYS):
+            await asyncio.sleep(delay)
             if webhook.deleted:
                 break
-            begun = _clock.monotonic()
+            started_at = _clock.monotonic()
             status = await self._post(webhook, delivery.event)
-            delivery.attempts.append((begun, status))
+            delivery.attempts.append((started_at, status))
             if _is_success(status):
                 return
         delivery.given_up = True
 
-    async def _post(self, webhook: SimulatedWebhook, event: Event) -> int | None:
-        """Give the answer's status, None where there was none."""
-        if urlsplit(webhook.endpoint_url).hostname not in LOCAL_HOSTS:
+    async def _post(self, webhook: SimulatedWebhook, event: SimulatedEvent) -> int | None:
+        """Return the status of the response, or None if there was none."""
+        if urlsplit(webhook.endpoint_url).hostname not in LOOPBACK_HOSTS:
             return None
-        if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
-            )
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "JARAI-Webhooks/simulated",
             "X-JARAI-Signature": webhook.signature(event.body),
         }
+        if self._session is None:
+            self._session = _new_session()
         request = self._session.post(
             webhook.endpoint_url, data=event.body, headers=headers, allow_redirects=False
         )
@@ -190,6 +179,14 @@ class WebhookSender:
                 return response.status
         except (aiohttp.ClientError, TimeoutError):
             return None
+
+
+def _new_session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 def _is_success(status: int | None) -> bool:

@@ -1,7 +1,7 @@
-"""Tells of each production what there is to tell, at its moment, to each webhook that wants it.
+"""Send each event of a production when it occurs, to each webhook that wants it.
 
-It sleeps until there is a first webhook: nothing is timed, drawn or sent before. From then on one timer a
-production waits for what comes next; whoever changes a fate has it looked at again.
+Without a webhook nothing is scheduled, drawn or sent. After the first one is added, one timer per production
+waits for its next event. Code that changes a timeline calls `emit_due`, which schedules the timer again.
 """
 
 import asyncio
@@ -11,18 +11,17 @@ from typing import Any
 
 from jarai_async import _clock
 from jarai_async.simulator._blobs.storage import PRELIMINARY, BlobStore
+from jarai_async.simulator._common import NIL_UUID, draw_uuid, iso
 from jarai_async.simulator._productions.event_schedule import ScheduledEvent, scheduled_events
-from jarai_async.simulator._productions.json_bodies import iso
-from jarai_async.simulator._productions.state import SimulatedProduction, World, draw_uuid
-from jarai_async.simulator._webhooks.delivery import Event, SimulatedWebhook, WebhookSender
+from jarai_async.simulator._productions.state import SimulatedProduction, World
+from jarai_async.simulator._webhooks.delivery import SimulatedEvent, SimulatedWebhook, WebhookSender
 
-_NIL_ID = "00000000-0000-0000-0000-000000000000"
-_MOST_ITEMS = 100  # documented, of `deliverable.ready`
-_AT_ONCE = 1e-6  # seconds: a timer may be early by a rounding error
+_MAX_ITEMS = 100  # documented, of `deliverable.ready`
+_TIMER_TOLERANCE = 1e-6  # seconds: a timer may fire early by a rounding error
 
 
 class WebhookEmitter:
-    """Follows productions, and hands what happens to the courier."""
+    """Watches productions and passes their events to the sender."""
 
     def __init__(self, seed: int | str, world: World, blobs: BlobStore, sender: WebhookSender) -> None:
         self.webhooks: dict[str, SimulatedWebhook] = {}
@@ -30,85 +29,86 @@ class WebhookEmitter:
         self._world = world
         self._blobs = blobs
         self._sender = sender
-        self._told: dict[str, int] = {}  # notices, by production
+        self._emitted: dict[str, int] = {}  # number of events, by production
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tests = 0
-        self._awake = False
+        self._active = False
 
     def add(self, webhook: SimulatedWebhook) -> None:
-        """Tell this webhook what happens from now on."""
+        """Add a webhook; it receives events that occur from now on."""
         self.webhooks[webhook.webhook_id] = webhook
-        if self._awake:
+        if self._active:
             return
-        self._awake = True
+        self._active = True
         now = _clock.monotonic()
         for production in self._world.productions.values():
-            past = sum(one.moment <= now for one in scheduled_events(production))
-            self._told[production.production_id] = past
-            self.look(production)
+            past = sum(event.occurs_at <= now for event in scheduled_events(production))
+            self._emitted[production.production_id] = past
+            self.emit_due(production)
 
-    def look(self, production: SimulatedProduction) -> None:
-        """Tell what is due of a production, and wait for what comes next."""
-        if not self._awake:
+    def emit_due(self, production: SimulatedProduction) -> None:
+        """Emit the events of a production that are due, and schedule the next one."""
+        if not self._active:
             return
         production_id, now = production.production_id, _clock.monotonic()
         timer = self._timers.pop(production_id, None)
         if timer is not None:
             timer.cancel()
-        place, to_tell = self._told.get(production_id, 0), scheduled_events(production)
-        while place < len(to_tell) and to_tell[place].moment <= now + _AT_ONCE:
-            place += 1
-            self._tell(production, to_tell[place - 1], place)
-        self._told[production_id] = place
-        if place < len(to_tell):
+        emitted, events = self._emitted.get(production_id, 0), scheduled_events(production)
+        while emitted < len(events) and events[emitted].occurs_at <= now + _TIMER_TOLERANCE:
+            emitted += 1
+            self._emit(production, events[emitted - 1], emitted)
+        self._emitted[production_id] = emitted
+        if emitted < len(events):
             loop = asyncio.get_running_loop()
-            self._timers[production_id] = loop.call_at(to_tell[place].moment, self.look, production)
+            self._timers[production_id] = loop.call_at(events[emitted].occurs_at, self.emit_due, production)
 
     def test(self, webhook: SimulatedWebhook) -> None:
         """Send a test event to one webhook."""
         self._tests += 1
         rng = random.Random(f"{self._seed}:test:{self._tests}")
-        fields = _envelope(rng, timestamp=iso(_clock.wall()))
-        self._sender.send(webhook, _event(fields, _clock.monotonic()))
+        envelope = _envelope(rng, timestamp=iso(_clock.wall()))
+        self._sender.send(webhook, _to_event(envelope, _clock.monotonic()))
 
     def close(self) -> None:
-        """Tell nothing any more."""
+        """Cancel all timers."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
-    def _tell(self, production: SimulatedProduction, notice: ScheduledEvent, sequence: int) -> None:
-        listeners = [
-            one for one in self.webhooks.values() if one.wants(notice.event_type, production.account_id)
+    def _emit(self, production: SimulatedProduction, event: ScheduledEvent, sequence: int) -> None:
+        webhooks = [
+            webhook
+            for webhook in self.webhooks.values()
+            if webhook.wants(event.event_type, production.account_id)
         ]
-        if not listeners:
+        if not webhooks:
             return
-        rng = random.Random(f"{self._seed}:event:{production.ordinal}:{sequence}")
-        wall = production.wall(notice.moment)
-        fields = _envelope(
-            rng,
-            eventType=notice.event_type,
+        wall = production.wall(event.occurs_at)
+        envelope = _envelope(
+            random.Random(f"{self._seed}:event:{production.ordinal}:{sequence}"),
+            eventType=event.event_type,
             productionId=production.production_id,
             accountId=production.account_id,
             timestamp=iso(wall),
             sequenceNumber=sequence,
-            data=notice.data,
+            data=event.data,
         )
-        if notice.event_type == "deliverable.ready":
+        if event.event_type == "deliverable.ready":
             items = self._blobs.deliverables(production.production_id, PRELIMINARY, wall)
-            fields["truncated"] = len(items) > _MOST_ITEMS
-            fields["data"] = {"deliverables": items[:_MOST_ITEMS]}
-        for webhook in listeners:
-            self._sender.send(webhook, _event(fields, notice.moment))
+            envelope["truncated"] = len(items) > _MAX_ITEMS
+            envelope["data"] = {"deliverables": items[:_MAX_ITEMS]}
+        for webhook in webhooks:
+            self._sender.send(webhook, _to_event(envelope, event.occurs_at))
 
 
 def _envelope(rng: random.Random, **fields: Any) -> dict[str, Any]:
-    """The envelope of an event, that of a test but for what is given."""
+    """Return the envelope of an event; without further fields it is that of a test event."""
     return {
         "eventId": draw_uuid(rng),
         "eventType": "webhook.test",
-        "productionId": _NIL_ID,
-        "accountId": _NIL_ID,
+        "productionId": NIL_UUID,
+        "accountId": NIL_UUID,
         "timestamp": "",
         "sequenceNumber": 0,
         "correlationId": draw_uuid(rng),
@@ -118,12 +118,12 @@ def _envelope(rng: random.Random, **fields: Any) -> dict[str, Any]:
     }
 
 
-def _event(fields: dict[str, Any], moment: float) -> Event:
-    return Event(
-        fields["eventId"],
-        fields["eventType"],
-        fields["productionId"],
-        fields["sequenceNumber"],
-        moment,
-        json.dumps(fields, separators=(",", ":")).encode(),
+def _to_event(envelope: dict[str, Any], occurred_at: float) -> SimulatedEvent:
+    return SimulatedEvent(
+        envelope["eventId"],
+        envelope["eventType"],
+        envelope["productionId"],
+        envelope["sequenceNumber"],
+        occurred_at,
+        json.dumps(envelope, separators=(",", ":")).encode(),
     )

@@ -1,0 +1,281 @@
+"""The simulator as users see it; it builds and starts its parts."""
+
+import random
+import uuid
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from jarai_async import _clock
+from jarai_async.simulator._api.endpoints import Endpoints
+from jarai_async.simulator._api.faults import Faults
+from jarai_async.simulator._api.keys import SCOPES, KeyStore
+from jarai_async.simulator._api.rate_limits import TIERS, WINDOW_SECONDS, Limits, TierName
+from jarai_async.simulator._api.request_log import RequestLog, RequestRecord
+from jarai_async.simulator._api.routes import PREFIX
+from jarai_async.simulator._api.server import ApiServer, BlobServer, make_server
+from jarai_async.simulator._api.webhook_endpoints import WebhookEndpoints
+from jarai_async.simulator._api.writer import ResponseWriter
+from jarai_async.simulator._blobs.storage import BlobStore
+from jarai_async.simulator._common import LOOPBACK
+from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction, World
+from jarai_async.simulator._productions.timelines import Approval, Durations, TimelineOptions, usual_durations
+from jarai_async.simulator._webhooks.delivery import Deliverability, Delivery, SimulatedWebhook, WebhookSender
+from jarai_async.simulator._webhooks.emitter import WebhookEmitter
+
+_SHUTDOWN_SECONDS = 0.1  # for requests in progress when the simulator stops; 0 would mean no limit
+_BACKLOG = 4096
+
+
+class Simulator:
+    """A local Partner API: an async context manager that serves until its block ends.
+
+    - `seed`: an int or string that decides identifiers, timelines, latencies and faults.
+    - `tier`: "free", "standard" or "enterprise", with the documented limits.
+    - `port`: the API's port on 127.0.0.1; 0 picks a free one. Blob storage always picks a free one.
+    - `daily_quotas`: whether the limits per day apply, and not only the limit per minute.
+    - `accounts`: the number of accounts of the partner.
+    - `idempotency_keys`: whether a repeated `Idempotency-Key` receives the first response again (and 422 with
+      another body). It is not known whether the real API does this.
+    - `durations`: a function of a `random.Random` and a project type that returns the stages of a production
+      as (status, seconds). If the last one is terminal, it decides the end ("Failed", for example). Otherwise
+      the production is Published, or Failed with the probability `failure_rate`. If AwaitingApproval is
+      missing, `approval` decides its seconds; if it is listed, its seconds apply, and infinity waits for
+      `approve`. A production that is Queued for more than 600 seconds expires, as documented.
+    - `failure_rate`, `expiry_rate`: the probability that a production fails, or expires in the queue.
+    - `approval`: "auto" takes seconds, "mixed" takes seconds for 70 % of the productions and otherwise 20
+      minutes on average (exponential), "person" waits for `approve`.
+    - `spend_ceiling`: productions per account and month; further submissions receive a 409. None for none.
+    - `latency`: the mean seconds from request to response (exponential); 0 for none.
+    - `deliverability`: how reliably webhooks are delivered. It can be changed while the simulator runs.
+
+    Raises ValueError for values outside these ranges. Entering raises OSError if the port is in use.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int | str = 0,
+        tier: TierName = "enterprise",
+        port: int = 0,
+        daily_quotas: bool = True,
+        accounts: int = 1,
+        idempotency_keys: bool = False,
+        durations: Durations = usual_durations,
+        failure_rate: float = 0.04,
+        expiry_rate: float = 0.0,
+        approval: Approval = "mixed",
+        spend_ceiling: int | None = None,
+        latency: float = 0.05,
+        deliverability: Deliverability = Deliverability(),  # noqa: B008  # frozen
+    ) -> None:
+        if tier not in TIERS:
+            raise ValueError(f"tier must be one of {', '.join(TIERS)}, not {tier!r}")
+        if approval not in ("auto", "mixed", "person"):
+            raise ValueError(f"approval must be auto, mixed or person, not {approval!r}")
+        if not 0 <= latency < float("inf"):
+            raise ValueError(f"latency must be a number of seconds, not {latency!r}")
+        self.seed = seed
+        self.tier = tier
+        self.faults = Faults(random.Random(f"{seed}:faults"))
+        self._port = port
+        self._latency = latency
+        self._world = World(seed, accounts, TimelineOptions(durations, failure_rate, expiry_rate, approval))
+        self._limits = Limits(TIERS[tier], daily_quotas=daily_quotas, spend_ceiling=spend_ceiling)
+        self._blobs = BlobStore(seed, self._world.describe)
+        self._sender = WebhookSender(seed, deliverability)
+        self._emitter = WebhookEmitter(seed, self._world, self._blobs, self._sender)
+        self._endpoints = Endpoints(
+            self._world,
+            self._limits,
+            self._blobs,
+            WebhookEndpoints(seed, self._world, self._emitter, self._sender).handlers,
+            self._emitter.emit_due,
+            idempotency_keys=idempotency_keys,
+        )
+        self._request_log = RequestLog()
+        self._keys = KeyStore(random.Random(f"{seed}:keys"))
+        self._runners: list[web.ServerRunner] = []
+        self._base_url = ""
+        self.api_key = self._keys.create(*SCOPES)
+
+    async def __aenter__(self) -> Self:
+        self._writer = ResponseWriter()
+        rng = random.Random(f"{self.seed}:network")
+        storage = BlobServer(self._blobs, self.faults, self._request_log, self._writer, self._latency, rng)
+        api = ApiServer(
+            self._keys,
+            self._limits,
+            self.faults,
+            self._endpoints,
+            self._request_log,
+            self._writer,
+            self._latency,
+            rng,
+        )
+        try:
+            self._blobs.origin = await self._serve(make_server(storage.handle), 0)
+            self.faults.trap_url = f"{self._blobs.origin}/trap"
+            self._base_url = await self._serve(make_server(api.handle), self._port) + PREFIX
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    async def _serve(self, server: web.Server, port: int) -> str:
+        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)
+        self._runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, LOOPBACK, port, backlog=_BACKLOG).start()
+        host, bound_port = runner.addresses[0][:2]
+        return f"http://{host}:{bound_port}"
+
+    async def _stop(self) -> None:
+        self._writer.close()
+        self._emitter.close()
+        await self._sender.close()
+        while self._runners:
+            await self._runners.pop().cleanup()
+
+    @property
+    def base_url(self) -> str:
+        """The URL of the API. Raises RuntimeError before the simulator has started."""
+        if not self._base_url:
+            raise RuntimeError("the simulator has no address until it is entered with `async with`")
+        return self._base_url
+
+    @property
+    def accounts(self) -> list[SimulatedAccount]:
+        """The accounts of the partner, with the identifiers that a submission needs."""
+        return list(self._world.accounts.values())
+
+    @property
+    def account_id(self) -> str:
+        """The identifier of the first account."""
+        return self.accounts[0].account_id
+
+    @property
+    def avatar_id(self) -> str:
+        """An avatar of the first account."""
+        return self.accounts[0].avatar_ids[0]
+
+    @property
+    def language_id(self) -> str:
+        """A language of the first account."""
+        return self.accounts[0].language_ids[0]
+
+    @property
+    def country_id(self) -> str:
+        """A country of the first account."""
+        return self.accounts[0].country_ids[0]
+
+    @property
+    def productions(self) -> Mapping[str, SimulatedProduction]:
+        """Every production that was created, by its identifier."""
+        return MappingProxyType(self._world.productions)
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """Every request in order of arrival, including downloads."""
+        return self._request_log.requests
+
+    @property
+    def rate_limited(self) -> int:
+        """The number of 429s that a limit caused, without those of faults."""
+        return self._request_log.rate_limited
+
+    @property
+    def leaks(self) -> list[str]:
+        """The requests to blob storage that carried an API key; a correct client sends none."""
+        return self._request_log.leaks
+
+    @property
+    def webhooks(self) -> list[SimulatedWebhook]:
+        """The present webhook subscriptions, with their secrets."""
+        return list(self._emitter.webhooks.values())
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """Every delivery of an event to a webhook in order of the events, including lost ones."""
+        return self._sender.deliveries
+
+    @property
+    def deliverability(self) -> Deliverability:
+        """How reliably webhooks are delivered; a change applies from the next event on."""
+        return self._sender.deliverability
+
+    @deliverability.setter
+    def deliverability(self, value: Deliverability) -> None:
+        self._sender.deliverability = value
+
+    def count(self, route: str | None = None, status: int | None = None) -> int:
+        """Return the number of requests, optionally of one route or with one status."""
+        return self._request_log.count(route, status)
+
+    def utilisation(self, since: float, until: float) -> float:
+        """Return the used share of the rate limit between two times on the loop's clock.
+
+        Raises ValueError unless `since` is before `until`.
+        """
+        if not since < until:
+            raise ValueError("since must be before until")
+        available = self._limits.tier.requests_per_minute * (until - since) / WINDOW_SECONDS
+        return self._request_log.admitted(since, until) / available
+
+    def approve(self, production_id: str) -> None:
+        """Approve a production, as a person would.
+
+        Raises KeyError for an unknown production, ValueError for one that is not AwaitingApproval.
+        """
+        production = self._world.productions[production_id]
+        production.approve(_clock.monotonic())
+        self._emitter.emit_due(production)
+
+    def files(self, production_id: str) -> Mapping[str, bytes]:
+        """Return the files that a production has once it is Published, by name. Raises KeyError."""
+        if production_id not in self.productions:
+            raise KeyError(production_id)
+        return self._blobs.final_files(production_id)
+
+    def add_webhook(
+        self, endpoint_url: str, event_types: Sequence[str], *, signing_secret: str
+    ) -> SimulatedWebhook:
+        """Subscribe an endpoint on this machine, without an API request, to the events from now on."""
+        ordinal = 1 + max((webhook.ordinal for webhook in self.webhooks), default=0)
+        webhook = SimulatedWebhook(
+            webhook_id=str(uuid.UUID(int=ordinal)),
+            ordinal=ordinal,
+            endpoint_url=endpoint_url,
+            event_types=tuple(event_types),
+            account_ids=(),
+            account_scope_id=None,
+            signing_secret=signing_secret,
+            created_wall=_clock.wall(),
+        )
+        self._emitter.add(webhook)
+        return webhook
+
+    def add_key(self, *scopes: str, sandbox: bool = False) -> str:
+        """Return a new API key with only these scopes. Raises ValueError for an unknown scope."""
+        return self._keys.create(*scopes, sandbox=sandbox)
+
+    def revoke(self, key: str) -> None:
+        """Reject this API key with 401 from now on. Raises KeyError if it is not valid."""
+        self._keys.revoke(key)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Simulator seed={self.seed!r} tier={self.tier} at {self._base_url or 'no address yet'}:"
+            f" {len(self.productions)} productions, {len(self.requests)} requests,"
+            f" {self.rate_limited} of them over the limit>"
+        )

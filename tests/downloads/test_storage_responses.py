@@ -1,0 +1,94 @@
+"""Responses of blob storage: the client keeps a complete file, and rejects everything else."""
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jarai_async import Deliverable, DownloadError, IncompleteDownloadError, JaraiClient
+from tests.support.raw_server import reply_with, server
+
+DATA = bytes(range(256)) * 10_000  # more than the mebibyte that the client writes at a time
+MD5 = base64.b64encode(hashlib.md5(DATA, usedforsecurity=False).digest()).decode()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[JaraiClient]:
+    async with JaraiClient("jarai_test_x", base_url="http://127.0.0.1:9/v1/partner") as client:
+        yield client
+
+
+def response(headers: str, body: bytes = DATA) -> bytes:
+    return f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\n".encode() + body
+
+
+CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(DATA), DATA)
+COMPLETE: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "a length, with an ETag": (response(f'Content-Length: {len(DATA)}\r\nETag: W/"x"'), {}),
+    "a length": (response(f"Content-Length: {len(DATA)}"), {"size": len(DATA)}),
+    "chunks and a checksum": (response(f"Transfer-Encoding: chunked\r\nContent-MD5: {MD5}", CHUNKED), {}),
+    "chunks and an announced size": (response("Transfer-Encoding: chunked", CHUNKED), {"size": len(DATA)}),
+    "Azure's checksum": (response(f"x-ms-blob-content-md5: {MD5}"), {}),
+    "a checksum and the end of the connection": (response(f"Content-MD5: {MD5}"), {}),
+    "an announced size and the end of the connection": (response("X: y"), {"size": len(DATA)}),
+    "an announced checksum": (response(f"Content-Length: {len(DATA)}"), {"content_md5": MD5}),
+}
+REJECTED: dict[str, tuple[bytes, dict[str, Any], str]] = {
+    "neither length nor checksum": (response("X: y"), {}, "neither a length"),
+    "chunks without a checksum": (response("Transfer-Encoding: chunked", CHUNKED), {}, "neither a length"),
+    "another file, by Azure's checksum": (
+        response(f"Content-Length: {len(DATA)}\r\nx-ms-blob-content-md5: {MD5}", DATA[::-1]),
+        {},
+        "checksum",
+    ),
+    "a length without ETag or checksum": (response(f"Content-Length: {len(DATA)}"), {}, "neither an ETag"),
+    "an encoding": (response(f"Content-Length: {len(DATA)}\r\nContent-Encoding: gzip"), {}, "encoding"),
+    "another length": (response(f"Content-Length: {len(DATA)}"), {"size": 5}, "were announced"),
+    "too short": (response("X: y", DATA[:-1]), {"size": len(DATA)}, "broke off"),
+    "too long": (response("X: y"), {"size": len(DATA) - 1}, "does not end"),
+    "another file": (response(f"Content-MD5: {MD5}", DATA[1:]), {}, "checksum"),
+    "a malformed checksum": (response(f"Content-Length: {len(DATA)}\r\nContent-MD5: nope!"), {}, "checksum"),
+    "part of a file": (b"HTTP/1.1 206 Partial\r\nContent-Length: 1\r\n\r\nx", {}, "206"),
+    "a redirect": (b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", {}, "302"),
+}
+
+
+@pytest.mark.parametrize("case", COMPLETE)
+async def test_complete_file_is_kept(client: JaraiClient, tmp_path: Path, case: str) -> None:
+    """The client accepts every way in which a response can show that it is complete."""
+    data, fields = COMPLETE[case]
+    async with server(reply_with(data)) as (url, _):
+        path = await client.download(Deliverable("Video", url, **fields), tmp_path / "video.mp4")
+    assert path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("case", REJECTED)
+async def test_incomplete_or_wrong_file_is_rejected(client: JaraiClient, tmp_path: Path, case: str) -> None:
+    """The error says what is wrong, and no file is left in the folder."""
+    data, fields, message = REJECTED[case]
+    async with server(reply_with(data)) as (url, _):
+        with pytest.raises(DownloadError, match=message):
+            await client.download(Deliverable("Video", url, **fields), tmp_path / "video.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_rejected_url_cannot_be_renewed_without_a_production(
+    client: JaraiClient, tmp_path: Path
+) -> None:
+    """The error says that the deliverable does not name its production."""
+    forbidden = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    async with server(reply_with(forbidden)) as (url, _):
+        with pytest.raises(DownloadError, match="production is not known"):
+            await client.download(Deliverable("Video", url), tmp_path / "video.mp4")
+
+
+async def test_storage_error_is_retried_and_then_raised(client: JaraiClient, tmp_path: Path) -> None:
+    """After five attempts the error contains the status."""
+    failing = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+    async with server(reply_with(failing)) as (url, received):
+        with pytest.raises(IncompleteDownloadError, match="503"):
+            await client.download(Deliverable("Video", url), tmp_path / "video.mp4")
+    assert len(received) == 5
