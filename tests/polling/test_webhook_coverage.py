@@ -76,7 +76,7 @@ def test_other_event_types_are_relied_on_for_nine_in_ten_at_most() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "is_on_time"), [(59.0, True), (61.0, False)])
-def test_event_may_arrive_a_minute_after_its_change_was_seen(seconds: float, is_on_time: bool) -> None:  # noqa: FBT001
+def test_event_may_arrive_a_minute_after_its_change_was_seen(seconds: float, *, is_on_time: bool) -> None:
     """A poll may be faster than the webhook; an event that arrives after a minute counts as lost."""
     coverage = WebhookCoverage(0.0)
     coverage.changed(ID, PRODUCING, AWAITING_APPROVAL, 0.0, announced=False)
