@@ -60,7 +60,7 @@ def test_invalid_base_url_is_rejected(url: str) -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
 def test_timeout_must_be_positive(timeout: float) -> None:
-    """A timeout of zero would make every submit uncertain."""
+    """Zero, a negative number and NaN are configuration errors."""
     with pytest.raises(ConfigurationError, match="timeout must be more than 0 seconds"):
         JaraiClient("jarai_test_x", timeout=timeout)
 

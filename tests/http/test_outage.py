@@ -80,7 +80,7 @@ async def test_one_submit_at_a_time_is_sent_during_an_outage() -> None:
 
 @pytest.mark.parametrize("result", [None, BadRequestError("wrong", status=400), NoResponseError("lost")])
 async def test_success_or_another_error_ends_the_outage(result: JaraiError | None) -> None:
-    """All submits that wait are sent at once when one was not refused because of the outage."""
+    """All submits that wait are sent at once when one succeeds or fails for another reason."""
     outage = Outage(Random(1))
     outage.record(UNAVAILABLE)
 
@@ -118,7 +118,7 @@ async def test_outage_costs_few_requests() -> None:
 async def test_outage_from_the_first_request_on_is_waited_out(
     simulator: Simulator, client: JaraiClient
 ) -> None:
-    """No response has told the rate limit yet, and nothing is assumed that would last until midnight."""
+    """The rate limit is not known yet, and nothing is assumed that would last until midnight."""
     simulator.faults.add("unavailable", on="submit", times=None)
     async with Orchestrator(client) as orchestrator:
         ticket = orchestrator.submit(request_for(simulator))

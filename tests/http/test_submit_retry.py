@@ -80,7 +80,7 @@ def test_submit_in_doubt_is_retried_with_idempotency_key(error: JaraiError) -> N
 
 @pytest.mark.parametrize("error", [REDIRECT, GATEWAY_TIMEOUT])
 def test_some_doubts_are_not_retried_even_with_an_honoured_key(error: JaraiError) -> None:
-    """A redirect or an unknown 4xx would be the same again."""
+    """A redirect and an unknown 4xx are permanent: a retry would get the same response."""
     with pytest.raises(UncertainSubmitError):
         FailingSubmit(key_honoured=True).fail(error, outlast_outage=True)
 
@@ -181,7 +181,7 @@ def test_delay_grows_and_is_never_below_retry_after() -> None:
 
 
 def test_eighth_failure_in_an_outage_adds_no_delay() -> None:
-    """Each eight attempts begin with a short delay again: `Outage` limits how often they are sent."""
+    """Every series of eight attempts begins with a short delay: `Outage` limits how often they are sent."""
     submit = FailingSubmit()
     for _ in range(8):
         assert submit.may_retry(UNAVAILABLE, outlast_outage=True)

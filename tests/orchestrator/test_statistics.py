@@ -108,7 +108,7 @@ async def test_requests_of_a_list_count_as_waiting_before_they_are_drawn(
     make_source: Callable[[list[ProductionRequest]], list[ProductionRequest]],
     waiting: int,
 ) -> None:
-    """Those of a generator are not known before. After `aclose` none of them waits."""
+    """Requests of a generator are not known before. After `aclose` none counts as waiting."""
     async with Orchestrator(client, concurrency=1) as orchestrator:
         run = orchestrator.run(make_source(requests_for(simulator, 10)))
         await anext(run)

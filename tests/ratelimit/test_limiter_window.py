@@ -20,7 +20,7 @@ from tests.support.limiters import NO_DAILY_QUOTA, NOON, limiter_at, send_all
 ARRIVAL = "arrival"  # at the server; all other events are at the client
 RESPONSE, RESPONSE_WITHOUT_HEADERS, LOST, NEVER_SENT = "response", "without headers", "lost", "never sent"
 
-# Kind, what becomes of it, seconds since the one before, latency, share of it before the arrival.
+# Kind, result, seconds since the previous request, latency, and its share before the arrival.
 _Request = tuple[Kind, str, float, float, float]
 
 
