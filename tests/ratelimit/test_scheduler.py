@@ -49,7 +49,7 @@ async def fetch_for(client: JaraiClient, production_id: str, seconds: float, wor
 @pytest.mark.parametrize("latency", [0.05, 5.0])
 @pytest.mark.parametrize("tier", ["free", "standard", "enterprise"])
 async def test_saturated_client_uses_the_rate_limit_without_a_429(tier: TierName, latency: float) -> None:
-    """A client that is alone on its key gets no 429 at any tier, and uses 95 % of the limit (75 % if slow)."""
+    """A client that is alone on its key gets no 429, and uses 95 % of the limit (75 % if slow)."""
     rate_limit = RateLimit(per_day=NO_DAILY_QUOTA)
     minutes = 2 if tier == "enterprise" else 5
     async with (
