@@ -1,4 +1,4 @@
-"""Every async test runs on simulated time: a real server in the same loop, hours in milliseconds."""
+"""Every async test runs on simulated time, with a real HTTP server in the same event loop."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from jarai_async import JaraiClient
 from jarai_async.simulator import SimulatedEventLoop, Simulator
 
-# Tests give the same verdict on every run and every machine: no dice, and no clock.
+# The same examples, and no time limits, on every run and every machine.
 settings.register_profile(
     "jarai", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -21,7 +21,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], SimulatedEventL
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    """A partner of the largest tier whose productions need no person's approval, and never fail."""
+    """The largest tier; productions are approved automatically and never fail."""
     async with Simulator(approval="auto", failure_rate=0.0) as simulator:
         yield simulator
 

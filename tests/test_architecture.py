@@ -1,4 +1,4 @@
-"""The contract between the folders: who may import whom, which are pure, and where each library is used."""
+"""Which folder may import which, which modules are pure, and which module uses each library."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import jarai_async
 
 PACKAGE = Path(jarai_async.__file__).parent
 
-LAYERS = (  # each imports only from those above it
+LAYERS = (  # each imports only from those listed before it
     ("_clock", "_errors", "_secret", "_tasks"),
     ("_urls",),
     ("_api",),
@@ -43,15 +43,15 @@ USED_IN = {
 
 
 def test_every_module_belongs_to_one_layer() -> None:
-    """The contract names each folder and each module of the package's root, and nothing else."""
-    found = {
+    """`LAYERS` lists every folder and every module at the root of the package."""
+    units = {
         path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert sorted(UNITS) == sorted(found - {"__init__"})
+    assert sorted(UNITS) == sorted(units - {"__init__"})
 
 
-def test_imports_point_to_lower_layers_only() -> None:
-    """So there are no cycles between folders either."""
+def test_each_layer_imports_only_lower_layers() -> None:
+    """This also excludes cycles between folders."""
     layer_of = {unit: number for number, layer in enumerate(LAYERS) for unit in layer}
     upwards = [
         (module, imported)
@@ -64,19 +64,19 @@ def test_imports_point_to_lower_layers_only() -> None:
     assert upwards == []
 
 
-def test_pure_modules_do_no_input_or_output() -> None:
-    """They get the time and randomness as arguments, so nothing that provides either is imported."""
+def test_pure_modules_do_no_io() -> None:
+    """They import nothing that does I/O or reads a clock: the time is an argument."""
     pure = [
         (module, path)
         for module, path in _modules()
         if module.split(".")[0] in PURE and module not in IMPURE_MODULES
     ]
-    found = {module: _libraries(path) & IMPURE for module, path in pure}
-    assert {module: names for module, names in found.items() if names} == {}
+    imported = {module: _libraries(path) & IMPURE for module, path in pure}
+    assert {module: names for module, names in imported.items() if names} == {}
 
 
-def test_each_library_is_used_in_one_place() -> None:
-    """So that a library can be replaced, and its behaviour be looked up, in one file."""
+def test_each_library_is_used_in_few_modules() -> None:
+    """To replace a library, only the modules in `USED_IN` change."""
     used: dict[str, set[str]] = {library: set() for library in USED_IN}
     for module, path in _modules():
         for library in _libraries(path) & USED_IN.keys():
@@ -84,8 +84,8 @@ def test_each_library_is_used_in_one_place() -> None:
     assert used == USED_IN
 
 
-def test_the_simulator_uses_nothing_of_the_library_that_it_tests() -> None:
-    """A field name that is wrong on both sides would otherwise go unnoticed."""
+def test_simulator_imports_nothing_of_the_client() -> None:
+    """Otherwise a wrong field name would be wrong on both sides, and no test would fail."""
     used = {
         imported
         for module, path in _modules()

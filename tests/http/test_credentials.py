@@ -1,4 +1,4 @@
-"""A key that is refused: everything waits once, nothing is lost, a provider is asked once for a new one."""
+"""A rejected API key: all requests pause, nothing is lost, and a provider is called once for a new key."""
 
 import asyncio
 import logging
@@ -13,46 +13,47 @@ from tests.support.scenarios import request_for, requests_for
 KEY = "jarai_test_c2VjcmV0"
 
 
-async def follow(client: JaraiClient, simulator: Simulator, count: int) -> list[str]:
-    """Run a batch, and give how each ended."""
+async def run_batch(client: JaraiClient, simulator: Simulator, count: int) -> list[str]:
+    """Run a batch, and return how each production ended."""
     async with Orchestrator(client) as orchestrator:
         run = orchestrator.run(requests_for(simulator, count))
         return [str(event.outcome.state) async for event in run if isinstance(event, Finished)]
 
 
-def refused(simulator: Simulator) -> int:
-    return sum(record.status == 401 for record in simulator.requests)
+def rejected(simulator: Simulator) -> int:
+    """Return the number of 401 responses."""
+    return sum(request.status == 401 for request in simulator.requests)
 
 
-async def test_a_provider_is_asked_once_when_the_key_is_revoked(simulator: Simulator) -> None:
-    """In the middle of a batch of 30: the next requests have the new key, and every production ends."""
+async def test_provider_is_called_once_when_the_key_is_revoked(simulator: Simulator) -> None:
+    """A key is revoked during a batch of 30: later requests have the new key, and every production ends."""
     keys = [simulator.api_key, simulator.add_key("productions:write", "deliverables:read")]
-    asked: list[str] = []
+    provided: list[str] = []
 
     async def provide() -> str:
         await asyncio.sleep(1)
-        asked.append(keys[len(asked)])
-        return asked[-1]
+        provided.append(keys[len(provided)])
+        return provided[-1]
 
     async with JaraiClient(provide, base_url=simulator.base_url) as client:
-        batch = asyncio.create_task(follow(client, simulator, 30))
+        batch = asyncio.create_task(run_batch(client, simulator, 30))
         await asyncio.sleep(300)
         simulator.revoke(keys[0])
         assert await batch == ["published"] * 30
-    assert asked == keys
-    assert 0 < refused(simulator) <= 30
+    assert provided == keys
+    assert 0 < rejected(simulator) <= 30
     assert len(simulator.productions) == 30
 
 
 @pytest.mark.parametrize("after", [0.5, 300.0])
-async def test_without_a_provider_everything_waits_until_the_key_works_again(
+async def test_all_requests_pause_until_a_rejected_key_works_again(
     simulator: Simulator, caplog: pytest.LogCaptureFixture, after: float
 ) -> None:
-    """Twenty minutes without a valid key: a handful of requests ask, and no production fails."""
+    """During twenty minutes without a valid key few requests are sent, and no production fails."""
     key = simulator.api_key
     async with JaraiClient(key, base_url=simulator.base_url) as client:
         await client.accounts()
-        batch = asyncio.create_task(follow(client, simulator, 30))
+        batch = asyncio.create_task(run_batch(client, simulator, 30))
         await asyncio.sleep(after)
         for route in ("submit", "fetch"):
             simulator.faults.add("unauthorized", on=route, times=1000)
@@ -60,14 +61,14 @@ async def test_without_a_provider_everything_waits_until_the_key_works_again(
         simulator.faults.clear()
         assert await batch == ["published"] * 30
     assert len(simulator.productions) == 30
-    assert refused(simulator) <= 30 + 10  # each that was on its way when it began, and who asks
-    told = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert 3 <= len(told) <= 10
-    assert "nothing is lost" in told[0].message
+    assert rejected(simulator) <= 30 + 10  # those in flight when it began, and one after each pause
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert 3 <= len(errors) <= 10
+    assert "nothing is lost" in errors[0].message
 
 
-async def test_a_key_that_never_worked_is_an_error_at_once(simulator: Simulator) -> None:
-    """It is wrong, and waiting would not make it right."""
+async def test_key_that_never_worked_is_an_error_at_once(simulator: Simulator) -> None:
+    """It is probably wrong, so waiting would not help."""
     async with JaraiClient("jarai_live_wrong", base_url=simulator.base_url) as client:
         with pytest.raises(AuthenticationError):
             await client.accounts()
@@ -76,8 +77,8 @@ async def test_a_key_that_never_worked_is_an_error_at_once(simulator: Simulator)
         assert (outcome.state, type(outcome.error)) == ("rejected", AuthenticationError)
 
 
-async def test_a_cancel_and_a_read_of_ones_own_do_not_wait_for_a_key(simulator: Simulator) -> None:
-    """Who asks is told."""
+async def test_cancel_and_fetch_of_the_user_do_not_wait_for_a_key(simulator: Simulator) -> None:
+    """They raise AuthenticationError at once."""
     async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
         production = await client.submit(request_for(simulator))
         simulator.revoke(simulator.api_key)
@@ -87,8 +88,8 @@ async def test_a_cancel_and_a_read_of_ones_own_do_not_wait_for_a_key(simulator: 
             await client.cancel(production.id)
 
 
-async def test_a_provider_that_fails_says_so_without_what_it_said(simulator: Simulator) -> None:
-    """Its own words may hold a key."""
+async def test_error_of_a_provider_does_not_leak_the_key(simulator: Simulator) -> None:
+    """The text of the provider's exception may contain a key, so it is neither shown nor chained."""
 
     def provide() -> str:
         raise RuntimeError("jarai_live_secret")
@@ -96,44 +97,44 @@ async def test_a_provider_that_fails_says_so_without_what_it_said(simulator: Sim
     async with JaraiClient(provide, base_url=simulator.base_url) as client:
         with pytest.raises(
             ConfigurationError, match="the provider of the API key raised RuntimeError"
-        ) as told:
+        ) as raised:
             await client.accounts()
-    assert "secret" not in repr(told.value)
-    assert told.value.__context__ is None
+    assert "secret" not in repr(raised.value)
+    assert raised.value.__context__ is None
 
 
-async def test_a_provider_that_has_only_wrong_keys_is_asked_ever_more_rarely(simulator: Simulator) -> None:
-    """After one that worked: a new wrong one each time, for an hour."""
-    asked = 0
+async def test_provider_of_wrong_keys_is_called_less_and_less_often(simulator: Simulator) -> None:
+    """A provider that returns a new wrong key each time is called fewer than 30 times in an hour."""
+    calls = 0
 
     def provide() -> str:
-        nonlocal asked
-        asked += 1
-        return simulator.api_key if asked == 1 else f"jarai_live_wrong{asked}"
+        nonlocal calls
+        calls += 1
+        return simulator.api_key if calls == 1 else f"jarai_live_wrong{calls}"
 
     async with JaraiClient(provide, base_url=simulator.base_url) as client:
-        batch = asyncio.create_task(follow(client, simulator, 3))
+        batch = asyncio.create_task(run_batch(client, simulator, 3))
         await asyncio.sleep(60)
         simulator.revoke(simulator.api_key)
         await asyncio.sleep(3600)
         assert not batch.done()
         batch.cancel()
         await asyncio.wait([batch])
-    assert 3 < asked < 30
-    assert refused(simulator) < 60
+    assert 3 < calls < 30
+    assert rejected(simulator) < 60
 
 
 @pytest.mark.parametrize(
     "key", ["", " ", KEY + "\n", " " + KEY, KEY + "\r\nX-Evil: 1", "jarai_é", "jarai_\x00"]
 )
-def test_api_key_that_no_header_can_carry_is_rejected_without_showing_it(key: str) -> None:
+def test_key_that_no_header_can_carry_is_rejected_without_showing_it(key: str) -> None:
     """A key with a line break, as copied from a file, is an error that does not contain the key."""
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as raised:
         Credentials(key)
-    assert not key.strip() or key.strip() not in f"{caught.value!r} {caught.value}"
+    assert not key.strip() or key.strip() not in f"{raised.value!r} {raised.value}"
 
 
-async def test_api_key_of_another_service_causes_a_warning() -> None:
+async def test_key_of_another_service_causes_a_warning() -> None:
     """It is sent anyway, after a warning that does not contain it."""
     with pytest.warns(UserWarning, match="does not begin with jarai_") as warned:
         credentials = Credentials("sk-other")

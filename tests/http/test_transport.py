@@ -1,4 +1,4 @@
-"""The door to the network, against servers that say exactly what a test wants said."""
+"""The transport, against servers that send exactly the bytes that a test needs."""
 
 import asyncio
 import gzip
@@ -27,12 +27,8 @@ from tests.support.raw_server import reply_with, server
 KEY = "jarai_live_c2VjcmV0"
 
 
-def call(method: str = "POST", kind: Kind = Kind.SUBMIT) -> Call[Response]:
-    return Call(kind, method, "/x", lambda answer: answer, body=b"{}" if method == "POST" else None)
-
-
 @asynccontextmanager
-async def transport(base_url: str) -> AsyncIterator[Transport]:
+async def opened(base_url: str) -> AsyncIterator[Transport]:
     transport = Transport(base_url)
     try:
         yield transport
@@ -40,16 +36,26 @@ async def transport(base_url: str) -> AsyncIterator[Transport]:
         await transport.close()
 
 
-async def resets(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def submit(transport: Transport) -> Response:
+    call = Call(Kind.SUBMIT, "POST", "/x", lambda response: response, body=b"{}")
+    return await transport.send(call, Secret(KEY), Attempts())
+
+
+async def read(transport: Transport) -> Response:
+    call = Call(Kind.READ, "GET", "/x", lambda response: response)
+    return await transport.send(call, Secret(KEY), Attempts())
+
+
+async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
-async def never_answers(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+async def never_respond(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
     await asyncio.sleep(3600)
 
 
-async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def respond_slowly(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     for _n in range(100):
         writer.write(b"x")
@@ -57,14 +63,14 @@ async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 
 
 OK = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}"
-AMBIGUOUS = {
-    "reset": (resets, NoResponseError),
-    "closed without a word": (reply_with(b""), NoResponseError),
-    "no answer": (never_answers, NoResponseError),
-    "a drip": (drips, NoResponseError),
+IN_DOUBT = {
+    "connection reset": (reset, NoResponseError),
+    "connection closed": (reply_with(b""), NoResponseError),
+    "no response": (never_respond, NoResponseError),
+    "a byte every five seconds": (respond_slowly, NoResponseError),
     "half a status line": (reply_with(b"HTTP/1.1 20"), JaraiError),
     "garbage": (reply_with(b"\x00\xff garbage\r\n\r\n"), InvalidResponseError),
-    "an endless header": (
+    "a header that is too long": (
         reply_with(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"),
         InvalidResponseError,
     ),
@@ -72,107 +78,101 @@ AMBIGUOUS = {
         reply_with(b"HTTP/1.1 202 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
         InvalidResponseError,
     ),
-    "a body cut short": (reply_with(b"HTTP/1.1 202 OK\r\nContent-Length: 50\r\n\r\n{"), NoResponseError),
-    "a chunk cut short": (
+    "incomplete body": (reply_with(b"HTTP/1.1 202 OK\r\nContent-Length: 50\r\n\r\n{"), NoResponseError),
+    "incomplete chunk": (
         reply_with(b"HTTP/1.1 202 OK\r\nTransfer-Encoding: chunked\r\n\r\n50\r\n{"),
         NoResponseError,
     ),
-    "not what it says it is": (
+    "wrong content encoding": (
         reply_with(b"HTTP/1.1 202 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"),
         JaraiError,
     ),
 }
 
 
-@pytest.mark.parametrize("fault", AMBIGUOUS)
-async def test_what_may_have_been_carried_out_is_never_called_unsent(fault: str) -> None:
-    """Once the request has left, no failure is a NotSentError, nor has it a status."""
-    script, expected = AMBIGUOUS[fault]
-    async with server(script) as (url, received), transport(url) as door:
+@pytest.mark.parametrize("fault", IN_DOUBT)
+async def test_request_that_was_sent_is_never_reported_as_not_sent(fault: str) -> None:
+    """Once a submit has been sent, no failure is a NotSentError, and none has an HTTP status."""
+    script, expected = IN_DOUBT[fault]
+    async with server(script) as (url, received), opened(url) as transport:
         with pytest.raises(expected) as failure:
-            await door.send(call(), Secret(KEY), Attempts())
+            await submit(transport)
         assert not isinstance(failure.value, NotSentError)
         assert failure.value.status is None
         assert len(received) == 1
 
 
-async def test_a_refused_connection_was_not_sent() -> None:
-    """There is proof: no byte could leave."""
-    async with transport("http://127.0.0.1:9") as door:
+@pytest.mark.parametrize("fault", IN_DOUBT)
+async def test_no_error_leaks_the_api_key(fault: str) -> None:
+    """Neither the text of an error nor an exception that it is chained to contains the key."""
+    async with server(IN_DOUBT[fault][0]) as (url, _), opened(url) as transport:
+        with pytest.raises(JaraiError) as failure:
+            await submit(transport)
+    assert failure.value.__cause__ is None
+    assert failure.value.__context__ is None
+    assert KEY not in repr(failure.value) + str(failure.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://nowhere.invalid"])
+async def test_request_without_a_connection_was_not_sent(url: str) -> None:
+    """A refused connection, or a name that cannot be looked up, proves that nothing was sent."""
+    async with opened(url) as transport:
         with pytest.raises(NotSentError):
-            await door.send(call(), Secret(KEY), Attempts())
+            await submit(transport)
 
 
-async def test_a_name_that_is_not_known_was_not_sent() -> None:
-    """A look-up that fails comes before any byte."""
-    async with transport("http://nowhere.invalid") as door:
-        with pytest.raises(NotSentError):
-            await door.send(call(), Secret(KEY), Attempts())
-
-
-async def test_tls_to_a_plain_port_was_not_sent() -> None:
-    """A handshake that fails comes before any request."""
+async def test_request_without_a_tls_handshake_was_not_sent() -> None:
+    """A TLS handshake that fails comes before the request."""
     script = reply_with(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    async with server(script) as (url, _), transport(url.replace("http:", "https:")) as door:
+    async with server(script) as (url, _), opened(url.replace("http:", "https:")) as transport:
         with pytest.raises(NotSentError):
-            await door.send(call(), Secret(KEY), Attempts())
+            await submit(transport)
 
 
-async def test_an_untrusted_certificate_is_a_mistake_to_correct() -> None:
-    """It is not retried, and not worked around."""
+async def test_untrusted_certificate_is_a_configuration_error() -> None:
+    """It is not retried."""
     failure = ssl.SSLCertVerificationError("self-signed")
     error = aiohttp.ClientConnectorCertificateError(None, failure)  # type: ignore[arg-type]  # no key needed
     assert isinstance(_translated(error, Attempts()), ConfigurationError)
 
 
-async def test_every_submit_has_a_connection_of_its_own() -> None:
-    """A pooled connection may be closing just then, and the answer be lost with it."""
-    async with server(reply_with(OK)) as (url, received), transport(url) as door:
+async def test_each_submit_uses_a_new_connection() -> None:
+    """On a pooled connection that the server is just closing, the response could be lost."""
+    async with server(reply_with(OK)) as (url, received), opened(url) as transport:
         for _ in range(3):
-            assert (await door.send(call(), Secret(KEY), Attempts())).status == 202
+            assert (await submit(transport)).status == 202
         assert len(received) == 3
         assert all(b"connection: close" in head.lower() for head in received)
 
 
-async def test_a_get_on_a_connection_that_had_gone_is_not_sent_again_by_itself() -> None:
-    """aiohttp would; but every request needs a turn of its own in the budget."""
+async def test_aiohttp_does_not_retry_a_read_on_a_closed_connection() -> None:
+    """aiohttp would send it again without a slot of the rate limit."""
 
-    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        await reader.readuntil(b"\r\n\r\n")  # the next request on this connection gets no answer
+        await reader.readuntil(b"\r\n\r\n")  # the next request on this connection gets no response
 
-    async with server(once) as (url, received), transport(url) as door:
-        await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())
+    async with server(respond_once) as (url, received), opened(url) as transport:
+        await read(transport)
         with pytest.raises(NoResponseError):
-            await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())
+            await read(transport)
         assert len(received) == 1
-        await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())
+        await read(transport)
 
 
-async def test_a_redirect_is_an_answer_and_the_key_stays_here() -> None:
-    """Nobody else ever sees the key."""
-    async with server(reply_with(OK)) as (trap, trapped):
-        head = f"HTTP/1.1 307 Elsewhere\r\nLocation: {trap}/\r\nContent-Length: 0\r\n\r\n"
-        async with server(reply_with(head.encode())) as (url, _), transport(url) as door:
-            assert (await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())).status == 307
-        assert trapped == []
+async def test_redirect_is_not_followed() -> None:
+    """The redirect is returned as the response, so the API key never reaches another server."""
+    async with server(reply_with(OK)) as (other_url, received_by_other):
+        head = f"HTTP/1.1 307 Elsewhere\r\nLocation: {other_url}/\r\nContent-Length: 0\r\n\r\n"
+        async with server(reply_with(head.encode())) as (url, _), opened(url) as transport:
+            assert (await read(transport)).status == 307
+        assert received_by_other == []
 
 
-async def test_a_bomb_of_zeros_is_given_up() -> None:
-    """A small body that unpacks to 64 MiB is refused once it is too large."""
+async def test_decompression_bomb_is_rejected() -> None:
+    """A small body that decompresses to 64 MiB is an error as soon as it is too large."""
     body = gzip.compress(bytes(64 << 20))
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-    async with server(reply_with(head + body)) as (url, _), transport(url) as door:
+    async with server(reply_with(head + body)) as (url, _), opened(url) as transport:
         with pytest.raises(InvalidResponseError, match="larger than"):
-            await door.send(call("GET", Kind.READ), Secret(KEY), Attempts())
-
-
-@pytest.mark.parametrize("fault", AMBIGUOUS)
-async def test_no_failure_shows_or_holds_the_key(fault: str) -> None:
-    """Neither its text nor what it is chained to."""
-    async with server(AMBIGUOUS[fault][0]) as (url, _), transport(url) as door:
-        with pytest.raises(JaraiError) as failure:
-            await door.send(call(), Secret(KEY), Attempts())
-    assert failure.value.__cause__ is None
-    assert failure.value.__context__ is None
-    assert KEY not in repr(failure.value) + str(failure.value)
+            await read(transport)

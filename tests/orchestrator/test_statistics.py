@@ -1,4 +1,4 @@
-"""What an orchestrator says of itself while it runs, against what the simulator knows."""
+"""The statistics of an orchestrator, compared with what happened at the simulator."""
 
 import asyncio
 import logging
@@ -22,36 +22,40 @@ from jarai_async.simulator._event_loop import START_OF_SIMULATED_TIME
 from tests.support.scenarios import request_for, requests_for
 
 
-async def watched(
-    orchestrator: Orchestrator, requests: list[ProductionRequest], seconds: float
+async def sampled(
+    orchestrator: Orchestrator, requests: list[ProductionRequest], interval: float
 ) -> list[tuple[datetime, Statistics]]:
-    """Run a batch, and look at the statistics every so often."""
-    seen = []
+    """Run a batch; return its statistics every `interval` seconds, and at the end."""
+    samples = []
 
-    async def look() -> None:
+    async def sample() -> None:
         while True:
-            await asyncio.sleep(seconds)
-            seen.append((_clock.utc(), orchestrator.statistics()))
+            await asyncio.sleep(interval)
+            samples.append((_clock.utc(), orchestrator.statistics()))
 
     async with orchestrator:
-        looking = asyncio.create_task(look())
+        sampling = asyncio.create_task(sample())
         async for _ in orchestrator.run(requests):
             pass
-        looking.cancel()
-        seen.append((_clock.utc(), orchestrator.statistics()))
-    return seen
+        sampling.cancel()
+        samples.append((_clock.utc(), orchestrator.statistics()))
+    return samples
 
 
-async def test_the_figures_are_the_simulators(client: JaraiClient, simulator: Simulator) -> None:
-    """Each request that came is counted once, by its kind; and each production stands somewhere."""
+# --- Counts ----------------------------------------------------------------------------------------
+
+
+async def test_statistics_agree_with_the_simulator(client: JaraiClient, simulator: Simulator) -> None:
+    """Each request to the API is counted once, by kind, and each production is in one state."""
     await client.accounts()
-    seen = await watched(Orchestrator(client, concurrency=8), requests_for(simulator, 20), 60)
-    for _, one in seen:
-        assert one.waiting + one.in_flight + one.parked + one.finished == 20
-        assert one.in_flight <= 8 + 8  # those who are being distributed have no place
-        assert 0 <= one.free_now <= one.per_minute == 300
-        assert one.left_today is None
-    first, last = seen[0][1], seen[-1][1]
+    samples = await sampled(Orchestrator(client, concurrency=8), requests_for(simulator, 20), 60)
+    for _, statistics in samples:
+        in_all = statistics.waiting + statistics.in_flight + statistics.parked + statistics.finished
+        assert in_all == 20
+        assert statistics.in_flight <= 8 + 8  # productions in Distributing have released their slots
+        assert 0 <= statistics.free_now <= statistics.per_minute == 300
+        assert statistics.left_today is None
+    first, last = samples[0][1], samples[-1][1]
     assert (first.waiting, first.in_flight, first.finished) == (12, 8, 0)
     assert (last.waiting, last.in_flight, last.parked, last.finished) == (0, 0, 0, 20)
     assert last.expected_finish is None
@@ -61,8 +65,8 @@ async def test_the_figures_are_the_simulators(client: JaraiClient, simulator: Si
     assert last.rate_limited == simulator.rate_limited == 0
 
 
-async def test_one_that_waits_for_a_person_is_parked() -> None:
-    """Until it is approved."""
+async def test_production_that_waits_for_approval_is_parked() -> None:
+    """It counts as parked until it is approved."""
     async with (
         Simulator(approval="person", failure_rate=0) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
@@ -78,8 +82,8 @@ async def test_one_that_waits_for_a_person_is_parked() -> None:
         assert orchestrator.statistics().finished == 1
 
 
-async def test_refusals_and_lost_answers_are_counted(client: JaraiClient, simulator: Simulator) -> None:
-    """A 429 is a request as well, and so is one whose answer never came."""
+async def test_429s_and_lost_responses_are_counted(client: JaraiClient, simulator: Simulator) -> None:
+    """A request that gets a 429, or no response, is a request as well."""
     simulator.faults.add("rate_limited", on="accounts", seconds=30)
     simulator.faults.add("hang", on="accounts")
     await client.accounts()
@@ -89,38 +93,78 @@ async def test_refusals_and_lost_answers_are_counted(client: JaraiClient, simula
     assert statistics.requests["read"] == simulator.count() == 3
 
 
-async def test_the_lag_is_about_the_true_one(client: JaraiClient, simulator: Simulator) -> None:
-    """Half of each freshness interval, against the moments at which it happened."""
-    late = []
+def as_list(requests: list[ProductionRequest]) -> list[ProductionRequest]:
+    return requests
+
+
+def as_generator(requests: list[ProductionRequest]) -> Iterator[ProductionRequest]:
+    yield from requests
+
+
+@pytest.mark.parametrize(("make_source", "waiting"), [(as_list, 9), (as_generator, 0)])
+async def test_requests_of_a_list_count_as_waiting_before_they_are_drawn(
+    client: JaraiClient,
+    simulator: Simulator,
+    make_source: Callable[[list[ProductionRequest]], list[ProductionRequest]],
+    waiting: int,
+) -> None:
+    """Requests of a generator are not known before. After `aclose` none counts as waiting."""
+    async with Orchestrator(client, concurrency=1) as orchestrator:
+        run = orchestrator.run(make_source(requests_for(simulator, 10)))
+        await anext(run)
+        assert orchestrator.statistics().waiting == waiting
+        await run.aclose()
+        assert orchestrator.statistics().waiting == 0
+
+
+async def test_lag_is_close_to_the_actual_lag(client: JaraiClient, simulator: Simulator) -> None:
+    """The estimate from the times of the polls is within 20 % of the actual mean."""
+    lags = []
     async with Orchestrator(client) as orchestrator:
         assert orchestrator.statistics().lag is None
         async for event in orchestrator.run(requests_for(simulator, 40)):
             if isinstance(event, StatusChanged):
-                moments = {s: m for m, s in simulator.productions[event.production.id].timeline}
-                happened = START_OF_SIMULATED_TIME + moments[event.status]
-                late.append(event.observed_at.timestamp() - happened)
+                began = {status: time for time, status in simulator.productions[event.production.id].timeline}
+                changed_at = START_OF_SIMULATED_TIME + began[event.status]
+                lags.append(event.observed_at.timestamp() - changed_at)
         lag = orchestrator.statistics().lag
-    assert lag == pytest.approx(sum(late) / len(late), rel=0.2)
+    assert lag == pytest.approx(sum(lags) / len(lags), rel=0.2)
+
+
+async def test_statistics_are_one_line_as_text(client: JaraiClient, simulator: Simulator) -> None:
+    """The line contains the state of the productions, the expected finish and the rate limit."""
+    async with Orchestrator(client) as orchestrator:
+        assert str(orchestrator.statistics()) == (
+            "0 waiting, 0 in flight, 0 parked, 0 finished; expected finish: nothing in progress; "
+            "changes: none seen yet; rate limit: 10 of 10 a minute free; sent: nothing; 429s: 0"
+        )
+        await orchestrator.submit(request_for(simulator))
+        text = str(orchestrator.statistics())
+    assert "1 finished; expected finish: nothing in progress; changes: seen " in text
+    assert "of 300 a minute free; sent: 1 deliverables, 1 submit, " in text
+
+
+# --- Expected finish -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("concurrency", [100, 15])
-async def test_the_expected_finish_is_near_the_true_one(concurrency: int) -> None:
-    """Fifty productions, three in ten of which wait for people, who may take long: within a factor of 2.5."""
+async def test_expected_finish_is_close_to_the_actual_finish(concurrency: int) -> None:
+    """It is within a factor of 2.5 for fifty productions, three in ten of which wait for a person."""
     async with (
         Simulator(seed=1) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         orchestrator = Orchestrator(client, concurrency=concurrency)
-        seen = await watched(orchestrator, requests_for(simulator, 50), 600)
-    begun, end = datetime.fromtimestamp(START_OF_SIMULATED_TIME, UTC), seen[-1][0]
-    for moment, one in seen[:6]:
-        assert one.expected_finish is not None
-        assert one.expected_finish > moment
-        assert 1 / 2.5 < (one.expected_finish - begun) / (end - begun) < 2.5
+        samples = await sampled(orchestrator, requests_for(simulator, 50), 600)
+    began, finished = datetime.fromtimestamp(START_OF_SIMULATED_TIME, UTC), samples[-1][0]
+    for time, statistics in samples[:6]:
+        assert statistics.expected_finish is not None
+        assert statistics.expected_finish > time
+        assert 1 / 2.5 < (statistics.expected_finish - began) / (finished - began) < 2.5
 
 
-async def test_a_ticket_expects_its_own_finish(client: JaraiClient, simulator: Simulator) -> None:
-    """Nothing before it is accepted and after its end; in between a moment that comes nearer."""
+async def test_expected_finish_of_a_ticket(client: JaraiClient, simulator: Simulator) -> None:
+    """It is None before the request is accepted and after its end, and comes nearer in between."""
     async with Orchestrator(client) as orchestrator:
         ticket = orchestrator.submit(request_for(simulator))
         assert ticket.expected_finish is None
@@ -135,59 +179,35 @@ async def test_a_ticket_expects_its_own_finish(client: JaraiClient, simulator: S
         assert ticket.expected_finish is None
 
 
-def as_a_list(requests: list[ProductionRequest]) -> list[ProductionRequest]:
-    return requests
+# --- Daily quotas ----------------------------------------------------------------------------------
 
 
-def as_a_generator(requests: list[ProductionRequest]) -> Iterator[ProductionRequest]:
-    yield from requests
-
-
-@pytest.mark.parametrize(("given", "waiting"), [(as_a_list, 9), (as_a_generator, 0)])
-async def test_what_is_still_to_be_drawn_is_counted_where_it_can_be(
-    client: JaraiClient,
-    simulator: Simulator,
-    given: Callable[[list[ProductionRequest]], list[ProductionRequest]],
-    waiting: int,
-) -> None:
-    """Of a list it is known; a generator is not drawn from before its time. What is left does not wait."""
-    async with Orchestrator(client, concurrency=1) as orchestrator:
-        run = orchestrator.run(given(requests_for(simulator, 10)))
-        await anext(run)
-        assert orchestrator.statistics().waiting == waiting
-        await run.aclose()
-        assert orchestrator.statistics().waiting == 0
-
-
-# --- Days ------------------------------------------------------------------------------------------
-
-
-async def test_a_batch_that_does_not_fit_the_day_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """One warning, by the first answer, says when it will be finished; and so it comes."""
+async def test_batch_above_the_daily_quota_is_warned_of_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """One warning after the first response says when the batch is expected to finish, and it does."""
     async with (
         Simulator(tier="free", approval="auto", failure_rate=0) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
         Orchestrator(client) as orchestrator,
     ):
-        first, warned = None, None
+        first_event_at, warnings = None, None
         async for _ in orchestrator.run(requests_for(simulator, 7)):
-            first = first or _clock.utc()
-            warned = warned or [record.getMessage() for record in caplog.records]
+            first_event_at = first_event_at or _clock.utc()
+            warnings = warnings or [record.getMessage() for record in caplog.records]
             expected = orchestrator.statistics().expected_finish
             if expected is not None:
                 assert abs(expected - datetime(2026, 1, 3, tzinfo=UTC)) < timedelta(hours=4)
         assert _clock.utc() < datetime(2026, 1, 3, 2, tzinfo=UTC)
-    assert warned is not None
-    assert len(warned) == 1
-    assert "3 productions a day for one account, 100 requests a day" in warned[0]
-    assert "4 of the 6 productions still to be submitted wait" in warned[0]
-    assert "finished about 2026-01-03 0" in warned[0]
-    assert first is not None
-    assert first.timestamp() - START_OF_SIMULATED_TIME < 60
+    assert warnings is not None
+    assert len(warnings) == 1
+    assert "3 productions a day for one account, 100 requests a day" in warnings[0]
+    assert "4 of the 6 productions still to be submitted wait" in warnings[0]
+    assert "finished about 2026-01-03 0" in warnings[0]
+    assert first_event_at is not None
+    assert first_event_at.timestamp() - START_OF_SIMULATED_TIME < 60
 
 
-async def test_requests_a_day_are_a_reason_as_well(caplog: pytest.LogCaptureFixture) -> None:
-    """Where the caller allows fewer than the server does."""
+async def test_batch_above_the_users_requests_a_day_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """The user may allow fewer requests a day than the server."""
     async with (
         Simulator(failure_rate=0) as simulator,
         JaraiClient(
@@ -201,32 +221,19 @@ async def test_requests_a_day_are_a_reason_as_well(caplog: pytest.LogCaptureFixt
     assert "not enough (30 requests a day)" in caplog.text
 
 
-@pytest.mark.parametrize(("tier", "number"), [("standard", 20), ("enterprise", 60)])
-async def test_a_batch_that_fits_is_not_warned_of(
-    tier: str, number: int, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("tier", "count"), [("standard", 20), ("enterprise", 60)])
+async def test_batch_within_the_daily_quotas_is_not_warned_of(
+    tier: str, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor is one whose requests are not known beforehand."""
+    """Nothing is logged for a batch that fits."""
     caplog.set_level(logging.WARNING)
     async with (
         Simulator(tier=tier, failure_rate=0) as simulator,  # type: ignore[arg-type]
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
         Orchestrator(client) as orchestrator,
     ):
-        ended = 0
-        async for event in orchestrator.run(requests_for(simulator, number)):
-            ended += isinstance(event, Finished)
-        assert ended == number
+        finished = 0
+        async for event in orchestrator.run(requests_for(simulator, count)):
+            finished += isinstance(event, Finished)
+        assert finished == count
     assert caplog.records == []
-
-
-async def test_statistics_are_one_line(client: JaraiClient, simulator: Simulator) -> None:
-    """What is read at three in the morning: where all stand, when it ends, what the budget has left."""
-    async with Orchestrator(client) as orchestrator:
-        assert str(orchestrator.statistics()) == (
-            "0 waiting, 0 in flight, 0 parked, 0 finished; expected finish: nothing in progress; "
-            "changes: none seen yet; rate limit: 10 of 10 a minute free; sent: nothing; 429s: 0"
-        )
-        await orchestrator.submit(request_for(simulator))
-        text = str(orchestrator.statistics())
-    assert "1 finished; expected finish: nothing in progress; changes: seen " in text
-    assert "of 300 a minute free; sent: 1 deliverables, 1 submit, " in text

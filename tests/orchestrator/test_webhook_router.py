@@ -1,50 +1,56 @@
-"""Webhooks and polls as one: who learns first tells, and each change is told once."""
+"""Webhooks and polls together: the first to show a change counts, and each change is one event."""
 
 import asyncio
 from collections import Counter
 
 import pytest
 
-from jarai_async import (
-    ConfigurationError,
-    Finished,
-    JaraiClient,
-    Orchestrator,
-    Polling,
-    Status,
-    StatusChanged,
-)
+from jarai_async import Finished, JaraiClient, Orchestrator, Polling, Status, StatusChanged
 from jarai_async._clock import wall
-from jarai_async.simulator import Deliverability
-from tests.support.deliveries import body, deliver
+from jarai_async.receiver import Receiver
+from jarai_async.simulator import Deliverability, SimulatedProduction, Simulator
+from tests.support.deliveries import SECRET, body, deliver
 from tests.support.scenarios import request_for
 from tests.support.webhook_scenarios import lags, run_batch, with_manual_webhooks, with_webhooks
 
 
-async def test_what_a_webhook_tells_is_seen_at_once() -> None:
-    """Within seconds of the truth, for a handful of requests."""
+async def sleep_until(time: float) -> None:
+    """Sleep until a time of the event loop."""
+    await asyncio.sleep(time - asyncio.get_running_loop().time())
+
+
+def began(production: SimulatedProduction, status: Status) -> float:
+    """Return when the production enters this status, by the event loop's time."""
+    return next(time for time, entered in production.timeline if entered == status)
+
+
+async def test_webhooks_show_changes_within_seconds() -> None:
+    """Announced changes are noticed 2 s late on average, with at most 12 requests for each production."""
     async with with_webhooks() as (simulator, client, receiver):
         events = await run_batch(Orchestrator(client, webhooks=receiver), simulator, 20)
         late = lags(simulator, events, Status.AWAITING_APPROVAL, Status.PUBLISHED)
-        assert len(late) >= 35  # one that was approved before the answer came has passed that status
+        assert len(late) >= 35  # approved before the response to the poll, a production skips that status
         assert sum(late) / len(late) < 2
-        assert sum(simulator.count(one) for one in ("submit", "fetch", "deliverables")) <= 12 * 20
+        assert sum(simulator.count(route) for route in ("submit", "fetch", "deliverables")) <= 12 * 20
 
 
-async def test_each_change_is_told_once_whoever_learned_of_it() -> None:
-    """With webhooks late, lost, doubled and out of order: every outcome, and no status twice."""
-    how = Deliverability(delay=20, loss=0.2, duplication=0.3, reordering=0.3)
-    async with with_webhooks(how) as (simulator, client, receiver):
+async def test_unreliable_webhooks_cause_no_duplicate_events() -> None:
+    """Late, lost, duplicated and reordered webhooks: every outcome, and each status once."""
+    unreliable = Deliverability(delay=20, loss=0.2, duplication=0.3, reordering=0.3)
+    async with with_webhooks(unreliable) as (simulator, client, receiver):
         events = await run_batch(Orchestrator(client, webhooks=receiver), simulator, 20)
     changes = Counter((event.reference, event.status) for event in events if isinstance(event, StatusChanged))
     assert set(changes.values()) == {1}
-    finished = [event.outcome for event in events if isinstance(event, Finished)]
-    assert sorted(one.reference for one in finished) == sorted(f"item-{n}" for n in range(20))
-    assert all(one.ok for one in finished)
+    outcomes = [event.outcome for event in events if isinstance(event, Finished)]
+    assert sorted(outcome.reference for outcome in outcomes) == sorted(f"item-{n}" for n in range(20))
+    assert all(outcome.ok for outcome in outcomes)
 
 
-async def test_where_no_webhook_arrives_polls_are_as_without_any() -> None:
-    """A receiver that hears nothing changes nothing, to the request."""
+# --- Reliability -----------------------------------------------------------------------------------
+
+
+async def test_receiver_without_webhooks_changes_nothing() -> None:
+    """If no webhook arrives, as many requests are sent as without a receiver."""
     counts = []
     for deliverability in (Deliverability(loss=1.0), None):
         async with with_webhooks(deliverability) as (simulator, client, receiver):
@@ -55,11 +61,11 @@ async def test_where_no_webhook_arrives_polls_are_as_without_any() -> None:
     assert counts[0] == counts[1]
 
 
-async def test_turning_the_receiver_off_loses_nothing() -> None:
-    """Polls look again for what nobody tells any more, as soon as the silence is noticed."""
+async def test_polls_replace_webhooks_that_stop() -> None:
+    """When the subscription is deleted, the silence is noticed and polls find the changes again."""
     async with with_webhooks() as (simulator, client, receiver):
         orchestrator = Orchestrator(client, webhooks=receiver)
-        following = asyncio.create_task(run_batch(orchestrator, simulator, 30))
+        batch = asyncio.create_task(run_batch(orchestrator, simulator, 30))
         await asyncio.sleep(600)
         before = simulator.count("fetch")
         assert (orchestrator.statistics().webhook_coverage or 0) > 0.8
@@ -68,7 +74,7 @@ async def test_turning_the_receiver_off_loses_nothing() -> None:
         await asyncio.sleep(240)
         assert (orchestrator.statistics().webhook_coverage or 0) < 0.2
         assert "webhooks announce " in str(orchestrator.statistics())
-        events = await following
+        events = await batch
         assert before < 4 * 30
         assert len([event for event in events if isinstance(event, Finished)]) == 30
         late = lags(simulator, events, Status.AWAITING_APPROVAL, Status.PUBLISHED)
@@ -76,12 +82,12 @@ async def test_turning_the_receiver_off_loses_nothing() -> None:
         assert simulator.rate_limited == 0
 
 
-async def test_what_one_account_proves_is_not_relied_on_for_another() -> None:
-    """A subscription is for accounts: where nothing is told, polls are as ever."""
+async def test_webhooks_of_one_account_are_not_relied_on_for_another() -> None:
+    """Productions of an account without a subscription are polled as if there were no webhooks."""
     async with with_webhooks(accounts=2) as (simulator, client, receiver):
-        spoken, quiet = simulator.accounts
+        subscribed, other = simulator.accounts
         (webhook,) = await client.webhooks()
-        await client.update_webhook(webhook.id, account_ids=[spoken.account_id])
+        await client.update_webhook(webhook.id, account_ids=[subscribed.account_id])
         requests = [
             request_for(
                 simulator,
@@ -90,19 +96,22 @@ async def test_what_one_account_proves_is_not_relied_on_for_another() -> None:
                 country_id=account.country_ids[0],
                 avatar_id=account.avatar_ids[0],
             )
-            for account in (spoken, quiet)
+            for account in (subscribed, other)
             for _ in range(10)
         ]
-        spent = Counter[str]()
+        sent = Counter[str]()
         async with Orchestrator(client, webhooks=receiver) as orchestrator:
             async for event in orchestrator.run(requests):
                 if isinstance(event, Finished):
-                    spent[event.outcome.request.account_id] += event.outcome.request_count
-    assert spent[spoken.account_id] < spent[quiet.account_id] / 4
+                    sent[event.outcome.request.account_id] += event.outcome.request_count
+    assert sent[subscribed.account_id] < sent[other.account_id] / 4
 
 
-async def test_a_webhook_that_runs_ahead_of_the_api_is_followed_up_and_not_believed() -> None:
-    """It is asked again a few times; then the production is what the API says, and nothing is told."""
+# --- Single events ---------------------------------------------------------------------------------
+
+
+async def test_event_that_the_api_does_not_confirm_is_not_believed() -> None:
+    """The production is polled a few times, and keeps the status that the API returns."""
     async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(200)
@@ -115,15 +124,15 @@ async def test_a_webhook_that_runs_ahead_of_the_api_is_followed_up_and_not_belie
         assert (await ticket).ok
 
 
-async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
-    """Also while the API, which did not know of the former, is being asked about it."""
+async def test_event_that_shows_more_progress_is_polled_immediately() -> None:
+    """This also applies while the poller repeats its polls after an earlier event."""
     async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()
-        ready = next(at for at, status in production.timeline if status == Status.AWAITING_APPROVAL)
-        for event_type, sequence, moment in (("deliverable.ready", 1, -16), ("production.published", 2, 1)):
-            await asyncio.sleep(ready + moment - asyncio.get_running_loop().time())
+        ready = began(production, Status.AWAITING_APPROVAL)
+        for event_type, sequence, seconds in (("deliverable.ready", 1, -16), ("production.published", 2, 1)):
+            await sleep_until(ready + seconds)
             content = body(
                 event_type,
                 productionId=production.production_id,
@@ -136,14 +145,13 @@ async def test_what_says_more_than_was_told_before_is_asked_at_once() -> None:
         assert ticket.status == Status.AWAITING_APPROVAL
 
 
-async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> None:
-    """Some clock is wrong then; and all that is known is that it came between two answers."""
+async def test_event_dated_before_the_last_poll_does_not_date_its_change() -> None:
+    """A clock is wrong then, so the change is dated between the two polls."""
     async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()
-        ready = next(at for at, status in production.timeline if status == Status.AWAITING_APPROVAL)
-        await asyncio.sleep(ready + 0.1 - asyncio.get_running_loop().time())
+        await sleep_until(began(production, Status.AWAITING_APPROVAL) + 0.1)
         (job,) = orchestrator.jobs.values()
         assert job.state.watch is not None
         assert ticket.status == Status.PRODUCING
@@ -155,27 +163,27 @@ async def test_a_moment_at_which_nothing_had_changed_yet_is_not_believed() -> No
         assert job.state.watch.since == pytest.approx((seen + job.state.watch.seen) / 2)
 
 
-async def test_no_clock_elsewhere_makes_a_change_later_than_it_was() -> None:
-    """`changed_after` is a promise: it holds where the server's clock is ahead of this one."""
-    never = Polling(min_interval=4_000, max_interval=5_000)
-    async with with_manual_webhooks(never) as (simulator, receiver, orchestrator):
+async def test_event_from_a_clock_that_is_ahead_does_not_delay_changed_after() -> None:
+    """`changed_after` is never later than the change, even if the server's clock is ahead of this one."""
+    rarely = Polling(min_interval=4_000, max_interval=5_000)
+    async with with_manual_webhooks(rarely) as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
-        (truth,) = simulator.productions.values()
-        moments = {status: truth.wall(moment) for moment, status in truth.timeline}
+        (production,) = simulator.productions.values()
+        changed_at = {status: production.wall(time) for time, status in production.timeline}
         ahead = {"accountId": simulator.account_id, "timestamp": "2026-01-02T00:00:00Z"}
-        for number, kind in enumerate(("production.step.complete", "deliverable.ready")):
-            content = body(kind, productionId=truth.production_id, sequenceNumber=number, **ahead)
+        for number, event_type in enumerate(("production.step.complete", "deliverable.ready")):
+            content = body(event_type, productionId=production.production_id, sequenceNumber=number, **ahead)
             assert await deliver(receiver, content) == 204
-            await asyncio.sleep(moments["AwaitingApproval"] + 4 - wall())
+            await asyncio.sleep(changed_at["AwaitingApproval"] + 4 - wall())
         await ticket
         changes = [event async for event in ticket.events() if isinstance(event, StatusChanged)]
-    assert [one.status for one in changes[:2]] == ["Producing", "AwaitingApproval"]
-    assert all(one.changed_after.timestamp() <= moments[one.status] for one in changes)
+    assert [change.status for change in changes[:2]] == ["Producing", "AwaitingApproval"]
+    assert all(change.changed_after.timestamp() <= changed_at[change.status] for change in changes)
 
 
-async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_floor_allows() -> None:
-    """They may be many, and none of them about a change."""
+async def test_frequent_events_of_an_unknown_type_cause_few_polls() -> None:
+    """A hundred of them in 50 s cause one poll in each shortest interval."""
     async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(200)
@@ -192,22 +200,21 @@ async def test_events_of_an_unknown_type_are_asked_after_no_more_often_than_the_
         assert simulator.count("fetch") - before in (8, 9, 10)
 
 
-@pytest.mark.parametrize("known", [False, True])
-async def test_what_is_not_ours_costs_nothing(known: bool) -> None:  # noqa: FBT001
-    """An event of another's production, or of the past, is accepted and not run_batch up."""
+@pytest.mark.parametrize("is_own", [False, True])
+async def test_event_without_a_running_job_causes_no_request(*, is_own: bool) -> None:
+    """An event of a finished production, or of another process, is accepted and causes no poll."""
     async with with_manual_webhooks(Polling()) as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await ticket
         requests = len(simulator.requests)
-        fields = {"productionId": ticket.production_id} if known else {}
-        content = body(**fields)
-        assert await deliver(receiver, content) == 204
+        fields = {"productionId": ticket.production_id} if is_own else {}
+        assert await deliver(receiver, body(**fields)) == 204
         await asyncio.sleep(100)
         assert len(simulator.requests) == requests
 
 
-async def test_an_event_before_the_answer_to_the_submit_is_not_lost() -> None:
-    """It is kept until somebody follows that production."""
+async def test_event_before_the_response_to_the_submit_is_not_lost() -> None:
+    """It is kept until the job subscribes, and then causes a poll."""
     async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         simulator.faults.add("slow", seconds=8)
         ticket = orchestrator.submit(request_for(simulator))
@@ -220,28 +227,43 @@ async def test_an_event_before_the_answer_to_the_submit_is_not_lost() -> None:
         assert simulator.count("fetch") == 1
 
 
-async def test_what_is_no_receiver_is_refused(client: JaraiClient) -> None:
-    """Before anything is sent."""
-    with pytest.raises(ConfigurationError, match="Receiver, not str"):
-        Orchestrator(client, webhooks="https://example.org")  # type: ignore[arg-type]
-
-
-async def test_an_answer_that_a_later_poll_overtook_is_not_taken_in() -> None:
-    """A webhook is asked after although a poll is on its way; what that one knows is older."""
-    async with with_manual_webhooks(Polling(min_interval=5, max_interval=9)) as (
-        simulator,
-        receiver,
-        orchestrator,
-    ):
+async def test_response_that_a_later_poll_overtook_is_ignored() -> None:
+    """A webhook is polled although a poll is in flight, whose response then is out of date."""
+    polling = Polling(min_interval=5, max_interval=9)
+    async with with_manual_webhooks(polling) as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()
-        ready = next(at for at, status in production.timeline if status == Status.AWAITING_APPROVAL)
-        await asyncio.sleep(ready - 20 - asyncio.get_running_loop().time())
+        await sleep_until(began(production, Status.AWAITING_APPROVAL) - 20)
         simulator.faults.add("slow", on="fetch", seconds=50)
         await asyncio.sleep(21)
         content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
         assert await deliver(receiver, content) == 204
         assert (await ticket).ok
-        told = [event.status async for event in ticket.events() if isinstance(event, StatusChanged)]
-    assert told == [status for _, status in production.timeline[1:]]
+        changes = [event.status async for event in ticket.events() if isinstance(event, StatusChanged)]
+    assert changes == [status for _, status in production.timeline[1:]]
+
+
+# --- Shutdown --------------------------------------------------------------------------------------
+
+
+async def test_listener_is_removed_as_soon_as_the_block_is_left(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """Events get a 503 even while leaving waits for a submit in flight, so that JARAI sends them again."""
+    content = body(accountId=simulator.account_id)
+    async with Receiver(SECRET) as receiver:
+
+        async def program() -> None:
+            async with Orchestrator(client, webhooks=receiver) as orchestrator:
+                assert await deliver(receiver, body(sequenceNumber=1)) == 204
+                simulator.faults.add("hang", on="submit")
+                orchestrator.submit(request_for(simulator))
+                await asyncio.sleep(1)
+
+        leaving = asyncio.create_task(program())
+        await asyncio.sleep(5)
+        assert not leaving.done()
+        assert await deliver(receiver, content) == 503
+        await leaving
+        assert await deliver(receiver, content) == 503

@@ -1,8 +1,6 @@
-"""The poller: what changed and when, and what a failing poll means."""
+"""The poller: when it reports a change, what a failed poll means, and how waits end."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from random import Random
 from uuid import UUID
@@ -20,94 +18,86 @@ from jarai_async import (
     Status,
     _clock,
 )
-from jarai_async._api import endpoints
-from jarai_async._api.codec import body_of
 from jarai_async._api.models import parse_id
 from jarai_async._http.request_log import RequestLog
 from jarai_async._polling.poller import Poller
-from jarai_async._polling.watch import Change, Watch
+from jarai_async._polling.watch import Change
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async.simulator import SimulatedProduction, Simulator
 from tests.support.scenarios import request_for
-
-
-def long_queue(_: Random, __: str) -> list[tuple[str, float]]:
-    return [("Queued", 500.0), ("Producing", 100_000.0), ("AwaitingApproval", 5.0), ("Distributing", 50.0)]
-
-
-async def create(client: JaraiClient, simulator: Simulator, key: str, log: RequestLog) -> Production:
-    request = request_for(simulator)
-    call = endpoints.submit(request.account_id, body_of(request), key)
-    return await client.engine.sender.submit_with_retries(call, log)
-
-
-@asynccontextmanager
-async def submitted(simulator: Simulator) -> AsyncIterator[tuple[JaraiClient, Watch]]:
-    """Open a client with one production that has just been submitted, and a watch of it."""
-    async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
-        log = RequestLog()
-        production = await create(client, simulator, "key", log)
-        yield client, client.engine.poller.watch(production, Polling(), log)
-
-
-@pytest.fixture
-async def queued() -> AsyncIterator[Simulator]:
-    """Its productions are Queued for 500 s."""
-    async with Simulator(durations=long_queue, failure_rate=0, latency=0) as simulator:
-        yield simulator
+from tests.support.watches import submit, watched
 
 
 def polls(simulator: Simulator) -> list[float]:
+    """Return the times of all polls."""
     return [request.arrived for request in simulator.requests if request.route == "fetch"]
 
 
-async def follow(client: JaraiClient, simulator: Simulator) -> list[tuple[Change, float]]:
-    """Submit one and watch it to its end."""
+# --- Changes ---------------------------------------------------------------------------------------
+
+
+async def watch_to_the_end(client: JaraiClient, simulator: Simulator) -> list[tuple[Change, float]]:
+    """Submit a production and watch it until it ends; return its changes and when they were seen."""
     log = RequestLog()
-    production = await create(client, simulator, str(_clock.monotonic()), log)
+    production = await submit(client, simulator, str(_clock.monotonic()), log)
     watch, changes = client.engine.poller.watch(production, Polling(), log), []
     while not watch.status.is_terminal:
         changes.append((await client.engine.poller.wait_for_change(watch), _clock.wall()))
     return changes
 
 
-def check_moments(changes: list[tuple[Change, float]], truth: SimulatedProduction) -> None:
-    starts = {status: truth.wall(moment) for moment, status in truth.timeline}
-    ends = {one: truth.wall(moment) for (_, one), (moment, _) in pairwise(truth.timeline)}
+def check_times(changes: list[tuple[Change, float]], actual: SimulatedProduction) -> None:
+    began = {status: actual.wall(time) for time, status in actual.timeline}
+    ended = {status: actual.wall(time) for (_, status), (time, _) in pairwise(actual.timeline)}
     for change, seen in changes:
-        assert change.after.timestamp() <= ends[change.previous] + 1e-3
-        assert starts[change.production.status] <= seen + 1e-3
+        assert change.after.timestamp() <= ended[change.previous] + 1e-3
+        assert began[change.production.status] <= seen + 1e-3
         assert change.after.timestamp() <= seen
 
 
 @pytest.mark.parametrize("latency", [0.05, 3.0])
-async def test_a_change_is_between_its_two_moments(latency: float) -> None:
-    """However slow the answers, the old status ended after `after`, the new one began before it was seen."""
+async def test_change_happened_between_its_two_times(latency: float) -> None:
+    """The old status ended after `after`, and the new one began before it was seen, at any latency."""
     async with (
         Simulator(approval="auto", latency=latency) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
-        followed = await asyncio.gather(*(follow(client, simulator) for _ in range(8)))
-        for changes in followed:
-            check_moments(changes, simulator.productions[changes[0][0].production.id])
+        for changes in await asyncio.gather(*(watch_to_the_end(client, simulator) for _ in range(8))):
+            check_times(changes, simulator.productions[changes[0][0].production.id])
             assert changes[-1][0].production.status.is_terminal
 
 
-async def test_moments_are_as_close_as_the_polls(queued: Simulator) -> None:
-    """`after` is the last poll that saw the old status, the next one saw the new one."""
-    async with submitted(queued) as (client, watch):
+async def test_times_of_a_change_are_those_of_two_polls(queued: Simulator) -> None:
+    """`after` is the time of the last poll that saw the old status; the next poll saw the new one."""
+    async with watched(queued) as (client, watch):
         change = await client.engine.poller.wait_for_change(watch)
-        truth = queued.productions[change.production.id]
+        actual = queued.productions[change.production.id]
         assert change.production.status == Status.PRODUCING
-        moments = [truth.wall(moment) for moment in polls(queued)[-2:]]
-        assert [change.after.timestamp(), _clock.wall()] == pytest.approx(moments)
+        times = [actual.wall(time) for time in polls(queued)[-2:]]
+        assert [change.after.timestamp(), _clock.wall()] == pytest.approx(times)
         assert watch.since == pytest.approx(sum(polls(queued)[-2:]) / 2)
 
 
-async def test_a_poll_that_fails_is_made_again_less_and_less_often(queued: Simulator) -> None:
-    """Failures of any kind are no errors for who waits, and double the gap between polls."""
-    async with submitted(queued) as (client, watch):
+async def test_observation_of_another_caller_ends_the_wait(queued: Simulator) -> None:
+    """A snapshot with another status is a change; one that arrives after the change is ignored."""
+    async with watched(queued) as (client, watch):
+        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
+        await asyncio.sleep(1)
+        client.engine.poller.observe(watch, watch.production, _clock.utc())
+        assert not wait.done()
+        cancelled = evolve(watch.production, status=Status.CANCELLED)
+        client.engine.poller.observe(watch, cancelled, _clock.utc())
+        client.engine.poller.observe(watch, watch.production, _clock.utc())  # too late
+        assert (await wait).production.status == Status.CANCELLED
+
+
+# --- Failed polls ----------------------------------------------------------------------------------
+
+
+async def test_failed_polls_are_repeated_less_and_less_often(queued: Simulator) -> None:
+    """A failed poll of any kind is not an error for the caller, and doubles the time to the next poll."""
+    async with watched(queued) as (client, watch):
         for kind in ("internal_error", "cut_body", "gateway_html", "truncated_json", "not_found"):
             queued.faults.add(kind, on="fetch")
         change = await client.engine.poller.wait_for_change(watch)
@@ -117,9 +107,9 @@ async def test_a_poll_that_fails_is_made_again_less_and_less_often(queued: Simul
         assert watch.failures == watch.not_found == 0
 
 
-async def test_a_429_is_no_failure_of_a_poll(queued: Simulator) -> None:
-    """It pauses the budget, and the production is asked again as soon as that is over."""
-    async with submitted(queued) as (client, watch):
+async def test_429_is_not_a_failed_poll(queued: Simulator) -> None:
+    """It pauses all requests, and the production is polled again as soon as the pause is over."""
+    async with watched(queued) as (client, watch):
         queued.faults.add("rate_limited", on="fetch", seconds=60)
         change = await client.engine.poller.wait_for_change(watch)
         first, second = polls(queued)[:2]
@@ -127,9 +117,9 @@ async def test_a_429_is_no_failure_of_a_poll(queued: Simulator) -> None:
         assert change.production.status == Status.PRODUCING
 
 
-async def test_what_is_missing_for_five_minutes_is_not_found(queued: Simulator) -> None:
-    """A 404 is waited out at first; after five minutes and three of them it is the answer."""
-    async with submitted(queued) as (client, watch):
+async def test_production_is_not_found_after_five_minutes_of_404s(queued: Simulator) -> None:
+    """404s are waited out for five minutes, and for at least three polls."""
+    async with watched(queued) as (client, watch):
         queued.faults.add("not_found", on="fetch", times=None)
         with pytest.raises(NotFoundError):
             await client.engine.poller.wait_for_change(watch)
@@ -138,9 +128,9 @@ async def test_what_is_missing_for_five_minutes_is_not_found(queued: Simulator) 
         assert len(polls(queued)) >= 3
 
 
-async def test_only_404s_count_towards_not_found(queued: Simulator) -> None:
-    """After an outage two 404s that are far apart are not enough: it takes three in a row."""
-    async with submitted(queued) as (client, watch):
+async def test_not_found_takes_three_404s_in_a_row(queued: Simulator) -> None:
+    """Two 404s that are far apart are not enough, and other failures in between start the count again."""
+    async with watched(queued) as (client, watch):
         queued.faults.add("internal_error", on="fetch", times=7)
         queued.faults.add("not_found", on="fetch", times=2)
         queued.faults.add("internal_error", on="fetch", times=1)
@@ -152,101 +142,8 @@ async def test_only_404s_count_towards_not_found(queued: Simulator) -> None:
             await client.engine.poller.wait_for_change(watch)
 
 
-async def test_nothing_is_polled_that_nobody_waits_for(queued: Simulator) -> None:
-    """Polls begin with the first wait and end with the last, and no task is left behind."""
-    async with submitted(queued) as (client, watch):
-        await asyncio.sleep(100)
-        assert polls(queued) == []
-        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
-        await asyncio.sleep(100)
-        seen = len(polls(queued))
-        assert seen > 5
-        wait.cancel()
-        await asyncio.sleep(100)
-        assert len(polls(queued)) == seen
-        assert not client.engine.poller.is_running
-        assert watch.change is None
-
-
-async def test_a_turn_that_nobody_needs_any_more_is_given_back(queued: Simulator) -> None:
-    """When the last wait ends while its poll waits for a turn, no slot stays taken."""
-    async with submitted(queued) as (client, watch):
-        queued.faults.add("rate_limited", on="accounts", seconds=60)
-        other = asyncio.create_task(client.accounts())
-        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
-        await asyncio.sleep(30)
-        wait.cancel()
-        await other
-        await asyncio.sleep(10)
-        assert polls(queued) == []
-        assert client.engine.limiter.in_flight == 0
-        assert not client.engine.poller.is_running
-
-
-async def test_a_watch_can_be_awaited_again(queued: Simulator) -> None:
-    """After a wait was cancelled the next goes on, even if it begins before the first has noticed."""
-    async with submitted(queued) as (client, watch):
-        first = asyncio.create_task(client.engine.poller.wait_for_change(watch))
-        await asyncio.sleep(50)
-        first.cancel()
-        change = await client.engine.poller.wait_for_change(watch)
-        assert first.cancelled()
-        assert change.production.status == Status.PRODUCING
-        assert len(polls(queued)) == len(set(polls(queued)))
-
-
-async def test_a_watch_is_for_one_waiter_at_a_time(queued: Simulator) -> None:
-    """A second waiter is refused, rather than leaving the first to wait for ever."""
-    async with submitted(queued) as (client, watch):
-        first = asyncio.create_task(client.engine.poller.wait_for_change(watch))
-        await asyncio.sleep(1)
-        with pytest.raises(RuntimeError, match="another caller"):
-            await client.engine.poller.wait_for_change(watch)
-        assert (await first).production.status == Status.PRODUCING
-
-
-async def test_two_watches_of_one_production_both_see_the_change(queued: Simulator) -> None:
-    """Each watch is polled for itself."""
-    async with submitted(queued) as (client, watch):
-        other = client.engine.poller.watch(watch.production, Polling(), RequestLog())
-        changes = await asyncio.gather(*map(client.engine.poller.wait_for_change, (watch, other)))
-        assert {change.production.status for change in changes} == {Status.PRODUCING}
-
-
-async def test_what_is_learned_elsewhere_ends_the_wait(queued: Simulator) -> None:
-    """A snapshot with another status is a change; one with the same status is news that saves a poll."""
-    async with submitted(queued) as (client, watch):
-        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
-        await asyncio.sleep(1)
-        client.engine.poller.observe(watch, watch.production, _clock.utc())
-        assert not wait.done()
-        cancelled = evolve(watch.production, status=Status.CANCELLED)
-        client.engine.poller.observe(watch, cancelled, _clock.utc())
-        client.engine.poller.observe(watch, watch.production, _clock.utc())  # too late to count
-        assert (await wait).production.status == Status.CANCELLED
-
-
-async def test_closing_ends_every_wait_and_leaves_no_task(queued: Simulator) -> None:
-    """Who waits when the client is closed is told so, whether a poll is on its way or not."""
-    async with submitted(queued) as (client, _):
-        others = asyncio.all_tasks()
-        submits = [await client.submit(request_for(queued)) for _ in range(20)]
-        waits = [asyncio.create_task(client.wait(one.id)) for one in submits]
-        await asyncio.sleep(60)
-        queued.faults.add("hang", on="fetch", times=3)
-        await asyncio.sleep(10)
-        assert client.engine.poller.is_polling
-        await client.close()
-        async with asyncio.timeout(1):
-            results = await asyncio.gather(*waits, return_exceptions=True)
-        assert {type(result) for result in results} == {ClosedError}
-        assert not client.engine.poller.is_polling
-        await asyncio.sleep(1)
-        assert {task for task in asyncio.all_tasks() - others if "jarai" in task.get_name()} == set()
-
-
-async def test_a_bug_in_reading_reaches_who_waits() -> None:
-    """What is not an error of the API's is not swallowed as a failed poll."""
+async def test_bug_in_a_poll_reaches_the_caller() -> None:
+    """An exception that is not an error of the library is not treated as a failed poll."""
 
     async def read(_: str, __: int, ___: RequestLog) -> Production | None:
         raise ZeroDivisionError
@@ -257,56 +154,84 @@ async def test_a_bug_in_reading_reaches_who_waits() -> None:
         await poller.wait_for_change(poller.watch(production, Polling(), RequestLog()))
 
 
-def learned(client: JaraiClient, status: Status) -> tuple[float, float]:
-    """Transitions out of a status and seconds in it, as the client has counted them."""
-    counts = [
-        one for one in client.engine.poller.sojourns.export_state()["counts"] if one["status"] == status
-    ]
-    return sum(sum(one["transitions"]) for one in counts), sum(sum(one["seconds"]) for one in counts)
+# --- Waits -----------------------------------------------------------------------------------------
 
 
-async def test_polls_teach_how_long_a_status_lasts(queued: Simulator) -> None:
-    """One that left Queued after 500 s counts once, and for about so many seconds, failed polls or not."""
-    async with submitted(queued) as (client, watch):
-        queued.faults.add("internal_error", on="fetch", times=3)
-        await client.engine.poller.wait_for_change(watch)
-        transitions, seconds = learned(client, Status.QUEUED)
-        assert transitions == pytest.approx(1)
-        assert seconds == pytest.approx(watch.since, abs=0.1)
-        assert abs(watch.since - 500) < 60
-
-
-async def test_one_that_still_waits_teaches_as_well(queued: Simulator) -> None:
-    """Its seconds count as they pass."""
-    async with submitted(queued) as (client, watch):
-        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
-        await asyncio.sleep(300)
-        transitions, seconds = learned(client, Status.QUEUED)
-        assert transitions == 0
-        assert seconds == pytest.approx(watch.seen)
-        assert seconds > 200
-        wait.cancel()
-
-
-async def test_a_wait_that_began_later_teaches_nothing_of_its_first_status(queued: Simulator) -> None:
-    """How long it had been in it is not known; the next status begins before its eyes."""
-    async with submitted(queued) as (client, first):
-        await asyncio.sleep(400)
-        wait = asyncio.create_task(client.wait(first.production.id))
-        await asyncio.sleep(1000)
-        assert learned(client, Status.QUEUED) == (0, 0)
-        assert learned(client, Status.PRODUCING)[1] > 500
-        wait.cancel()
-
-
-async def test_a_cancelled_production_might_have_stayed(queued: Simulator) -> None:
-    """Cancelling it is no change of its own."""
-    async with submitted(queued) as (client, watch):
+async def test_production_is_polled_only_while_a_caller_waits(queued: Simulator) -> None:
+    """Polls begin with the first wait and end with the last, and no task leaks."""
+    async with watched(queued) as (client, watch):
+        await asyncio.sleep(100)
+        assert polls(queued) == []
         wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
         await asyncio.sleep(100)
-        cancelled = await client.cancel(watch.production.id)
-        client.engine.poller.observe(watch, cancelled, _clock.utc())
-        assert (await wait).production.status == Status.CANCELLED
-        transitions, seconds = learned(client, Status.QUEUED)
-        assert transitions == 0
-        assert seconds == pytest.approx(100, abs=1)
+        count = len(polls(queued))
+        assert count > 5
+        wait.cancel()
+        await asyncio.sleep(100)
+        assert len(polls(queued)) == count
+        assert not client.engine.poller.is_running
+        assert watch.change is None
+
+
+async def test_slot_is_released_when_the_wait_is_cancelled_before_its_poll(queued: Simulator) -> None:
+    """A wait that is cancelled while its poll waits for a slot leaks no slot."""
+    async with watched(queued) as (client, watch):
+        queued.faults.add("rate_limited", on="accounts", seconds=60)
+        accounts = asyncio.create_task(client.accounts())
+        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
+        await asyncio.sleep(30)
+        wait.cancel()
+        await accounts
+        await asyncio.sleep(10)
+        assert polls(queued) == []
+        assert client.engine.limiter.in_flight == 0
+        assert not client.engine.poller.is_running
+
+
+async def test_watch_can_be_awaited_again_after_a_cancelled_wait(queued: Simulator) -> None:
+    """The second wait may begin before the first has ended, and causes no duplicate polls."""
+    async with watched(queued) as (client, watch):
+        first = asyncio.create_task(client.engine.poller.wait_for_change(watch))
+        await asyncio.sleep(50)
+        first.cancel()
+        change = await client.engine.poller.wait_for_change(watch)
+        assert first.cancelled()
+        assert change.production.status == Status.PRODUCING
+        assert len(polls(queued)) == len(set(polls(queued)))
+
+
+async def test_watch_has_one_waiter_at_a_time(queued: Simulator) -> None:
+    """A second waiter raises RuntimeError; otherwise the first would wait for ever."""
+    async with watched(queued) as (client, watch):
+        first = asyncio.create_task(client.engine.poller.wait_for_change(watch))
+        await asyncio.sleep(1)
+        with pytest.raises(RuntimeError, match="another caller"):
+            await client.engine.poller.wait_for_change(watch)
+        assert (await first).production.status == Status.PRODUCING
+
+
+async def test_two_watches_of_one_production_both_see_a_change(queued: Simulator) -> None:
+    """Each watch has its own polls."""
+    async with watched(queued) as (client, watch):
+        other = client.engine.poller.watch(watch.production, Polling(), RequestLog())
+        changes = await asyncio.gather(*map(client.engine.poller.wait_for_change, (watch, other)))
+        assert {change.production.status for change in changes} == {Status.PRODUCING}
+
+
+async def test_closing_the_client_ends_all_waits_and_tasks(queued: Simulator) -> None:
+    """Waits raise ClosedError, also while polls are in flight, and no task leaks."""
+    async with watched(queued) as (client, _):
+        other_tasks = asyncio.all_tasks()
+        productions = [await client.submit(request_for(queued)) for _ in range(20)]
+        waits = [asyncio.create_task(client.wait(production.id)) for production in productions]
+        await asyncio.sleep(60)
+        queued.faults.add("hang", on="fetch", times=3)
+        await asyncio.sleep(10)
+        assert client.engine.poller.is_polling
+        await client.close()
+        async with asyncio.timeout(1):
+            results = await asyncio.gather(*waits, return_exceptions=True)
+        assert {type(result) for result in results} == {ClosedError}
+        assert not client.engine.poller.is_polling
+        await asyncio.sleep(1)
+        assert {task for task in asyncio.all_tasks() - other_tasks if "jarai" in task.get_name()} == set()

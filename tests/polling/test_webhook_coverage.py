@@ -1,222 +1,152 @@
-"""How far webhooks are relied on: not before they have proved it, and not after they fall silent."""
+"""How far webhooks are relied on: not before they prove reliable, nor after they fall silent. Pure."""
 
-from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jarai_async import Status
-from jarai_async._api.models import parse_id
-from jarai_async._polling.event_meaning import classify
 from jarai_async._polling.webhook_coverage import WebhookCoverage
 from jarai_async.webhooks import (
     DeliverableReady,
-    ProductionFailed,
     ProductionPublished,
     ProductionQueued,
     StepCompleted,
     WebhookEvent,
 )
 from tests.support.strategies import ID, OTHER
+from tests.support.webhook_events import webhook_event
 
-QUEUED, PRODUCING, AWAITING, DISTRIBUTING = (
+QUEUED, PRODUCING, AWAITING_APPROVAL, DISTRIBUTING, UNKNOWN = (
     Status.QUEUED,
     Status.PRODUCING,
     Status.AWAITING_APPROVAL,
     Status.DISTRIBUTING,
+    Status("Rendering"),
 )
-UNDER_WAY = [QUEUED, PRODUCING, AWAITING, DISTRIBUTING, Status("Rendering")]
+STEP = webhook_event(StepCompleted, step=1)
 
 
-def event(kind: type[WebhookEvent], production_id: str = ID, **fields: Any) -> WebhookEvent:
-    return kind(
-        event_id=parse_id(ID),
-        event_type="",
-        production_id=parse_id(production_id),
-        account_id=parse_id(OTHER),
-        sequence_number=1,
-        timestamp=datetime(2026, 1, 1, tzinfo=UTC),
-        **fields,
-    )
-
-
-def taught(told: int, untold: int = 0, left: Status = DISTRIBUTING) -> WebhookCoverage:
-    """Give what follows from so many changes, the untold ones last."""
+def coverage_after(announced: int, missed: int = 0, left: Status = DISTRIBUTING) -> WebhookCoverage:
+    """Return the coverage after this many announced changes, followed by this many missed ones."""
     coverage = WebhookCoverage(0.0)
-    for n in range(told + untold):
-        coverage.changed(f"{n}", left, Status.PUBLISHED, 0.0, announced=n < told)
+    for n in range(announced + missed):
+        coverage.changed(f"{n}", left, Status.PUBLISHED, 0.0, announced=n < announced)
     return coverage
 
 
-@pytest.mark.parametrize(
-    ("one", "news_to"),
-    [
-        (event(ProductionQueued), []),
-        (event(StepCompleted, step=3), [QUEUED]),
-        (event(StepCompleted), [QUEUED]),
-        (event(StepCompleted, step=15), [QUEUED, PRODUCING]),
-        (event(DeliverableReady), [QUEUED, PRODUCING]),
-        (event(ProductionPublished), UNDER_WAY),
-        (event(ProductionFailed), UNDER_WAY),
-        (event(WebhookEvent), UNDER_WAY),
-    ],
-)
-def test_an_event_is_news_where_it_says_more_than_is_known(one: WebhookEvent, news_to: list[Status]) -> None:
-    """What comes late, twice or out of order asks for nothing; nothing is news of what has ended."""
-    ended = [Status.PUBLISHED, Status.FAILED, Status.CANCELLED]
-    assert [status for status in [*UNDER_WAY, *ended] if classify(one, status).status_ended] == news_to
+# --- Announced and missed changes ------------------------------------------------------------------
 
 
-def test_an_event_says_more_the_further_a_production_has_come_by_it() -> None:
-    """As many as may come in a status, few of them say more than all before."""
-    order = [event(WebhookEvent), event(StepCompleted), event(DeliverableReady), event(ProductionFailed)]
-    for one, next_one in pairwise(order):
-        assert classify(next_one, PRODUCING).progress > classify(one, PRODUCING).progress
-
-
-def test_a_step_confirms_that_production_goes_on() -> None:
-    """Nothing else says that a status still lasts."""
-    assert classify(event(StepCompleted, step=3), PRODUCING).status_confirmed
-    assert not classify(event(StepCompleted, step=3), DISTRIBUTING).status_confirmed
-    assert not classify(event(ProductionQueued), QUEUED).status_confirmed
-
-
-def test_only_the_event_of_a_change_knows_its_moment() -> None:
-    """A step that was completed says only that production began before."""
-    assert classify(event(DeliverableReady), PRODUCING).dates_change
-    assert classify(event(ProductionPublished), DISTRIBUTING).dates_change
-    assert classify(event(ProductionFailed), PRODUCING).dates_change
-    assert not classify(event(StepCompleted, step=1), QUEUED).dates_change
-    assert not classify(event(ProductionPublished), AWAITING).dates_change
-    assert not classify(event(ProductionPublished), PRODUCING).dates_change
-    assert not classify(event(WebhookEvent), DISTRIBUTING).dates_change
-
-
-@pytest.mark.parametrize(
-    ("one", "of"),
-    [
-        (event(ProductionQueued), []),
-        (event(StepCompleted, step=3), []),
-        (event(StepCompleted, step=15), [QUEUED, PRODUCING]),
-        (event(DeliverableReady), [QUEUED, PRODUCING]),
-        (event(ProductionPublished), [AWAITING, DISTRIBUTING, Status("Rendering")]),
-        (event(ProductionFailed), UNDER_WAY),
-        (event(WebhookEvent), []),
-    ],
-)
-def test_only_the_event_of_a_change_proves_that_such_changes_are_told(
-    one: WebhookEvent, of: list[Status]
-) -> None:
-    """Where no deliverables are told of, that all is over is told all the same, and much later."""
-    assert [status for status in UNDER_WAY if classify(one, status).announces_change] == of
-
-
-@pytest.mark.parametrize("kind", [WebhookEvent, ProductionPublished])
-def test_another_event_in_time_proves_nothing(kind: type[WebhookEvent]) -> None:
-    """A change was seen, and within a minute comes what is no event of it."""
+def test_webhooks_are_not_relied_on_at_first() -> None:
+    """Before the first event every change must be found by a poll."""
     coverage = WebhookCoverage(0.0)
-    coverage.changed(ID, PRODUCING, AWAITING, 0.0, announced=False)
-    coverage.event_arrived(event(kind), 30.0)
-    assert coverage.miss_probability(PRODUCING, 61.0) == 1.0
-
-
-def test_nothing_is_relied_on_at_first() -> None:
-    """Until an event came, all is to be looked for."""
-    assert {WebhookCoverage(0.0).miss_probability(status, 5.0) for status in UNDER_WAY} == {1.0}
+    statuses = (QUEUED, PRODUCING, AWAITING_APPROVAL, DISTRIBUTING, UNKNOWN)
+    assert {coverage.miss_probability(status, 5.0) for status in statuses} == {1.0}
 
 
 @given(st.lists(st.booleans(), max_size=80))
-def test_the_chance_is_one_and_follows_what_happened(history: list[bool]) -> None:
-    """It stays a chance; each change that was told makes it smaller, each that was not greater."""
+def test_miss_probability_follows_the_changes(history: list[bool]) -> None:
+    """It stays a probability; an announced change lowers it, and a missed one does not."""
     coverage = WebhookCoverage(0.0)
-    for n, told in enumerate(history):
+    for n, announced in enumerate(history):
         before = coverage.miss_probability(DISTRIBUTING, 0.0)
-        coverage.changed(f"{n}", DISTRIBUTING, Status.PUBLISHED, -60.0, announced=told)
+        coverage.changed(f"{n}", DISTRIBUTING, Status.PUBLISHED, -60.0, announced=announced)
         after = coverage.miss_probability(DISTRIBUTING, 0.0)
         assert 0 < after <= 1
-        assert after < before if told else after >= before - 1e-9
+        assert after < before if announced else after >= before - 1e-9
 
 
-def test_what_proves_reliable_is_relied_on_and_a_few_losses_end_that() -> None:
-    """Of twenty told ones one in fifty remains; after three losses in a row it is one in six or more."""
-    assert taught(20).miss_probability(DISTRIBUTING, 0.0) < 0.02
-    falling = [taught(20, lost).miss_probability(DISTRIBUTING, 60.0) for lost in range(4)]
-    assert all(earlier < later for earlier, later in pairwise(falling))
-    assert falling[3] > 0.15
+def test_reliable_webhooks_are_relied_on_until_some_are_lost() -> None:
+    """After 20 announced changes the miss probability is 2 %; after three missed ones it is above 15 %."""
+    assert coverage_after(20).miss_probability(DISTRIBUTING, 0.0) < 0.02
+    probabilities = [coverage_after(20, missed).miss_probability(DISTRIBUTING, 60.0) for missed in range(4)]
+    assert all(earlier < later for earlier, later in pairwise(probabilities))
+    assert probabilities[3] > 0.15
 
 
-def test_what_others_prove_counts_only_for_so_much() -> None:
-    """That ends are told says little of other changes, whose events may not be subscribed to."""
-    coverage = taught(20)
-    assert coverage.miss_probability(AWAITING, 0.0) == coverage.miss_probability(
-        DISTRIBUTING, 0.0
-    )  # its end tells of both
+def test_other_event_types_are_relied_on_for_nine_in_ten_at_most() -> None:
+    """Announced ends say little about other changes: the subscription may not include their events."""
+    coverage = coverage_after(20)
+    # One event announces the end of both statuses.
+    assert coverage.miss_probability(AWAITING_APPROVAL, 0.0) == coverage.miss_probability(DISTRIBUTING, 0.0)
     assert coverage.miss_probability(PRODUCING, 0.0) == pytest.approx(0.1)
-    assert coverage.miss_probability(Status("Rendering"), 0.0) == pytest.approx(0.1)
+    assert coverage.miss_probability(UNKNOWN, 0.0) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(59.0, True), (61.0, False)])
-def test_an_event_may_come_a_minute_after_its_change_was_seen(seconds: float, told: bool) -> None:  # noqa: FBT001
-    """Polls are sometimes faster; what comes later than that is as good as lost."""
+@pytest.mark.parametrize(("seconds", "is_on_time"), [(59.0, True), (61.0, False)])
+def test_event_may_arrive_a_minute_after_its_change_was_seen(seconds: float, *, is_on_time: bool) -> None:
+    """A poll may be faster than the webhook; an event that arrives after a minute counts as lost."""
     coverage = WebhookCoverage(0.0)
-    coverage.changed(ID, PRODUCING, AWAITING, 0.0, announced=False)
+    coverage.changed(ID, PRODUCING, AWAITING_APPROVAL, 0.0, announced=False)
     before = coverage.miss_probability(PRODUCING, seconds)
-    coverage.event_arrived(event(DeliverableReady), seconds)
+    coverage.event_arrived(webhook_event(DeliverableReady), seconds)
     assert before == 1.0
-    assert (coverage.miss_probability(PRODUCING, seconds) < 1.0) is told
+    assert (coverage.miss_probability(PRODUCING, seconds) < 1.0) is is_on_time
 
 
-def test_another_event_of_the_same_production_does_not_count_for_it() -> None:
-    """That a step was completed does not tell of the end."""
+@pytest.mark.parametrize("kind", [WebhookEvent, ProductionPublished])
+def test_event_of_another_change_does_not_announce_a_change(kind: type[WebhookEvent]) -> None:
+    """An unknown event or that of a later change, even within a minute, does not count for this change."""
     coverage = WebhookCoverage(0.0)
-    coverage.changed(ID, PRODUCING, AWAITING, 0.0, announced=False)
-    coverage.event_arrived(event(StepCompleted, step=3), 1.0)
-    coverage.event_arrived(event(DeliverableReady, production_id=OTHER), 1.0)
+    coverage.changed(ID, PRODUCING, AWAITING_APPROVAL, 0.0, announced=False)
+    coverage.event_arrived(webhook_event(kind), 30.0)
     assert coverage.miss_probability(PRODUCING, 61.0) == 1.0
 
 
-def test_changes_without_an_event_and_cancellations_say_nothing() -> None:
-    """Nothing is told of them, however well webhooks arrive."""
+def test_step_or_event_of_another_production_does_not_announce_a_change() -> None:
+    """Only the event for this change of this production counts."""
     coverage = WebhookCoverage(0.0)
-    for left, entered in ((QUEUED, PRODUCING), (AWAITING, DISTRIBUTING), (PRODUCING, Status.CANCELLED)):
+    coverage.changed(ID, PRODUCING, AWAITING_APPROVAL, 0.0, announced=False)
+    coverage.event_arrived(webhook_event(StepCompleted, step=3), 1.0)
+    coverage.event_arrived(webhook_event(DeliverableReady, production_id=OTHER), 1.0)
+    assert coverage.miss_probability(PRODUCING, 61.0) == 1.0
+
+
+def test_changes_without_an_event_type_are_not_counted_as_missed() -> None:
+    """There is no event for them, however reliable webhooks are; nor for a cancel."""
+    coverage = WebhookCoverage(0.0)
+    changes = [(QUEUED, PRODUCING), (AWAITING_APPROVAL, DISTRIBUTING), (PRODUCING, Status.CANCELLED)]
+    for left, entered in changes:
         coverage.changed(ID, left, entered, 0.0, announced=False)
     coverage.submitted(ID, 100.0)
-    coverage.event_arrived(event(ProductionQueued), 101.0)
+    coverage.event_arrived(webhook_event(ProductionQueued), 101.0)
     assert coverage.miss_probability(PRODUCING, 200.0) < 1.0
 
 
-def producing(count: int, every: float, until: float) -> WebhookCoverage:
-    """Give a channel that has proved good, on which each of so many tells of a step every so often."""
-    coverage = taught(40, left=PRODUCING)
-    for _ in range(count):
+# --- Silence ---------------------------------------------------------------------------------------
+
+
+def coverage_with_steps(productions: int, interval: float, until: float) -> WebhookCoverage:
+    """Return a reliable coverage on which each production has sent a step event at this interval."""
+    coverage = coverage_after(40, left=PRODUCING)
+    for _ in range(productions):
         coverage.producing_began("short", 0.0)
-    for n in range(1, int(until * count / every) + 1):
-        coverage.event_arrived(event(StepCompleted, step=1), n * every / count)
+    for n in range(1, int(until * productions / interval) + 1):
+        coverage.event_arrived(STEP, n * interval / productions)
         coverage.step_arrived("short")
     return coverage
 
 
-@pytest.mark.parametrize("count", [3, 30, 300])
-def test_silence_ends_reliance_sooner_the_more_is_missed(count: int) -> None:
-    """Ten steps too few, and a minute of patience."""
-    coverage = producing(count, every=60.0, until=600.0)
+@pytest.mark.parametrize("productions", [3, 30, 300])
+def test_webhooks_are_not_relied_on_while_step_events_are_overdue(productions: int) -> None:
+    """After a minute of silence, some ten overdue events suffice: the more productions, the sooner."""
+    coverage = coverage_with_steps(productions, interval=60.0, until=600.0)
     assert coverage.miss_probability(PRODUCING, 610.0) < 0.02
-    assert coverage.miss_probability(PRODUCING, 660.0 + 10 * 60.0 / count * 1.5) > 0.9
+    assert coverage.miss_probability(PRODUCING, 660.0 + 10 * 60.0 / productions * 1.5) > 0.9
 
 
-def test_silence_where_nothing_is_expected_is_no_news() -> None:
-    """When the last one has ended nothing comes any more, and nobody is to blame."""
-    coverage = producing(3, every=60.0, until=600.0)
+def test_silence_means_nothing_while_no_production_is_producing() -> None:
+    """When the last production has left Producing, no step events are expected."""
+    coverage = coverage_with_steps(3, interval=60.0, until=600.0)
     for _ in range(3):
         coverage.producing_ended("short", 0.0, 600.0)
     assert coverage.miss_probability(PRODUCING, 100_000.0) < 0.02
 
 
-def test_a_type_that_nothing_is_counted_for_is_no_fault() -> None:
-    """Nothing is documented of it: one answer may leave it out, and the next name it."""
+def test_step_of_an_unknown_project_type_is_ignored() -> None:
+    """A response may leave out the project type that the next one names (not documented)."""
     coverage = WebhookCoverage(0.0)
     coverage.producing_began(None, 0.0)
     coverage.step_arrived("short")
@@ -224,10 +154,10 @@ def test_a_type_that_nothing_is_counted_for_is_no_fault() -> None:
     assert coverage.miss_probability(PRODUCING, 60.0) == 1.0
 
 
-def test_when_a_silence_ends_what_was_seen_before_is_looked_for() -> None:
-    """Its events may be among those that were lost; an ordinary pause is no such silence."""
-    coverage = producing(30, every=60.0, until=600.0)
-    coverage.event_arrived(event(StepCompleted, step=1), 650.0)
+def test_productions_seen_before_the_end_of_a_silence_are_polled() -> None:
+    """Their events may have been lost; after an ordinary pause between events, nothing changes."""
+    coverage = coverage_with_steps(30, interval=60.0, until=600.0)
+    coverage.event_arrived(STEP, 650.0)
     assert coverage.trusted_since == 0.0
-    coverage.event_arrived(event(StepCompleted, step=1), 1_000.0)
+    coverage.event_arrived(STEP, 1_000.0)
     assert coverage.trusted_since == 1_000.0

@@ -1,13 +1,9 @@
-"""The request budget, pure: against a true rolling window, and against others."""
+"""The rate limit of one client: other programs on the same key, 429s, and limits that change. Pure."""
 
-import heapq
 import math
-from collections.abc import Iterator
-from itertools import count
 from random import Random
 
 import pytest
-from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,262 +11,181 @@ from jarai_async import RateLimit
 from jarai_async._api.calls import Kind
 from jarai_async._api.responses import RateLimitState
 from jarai_async._ratelimit.limiter import WINDOW, RateLimiter
-from jarai_async.simulator._api.rate_limits import RollingWindow
-from tests.support.limiters import DAY, NO_DAY, NOON, send, send_slowly, used_up
-
-ANSWERED, LOST, NEVER_SENT, NO_HEADERS = "answered", "lost", "never sent", "no headers"
+from tests.support.limiters import DAY, NOON, exchange, limiter_at, send_all, send_spaced
 
 
-@define
-class World:
-    """A client that sends whenever it may, and a server that counts arrivals and refuses nothing."""
-
-    budget: RateLimiter
-    window: RollingWindow
-    random: Random = field(factory=lambda: Random(1))
-    now: float = 0.0
-    order: Iterator[int] = field(factory=count)
-    agenda: list[tuple[float, int, str, dict[str, int]]] = field(factory=list)
-    sent: int = 0
-    worst: int = 10**9
-
-    def run(self, fates: list[tuple[Kind, str, float, float, float]]) -> None:
-        for kind, fate, pause, latency, share in fates:
-            self.advance(self.now + pause)
-            self.wait_for_a_turn(kind)
-            slot = self.budget.acquire(kind, self.now, NOON + self.now)
-            self.sent += 1
-            request = {"slot": slot}
-            if fate != NEVER_SENT:
-                self.at(self.now + latency * share, "arrives", request)
-            self.at(self.now + latency, fate, request)
-        while self.agenda:
-            self.step()
-
-    def at(self, moment: float, what: str, request: dict[str, int]) -> None:
-        heapq.heappush(self.agenda, (moment, next(self.order), what, request))
-
-    def wait_for_a_turn(self, kind: Kind) -> None:
-        while (at := self.budget.earliest_send(kind, self.now, NOON + self.now)) > self.now:
-            if self.agenda and self.agenda[0][0] <= at:
-                self.step()
-            else:
-                assert at < math.inf, "nothing is on its way, and yet it waits for ever"
-                self.now = at
-
-    def advance(self, moment: float) -> None:
-        while self.agenda and self.agenda[0][0] <= moment:
-            self.step()
-        self.now = max(self.now, moment)
-
-    def step(self) -> None:
-        self.now, _, what, request = heapq.heappop(self.agenda)
-        if what == "arrives":
-            self.window.count(self.now)
-            request["remaining"] = self.window.remaining(self.now)
-            self.worst = min(self.worst, request["remaining"])
-        elif what == LOST:
-            self.budget.failed(self.now)
-        elif what == NEVER_SENT:
-            self.budget.release()
-        else:
-            rate = (
-                RateLimitState(self.window.limit, max(0, request["remaining"]))
-                if what == ANSWERED
-                else RateLimitState()
-            )
-            self.budget.record_response(rate, request["slot"], self.now, self.random)
-
-
-latencies = st.one_of(st.floats(0, 0.5), st.floats(0, 100), st.sampled_from([0.0, 59.999, 60.0]))
-fates = st.tuples(
-    st.sampled_from(list(Kind)),
-    st.sampled_from([ANSWERED] * 6 + [LOST, NEVER_SENT, NO_HEADERS]),
-    st.one_of(st.just(0.0), st.floats(0, 70)),
-    latencies,
-    st.floats(0, 1),
-)
-
-
-@given(st.lists(fates, max_size=60), st.sampled_from([(1, 1), (2, 2), (3, 3), (7, 7), (10, None)]))
-def test_a_sole_client_never_exceeds_the_servers_window(
-    fates: list[tuple[Kind, str, float, float, float]], limits: tuple[int, int | None]
-) -> None:
-    """However sends, answers, losses and arrivals interleave, a true rolling window never sees too many."""
-    limit, given_limit = limits
-    world = World(RateLimiter(RateLimit(given_limit, NO_DAY)), RollingWindow(limit))
-    world.run(fates)
-    assert world.worst >= 0
-    assert world.budget.others_seen_at == -math.inf, "took its own requests for others'"
-    assert world.budget.used_slots(world.now + WINDOW + 1) == 0
-    assert world.budget.in_flight == 0
-
-
-def test_the_whole_limit_is_used_and_comes_back_after_a_minute() -> None:
-    """Alone on the key, all of the limit may be spent at once, and each slot again 60 s after its answer."""
-    budget = used_up(60)
-    assert send(budget, 1) == 59
-    budget.record_response(RateLimitState(60, 0), 0, 2, Random(1))
-    assert budget.earliest_send(Kind.READ, 3, NOON) == WINDOW
-    assert send(budget, WINDOW) == 1
-    assert budget.earliest_send(Kind.READ, WINDOW, NOON) == 2 + WINDOW
-
-
-@pytest.mark.parametrize("how", [LOST, NEVER_SENT])
-def test_the_first_request_goes_alone(how: str) -> None:
-    """Until an answer has told the limit only one request is on its way at a time."""
-    budget = RateLimiter(RateLimit(per_minute=100))
-    assert send(budget, 0) == 1
-    assert budget.earliest_send(Kind.CANCEL, 5, NOON) == math.inf
-    if how == LOST:
-        budget.failed(5)
+@pytest.mark.parametrize("result", ["lost", "never sent"])
+def test_first_request_is_sent_alone(result: str) -> None:
+    """Until the first response only one request is in flight at a time."""
+    limiter = RateLimiter(RateLimit(per_minute=100))
+    assert send_all(limiter, 0) == 1
+    assert limiter.earliest_send(Kind.CANCEL, 5, NOON) == math.inf
+    if result == "lost":
+        limiter.failed(5)
     else:
-        budget.release()
-    assert send(budget, 5) == 1
-    budget.record_response(RateLimitState(), 0, 6, Random(1))
-    assert send(budget, 6) > 1
+        limiter.release()
+    assert send_all(limiter, 5) == 1
+    limiter.record_response(RateLimitState(), 0, 6, Random(1))
+    assert send_all(limiter, 6) > 1
 
 
-def test_what_others_spent_is_charged_for_a_minute() -> None:
-    """Requests that the server counts and we did not make take slots here too, and two are kept back."""
-    budget = used_up(60, remaining=19)  # 41 counted, 40 of them not ours
-    assert budget.used_slots(0) == 41
-    assert send_slowly(budget, 1) == 60 - 41 - 2
-    assert budget.used_slots(WINDOW) == 60 - 41 - 2
-    assert send(used_up(60, remaining=59), 1) == 59
-    assert used_up(60, remaining=0).earliest_send(Kind.READ, 1, NOON) == WINDOW
+def test_request_that_was_sent_twice_uses_two_slots() -> None:
+    """Each attempt that was sent counts, in the minute and in the day."""
+    limiter = RateLimiter(RateLimit(per_day=10))
+    slot = limiter.acquire(Kind.READ, 0, NOON)
+    limiter.record_response(RateLimitState(10, 8), slot, 0, Random(1), attempts=2)
+    assert limiter.used_slots(1) == 2
+    assert send_all(limiter, WINDOW) == 8
 
 
-def test_while_others_are_about_requests_go_one_after_the_other() -> None:
-    """Half of an even spread apart, so that the answer to each tells the next; then all at once again."""
-    budget = used_up(60, remaining=57)
-    assert [send(budget, 1 + tenth / 10) for tenth in range(11)] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
-    assert send(budget, 700) == 60 - 3
+def test_polls_are_spread_evenly() -> None:
+    """Polls are spread over the minute, with at most three at once after a pause; reads are not."""
+    limiter = limiter_at(60)
+    assert send_all(limiter, 1000, Kind.POLL) == 3
+    assert limiter.earliest_send(Kind.POLL, 1000, NOON) == pytest.approx(1001)
+    assert send_all(limiter, 1000, Kind.READ) == 57
 
 
-def test_the_reserve_ends_when_others_have_been_gone_for_long() -> None:
-    """Two slots are kept back for ten minutes after others were noticed, and then used again."""
-    budget = used_up(10, remaining=8)
-    assert send_slowly(budget, 560, 1) == 8
-    budget = used_up(10, remaining=8)
-    assert send(budget, 600) == 10
+# --- Other programs on the same key ----------------------------------------------------------------
 
 
-def test_others_are_charged_once() -> None:
-    """A second answer that counts the same foreign requests charges nothing again."""
-    budget = used_up(60, remaining=39)
-    slot = budget.acquire(Kind.READ, 1, NOON)
-    budget.record_response(RateLimitState(60, 38), slot, 2, Random(1))
-    assert budget.used_slots(2) == 22
+def test_requests_of_other_programs_use_slots_for_a_minute() -> None:
+    """Requests that the server counts and this client did not make use slots; two more are reserved."""
+    limiter = limiter_at(60, remaining=19)  # the server counts 41, and 40 of them are not ours
+    assert limiter.used_slots(0) == 41
+    assert send_spaced(limiter, 1) == 60 - 41 - 2
+    assert limiter.used_slots(WINDOW) == 60 - 41 - 2
+    assert send_all(limiter_at(60, remaining=59), 1) == 59
+    assert limiter_at(60, remaining=0).earliest_send(Kind.READ, 1, NOON) == WINDOW
 
 
-def test_others_are_noticed_whenever_they_come() -> None:
-    """Whatever has come back before, and for a minute from the answer that told of them."""
-    budget = used_up(60)
-    slot = budget.acquire(Kind.READ, 70, NOON)
-    budget.record_response(RateLimitState(60, 30), slot, 71, Random(1))
-    assert [budget.used_slots(now) for now in (71, 130.9, 131)] == [30, 30, 0]
-    budget = used_up(60)
-    slot = budget.acquire(Kind.READ, 30, NOON)
-    budget.record_response(RateLimitState(60, 18), slot, 31, Random(1))
-    assert [budget.used_slots(now) for now in (31, 61, 90.9, 91)] == [42, 41, 41, 0]
+def test_requests_are_spaced_while_other_programs_are_active() -> None:
+    """Requests are sent half of an even spread apart, and at once again when the others are gone."""
+    limiter = limiter_at(60, remaining=57)
+    assert [send_all(limiter, 1 + tenth / 10) for tenth in range(11)] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    assert send_all(limiter, 700) == 60 - 3
 
 
-def test_what_came_back_while_a_request_was_on_its_way_may_have_been_counted() -> None:
-    """The server counts it still, if the request arrived before that; what exceeds it is others'."""
-    for others in (0, 1):
-        budget = used_up(60)
-        slot = budget.acquire(Kind.READ, 59, NOON)
-        budget.record_response(RateLimitState(60, 58 - others), slot, 61, Random(1))
-        assert budget.used_slots(61) == 1 + others
+def test_reserve_ends_ten_minutes_after_other_programs_were_seen() -> None:
+    """Two slots are reserved for ten minutes after requests of other programs, and then used again."""
+    limiter = limiter_at(10, remaining=8)
+    assert send_spaced(limiter, 560, 1) == 8
+    limiter = limiter_at(10, remaining=8)
+    assert send_all(limiter, 600) == 10
+
+
+def test_requests_of_other_programs_are_charged_once() -> None:
+    """A second response that counts the same requests of other programs uses no further slots."""
+    limiter = limiter_at(60, remaining=39)
+    slot = limiter.acquire(Kind.READ, 1, NOON)
+    limiter.record_response(RateLimitState(60, 38), slot, 2, Random(1))
+    assert limiter.used_slots(2) == 22
+
+
+def test_other_programs_are_noticed_at_any_time() -> None:
+    """Their requests use slots for a minute from the response that shows them."""
+    limiter = limiter_at(60)
+    slot = limiter.acquire(Kind.READ, 70, NOON)
+    limiter.record_response(RateLimitState(60, 30), slot, 71, Random(1))
+    assert [limiter.used_slots(now) for now in (71, 130.9, 131)] == [30, 30, 0]
+    limiter = limiter_at(60)
+    slot = limiter.acquire(Kind.READ, 30, NOON)
+    limiter.record_response(RateLimitState(60, 18), slot, 31, Random(1))
+    assert [limiter.used_slots(now) for now in (31, 61, 90.9, 91)] == [42, 41, 41, 0]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_slot_that_returned_during_a_request_may_still_be_counted(others: int) -> None:
+    """The server may have counted our own old request as well: only the excess is of other programs."""
+    limiter = limiter_at(60)
+    slot = limiter.acquire(Kind.READ, 59, NOON)
+    limiter.record_response(RateLimitState(60, 58 - others), slot, 61, Random(1))
+    assert limiter.used_slots(61) == 1 + others
 
 
 @pytest.mark.parametrize(("limit", "second"), [(1, 0), (2, 0), (3, 0), (4, 1)])
-def test_a_small_limit_is_not_all_kept_back(limit: int, second: int) -> None:
-    """While others are about one request may be on its way, however few there are."""
-    budget = used_up(10, remaining=5)
-    budget.record_response(RateLimitState(limit, 0), budget.acquire(Kind.READ, 1, NOON), 2, Random(1))
-    assert send(budget, 100) == 1
-    assert send(budget, 140) == second
+def test_small_limit_is_not_reserved_completely(limit: int, second: int) -> None:
+    """While other programs are active, one request may be in flight however small the limit is."""
+    limiter = limiter_at(10, remaining=5)
+    limiter.record_response(RateLimitState(limit, 0), limiter.acquire(Kind.READ, 1, NOON), 2, Random(1))
+    assert send_all(limiter, 100) == 1
+    assert send_all(limiter, 140) == second
 
 
-def test_a_limit_of_ones_own_bounds_ones_own_requests_only() -> None:
-    """`Budget(per_minute=30)` leaves 30 of 60 to others, and is not eaten by what they spend of theirs."""
-    budget = used_up(60, per_minute=30, remaining=30)  # 29 of 30 counted are others'
-    assert send_slowly(budget, 1) == 60 - 30 - 2
-    budget = used_up(60, per_minute=20, remaining=30)
-    assert send_slowly(budget, 1) == 19
+def test_limit_of_the_user_bounds_own_requests_only() -> None:
+    """`RateLimit(per_minute=30)` leaves 30 of 60 to other programs; their requests do not use up the 30."""
+    limiter = limiter_at(60, per_minute=30, remaining=30)  # 29 of the 30 counted are of other programs
+    assert send_spaced(limiter, 1) == 60 - 30 - 2
+    limiter = limiter_at(60, per_minute=20, remaining=30)
+    assert send_spaced(limiter, 1) == 19
 
 
-def test_a_limit_that_falls_is_obeyed_at_once() -> None:
-    """A header with a smaller limit holds for the next request already; so does a larger one."""
-    budget = used_up(60)
-    slots = [budget.acquire(Kind.READ, 1, NOON) for _ in range(20)]
-    budget.record_response(RateLimitState(10, 0), slots[0], 2, Random(1))
-    assert budget.limit == 10
-    assert send(budget, 2) == 0
-    budget.record_response(RateLimitState(300, 279), slots[1], 3, Random(1))
-    assert send(budget, 3) == 300 - 21
+def test_changed_limit_applies_to_the_next_request() -> None:
+    """A header with a smaller or a larger limit applies immediately."""
+    limiter = limiter_at(60)
+    slots = [limiter.acquire(Kind.READ, 1, NOON) for _ in range(20)]
+    limiter.record_response(RateLimitState(10, 0), slots[0], 2, Random(1))
+    assert limiter.limit == 10
+    assert send_all(limiter, 2) == 0
+    limiter.record_response(RateLimitState(300, 279), slots[1], 3, Random(1))
+    assert send_all(limiter, 3) == 300 - 21
+
+
+# --- 429 and pauses --------------------------------------------------------------------------------
 
 
 @given(st.floats(1, 100_000), st.lists(st.floats(10, 50), max_size=5), st.integers(0, 99))
-def test_a_429_pauses_every_kind(seconds: float, later: list[float], seed: int) -> None:
-    """Nothing is sent before Retry-After is over, with a tenth or 5 s of jitter on top, however many 429s."""
-    budget, random = used_up(300), Random(seed)
-    ends = 10 + seconds
-    slots = [budget.acquire(Kind.READ, 9, NOON) for _ in [0.0, *later]]
-    for slot, now in zip(slots, sorted([10.0, *later]), strict=True):  # what was on its way is refused, too
-        budget.record_response(RateLimitState(retry_after=seconds), slot, now, random)
-        ends = now + seconds
+def test_429_pauses_requests_of_every_kind(seconds: float, later: list[float], seed: int) -> None:
+    """Nothing is sent before Retry-After, plus at most a tenth or 5 s of jitter, after any number of 429s."""
+    limiter, random = limiter_at(300), Random(seed)
+    slots = [limiter.acquire(Kind.READ, 9, NOON) for _ in [0.0, *later]]
+    now = 10.0
+    for slot, now in zip(slots, sorted([10.0, *later]), strict=True):  # those in flight get a 429, too
+        limiter.record_response(RateLimitState(retry_after=seconds), slot, now, random)
+    ends = now + seconds
     for kind in Kind:
-        assert ends <= budget.earliest_send(kind, now, NOON) <= ends + min(5, seconds / 10)
+        assert ends <= limiter.earliest_send(kind, now, NOON) <= ends + min(5, seconds / 10)
 
 
-def test_after_a_429_not_all_processes_come_back_together() -> None:
-    """Over a tenth of the time that they were asked to wait."""
+def test_jitter_keeps_processes_from_resuming_together_after_a_429() -> None:
+    """Different processes resume at times that are spread over a tenth of Retry-After."""
     ends = []
     for seed in range(200):
-        budget = used_up(300)
-        budget.record_response(
-            RateLimitState(retry_after=20), budget.acquire(Kind.READ, 1, NOON), 1, Random(seed)
-        )
-        ends.append(budget.paused_until)
+        limiter = limiter_at(300)
+        slot = limiter.acquire(Kind.READ, 1, NOON)
+        limiter.record_response(RateLimitState(retry_after=20), slot, 1, Random(seed))
+        ends.append(limiter.paused_until)
     assert 21 <= min(ends) < 21.1
     assert 22.9 < max(ends) <= 23
 
 
-def test_a_429_for_the_day_does_not_speak_of_the_minute() -> None:
-    """Its limit and remainder may be the day's: a hundred a day is not a hundred a minute."""
-    budget = used_up(10)
-    slot = budget.acquire(Kind.READ, 1, NOON)
-    budget.record_response(RateLimitState(100, 0, retry_after=40_000), slot, 1, Random(1))
-    assert budget.limit == 10
-    assert budget.used_slots(2) == 2
-    assert send(budget, 40_010, wall=NOON + DAY) == 10
+def test_429_for_the_day_does_not_change_the_limit_of_the_minute() -> None:
+    """Its headers may describe the day: a limit of 100 a day is not 100 a minute."""
+    limiter = limiter_at(10)
+    exchange(limiter, RateLimitState(100, 0, retry_after=40_000), 1)
+    assert limiter.limit == 10
+    assert limiter.used_slots(2) == 2
+    assert send_all(limiter, 40_010, wall=NOON + DAY) == 10
 
 
-def test_a_429_of_up_to_two_minutes_speaks_of_the_minute() -> None:
-    """What is longer cannot be about a window of one."""
-    for seconds, limit in ((120, 60), (121, 10)):
-        budget = used_up(10)
-        budget.record_response(
-            RateLimitState(60, 0, retry_after=seconds), budget.acquire(Kind.READ, 1, NOON), 1, Random(1)
-        )
-        assert budget.limit == limit
+@pytest.mark.parametrize(("seconds", "limit"), [(120, 60), (121, 10)])
+def test_429_with_a_retry_after_of_up_to_two_minutes_describes_the_minute(seconds: int, limit: int) -> None:
+    """A longer Retry-After cannot be about a window of one minute, so its limit is ignored."""
+    limiter = limiter_at(10)
+    exchange(limiter, RateLimitState(60, 0, retry_after=seconds), 1)
+    assert limiter.limit == limit
 
 
-def test_a_request_that_was_sent_twice_takes_two_slots() -> None:
-    """Each attempt on the wire counts, in the minute and in the day."""
-    budget = RateLimiter(RateLimit(per_day=10))
-    slot = budget.acquire(Kind.READ, 0, NOON)
-    budget.record_response(RateLimitState(10, 8), slot, 0, Random(1), attempts=2)
-    assert budget.used_slots(1) == 2
-    assert send(budget, WINDOW) == 8
-
-
-def test_polls_are_spread_evenly() -> None:
-    """Polls come one by one over the window, with at most three at once after a pause."""
-    budget = used_up(60)
-    assert send(budget, 1000, Kind.POLL) == 3
-    assert budget.earliest_send(Kind.POLL, 1000, NOON) == pytest.approx(1001)
-    assert send(budget, 1000, Kind.READ) == 57
+def test_pause_stops_all_requests_and_then_one_is_sent_alone() -> None:
+    """A shorter pause changes nothing; the response to the first request afterwards lets the others go."""
+    limiter = RateLimiter(RateLimit(10, 100))
+    exchange(limiter, RateLimitState(), 0)
+    limiter.pause_until(50)
+    limiter.pause_until(20)
+    assert limiter.paused_until == 50
+    for kind in Kind:
+        assert limiter.earliest_send(kind, 1, NOON) == 50
+    slot = limiter.acquire(Kind.READ, 50, NOON)
+    assert limiter.earliest_send(Kind.READ, 50, NOON) == math.inf
+    limiter.record_response(RateLimitState(), slot, 51, Random(1))
+    assert limiter.earliest_send(Kind.READ, 51, NOON) == 51

@@ -1,4 +1,4 @@
-"""Who goes next: priority, with patience."""
+"""Which kind of request goes next: priority with aging, so that no kind starves. Pure."""
 
 from collections import Counter
 
@@ -8,50 +8,50 @@ from hypothesis import strategies as st
 from jarai_async._api.calls import Kind
 from jarai_async._ratelimit.priority import Priority
 
-waiting = st.sets(st.sampled_from(list(Kind)), min_size=1)
-OTHERS = [kind for kind in Kind if kind is not Kind.CANCEL]
+kinds_waiting = st.sets(st.sampled_from(list(Kind)), min_size=1)
+ALL_BUT_CANCEL = [kind for kind in Kind if kind is not Kind.CANCEL]
 
 
-def test_the_most_urgent_goes_first() -> None:
-    """Without a wait behind them: cancels, deliverables, submits, reads, polls."""
+def test_most_urgent_kind_goes_first() -> None:
+    """Without aging the order is: cancels, deliverables, submits, reads, polls."""
     assert [Priority().choose(list(Kind)[n:]) for n in range(len(Kind))] == list(Kind)
     assert list(Kind) == [Kind.CANCEL, Kind.DELIVERABLES, Kind.SUBMIT, Kind.READ, Kind.POLL]
 
 
-@given(st.lists(waiting, max_size=80))
-def test_a_cancel_never_waits(rounds: list[set[Kind]]) -> None:
-    """Whatever has waited for however long, a cancel goes first; and only who waits is chosen."""
-    turns = Priority()
-    for kinds in rounds:
-        chosen = turns.choose(kinds)
-        assert chosen in kinds
-        assert chosen is Kind.CANCEL or Kind.CANCEL not in kinds
+@given(st.lists(kinds_waiting, max_size=80))
+def test_cancel_always_goes_first(rounds: list[set[Kind]]) -> None:
+    """A cancel goes before kinds that have waited for any time; only a waiting kind is chosen."""
+    priority = Priority()
+    for waiting in rounds:
+        chosen = priority.choose(waiting)
+        assert chosen in waiting
+        assert chosen is Kind.CANCEL or Kind.CANCEL not in waiting
 
 
-@given(st.lists(waiting.map(lambda kinds: kinds - {Kind.CANCEL} or {Kind.POLL}), max_size=200))
-def test_nobody_starves(rounds: list[set[Kind]]) -> None:
-    """A kind that waits lets at most six turns of others pass: three of patience, and one of each other."""
-    turns, passed = Priority(), Counter[Kind]()
-    for kinds in rounds:
-        chosen = turns.choose(kinds)
+@given(st.lists(kinds_waiting.map(lambda kinds: kinds - {Kind.CANCEL} or {Kind.POLL}), max_size=200))
+def test_no_kind_starves(rounds: list[set[Kind]]) -> None:
+    """A waiting kind is passed over at most six times: `MAX_SKIPS`, and once for each other kind."""
+    priority, skips = Priority(), Counter[Kind]()
+    for waiting in rounds:
+        chosen = priority.choose(waiting)
         for kind in Kind:
-            passed[kind] = passed[kind] + 1 if kind in kinds and kind is not chosen else 0
-            assert passed[kind] <= 6
+            skips[kind] = skips[kind] + 1 if kind in waiting and kind is not chosen else 0
+            assert skips[kind] <= 6
 
 
-def test_each_kind_gets_its_share_of_a_scarce_budget() -> None:
-    """While all wait all the time each gets a fifth or more; alone against one, a quarter."""
-    turns = Priority()
-    chosen = Counter(turns.choose(OTHERS) for _ in range(1000))
+def test_each_kind_gets_a_share_of_a_scarce_rate_limit() -> None:
+    """A kind gets at least a fifth while all kinds wait, and a quarter against one other kind."""
+    priority = Priority()
+    chosen = Counter(priority.choose(ALL_BUT_CANCEL) for _ in range(1000))
     assert min(chosen.values()) >= 200
-    turns = Priority()
-    chosen = Counter(turns.choose([Kind.SUBMIT, Kind.POLL]) for _ in range(1000))
+    priority = Priority()
+    chosen = Counter(priority.choose([Kind.SUBMIT, Kind.POLL]) for _ in range(1000))
     assert chosen == {Kind.SUBMIT: 750, Kind.POLL: 250}
 
 
-def test_patience_is_for_those_who_wait() -> None:
-    """A kind that was not waiting has not been passed over."""
-    turns = Priority()
+def test_kind_that_does_not_wait_does_not_age() -> None:
+    """A kind that was not waiting was not passed over."""
+    priority = Priority()
     for _ in range(10):
-        assert turns.choose([Kind.SUBMIT]) is Kind.SUBMIT
-    assert turns.choose([Kind.SUBMIT, Kind.POLL]) is Kind.SUBMIT
+        assert priority.choose([Kind.SUBMIT]) is Kind.SUBMIT
+    assert priority.choose([Kind.SUBMIT, Kind.POLL]) is Kind.SUBMIT

@@ -1,4 +1,4 @@
-"""What the tests of the request budget share: a budget in use, and a client that sends what it may."""
+"""Helpers for tests of the rate limit: a limiter in use, and a client that sends whatever it may."""
 
 from random import Random
 
@@ -8,29 +8,37 @@ from jarai_async._api.responses import RateLimitState
 from jarai_async._ratelimit.limiter import RateLimiter
 
 DAY = 86_400.0
-NOON = 20_000 * DAY + DAY / 2  # a wall clock; the monotonic one is independent of it
-NO_DAY = 10**9
+NOON = 20_000 * DAY + DAY / 2  # Unix time at which the monotonic time of these tests is 0
+NO_DAILY_QUOTA = 10**9
 
 
-def used_up(limit: int = 10, *, per_minute: int | None = None, remaining: int | None = None) -> RateLimiter:
-    """Make a budget whose first request was answered at 0."""
-    budget = RateLimiter(RateLimit(per_minute, NO_DAY))
-    slot = budget.acquire(Kind.READ, 0, NOON)
-    budget.record_response(
-        RateLimitState(limit, limit - 1 if remaining is None else remaining), slot, 0, Random(1)
-    )
-    return budget
+def exchange(limiter: RateLimiter, state: RateLimitState, now: float) -> None:
+    """Send one request, and record its response at the same time."""
+    slot = limiter.acquire(Kind.READ, now, NOON + now)
+    limiter.record_response(state, slot, now, Random(1))
 
 
-def send(budget: RateLimiter, now: float, kind: Kind = Kind.READ, wall: float = NOON) -> int:
-    """Send as many requests as may be sent at one moment."""
+def limiter_at(
+    limit: int = 10, *, per_minute: int | None = None, remaining: int | None = None
+) -> RateLimiter:
+    """Return a limiter that received its first response at time 0, with these headers.
+
+    `per_minute` is the limit that the user sets.
+    """
+    limiter = RateLimiter(RateLimit(per_minute, NO_DAILY_QUOTA))
+    exchange(limiter, RateLimitState(limit, limit - 1 if remaining is None else remaining), 0)
+    return limiter
+
+
+def send_all(limiter: RateLimiter, now: float, kind: Kind = Kind.READ, wall: float = NOON) -> int:
+    """Send all requests that may be sent at `now`, and return how many."""
     sent = 0
-    while budget.earliest_send(kind, now, wall) <= now:
-        budget.acquire(kind, now, wall)
+    while limiter.earliest_send(kind, now, wall) <= now:
+        limiter.acquire(kind, now, wall)
         sent += 1
     return sent
 
 
-def send_slowly(budget: RateLimiter, now: float, every: float = 0.5) -> int:
-    """Send as many as may be sent within half a minute."""
-    return sum(min(1, send(budget, now + n * every)) for n in range(int(30 / every)))
+def send_spaced(limiter: RateLimiter, now: float, interval: float = 0.5) -> int:
+    """Send for half a minute, one request every `interval` seconds at most, and return how many."""
+    return sum(min(1, send_all(limiter, now + n * interval)) for n in range(int(30 / interval)))

@@ -1,0 +1,112 @@
+"""`Orchestrator.run`: where requests come from, and how the iteration over events ends."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from jarai_async import (
+    ClosedError,
+    Finished,
+    InvalidRequestError,
+    JaraiClient,
+    Orchestrator,
+    ProductionRequest,
+)
+from jarai_async.simulator import Simulator
+from tests.support.orchestrators import events_by_reference, statuses
+from tests.support.scenarios import request_for, requests_for
+
+
+async def test_empty_batch_ends_at_once(client: JaraiClient) -> None:
+    """Nothing is sent."""
+    assert await events_by_reference(Orchestrator(client), []) == {}
+
+
+async def test_break_stops_drawing_requests(simulator: Simulator, client: JaraiClient) -> None:
+    """After a `break` no further request is submitted, although the block continues."""
+    drawn: list[ProductionRequest] = []
+
+    def source() -> Iterator[ProductionRequest]:
+        for request in requests_for(simulator, 50):
+            drawn.append(request)
+            yield request
+
+    async with Orchestrator(client, concurrency=2) as orchestrator:
+        async for _ in orchestrator.run(source()):
+            break
+        gc.collect()
+        await asyncio.sleep(4 * 3600)
+        assert len(drawn) == len(simulator.productions) == 2
+        assert statuses(simulator) == {"Published"}
+
+
+async def test_aclose_stops_drawing_requests(simulator: Simulator, client: JaraiClient) -> None:
+    """For an iterator that a variable refers to, `aclose` does what `break` does otherwise."""
+    async with Orchestrator(client, concurrency=2) as orchestrator:
+        run = orchestrator.run(requests_for(simulator, 50))
+        await anext(run)
+        await run.aclose()
+        await asyncio.sleep(4 * 3600)
+        assert len(simulator.productions) == 2
+
+
+async def test_exception_of_the_iterable_is_raised_after_the_drawn_requests_have_finished(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """The iteration raises the iterable's own exception, after the outcomes."""
+
+    def source() -> Iterator[ProductionRequest]:
+        yield request_for(simulator)
+        raise LookupError("no more")
+
+    async with Orchestrator(client) as orchestrator:
+        run = orchestrator.run(source())
+        events = [await anext(run)]
+        while not isinstance(events[-1], Finished):
+            events.append(await anext(run))
+        with pytest.raises(LookupError, match="no more"):
+            await anext(run)
+
+
+async def test_exception_of_the_reader_is_raised_unchanged(simulator: Simulator, client: JaraiClient) -> None:
+    """It is neither wrapped in an exception group nor lost, and cancels no production."""
+    with pytest.raises(ZeroDivisionError):
+        async with Orchestrator(client) as orchestrator:
+            async for _ in orchestrator.run(requests_for(simulator, 5)):
+                raise ZeroDivisionError
+    assert statuses(simulator) <= {"Queued", "Producing"}
+
+
+async def test_run_ends_when_the_block_is_left(simulator: Simulator, client: JaraiClient) -> None:
+    """An iteration that is left unread ends, or raises ClosedError where requests were not drawn."""
+    async with Orchestrator(client) as orchestrator:
+        run = orchestrator.run(requests_for(simulator, 3))
+    assert [event async for event in run] == []
+    async with Orchestrator(client) as orchestrator:
+        run = orchestrator.run(_never_yields())
+        await asyncio.sleep(1)
+    with pytest.raises(ClosedError):
+        await anext(run)
+
+
+async def _never_yields() -> AsyncIterator[ProductionRequest]:
+    await asyncio.sleep(1e9)
+    yield  # type: ignore[misc]  # not reached
+
+
+async def test_item_that_is_not_a_request_is_an_error(client: JaraiClient) -> None:
+    """The error names the type."""
+    async with Orchestrator(client) as orchestrator:
+        with pytest.raises(InvalidRequestError, match="dict"):
+            orchestrator.submit({"topic": "x"})  # type: ignore[arg-type]
+        with pytest.raises(InvalidRequestError, match="dict"):
+            await anext(orchestrator.run([{"topic": "x"}]))  # type: ignore[list-item]
+
+
+async def test_run_takes_an_iterable(simulator: Simulator, client: JaraiClient) -> None:
+    """A single request is an error."""
+    async with Orchestrator(client) as orchestrator:
+        with pytest.raises(InvalidRequestError, match="iterable"):
+            orchestrator.run(request_for(simulator))  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+"""The ticket of one submitted request: its outcome, its events, and what it says after the block."""
+
+import asyncio
+
+import pytest
+
+from jarai_async import ClosedError, Finished, JaraiClient, Orchestrator, Status, Submitted
+from jarai_async.simulator import Simulator
+from tests.support.scenarios import request_for
+
+
+async def test_ticket_is_awaited_for_its_outcome(simulator: Simulator, client: JaraiClient) -> None:
+    """An application submits requests one by one; a ticket may be awaited repeatedly."""
+    async with Orchestrator(client) as orchestrator:
+        first = orchestrator.submit(request_for(simulator, reference="first"))
+        second = orchestrator.submit(request_for(simulator, reference="second"))
+        outcomes = await asyncio.gather(first, second)
+        assert [outcome.reference for outcome in outcomes] == ["first", "second"]
+        assert all(outcome.ok for outcome in outcomes)
+        assert first.done
+        assert first.production_id in simulator.productions
+        assert first.status == Status.PUBLISHED
+        assert "first" in repr(first)
+        assert await first == outcomes[0]
+
+
+async def test_events_of_a_ticket_can_be_read_at_any_time(simulator: Simulator, client: JaraiClient) -> None:
+    """Each reader gets all events, from the first one on."""
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        early = [event async for event in ticket.events()]
+        late = [event async for event in ticket.events()]
+    assert early == late
+    assert isinstance(early[0], Submitted)
+    assert isinstance(early[-1], Finished)
+
+
+async def test_cancelled_wait_does_not_affect_the_production(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """A timeout around `await ticket` ends only the waiting."""
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                await ticket
+        assert (await ticket).ok
+
+
+async def test_ticket_raises_closed_error_after_the_block(simulator: Simulator, client: JaraiClient) -> None:
+    """The error contains the production id, by which the production can still be waited for."""
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        reader = ticket.events()
+        first = await anext(reader)
+    assert first.production is not None
+    with pytest.raises(ClosedError, match=first.production.id):
+        await ticket
+    for events in (reader, ticket.events()):  # a reader from before, and a new one
+        with pytest.raises(ClosedError):
+            _ = [event async for event in events]
+    assert (await client.wait(first.production.id)).status == Status.PUBLISHED

@@ -1,0 +1,88 @@
+"""The submits of each account, and its quota of productions a day."""
+
+import asyncio
+
+from jarai_async import JaraiClient, Orchestrator, ProductionRequest, RateLimit, _clock
+from jarai_async.simulator import SimulatedAccount, Simulator
+from tests.support.limiters import NO_DAILY_QUOTA
+from tests.support.scenarios import request_for
+
+HOUR = 3600.0
+MIDNIGHT = 15 * HOUR  # on the simulated clock, whose day begins at nine
+
+
+def request_of(simulator: Simulator, account: SimulatedAccount) -> ProductionRequest:
+    return request_for(
+        simulator,
+        account_id=account.account_id,
+        avatar_id=account.avatar_ids[0],
+        language_id=account.language_ids[0],
+        country_id=account.country_ids[0],
+    )
+
+
+async def test_account_without_productions_left_today_blocks_only_its_own_submits() -> None:
+    """Its submits wait until midnight (UTC) after a few 429s, while all other calls continue."""
+    rate_limit = RateLimit(per_day=NO_DAILY_QUOTA)
+    async with (
+        Simulator(tier="standard", accounts=2) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=rate_limit) as client,
+    ):
+        for _ in range(20):
+            production = await client.submit(request_for(simulator))
+        blocked = [asyncio.create_task(client.submit(request_for(simulator))) for _ in range(8)]
+        await asyncio.sleep(300)
+        rejected = simulator.count("submit", 429)
+        assert 1 <= rejected <= 8
+        assert client.engine.limiter.limit == 60
+        assert client.engine.limiter.others_seen_at < 0
+        before = _clock.monotonic()
+        await client.submit(request_of(simulator, simulator.accounts[1]))
+        await client.fetch(production.id)
+        assert _clock.monotonic() - before < 5
+        further = asyncio.create_task(client.submit(request_for(simulator)))
+        await asyncio.gather(*blocked, further)
+        assert simulator.count("submit", 429) == rejected
+        accepted = [production.submitted_at for production in simulator.productions.values()]
+        assert len(accepted) == 20 + 1 + 9
+        assert all(at < HOUR or MIDNIGHT <= at < MIDNIGHT + 200 for at in accepted)
+
+
+async def test_one_429_with_hours_to_wait_blocks_all_submits_of_the_account(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """Submits that were queued before the 429 wait with it, and cost no request."""
+    simulator.faults.add("rate_limited", seconds=2 * HOUR)
+    submits = [asyncio.create_task(client.submit(request_for(simulator))) for _ in range(10)]
+    await asyncio.sleep(HOUR)
+    assert simulator.count("submit") == 1
+    assert client.engine.limiter.in_flight == 0
+    await asyncio.gather(*submits)
+    assert min(production.submitted_at for production in simulator.productions.values()) >= 2 * HOUR
+    assert simulator.count("submit") == 11
+
+
+async def test_long_429_of_a_submit_is_waited_out_on_any_tier(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """This also applies to the tier that has no documented quota of productions."""
+    await client.accounts()
+    simulator.faults.add("rate_limited", on="submit", times=1, seconds=600)
+    await client.submit(request_for(simulator))
+    assert simulator.count("submit") == 2
+    assert asyncio.get_running_loop().time() > 600
+
+
+async def test_blocked_account_releases_the_slots_of_its_productions() -> None:
+    """The submits of other accounts use the slots of submits that wait until midnight."""
+    async with (
+        Simulator(tier="free", accounts=2, failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        blocked, other = (account.account_id for account in simulator.accounts)
+        async with Orchestrator(client, concurrency=4) as orchestrator:
+            for _ in range(8):
+                orchestrator.submit(request_for(simulator, account_id=blocked))
+            ticket = orchestrator.submit(request_for(simulator, account_id=other))
+            assert (await ticket).ok
+            assert asyncio.get_running_loop().time() < 12 * HOUR
