@@ -29,7 +29,7 @@ class Scheduler:
     def __init__(self, limiter: RateLimiter, random: Random) -> None:
         self.limiter = limiter
         self.limit_known = asyncio.Event()
-        """Set once a header has told the limit, and with it the tier."""
+        """Set once a header has shown the limit, and with it the tier."""
         self._random = random
         self._priority = Priority()
         self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
