@@ -94,16 +94,7 @@ class Orchestrator:
         webhooks: "Receiver | None" = None,
         cancel_on_exit: bool = False,
     ) -> None:
-        if not isinstance(client, JaraiClient):
-            raise ConfigurationError(f"client must be a JaraiClient, not {_type_name(client)}")
-        if not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f"concurrency must be an integer of 1 or more, not {concurrency!r}")
-        if deadline is not None and not deadline > 0:
-            raise ConfigurationError(f"deadline must be more than 0 seconds, not {deadline}")
-        if polling is not None and not isinstance(polling, Polling):
-            raise ConfigurationError(f"polling must be a Polling, not {_type_name(polling)}")
-        if webhooks is not None and not (hasattr(webhooks, "receive") and hasattr(webhooks, "add_listener")):
-            raise ConfigurationError(f"webhooks must be a Receiver, not {_type_name(webhooks)}")
+        _check_arguments(client, concurrency, deadline, polling, webhooks)
         self.slots = Slots(concurrency)
         """The slots of productions in flight."""
         self._engine = client.engine
@@ -306,6 +297,21 @@ class Orchestrator:
         finally:
             slot.release()
             batch.all_drawn(failure)
+
+
+def _check_arguments(
+    client: object, concurrency: object, deadline: float | None, polling: object, webhooks: object
+) -> None:
+    if not isinstance(client, JaraiClient):
+        raise ConfigurationError(f"client must be a JaraiClient, not {_type_name(client)}")
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise ConfigurationError(f"concurrency must be an integer of 1 or more, not {concurrency!r}")
+    if deadline is not None and not deadline > 0:
+        raise ConfigurationError(f"deadline must be more than 0 seconds, not {deadline}")
+    if polling is not None and not isinstance(polling, Polling):
+        raise ConfigurationError(f"polling must be a Polling, not {_type_name(polling)}")
+    if webhooks is not None and not (hasattr(webhooks, "receive") and hasattr(webhooks, "add_listener")):
+        raise ConfigurationError(f"webhooks must be a Receiver, not {_type_name(webhooks)}")
 
 
 def _type_name(value: object) -> str:
