@@ -8,6 +8,7 @@ from typing import Any, assert_never, assert_type
 from uuid import UUID
 
 import aiohttp
+from aiohttp import web
 
 from jarai_async import (
     Account,
@@ -122,7 +123,7 @@ async def webhook_receiver(stream: AsyncIterator[bytes], headers: Mapping[str, s
         assert_type(await receiver.receive(stream, headers), int)
         assert_type(receiver.add_listener(on_event), Callable[[], None])
     Receiver(["old", "new"], lambda _: None)
-    aiohttp.web.Application().router.add_post("/", receiver.handle)
+    web.Application().router.add_post("/", receiver.handle)
 
 
 def model_attributes(
