@@ -4,7 +4,7 @@ A `Call` holds what to send and how to read the response. The functions of `endp
 build the calls; `_http` sends them. Nothing in this folder does I/O.
 
 `may_repeat` decides for every call whether it may be sent again after an error. `created_nothing` decides
-whether a submit that failed can have created a production.
+whether a submit that failed certainly created no production.
 """
 
 from collections.abc import Callable
@@ -90,11 +90,11 @@ def decode_list(response: Response, route: str, model: type[T]) -> list[T]:
 def may_repeat(call: Call[Any], error: JaraiError, *, idempotency_keys: bool) -> bool:
     """Return whether a call that ended in this error may be sent again.
 
-    It may if the request was certainly not carried out: it never left, or JARAI rejected it before doing
-    anything. It also may if carrying it out twice is harmless: every GET, DELETE and PATCH, and a submit
-    whose idempotency key the server honours. A request that got a 429 may be repeated after the pause, which
-    the caller does not count as an attempt. Every other 4xx is permanent (documented). Repeating does not
-    help a client that is closed or set up incorrectly.
+    A call may be repeated if it was certainly not carried out: it was never sent, or JARAI rejected it before
+    doing anything. It may also be repeated if carrying it out twice is harmless: every GET, DELETE and PATCH,
+    and a submit whose idempotency key the server honours. A request that got a 429 may be repeated after the
+    pause, which the caller does not count as an attempt. Every other 4xx is permanent (documented). Repeating
+    does not help a client that is closed or set up incorrectly.
     """
     if isinstance(error, ConfigurationError | ClosedError):
         return False

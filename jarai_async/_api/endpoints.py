@@ -96,7 +96,9 @@ def _path(route: str, production_id: Id) -> str:
 def _production(response: Response, requested: Id) -> Production:
     production = decode(parse_object(response), Production)
     if production.id != requested:
-        raise InvalidResponseError(f"requested production {requested}, the response is about {production.id}")
+        raise InvalidResponseError(
+            f"requested production {requested}, but the response is about {production.id}"
+        )
     return production
 
 

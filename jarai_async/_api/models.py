@@ -129,7 +129,7 @@ class Production:
 
 @frozen
 class Deliverable:
-    """A file that a production made.
+    """A file that a production created.
 
     `type` is one of an open set (`Video`, `ClosedCaptions`, ...); `platform` is the platform that the file is
     for. `url` is signed and valid for one hour (documented). It gives access to the file, so it is not in the
@@ -190,7 +190,7 @@ class Polling:
     """The minimum and maximum time between two polls of one production, in seconds.
 
     The poller chooses an interval between the two that suits the rate limit. It never polls a production
-    earlier than `min_interval` after its last poll, and later than `max_interval` only if the rate limit
+    sooner than `min_interval` after its last poll. It waits longer than `max_interval` only if the rate limit
     leaves no room for the poll. Raises ConfigurationError unless 0 < min_interval <= max_interval.
     """
 

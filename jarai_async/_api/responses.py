@@ -1,6 +1,6 @@
 """Reading a response: its JSON, the error that it means, and the state of the rate limit.
 
-The functions accept any bytes and any headers. They raise nothing but the errors that they name.
+The functions accept any bytes and any headers. They raise only the errors that their docstrings name.
 """
 
 import json
@@ -105,7 +105,7 @@ def error_from(response: Response) -> JaraiError:
     if 300 <= response.status < 400:
         return InvalidResponseError("the API redirected; the key is not sent to another address", **facts)
     if code is None and response.status >= 500:
-        message = f"the response is a gateway's, not JARAI's: {_content_type(response)}"
+        message = f"the response came from a gateway, not from JARAI: {_content_type(response)}"
     error_class = _error_class(response.status, code)
     return error_class(message or f"the API responded with status {response.status}", **facts)
 
@@ -141,7 +141,7 @@ def _printable(value: object) -> str | None:
 
 @frozen
 class RateLimitState:
-    """The state of the rate limit by one response; a value is None if the response does not have it.
+    """The state of the rate limit according to one response; a value that it does not have is None.
 
     `limit` and `remaining` are requests per minute. `retry_after` is in seconds, and set for a 429 only.
     """

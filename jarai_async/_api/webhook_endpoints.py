@@ -29,7 +29,7 @@ def create(
     account_ids: Sequence[str] = (),
     account_scope_id: str | None = None,
 ) -> Call[NewWebhook]:
-    """Create a webhook. It is sent like a submit, on a new connection: a lost response is a lost secret."""
+    """Create a webhook. It is sent like a submit, on a new connection: a lost response loses the secret."""
     fields = {
         "endpoint_url": endpoint_url,
         "event_types": event_types,
@@ -117,7 +117,7 @@ def _body(fields: dict[str, Any], *, partial: bool = False) -> bytes:
     if partial and not given:
         problems.append("nothing to change")
     if given.keys() >= {"account_ids", "account_scope_id"}:
-        problems.append("account_ids and account_scope_id exclude each other")
+        problems.append("account_ids and account_scope_id cannot be combined")
     if problems:
         raise InvalidRequestError(problems)
     values = {

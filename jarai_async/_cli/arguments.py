@@ -91,8 +91,8 @@ def _add_run(commands: _Commands) -> None:
 
 def _add_resume(commands: _Commands) -> None:
     details = (
-        "Does the same as running the batch again, without its file. A submit in doubt is not repeated: see "
-        "`jarai resolve`."
+        "Does the same as running the batch again, but needs no batch file. A submit in doubt is not "
+        "repeated: see `jarai resolve`."
     )
     resume = _add_remote(commands, "resume", "resume an interrupted batch from its journal", details)
     _add_journal_file(resume)
@@ -110,14 +110,15 @@ def _add_plan(commands: _Commands) -> None:
 
 
 def _add_journal(commands: _Commands) -> None:
-    details = "Prints one JSON line for each. `jarai resolve` settles those in doubt."
+    details = "Prints one JSON line for each. For a request that is in doubt, see `jarai resolve`."
     _add_journal_file(_add(commands, "journal", "list the requests of a journal", details))
 
 
 def _add_resolve(commands: _Commands) -> None:
     details = (
         "A submit is in doubt if its response was lost: JARAI may or may not have created the production. "
-        "Look it up in JARAI Studio and pass the result. Then `jarai run` or `jarai resume` can continue."
+        "Look for the production in JARAI Studio and pass the result. Then `jarai run` or "
+        "`jarai resume` can continue."
     )
     resolve = _add_remote(commands, "resolve", "settle a submit that is in doubt", details)
     _add_journal_file(resolve)
@@ -134,8 +135,8 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("batch", metavar="BATCH", help=batch_help)
     defaults = parser.add_argument_group(
         "batch defaults",
-        "Values for lines that leave the field empty or out. `jarai accounts` lists accounts and avatars; "
-        "JARAI Studio shows languages and countries.",
+        "Values for lines that leave the field empty or omit it. `jarai accounts` lists accounts and "
+        "avatars; JARAI Studio shows languages and countries.",
     )
     for name in ID_FIELDS:
         defaults.add_argument(f"--{name.replace('_', '-')}", metavar="ID")
@@ -177,7 +178,7 @@ def _add_status(commands: _Commands) -> None:
 
 
 def _add_cancel(commands: _Commands) -> None:
-    details = "Prints the status of each afterwards. A production that has already ended stays as it is."
+    details = "Then prints the status of each one. A production that has already ended is not changed."
     cancel = _add_remote(commands, "cancel", "cancel productions", details)
     cancel.add_argument("production_id", metavar="PRODUCTION_ID", nargs="+")
 
@@ -231,7 +232,8 @@ def _add_create(actions: _Commands) -> None:
 def _add_listen(actions: _Commands) -> None:
     details = (
         "Prints only events that are signed with the secret in JARAI_WEBHOOK_SECRET. While you replace a "
-        "secret, set both, separated by a comma. JARAI sends to https only: put a tunnel or a proxy in front."
+        "secret, set both, separated by a comma. JARAI sends to https URLs only: put a tunnel or a proxy "
+        "in front."
     )
     listen = _add(actions, "listen", "print webhook events as JSON lines until Ctrl-C", details)
     listen.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

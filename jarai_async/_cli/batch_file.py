@@ -49,7 +49,7 @@ def read_batch(path: str, defaults: Mapping[str, str | None]) -> list[Production
 
 
 def parse_batch(text: str, *, as_csv: bool, defaults: Mapping[str, str | None]) -> list[ProductionRequest]:
-    """Parse every line; a field that a line leaves empty or out takes its value from `defaults`.
+    """Parse every line; a field that is empty or omitted takes its value from `defaults`.
 
     Raises BatchError with the problems of all lines.
     """

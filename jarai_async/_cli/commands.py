@@ -1,6 +1,6 @@
 """The command line: `main`, and one function for each command (`jarai webhooks` has its own module).
 
-Exit code 0: everything was done; of a batch, every production was published and all its files were
+Exit code 0: everything was done; for a batch, every production was published and all its files were
 downloaded. 1: something failed or is unfinished; the last lines say what. 2: nothing was sent, because the
 command, the batch or the configuration is wrong.
 """
@@ -80,7 +80,7 @@ async def _run(options: argparse.Namespace) -> int:
 
 
 def _defaults(options: argparse.Namespace) -> dict[str, str]:
-    """Return the options that fill in what the lines of a batch leave out."""
+    """Return the options that fill in fields missing from the lines of a batch."""
     return {name: value for name in (*ID_FIELDS, "project_type") if (value := getattr(options, name))}
 
 
@@ -107,7 +107,7 @@ async def _run_requests(
     options: argparse.Namespace,
     created: Callable[[], Collection[str]] = tuple,
 ) -> int:
-    """Run requests, show their events, and print a summary, also when interrupted.
+    """Run requests, show their events, and print a summary, even when interrupted.
 
     `created` returns the IDs of all productions on the server, where a simulator knows them.
     """
@@ -135,7 +135,7 @@ async def _run_requests(
                     show(event)
         except asyncio.CancelledError:
             interrupted = True
-        except OSError as error:  # the reader of the output has gone, or the disk is full
+        except OSError as error:  # the program reading the output has exited, or the disk is full
             interrupted = True
             output.print_message(f"stopped, because the output cannot be written: {output.reason(error)}")
     for event in run.unread() if run else ():

@@ -36,12 +36,12 @@ def reason(error: OSError) -> str:
 
 
 def discard_output() -> None:
-    """Redirect standard output to nowhere, after it failed: Python would fail to flush it on exit."""
+    """Redirect standard output to the null device after it failed: Python would fail to flush it on exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict[str, Any]]]) -> int:
-    """Send a request for each ID, also after an error; print each result, and return the exit code."""
+    """Send a request for each ID, even after an error; print each result, and return the exit code."""
     code = 0
     for id_ in ids:
         try:
@@ -126,7 +126,7 @@ def _progress_bar(rich: Any, report: BatchReport, expected_finish: ExpectedFinis
 
 
 def print_summary(problems: list[str], summary: str) -> None:
-    """Print the last lines for a person and, if a program reads standard output, the summary for it, too."""
+    """Print the last lines for people and, if a program reads standard output, the summary there too."""
     on_terminal = sys.stdout.isatty()
     if not on_terminal:
         try:

@@ -1,4 +1,4 @@
-"""What became of the requests of a batch: for the progress line, the summary and the exit code."""
+"""The progress and results of a batch: for the progress line, the summary and the exit code."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -56,7 +56,7 @@ class BatchReport:
         return self._outcomes[OutcomeState.PUBLISHED] == self.total and not self._with_missing_files
 
     def progress(self) -> str:
-        """Say in one line how many are not submitted yet, in which status the others are, and what failed."""
+        """Summarise in one line how many are not submitted yet, the others by status, and how many failed."""
         statuses: Counter[str] = Counter(production.status for production in self._running.values())
         counts = {"to submit": self.total - len(self._submitted)}
         counts |= {status: statuses.pop(status, 0) for status in _STATUSES} | dict(statuses)
@@ -64,7 +64,7 @@ class BatchReport:
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
 
     def summary(self, *, interrupted: bool, created: Collection[str] = ()) -> str:
-        """Say in one line how the batch ended.
+        """Summarise in one line how the batch ended.
 
         "Lost" counts accepted productions that have no outcome although the batch has ended. It also counts
         those of `created`, the IDs of all productions on a simulator, that no event has mentioned.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: commands that run for long stop in an orderly way."""
+"""Ctrl-C and SIGTERM: long-running commands stop in an orderly way."""
 
 import asyncio
 import signal

@@ -93,7 +93,7 @@ async def _listen(options: argparse.Namespace) -> int:
     def show(event: WebhookEvent) -> None:
         try:
             output.print_line(webhook_event_line(event))
-        except OSError as error:  # the reader of the output has gone, or the disk is full
+        except OSError as error:  # the program reading the output has exited, or the disk is full
             failures.append(error)
             stop.set()
 
@@ -111,7 +111,7 @@ async def _serve(receiver: Receiver, options: argparse.Namespace, stop: asyncio.
         async with receiver, receiver.serve(host, port, path=options.path) as url:
             output.print_message(f"listening at {url} (press Ctrl-C to stop)")
             output.print_message(
-                "JARAI sends to https only: put a tunnel or a proxy in front of this address"
+                "JARAI sends to https URLs only: put a tunnel or a proxy in front of this address"
             )
             await wait_for(stop)
     except OSError as error:

@@ -4,10 +4,10 @@ A production is expected to pass through `LIFECYCLE`, and to stay in each status
 has learned. (A failed one ends sooner. From any other status, it is expected to continue with
 `AwaitingApproval`.)
 
-For a batch the mean says little. The batch ends with its last production, and where people approve, the last
-of 200 can end an hour after the mean. So the batch is simulated several times. A production in flight stays
-in its status for a time sampled for its age. A pending one starts when a slot is free, and holds the slot
-until it waits for approval.
+For a batch the mean is misleading. The batch ends with its last production, and where people approve, the
+last of 200 can end an hour after the mean. So the batch is simulated several times. A production in flight
+stays in its status for a time sampled for its age. A pending one starts when a slot is free, and holds the
+slot until it waits for approval.
 
 The result is the median of the time at which the last of n productions ends. If a share s of all simulated
 productions ends later than t, the last of n ends before t with probability (1 - s)^n. That is 1/2 if
@@ -76,7 +76,7 @@ def median_time_to_finish(
     concurrency: int,
     lag: float = 0.0,
 ) -> float:
-    """Return the seconds until the last production is known to have ended: half of such batches end sooner.
+    """Return the median seconds until the last production is known to have ended.
 
     `lag` is how late a change is noticed; a slot is only released then.
     """

@@ -8,7 +8,7 @@ poll must save `MIN_GAIN` seconds of delay: h / 2r^2 >= MIN_GAIN, so c <= sqrt(1
 The batch is simulated once (`forecast.simulate_batch`). At many times of the simulation, `_PollCapacity`
 finds the productions in flight and the requests that polls may use: what submits and lists of deliverables
 leave of the minute, and the share of the daily quota that may be spent within an hour. The requests and the
-mean lag are sums over these times. Of a batch that needs several days, only the day with the most
+mean lag are sums over these times. For a batch that needs several days, only the day with the most
 productions is simulated; the result is scaled to the batch.
 
 The recommended concurrency follows from the same rule in closed form. If n productions are always in flight
@@ -17,7 +17,7 @@ hazard h, then c = B H / n / sum(w sqrt(h)), and the mean lag is sum(w h / 2r) /
 
 Accuracy: twelve batches of 3 to 800 productions were run on the simulator, on all tiers, with and without
 daily quotas, most of them with durations sampled from the prior. The forecast lag was 0.63 to 1.15 times the
-real one; the forecast requests were 0.78 to 1.18 times the real ones, and 0.63 times in a batch of which one
+real one; the forecast requests were 0.78 to 1.18 times the real ones, and 0.63 times in a batch in which one
 production took five hours longer than the rest.
 
 Pure. `wall` is the start in Unix seconds. Durations are those of the documented phase times.
@@ -52,7 +52,7 @@ from jarai_async._polling.sojourn import Sojourns
 from jarai_async._ratelimit.limiter import DAY_HORIZON, DAY_RESERVE
 
 TARGET_LAG: Final = 15.0  # seconds: that of one production polled every 30 s, as documented
-_MAX_C: Final = math.sqrt(1 / (2 * MIN_GAIN))  # of the c above
+_MAX_C: Final = math.sqrt(1 / (2 * MIN_GAIN))  # the maximum of c above
 _MIN_POLL_SHARE: Final = 0.2  # of the rate limit: `_ratelimit.priority` leaves polls at least this share
 _WORK: Final = 40_000  # productions examined for one plan, over 40 to 1,000 times: about 50 ms
 _MIN_INTERVAL: Final = Polling().min_interval
@@ -61,7 +61,7 @@ _MAX_INTERVAL: Final = Polling().max_interval
 
 @frozen(kw_only=True)
 class Plan:
-    """The forecast for a batch: `duration` and `lag` are in seconds; it is submitted on `days` days."""
+    """The forecast for a batch: `duration` and `lag` are in seconds; submitting it takes `days` days."""
 
     productions: int
     tier: str
@@ -91,7 +91,7 @@ class Plan:
 
 
 def plan(requests: Sequence[ProductionRequest], tier: str, *, concurrency: int | None, wall: float) -> Plan:
-    """Forecast a batch that starts now on a tier, if none of today's quotas has been used."""
+    """Forecast a batch that starts now on a tier, if today's quotas are still unused."""
     sojourns, per_minute = Sojourns(), wire.REQUESTS_PER_MINUTE[tier]
     project_types = [request.project_type for request in requests]
     recommended = min(len(requests), _recommended_concurrency(sojourns, project_types, per_minute))

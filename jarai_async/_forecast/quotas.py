@@ -1,4 +1,4 @@
-"""The daily quotas: productions of one account, and requests. What exceeds them waits until midnight UTC."""
+"""The daily quotas: productions of one account, and requests. Anything over them waits until midnight UTC."""
 
 import math
 from collections import Counter
@@ -32,7 +32,7 @@ class Quotas:
         )
 
     def assign_days(self, accounts: Iterable[str]) -> list[int]:
-        """Return for each production, given by its account, the day of its submit: 0 is today."""
+        """Return the day on which each production is submitted, 0 for today, given the account of each."""
         used, used_by, days = Counter[int](), Counter[tuple[str, int]](), list[int]()
         earliest: dict[str, int] = {}  # the productions of one account keep their order
         for account in accounts:

@@ -105,7 +105,7 @@ class Intent:
         self.sequence = max(self.sequence, event.sequence)
         if event.production is not None:
             if event.production.id in self.expired:
-                return  # a slow reader: another production has replaced this one since
+                return  # a slow reader: this production has since been replaced
             self.production = evolve(event.production, raw={})  # `raw` would stay in memory for hours
         match event:
             case Submitted():

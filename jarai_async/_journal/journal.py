@@ -47,7 +47,11 @@ _UPSERT = f"""
 """  # unlike INSERT OR REPLACE it keeps the rowid, and so the order
 _INSERT_IF_NEW = f"{_INSERT} ON CONFLICT (reference) DO NOTHING"
 _REPLACE_FACT = "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)"
-_FILE_ERRORS = (sqlite3.Error, OSError, UnicodeDecodeError)  # the last: SQLite quotes a damaged schema
+_FILE_ERRORS = (
+    sqlite3.Error,
+    OSError,
+    UnicodeDecodeError,
+)  # the last: SQLite's message quotes damaged text
 _Write = tuple[str, tuple[Any, ...]]
 
 
@@ -60,7 +64,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarai journal")
         self._database: sqlite3.Connection | None = None
         self._writes: list[_Write] = []
-        self._next_commit: asyncio.Future[None] | None = None  # that of `_writes`
+        self._next_commit: asyncio.Future[None] | None = None  # the commit that will contain `_writes`
         self._running_commit: asyncio.Future[None] | None = None
         self._closing = False
         self._failure_logged = False
@@ -190,7 +194,7 @@ class Journal:
 
     def _add(self, statement: str, values: tuple[Any, ...]) -> None:
         if self._database is None or self._closing:
-            return  # closed: the next process will find this out again
+            return  # closed: the next process will observe this again
         self._writes.append((statement, values))
         if self._next_commit is None:
             loop = asyncio.get_running_loop()
@@ -277,7 +281,7 @@ def _is_unicode(reference: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Translate SQLite's message where it does not say what is wrong."""
+    """Replace SQLite's message where it does not make clear what is wrong."""
     text = str(error)
     if "locked" in text:
         return "another process has it open"

@@ -16,11 +16,11 @@ How it works:
 1. The same seed gives the same run. The timeline of a production is drawn at submission, from the seed and
    the number of productions before it, so it does not depend on which requests arrive, or how often.
 2. A production needs no background task: its status is a function of its timeline and the time.
-3. All time is the event loop's. Under `run`, or in a `SimulatedEventLoop`, hours pass in seconds for both
+3. All times are the event loop's. Inside `run`, or in a `SimulatedEventLoop`, hours pass in seconds for both
    the client and the simulator. In an ordinary loop the simulator runs in real time.
 4. The rate limit is a true rolling window, so a client that exceeds it by a single request receives a 429.
-5. Where JARAI documents nothing, the simulator makes an assumption, which the module's docstring lists as
-   inferred.
+5. Where JARAI documents nothing, the simulator makes an assumption, which the docstring of its module
+   lists as inferred.
 6. Webhooks are off until a program subscribes. Then the simulator posts each event, to this machine only.
 
 It does not simulate the content or quality of what JARAI produces.

@@ -1,4 +1,4 @@
-"""The simulator as users see it; it builds and starts its parts."""
+"""The simulator's public class, which builds and starts its parts."""
 
 import random
 import uuid
@@ -47,8 +47,8 @@ class Simulator:
     - `failure_rate`, `expiry_rate`: the probability that a production fails, or expires in the queue.
     - `approval`: "auto" takes seconds, "mixed" takes seconds for 70 % of the productions and otherwise 20
       minutes on average (exponential), "person" waits for `approve`.
-    - `spend_ceiling`: productions per account and month; further submissions receive a 409. None for none.
-    - `latency`: the mean seconds from request to response (exponential); 0 for none.
+    - `spend_ceiling`: productions per account and month; further submissions receive a 409. None: no limit.
+    - `latency`: the mean seconds from request to response (exponential); 0 for no delay.
     - `deliverability`: how reliably webhooks are delivered. It can be changed while the simulator runs.
 
     Raises ValueError for values outside these ranges. Entering raises OSError if the port is in use.
@@ -191,7 +191,7 @@ class Simulator:
 
     @property
     def rate_limited(self) -> int:
-        """The number of 429s that a limit caused, without those of faults."""
+        """The number of 429s that a limit caused, not counting those from faults."""
         return self._request_log.rate_limited
 
     @property
@@ -201,12 +201,12 @@ class Simulator:
 
     @property
     def webhooks(self) -> list[SimulatedWebhook]:
-        """The present webhook subscriptions, with their secrets."""
+        """The current webhook subscriptions, with their secrets."""
         return list(self._emitter.webhooks.values())
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """Every delivery of an event to a webhook in order of the events, including lost ones."""
+        """Every delivery of an event to a webhook in the order of the events, including lost ones."""
         return self._sender.deliveries
 
     @property

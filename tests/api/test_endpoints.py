@@ -129,7 +129,7 @@ def test_status_of_another_production_is_an_error() -> None:
     """A response about another production, for example from a cache, is rejected."""
     assert endpoints.fetch(ID.upper()).read(response(production(productionId=ID.upper()))).id == ID
     with pytest.raises(
-        InvalidResponseError, match=f"requested production {ID}, the response is about {OTHER}"
+        InvalidResponseError, match=f"requested production {ID}, but the response is about {OTHER}"
     ):
         endpoints.fetch(ID).read(response(production(productionId=OTHER), X_Correlation_Id="c-1"))
 

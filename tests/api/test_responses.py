@@ -133,9 +133,10 @@ def test_gateway_page_is_distinguished_from_a_response_of_jarai() -> None:
     """The error for a 5xx without JARAI's error body names the content type and quotes no text."""
     error = error_from(response(b"<h1>SECRET</h1>", 503, Content_Type="text/html"))
     assert type(error) is ServerError
-    assert error.message == "the response is a gateway's, not JARAI's: text/html"
+    assert error.message == "the response came from a gateway, not from JARAI: text/html"
     assert (
-        error_from(response(b"", 502)).message == "the response is a gateway's, not JARAI's: no content type"
+        error_from(response(b"", 502)).message
+        == "the response came from a gateway, not from JARAI: no content type"
     )
     assert error_from(response(b"", 404)).message == "the API responded with status 404"
 

@@ -133,7 +133,7 @@ def test_undocumented_fields_are_optional() -> None:
         (URL, TYPES, {"account_ids": ID}, "account_ids"),
         (URL, TYPES, {"account_ids": [ID] * 51}, "at most 50"),
         (URL, TYPES, {"account_scope_id": "x"}, "account_scope_id"),
-        (URL, TYPES, {"account_ids": [ID], "account_scope_id": ID}, "exclude"),
+        (URL, TYPES, {"account_ids": [ID], "account_scope_id": ID}, "cannot be combined"),
     ],
 )
 async def test_invalid_webhook_is_not_sent(
