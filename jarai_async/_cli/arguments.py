@@ -263,6 +263,8 @@ def _add_simulator_options(options: _Options) -> None:
     options.add_argument(
         "--seed", type=int, default=0, help="random seed of the simulator (default: %(default)s)"
     )
+    rate_help = "share of the productions that the simulator lets fail (default: %(default)s)"
+    options.add_argument("--failure-rate", metavar="SHARE", type=_share, default=0.04, help=rate_help)
     _add_speed(options)
 
 
@@ -290,6 +292,7 @@ def _checked(convert: Callable[[str], T], is_valid: Callable[[T], bool], expecte
 
 
 _count = _checked(int, lambda count: count >= 1, "a whole number of 1 or more")
+_share = _checked(float, lambda share: 0 <= share <= 1, "a number from 0 to 1")
 _port = _checked(int, lambda port: 0 <= port <= 65_535, "a port from 0 to 65535")
 _speed = _checked(float, lambda speed: 0 < speed < math.inf, "a number greater than 0")
 _url_path = _checked(

@@ -73,7 +73,7 @@ async def _run(options: argparse.Namespace) -> int:
         _choose_journal(options)
         async with JaraiClient(base_url=options.base_url) as client:
             return await _run_requests(client, requests, options)
-    async with Simulator(tier=options.tier, seed=options.seed) as simulator:
+    async with _simulator(options) as simulator:
         requests = read_batch(options.batch, _simulated_ids(simulator) | _defaults(options))
         async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
             return await _run_requests(client, requests, options, created=simulator.productions.keys)
@@ -82,6 +82,10 @@ async def _run(options: argparse.Namespace) -> int:
 def _defaults(options: argparse.Namespace) -> dict[str, str]:
     """Return the options that fill in fields missing from the lines of a batch."""
     return {name: value for name in (*ID_FIELDS, "project_type") if (value := getattr(options, name))}
+
+
+def _simulator(options: argparse.Namespace, *, port: int = 0) -> Simulator:
+    return Simulator(port=port, tier=options.tier, seed=options.seed, failure_rate=options.failure_rate)
 
 
 def _simulated_ids(simulator: Simulator) -> dict[str, str]:
@@ -232,7 +236,7 @@ async def _accounts(options: argparse.Namespace) -> int:
 
 async def _simulate(options: argparse.Namespace) -> int:
     stop = stop_event()
-    async with Simulator(port=options.port, tier=options.tier, seed=options.seed) as simulator:
+    async with _simulator(options, port=options.port) as simulator:
         settings = {"JARAI_BASE_URL": simulator.base_url, "JARAI_API_KEY": simulator.api_key}
         output.print_line(settings | _simulated_ids(simulator))
         output.print_message(f"simulator listening at {simulator.base_url} (press Ctrl-C to stop)")

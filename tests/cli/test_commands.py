@@ -70,6 +70,7 @@ def test_every_command_has_help(command: str, capsys: Printed) -> None:
         (["simulate", "--speed", "0"], "--speed: '0' is not a number greater than 0"),
         (["simulate", "--speed", "fast"], "--speed: 'fast' is not a number greater than 0"),
         (["simulate", "--port", "99999"], "--port: '99999' is not a port from 0 to 65535"),
+        (["simulate", "--failure-rate", "1.5"], "'1.5' is not a number from 0 to 1"),
         (["run", "x.csv", "--simulate", "--speed", "2"], "leave out --speed and --base-url"),
         (
             ["run", "x.csv", "--simulate", "--base-url", "http://127.0.0.1"],
@@ -126,6 +127,13 @@ def test_batch_that_is_not_text_exits_with_2(tmp_path: Path, capsys: Printed) ->
 
 
 # --- Batches ----------------------------------------------------------------------------------------
+
+
+def test_simulated_batch_without_failures_exits_with_0(tmp_path: Path, capsys: Printed) -> None:
+    """`--failure-rate 0` lets every simulated production succeed."""
+    batch, files = write_batch(tmp_path, 40), tmp_path / "files"
+    assert main(["run", batch, "--simulate", "--failure-rate", "0", "--download-to", str(files)]) == 0
+    assert "40 published, 0 failed" in capsys.readouterr().err
 
 
 def test_batch_runs_on_the_built_in_simulator(tmp_path: Path, capsys: Printed) -> None:
