@@ -47,7 +47,7 @@ async def start_listening(printed: Printed, *arguments: str) -> tuple[asyncio.Ta
     """Start `jarai webhooks listen`; return its task and the URL that it prints."""
     command = asyncio.create_task(webhooks("listen", "--port", "0", *arguments))
     messages = ""
-    while "https only" not in messages:
+    while "https URLs only" not in messages:
         assert not command.done()
         await asyncio.sleep(0.01)
         messages += printed.readouterr().err
