@@ -47,8 +47,8 @@ class JaraiClient:
             production = await client.wait(production.id)
 
     All requests of a client share one rate limit, and each waits until it may be sent. So any number of calls
-    may be made at the same time: none is rejected for that, and none causes a 429 while no other program uses
-    the same key.
+    may be made at the same time: this alone gets no call rejected, and there are no 429s unless another
+    program uses the same key.
 
     - `api_key`: the key, or a function (or coroutine function) that returns one. A function is called again
       when its key is rejected. By default the key is read from JARAI_API_KEY.
@@ -244,7 +244,7 @@ class JaraiClient:
         event_types: Sequence[str] | None = None,
         account_ids: Sequence[str] | None = None,
     ) -> Webhook:
-        """Change what is given of a webhook; its secret stays. Raises InvalidRequestError, ApiError."""
+        """Change the given fields of a webhook, not its secret. Raises InvalidRequestError, ApiError."""
         call = webhook_endpoints.update(webhook_id, endpoint_url, event_types, account_ids)
         return await self.engine.sender.execute(call, RequestLog())
 

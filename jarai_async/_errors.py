@@ -171,7 +171,7 @@ class ProductionFailedError(JaraiError):
 
 
 class ApiError(JaraiError):
-    """The API responded with an error status. A status with a meaning of its own has a subclass."""
+    """The API responded with an error status. A status with a specific meaning has a subclass."""
 
     advice = "The code and the message are JARAI's. Quote the correlation id to JARAI support."
 
@@ -179,7 +179,7 @@ class ApiError(JaraiError):
 class BadRequestError(ApiError):
     """400, 413 or 422 (the last is not documented): the request is wrong; repeating it cannot succeed."""
 
-    advice = "Correct the request: sending the same again cannot succeed."
+    advice = "Correct the request: sending the same request again cannot succeed."
 
 
 class AuthenticationError(ApiError):

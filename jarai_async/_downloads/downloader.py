@@ -1,4 +1,4 @@
-"""When a download is tried again, and when its signed URL is renewed."""
+"""Decides when a download is tried again, and when its signed URL is renewed."""
 
 import math
 from contextlib import AbstractAsyncContextManager, nullcontext

@@ -68,7 +68,7 @@ class Credentials:
             return True
 
     def may_be_accepted_later(self) -> bool:
-        """Whether a rejected key may work again: not if no key ever did, since it is probably wrong."""
+        """Whether a rejected key may work again. If no key was ever accepted, it is probably wrong."""
         self._may_call_provider = self._may_call_provider or not self._was_accepted
         return self._was_accepted
 

@@ -1,4 +1,4 @@
-"""While JARAI cannot be reached, one submit at a time finds out whether it can be reached again."""
+"""While JARAI cannot be reached, submits are sent one at a time to test whether it can be reached again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,7 +32,7 @@ class Outage:
 
     @asynccontextmanager
     async def gate(self, sleep: Callable[[float], Awaitable[None]]) -> AsyncIterator[None]:
-        """Pass at once while there is no outage; otherwise one submit at a time, after a pause."""
+        """Let submits through: immediately without an outage, otherwise one at a time, after a pause."""
         if not self._failures:
             yield
             return

@@ -43,7 +43,7 @@ class Retry:
         return max(jittered, error.retry_after or 0.0)
 
     def delays(self, random: Random) -> Generator[float, Any, None]:
-        """Generate the delays as backoff wants them: it drops the first value, and sends in each failure."""
+        """Generate delays for backoff, which discards the first value and passes each failure to `send()`."""
         failure = yield 0.0
         for failures in range(1, self.attempts + 1):
             failure = yield self.delay(failures, failure.error, random)

@@ -48,8 +48,8 @@ _READS = Retry(attempts=4)
 class SubmitPermit:
     """The permission to send one submit now.
 
-    `is_sending`: it is on its way, without a response. `in_doubt`: it may have created a production although
-    `RequestSender.submit` returned none.
+    `is_sending`: the submit was sent and has no response yet. `in_doubt`: it may have created a
+    production although `RequestSender.submit` returned none.
     """
 
     rate_slot: int
@@ -86,10 +86,10 @@ class RequestSender:
         self._random = random
         self._retry_reads = Retrier(_READS, random)
         self._outage = Outage(random)
-        self._has_warned = False  # that the server was not reached yet
+        self._has_warned = False  # about the server not having been reached yet
 
     async def execute(self, call: Call[T], log: RequestLog, retrier: Retrier | None = None) -> T:
-        """Send a call and return its result. It is repeated as far as that is safe and `retrier` allows.
+        """Send a call and return its result, retrying as far as that is safe and `retrier` allows.
 
         Raises any error of the API, NotSentError, NoResponseError, InvalidResponseError, ClosedError.
         """
@@ -105,7 +105,7 @@ class RequestSender:
                 return call.read(response)
 
     async def poll(self, production_id: str, rate_slot: int, log: RequestLog) -> Production | None:
-        """Read a production's status once, with a slot that the poller has; None after a 429."""
+        """Read a production's status once, with a slot that the poller already holds; None after a 429."""
         call = endpoints.fetch(production_id, Kind.POLL)
         log.waits_for_key = True
         key = await self._key()
@@ -251,8 +251,8 @@ class RequestSender:
     async def _waits_for_key(self, call: Call[Any], key: Secret, log: RequestLog) -> bool:
         """Whether to send again after a 401: with a new key, or after a pause with one that has worked.
 
-        A rejected key says nothing about a production: all requests pause, and then one finds out whether it
-        is still rejected.
+        A rejected key says nothing about a production. So all requests pause, and then a single request tests
+        whether the key is still rejected.
         """
         now = _clock.monotonic()
         if await self._credentials.replaced(key, now):

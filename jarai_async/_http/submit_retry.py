@@ -48,7 +48,7 @@ class SubmitRetry:
             self._doubt = NoResponseError(f"the response to the attempt{when} is not known")
 
     def check_doubt(self, now: float) -> None:
-        """Raise UncertainSubmitError if it is in doubt, and the server may not recognise its key any more.
+        """Raise UncertainSubmitError if it is in doubt and the server may have forgotten its key.
 
         `now` is Unix time, here and below.
         """
@@ -62,7 +62,7 @@ class SubmitRetry:
             self._sent_at = now
 
     def after_failure(self, error: JaraiError, now: float, *, outlast_outage: bool) -> None:
-        """Record a failed attempt. Raises it where the submit may not be sent again.
+        """Record a failed attempt, and raise `error` if the submit may not be sent again.
 
         With `outlast_outage` the number of attempts is not limited while JARAI cannot be reached. Raises
         UncertainSubmitError instead where a production may have been created.

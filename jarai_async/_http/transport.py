@@ -4,17 +4,17 @@ Three kinds of traffic are kept apart. Reads use pooled connections. Each submit
 pooled one that the server was just closing, 6 % of POSTs were lost without a way to know whether they had
 been carried out. Signed URLs use a session that has never seen the API key.
 
-Whether a submit left this process decides whether it may be sent again. aiohttp calls its trace hook before
-it writes the first byte, so nothing was sent where the hook was not called. A read needs no such proof. There
-a middleware, which is cheaper, stops aiohttp from sending a read again on its own: that would be a request
+Whether a submit may be sent again depends on whether it left this process. aiohttp calls its trace hook
+before it writes the first byte, so if the hook was not called, nothing was sent. A read needs no such proof.
+For reads, a middleware, which is cheaper, stops aiohttp from retrying on its own: a retry would be a request
 outside of the rate limit.
 
 No aiohttp exception is raised or chained: its `repr` contains the key, its `str` the signed URL, and its
 status 400 is often the verdict of its own parser on the response to a request that was carried out.
 
-A signed URL may lead anywhere, so the address is checked when it is connected to, after the name was looked
-up: only public addresses, unless the API itself is at a private one. With a session of the user, its
-connector decides instead.
+A signed URL may point anywhere, so each address is checked after name resolution, just before connecting:
+only public addresses are allowed, unless the API itself is at a private one. If the user passed a session,
+its connector decides instead.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ _BLOB_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT,
 
 
 class Sink(Protocol):
-    """Receives a file as it arrives. What it raises is raised unchanged."""
+    """Receives a file as it arrives. Its exceptions propagate unchanged."""
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Accept or reject the response by its status and headers."""
@@ -66,9 +66,9 @@ class Sink(Protocol):
 class Attempts:
     """How often one request was sent.
 
-    `never_sent` is only certain for a submit over a session of our own. A read passes a middleware, because
-    aiohttp would send it again on a connection that the server had closed. A session of the user may still
-    do so: its own hooks and middlewares are not touched.
+    `never_sent` is only certain for a submit over a session that the client created. A read passes a
+    middleware, because aiohttp would send it again on a connection that the server had closed. A session that
+    the user passed may still do so: its own hooks and middlewares are left as they are.
     """
 
     count: int = 0
@@ -214,10 +214,10 @@ class Transport:
 
     def _check_open(self) -> None:
         if self._closed or (self._user_session is not None and self._user_session.closed):
-            raise ConfigurationError("the client is closed, or the session that it uses")
+            raise ConfigurationError("the client, or the session that it uses, is closed")
 
     async def close(self) -> None:
-        """Close the sessions of our own; a session of the user stays open."""
+        """Close the sessions that the client created; a session that the user passed stays open."""
         self._closed = True
         for session in self._own_sessions.values():
             await session.close()

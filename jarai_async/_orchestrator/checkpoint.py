@@ -8,7 +8,7 @@ from jarai_async._errors import JournalError
 from jarai_async._journal.journal import Journal
 from jarai_async._tasks import stop
 
-_INTERVAL = 60.0  # seconds: what a crash may lose; the server's headers tell about the last minute
+_INTERVAL = 60.0  # seconds: what a crash may lose; the server's headers show the last minute
 
 
 class Checkpoint:

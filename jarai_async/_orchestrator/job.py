@@ -1,8 +1,8 @@
 """One job: a request from its submit to its outcome. All jobs of an orchestrator run side by side.
 
-What happens is published as events, in order, and the result is an `Outcome`. A failure of one production is
-never an exception for another. Cancelling the task of a job stops watching, and nothing else: the production
-continues at JARAI.
+What happens is published as events, in order, and the result is an `Outcome`. A failure of one production
+never raises an exception in the job of another. Cancelling the task of a job stops watching,
+and nothing else: the production continues at JARAI.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _log = logging.getLogger("jarai_async")
 
 
 class Job:
-    """Runs one request. `state` is what is known of it, also for those who only look."""
+    """Runs one request. `state` is what is known of it, also for other objects, which only read it."""
 
     __slots__ = ("_collector", "_context", "_engine", "_poller", "state", "submission")
 
@@ -111,7 +111,7 @@ class Job:
         return None
 
     def _takes_expired_retry(self, intent: Intent, error: JaraiError | None) -> bool:
-        """Whether to submit again because nothing started it: that is documented to be safe."""
+        """Whether to submit again because JARAI never started it: that is documented to be safe."""
         expired = isinstance(error, ProductionFailedError) and error.code == PRODUCTION_EXPIRED
         is_allowed = len(intent.expired) < self._context.expired_retries and not self.state.cancel_requested
         if not (expired and is_allowed):
@@ -218,7 +218,7 @@ class Job:
         return self.state.production
 
     async def cancel(self) -> None:
-        """Send nothing that was not sent, and cancel at JARAI what was accepted. Raises ApiError."""
+        """Do not send a request that is still unsent; cancel an accepted one at JARAI. Raises ApiError."""
         self.state.cancel_requested = True
         if self.state.production is None:
             self.submission.cancel_unsent()

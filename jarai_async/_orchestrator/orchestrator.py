@@ -63,16 +63,16 @@ class Orchestrator:
       ends.
     - `journal`: a file that keeps every request. Running the same batch with it again, also after a crash,
       submits nothing twice, returns the outcomes that are known and continues with the rest. Requests are
-      known by their `reference`, or by their position in the batch.
+      identified by their `reference`, or by their position in the batch.
     - `download_to`: a folder that receives one folder for each production; None downloads nothing.
     - `polling`: bounds of the seconds between two polls of one production; the rate limit decides within
       them.
-    - `deadline`: seconds after its acceptance until a production is no longer waited for.
-    - `collect_for_review`: download deliverables in `AwaitingApproval` already; what has changed, again at
-      the end.
+    - `deadline`: seconds from a production's acceptance until the orchestrator stops waiting for it.
+    - `collect_for_review`: download deliverables already in `AwaitingApproval`, and at the end those that
+      have changed since.
     - `expired_retries`: how often a production that expired before JARAI started it is submitted again.
     - `webhooks`: a `Receiver`. A production is polled immediately when an event arrives, and rarely otherwise
-      as far as the webhooks prove reliable. If none arrives, everything works as without it.
+      as far as the webhooks prove reliable. If none arrives, everything works as without a receiver.
     - `cancel_on_exit`: cancel all running productions when the block is left. Otherwise leaving it, also by
       Ctrl-C, only stops watching: the productions are paid for, and continue.
 
@@ -266,7 +266,7 @@ class Orchestrator:
 
     def _job_ended(self, ended: Callable[[BaseException | None], None], task: asyncio.Task[Outcome]) -> None:
         del self.jobs[task]
-        error = ClosedError("the orchestrator was left") if task.cancelled() else task.exception()
+        error = ClosedError("the orchestrator's block has ended") if task.cancelled() else task.exception()
         self._finished += error is None
         ended(error)
 
@@ -288,7 +288,7 @@ class Orchestrator:
                     await slot.acquire()
                     await asyncio.sleep(0)  # many slots may be free: let other tasks run in between
         except asyncio.CancelledError:
-            failure = None if self._is_open else ClosedError("the orchestrator was left")
+            failure = None if self._is_open else ClosedError("the orchestrator's block has ended")
             raise
         except Exception as error:  # noqa: BLE001  # of the user's iterable: raised when the rest has ended
             failure = error

@@ -123,7 +123,7 @@ def _known_requests(requests: Requests) -> Sequence[ProductionRequest]:
 
 
 def default_reference(number: int) -> str:
-    """Return the reference of a request without one of its own, by its position."""
+    """Return a reference for a request that has none, made from its position."""
     return f"request-{number:04}"
 
 

@@ -1,6 +1,6 @@
-"""The figures of an orchestrator, and when all of it is expected to be finished.
+"""The figures of an orchestrator, and when all of its requests are expected to be finished.
 
-Nothing is counted here: each figure is read where it is kept anyway.
+Nothing is counted here: each figure is read from the object that keeps it anyway.
 """
 
 import logging
@@ -45,7 +45,7 @@ class Statistics:
       None before the first change.
     - `webhook_coverage`: the share of ends that webhooks are expected to announce: 0 if none arrives; None
       without a receiver, or before the first production.
-    - `expected_finish`: when everything known is expected to be finished (UTC): as likely later as earlier.
+    - `expected_finish`: when everything known is expected to be finished (UTC), as a median.
       None if nothing is in progress.
     """
 

@@ -1,4 +1,4 @@
-"""Events on their way from where they happen to where they are read."""
+"""The queue through which events pass from the code that publishes them to their reader."""
 
 import asyncio
 from collections import deque
@@ -24,7 +24,7 @@ class Stream(Generic[T]):
         return len(self._items)
 
     def put(self, item: T) -> None:
-        """Add an item. The number of items is bounded by those who wait for `drained`."""
+        """Add an item, without waiting. To bound the number of items, callers wait for `drained` first."""
         self._items.append(item)
         self._changed.set()
 

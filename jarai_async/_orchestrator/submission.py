@@ -62,7 +62,8 @@ class Submission:
     async def submit(self, intent: Intent) -> End | None:
         """Submit; return how the job ends where there is no production to watch.
 
-        Raises ClosedError where the client was closed, or the orchestrator left, before that was decided.
+        Raises ClosedError if the client was closed, or the orchestrator's block ended, before that was
+        decided.
         """
         self._state.in_doubt = intent.stage is Stage.IN_DOUBT
         try:
@@ -131,7 +132,7 @@ class Submission:
         if production is None:
             intent.stage = Stage.IN_DOUBT if state.in_doubt else Stage.PLANNED
             if not state.in_doubt:
-                intent.sent_at = None  # as if it had never been sent: its key is as good as new
+                intent.sent_at = None  # as if it had never been sent: its key counts as unused
             self._journal.put(intent)
 
     async def _record_accepted(self, intent: Intent, production: Production) -> None:
@@ -150,7 +151,7 @@ class Submission:
             message = "the submit was stopped while it may have been accepted"
             return OutcomeState.UNCERTAIN, UncertainSubmitError(message, idempotency_key=intent.key)
         if not self._state.cancel_requested:
-            raise ClosedError("the orchestrator was left before the request was submitted")
+            raise ClosedError("the orchestrator's block ended before the request was submitted")
         return OutcomeState.CANCELLED, None
 
     # --- Shutdown and cancel -----------------------------------------------------------------------

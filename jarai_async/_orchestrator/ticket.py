@@ -1,4 +1,4 @@
-"""What an application holds of one submitted request."""
+"""The application's handle on one submitted request."""
 
 import asyncio
 from collections.abc import Generator
@@ -94,7 +94,7 @@ class Ticket:
 
     @property
     def done(self) -> bool:
-        """Whether the outcome is known, or the job was left."""
+        """Whether the outcome is known, or the job is not watched any more."""
         return self._task.done()
 
     @property
@@ -114,7 +114,7 @@ class Ticket:
 
     @property
     def expected_finish(self) -> datetime | None:
-        """When the production is expected to end (UTC): the mean, from what earlier productions taught.
+        """When the production is expected to end (UTC): the mean, learned from earlier productions.
 
         None before the request was accepted, and once it is done.
         """

@@ -1,4 +1,4 @@
-"""Whether a snapshot of a production shows a change, between which times, and what that teaches. Pure."""
+"""Decides whether a snapshot shows a change and between which times, and learns from it. Pure."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Observer:
         return self._total_lag / self._changes if self._changes else None
 
     def observe(self, watch: Watch, production: Production, sent_at: datetime, now: float) -> None:
-        """Use a snapshot of the production whose request was sent at that time (UTC)."""
+        """Use a snapshot of the production, read by a request that was sent at `sent_at` (UTC)."""
         if not watch.is_awaited:
             return
         if production.status == watch.status:
@@ -60,14 +60,14 @@ class Observer:
         watch.is_urgent = event is not None and classify(event, entered).status_ended
         watch.pending_event = event if watch.is_urgent else None
         if watch.change is not None:
-            # The time of an event is good enough to learn from, but not to report: it is of another clock.
+            # The time of an event is good enough to learn from, but not to report: it is from another clock.
             watch.change.set_result(Change(left, production, watch.seen_at))
 
     def _changed_between(self, watch: Watch, now: float) -> tuple[float, float]:
         """Return two times between which a change happened: two polls, unless an event narrows it down."""
         event = watch.pending_event
         if event is None or (latest := self.time_of(event, now)) <= watch.seen:
-            return watch.seen, now  # a time before the last poll is of a clock that is wrong
+            return watch.seen, now  # a time before the last poll is from a clock that is wrong
         is_exact = classify(event, watch.status).dates_change
         return max(latest - _CLOCK_TOLERANCE, watch.seen) if is_exact else watch.seen, latest
 

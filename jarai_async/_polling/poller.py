@@ -193,7 +193,7 @@ class Poller:
                 watch.is_urgent, watch.pending_event = False, None
 
     def observe(self, watch: Watch, production: Production, sent_at: datetime) -> None:
-        """Use a snapshot of the production whose request was sent at that time (UTC)."""
+        """Use a snapshot of the production, read by a request that was sent at `sent_at` (UTC)."""
         self.observer.observe(watch, production, sent_at, _clock.monotonic())
 
     # --- Polls -------------------------------------------------------------------------------------

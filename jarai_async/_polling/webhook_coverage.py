@@ -7,8 +7,8 @@ share of recent changes (the last twenty or so) for which no event arrived withi
 
 - Changes without an event type are found by polls only. Users of webhooks want to learn of the others first,
   so polls for these become as rare as the webhooks for the others are reliable.
-- `production.queued` arrives first. Until there is data on the other events it stands for them, but for at
-  most nine of ten, because a subscription need not include all types.
+- `production.queued` arrives first. Until there is data on the other events, it is evidence for them too,
+  but for a reliability of at most 90 %, because a subscription need not include all types.
 - Silence counts, too. A production in `Producing` sends an event for each step, at a rate that is learned for
   its project type. Once more of them are overdue than chance explains, webhooks are not relied on until one
   arrives, and productions that were last seen before that are polled as if there were no webhooks.

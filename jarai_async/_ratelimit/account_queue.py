@@ -1,6 +1,6 @@
 """The submits of each account, in order, and its quota of productions a day.
 
-Nothing announces that quota except the first rejection. So while there may be a quota, the submits of an
+The only sign of that quota is the first rejection. So while there may be a quota, the submits of an
 account are sent one after the other: only the first that is rejected for the day costs a request, and the
 others wait with it until midnight (UTC).
 """
@@ -23,7 +23,7 @@ _log = logging.getLogger("jarai_async")
 
 
 class Releasable(Protocol):
-    """What a submit holds and others need: the slot of a production."""
+    """Something that a submit holds and other submits need: the slot of a production."""
 
     def release(self) -> None:
         """Give it back; repeated calls do nothing."""
@@ -59,7 +59,7 @@ class AccountQueues:
 
     @asynccontextmanager
     async def turn(self, account_id: str, slot: Releasable | None) -> AsyncIterator[None]:
-        """Wait until the account may submit; alone, while productions a day may be limited.
+        """Wait until the account may submit; one submit at a time while there may be a daily quota.
 
         `slot` is released while the account has no productions left today. Raises ClosedError.
         """

@@ -3,9 +3,9 @@
 The server counts the requests that arrived in the last 60 seconds. The client knows only when it sent a
 request and when the response arrived. So a request takes a slot when it is sent, and the slot comes back 60
 seconds after its response (or its failure) was received. A request arrives before its response leaves, so a
-new request never takes a slot earlier than 60 seconds after the previous one in that slot arrived. Alone on a
-key this never causes a 429, at full use and without a shared clock. (Counting by send time, a token bucket,
-or stopping at two remaining caused 56 to 3,642 429s an hour under the same load.)
+new request never takes a slot earlier than 60 seconds after the previous one in that slot arrived. If no
+other program uses the key, this never causes a 429, even at full use and without a shared clock. (Counting by
+send time, a token bucket, or stopping at two remaining caused 56 to 3,642 429s an hour under the same load.)
 
 Requests of other programs show in the headers: where the server counts more requests than this client made,
 the difference takes slots here too, for a minute. While other programs are active two slots are kept free,
@@ -14,7 +14,7 @@ bursts: two clients that both saturated 60 a minute caused 1,700 429s an hour wi
 It does not guarantee each program a share: a server that does not count rejected requests hides a program
 that gets none. To divide a limit reliably, give each program its own `RateLimit`.
 
-The first request is sent alone: its headers tell the limit and what an earlier process used.
+The first request is sent alone: its headers show the limit and what an earlier process used.
 
 Polls are spread evenly over the minute. Slots that are used together come back together, so polls that are
 sent in bursts stay in bursts, and see changes late.
@@ -25,8 +25,8 @@ deliverables and cancels.
 
 A limit set by the user bounds this client's own requests; the server's limit bounds the sum of all programs.
 
-Who goes next is decided in `priority`, waiting is done in `scheduler`. All times are in seconds: `now` is
-monotonic, `wall` is Unix time. Nothing here reads a clock.
+`priority` decides which kind of request goes next, and `scheduler` does the waiting. All times are in
+seconds: `now` is monotonic, `wall` is Unix time. Nothing here reads a clock.
 """
 
 import math
@@ -45,7 +45,7 @@ LONGEST_MINUTE_PAUSE = 2 * WINDOW  # a longer Retry-After is about a day's quota
 DAY = 86_400.0
 DAY_HORIZON = 3600.0  # seconds in which polls may use what is left of a day's quota, less 1/e
 DAY_RESERVE = 0.1  # share of a day's quota that polls do not use
-_ASSUMED_LIMIT = 10  # requests a minute: the smallest tier, until a header tells the limit
+_ASSUMED_LIMIT = 10  # requests a minute: the smallest tier, until a header states the limit
 _RESERVE = 2  # documented advice: stop at 2 remaining; only needed while other programs send too
 _SPACING = 0.5  # of an even spread: the minimum time between two requests while other programs are active
 _OTHERS_EXPECTED = 600.0  # seconds for which other programs, once noticed, are expected to send again
@@ -97,7 +97,7 @@ class RateLimiter:
         return wire.PRODUCTIONS_PER_DAY.get(self._server_limit or 0, math.inf)
 
     def free_slots(self, now: float) -> int:
-        """Requests that may be sent now."""
+        """Return how many requests may be sent now."""
         return max(0, self.limit - self.used_slots(now))
 
     def used_slots(self, now: float) -> int:
@@ -110,7 +110,7 @@ class RateLimiter:
         return self.in_flight + len(self._slots_return_at)
 
     def left_today(self, wall: float) -> float:
-        """Requests left of the day's quota; infinite without one."""
+        """Return how many requests are left of the day's quota; infinity without a quota."""
         if int(wall // DAY) != self._day:
             # A request in flight may arrive on either side of midnight, so it counts on both days.
             self._day, self._sent_today = int(wall // DAY), self.in_flight
@@ -211,7 +211,7 @@ class RateLimiter:
             self._pause(state.retry_after, now, random)
 
     def pause_until(self, time: float) -> None:
-        """Send nothing before that time, and then one request alone: its response decides."""
+        """Send nothing before that time, and then a single request, whose response decides what follows."""
         self.paused_until = max(self.paused_until, time)
         self._has_response = False
 
@@ -223,8 +223,9 @@ class RateLimiter:
     def _charge_others(self, counted: int, slots_returned: int, now: float) -> None:
         """Use slots for requests that the server counts and this client did not make.
 
-        Of ours it can count at most those that were in use when this request was sent and those sent
-        since: this client keeps a slot for longer than the server does. The excess is of other programs.
+        Of this client's requests, it can count at most those whose slots were in use when this request was
+        sent and those sent since: this client keeps a slot for longer than the server does. Any excess comes
+        from other programs.
         """
         ours_at_most = self.used_slots(now) + self._slots_returned - slots_returned
         if counted > ours_at_most:

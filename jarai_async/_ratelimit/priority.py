@@ -1,4 +1,4 @@
-"""Who goes next, when one request may be sent and requests of several kinds are waiting."""
+"""Chooses which kind of request goes next, when several kinds are waiting and one request may be sent."""
 
 from collections.abc import Collection
 

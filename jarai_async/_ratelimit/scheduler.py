@@ -1,7 +1,7 @@
 """The gate that every API request passes: it waits here for a slot of the rate limit, on one timer.
 
 A client has one gate, so a 429 pauses all requests once, and fails none of them. `limiter` decides what may
-be sent, `priority` decides who goes next, and this module only waits.
+be sent, `priority` decides which kind goes next, and this module only waits.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class Scheduler:
     def __init__(self, limiter: RateLimiter, random: Random) -> None:
         self.limiter = limiter
         self.limit_known = asyncio.Event()
-        """Set once a header has shown the limit, and with it the tier."""
+        """Set once a header has stated the limit, and thereby shown the tier."""
         self._random = random
         self._priority = Priority()
         self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
@@ -97,7 +97,7 @@ class Scheduler:
         self._hand_out()
 
     def pause_until(self, time: float) -> None:
-        """Send nothing before that time (monotonic seconds), and then one request alone."""
+        """Send nothing before that time (monotonic seconds), and then a single request."""
         self.limiter.pause_until(time)
         self._hand_out()
 
