@@ -3,12 +3,12 @@
 import asyncio
 import inspect
 import logging
-import re
 import warnings
 from collections.abc import Awaitable, Callable
 
 from jarai_async._errors import ConfigurationError
 from jarai_async._secret import Secret
+from jarai_async._urls import SENDABLE
 
 _log = logging.getLogger("jarai_async")
 
@@ -16,7 +16,6 @@ KeyProvider = Callable[[], str | Awaitable[str]]
 
 _FIRST_PAUSE = 30.0  # seconds
 _LONGEST_PAUSE = 300.0  # seconds
-_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
 class Credentials:
@@ -99,7 +98,7 @@ def _checked_key(key: str) -> Secret:
         raise ConfigurationError(f"the API key must be a string, not {type(key).__name__}")
     if not key:
         raise ConfigurationError("no API key: pass api_key, or set JARAI_API_KEY")
-    if not _HEADER_SAFE.fullmatch(key):
+    if not SENDABLE.fullmatch(key):
         raise ConfigurationError("the API key contains white space or characters that no header can carry")
     if not key.startswith("jarai_"):
         warnings.warn("the API key does not begin with jarai_: is it a JARAI key?", stacklevel=3)

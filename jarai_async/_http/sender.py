@@ -254,14 +254,13 @@ class RequestSender:
         A rejected key says nothing about a production. So all requests pause, and then a single request tests
         whether the key is still rejected.
         """
-        now = _clock.monotonic()
-        if await self._credentials.replaced(key, now):
+        if await self._credentials.replaced(key, _clock.monotonic()):
             return True
         if not self._credentials.may_be_accepted_later():
             return False
-        pause = self._credentials.begin_pause(_clock.monotonic())
-        if pause is not None:
-            self._scheduler.pause_until(_clock.monotonic() + pause)
+        now = _clock.monotonic()  # a provider may have taken its time
+        if (pause := self._credentials.begin_pause(now)) is not None:
+            self._scheduler.pause_until(now + pause)
             _log.error("JARAI rejects the API key (401): all requests wait %.0f s; nothing is lost", pause)
         return log.waits_for_key and call.kind is not Kind.CANCEL
 

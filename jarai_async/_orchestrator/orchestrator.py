@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from attrs import evolve
+
 from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.files import make_folder
@@ -97,37 +99,33 @@ class Orchestrator:
         _check_arguments(client, concurrency, deadline, polling, webhooks)
         self.slots = Slots(concurrency)
         """The slots of productions in flight."""
-        self._engine = client.engine
-        self._journal_path = None if journal is None else Path(journal)
-        self._folder = None if download_to is None else Path(download_to)
-        self._receiver = webhooks
-        self._cancel_on_exit = cancel_on_exit
-        self._router = WebhookRouter(has_receiver=webhooks is not None)
-        self._new_context = partial(
-            JobContext,
-            engine=self._engine,
-            router=self._router,
+        self.context = JobContext(
+            engine=client.engine,
+            journal=Journal(None),
+            router=WebhookRouter(has_receiver=webhooks is not None),
             polling=polling or Polling(),
             deadline=deadline,
-            folder=self._folder,
+            folder=None if download_to is None else Path(download_to),
             download_slots=asyncio.Semaphore(_DOWNLOADS),
-            final_retrier=Retrier(_FINAL_RETRY, self._engine.random),
+            final_retrier=Retrier(_FINAL_RETRY, client.engine.random),
             collect_for_review=collect_for_review,
             expired_retries=expired_retries,
         )
-        self.context = self._new_context(journal=Journal(None))
         """What all jobs share."""
+        self._journal_path = None if journal is None else Path(journal)
+        self._receiver = webhooks
+        self._cancel_on_exit = cancel_on_exit
         self.jobs: dict[asyncio.Task[Outcome], Job] = {}
         """The running jobs."""
         self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws their requests
         self._quota_checks: set[asyncio.Task[None]] = set()
         self._monitor = Monitor(
-            self._engine,
+            client.engine,
             self.jobs.values(),
             self._batches.values(),
             polling=self.context.polling,
             concurrency=concurrency,
-            router=self._router,
+            router=self.context.router,
         )
         self._drawn = 0
         self._finished = 0
@@ -139,20 +137,20 @@ class Orchestrator:
         return f"<Orchestrator {len(self.jobs)} running, at most {self.slots.count} in flight>"
 
     async def __aenter__(self) -> Self:
-        if self._folder is not None:
+        if self.context.folder is not None:
             try:
-                await make_folder(self._folder)
+                await make_folder(self.context.folder)
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
             journal = await Journal.open(self._journal_path)
             resources.push_async_callback(journal.close)
-            self.context = self._new_context(journal=journal)
-            checkpoint = await Checkpoint.restore(self._engine, journal)
+            self.context = evolve(self.context, journal=journal)
+            checkpoint = await Checkpoint.restore(self.context.engine, journal)
             if checkpoint is not None:
                 resources.push_async_callback(checkpoint.close)
             if self._receiver is not None:
-                self._remove_listener = self._receiver.add_listener(self._router.dispatch)
+                self._remove_listener = self._receiver.add_listener(self.context.router.dispatch)
             self._resources = resources.pop_all()
         self._is_open = True
         return self
@@ -222,7 +220,7 @@ class Orchestrator:
         self._check_open()
         if self._is_running(reference):
             raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
-        intent = await resolve(self._engine, self.context.journal, reference, production_id)
+        intent = await resolve(self.context.engine, self.context.journal, reference, production_id)
         return self._new_ticket(intent.request(), intent)
 
     def statistics(self) -> Statistics:

@@ -94,7 +94,9 @@ class JobState:
     @property
     def submitted_at(self) -> datetime | None:
         """When JARAI accepted it (UTC)."""
-        return utc(self.intent.submitted_at) if self.intent is not None else None
+        if self.intent is None or self.intent.submitted_at is None:
+            return None
+        return datetime.fromtimestamp(self.intent.submitted_at, UTC)
 
     def emit(self, kind: type[Event], **fields: Any) -> None:
         """Publish the next event."""
@@ -113,8 +115,3 @@ class JobState:
         if self.intent is not None:
             self.intent.acknowledge(event)
             self.context.journal.put(self.intent)
-
-
-def utc(seconds: float | None) -> datetime | None:
-    """Convert Unix time."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

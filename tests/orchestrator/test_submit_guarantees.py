@@ -31,6 +31,19 @@ def long_productions(_: Random, __: str) -> list[tuple[str, float]]:
     return [("Queued", 10.0), ("Producing", 600.0), ("Distributing", 10.0)]
 
 
+class SlowProvider:
+    """Provides an API key: at once the first time, and after two minutes when the key was rejected."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._seconds = 0.0
+
+    async def __call__(self) -> str:
+        seconds, self._seconds = self._seconds, 120.0
+        await asyncio.sleep(seconds)
+        return self._key
+
+
 def honouring_client(simulator: Simulator) -> JaraiClient:
     return JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=True)
 
@@ -78,17 +91,8 @@ async def test_submit_with_a_rejected_key_is_not_in_doubt_while_the_provider_is_
     simulator: Simulator, tmp_path: Path
 ) -> None:
     """The 401 says that nothing was created: leaving then does not wait, and the next run submits."""
-    calls = 0
-
-    async def provide() -> str:
-        nonlocal calls
-        calls += 1
-        if calls > 1:
-            await asyncio.sleep(120)
-        return simulator.api_key
-
     loop = asyncio.get_running_loop()
-    async with JaraiClient(provide, base_url=simulator.base_url) as client:
+    async with JaraiClient(SlowProvider(simulator.api_key), base_url=simulator.base_url) as client:
         await client.accounts()
         simulator.faults.add("unauthorized", on="submit")
         async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
@@ -104,18 +108,9 @@ async def test_submit_with_a_rejected_key_is_not_in_doubt_while_the_provider_is_
 
 async def test_cancel_while_the_key_provider_is_called_is_immediate(simulator: Simulator) -> None:
     """After the 401 nothing is on its way that a cancel would have to wait for."""
-    calls = 0
-
-    async def provide() -> str:
-        nonlocal calls
-        calls += 1
-        if calls > 1:
-            await asyncio.sleep(120)
-        return simulator.api_key
-
     loop = asyncio.get_running_loop()
     async with (
-        JaraiClient(provide, base_url=simulator.base_url) as client,
+        JaraiClient(SlowProvider(simulator.api_key), base_url=simulator.base_url) as client,
         Orchestrator(client) as orchestrator,
     ):
         await client.accounts()
