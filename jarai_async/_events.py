@@ -68,7 +68,7 @@ class Outcome:
 class Event:
     """Base class of all events; `str()` of an event is one line.
 
-    `reference` is that of the request or, if it has none, one made from its position in the batch. `sequence`
+    `reference` is that of the request or, if it has none, the one that the orchestrator made. `sequence`
     counts the events of this request from 1. `observed_at` is the time (UTC) at which this process learned of
     the event.
     """
