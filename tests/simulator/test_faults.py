@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from jarai_async.simulator import FaultKind, Simulator
 from jarai_async.simulator._api import fault_kinds
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.responses import Response
-from tests.support.raw_client import UNKNOWN_ID, open_simulator
+from tests.support.raw_client import UNKNOWN_ID, RawResponse, open_simulator
 
 API_ERRORS = {
     "internal_error": (500, "INTERNAL_ERROR"),
@@ -219,18 +220,19 @@ async def test_every_kind_of_fault_changes_what_a_client_receives(kind: str) -> 
             await asyncio.sleep(305)
             url = (await api.deliverables(production_id))["captions.vtt"]["sasUrl"]
             results: list[object] = []
-            for route in ("submit", "fetch", "deliverables", "download"):
+            sends: dict[str, Callable[[], Awaitable[RawResponse]]] = {
+                "submit": api.submit,
+                "fetch": partial(api.get, f"/productions/{production_id}"),
+                "deliverables": partial(api.get, f"/productions/{production_id}/deliverables"),
+                "download": partial(api.request_url, "GET", url),
+            }
+            for route, send in sends.items():
                 if fault:
                     simulator.faults.add(fault, on=route)
                 before = _clock.monotonic()
                 try:
                     async with asyncio.timeout(100):
-                        response = await {
-                            "submit": api.submit,
-                            "fetch": partial(api.get, f"/productions/{production_id}"),
-                            "deliverables": partial(api.get, f"/productions/{production_id}/deliverables"),
-                            "download": partial(api.request_url, "GET", url),
-                        }[route]()
+                        response = await send()
                 except (TimeoutError, aiohttp.ClientError) as error:
                     results.append(type(error))
                 else:

@@ -34,7 +34,17 @@ _SWAPPED: dict[type, tuple[type, ...]] = {
     ast.Mod: (ast.Mult,),
     ast.Pow: (ast.Mult,),
 }
-_DESCRIPTIONS = {"help", "metavar", "description", "epilog", "prog", "title", "formatter_class"}
+_DESCRIPTIONS = {
+    "help",
+    "metavar",
+    "description",
+    "epilog",
+    "prog",
+    "title",
+    "formatter_class",
+    "strict",
+    "name",
+}
 _OPPOSITE = {"min": "max", "max": "min"}
 _LEFT_ALONE = {"annotation", "returns", "format_spec", "decorator_list", "type_params"}
 _OTHERS = ast.stmt | ast.ExceptHandler | ast.JoinedStr
@@ -177,7 +187,7 @@ def _other_constant(value: object) -> object:
         case bool():
             return not value
         case int():
-            return value + 1
+            return 2 * value if value > 1 else value + 1
         case float():
             return 2 * value or 1.0
     return None
