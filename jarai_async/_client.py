@@ -116,9 +116,10 @@ class JaraiClient:
         """Submit a production (scope `productions:write`), and return it as accepted.
 
         From then on it costs money. It is sent again only where the failed attempt certainly created nothing,
-        or with `idempotency_keys=True`. Raises InvalidRequestError; ApiError where JARAI rejected it
-        (BudgetExceededError: the account's budget does not allow it); NotSentError where nothing was sent;
-        UncertainSubmitError where it may have been accepted.
+        or with `idempotency_keys=True`. While submits get no usable responses, it waits until JARAI responds
+        again, for as long as that takes: use `asyncio.timeout`. Raises InvalidRequestError; ApiError where
+        JARAI rejected it (BudgetExceededError: the account's budget does not allow it); NotSentError where
+        nothing was sent; UncertainSubmitError where it may have been accepted.
         """
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
@@ -142,8 +143,9 @@ class JaraiClient:
 
         Any number of productions may be waited for at the same time. They share the rate limit, and each poll
         goes to the production that has most probably changed. Raises DeadlineExceededError after `deadline`
-        seconds, while the production continues at JARAI; ApiError where it cannot be read; NotFoundError only
-        after a minute, because a new production may not be readable yet (inferred).
+        seconds, while the production continues at JARAI; ApiError where it cannot be read at first, or once
+        JARAI has refused for an hour to show it (five minutes where it is not found); NotFoundError at first
+        only after a minute, because a new production may not be readable yet (inferred).
         """
         poller = self.engine.poller
         try:

@@ -14,13 +14,13 @@
     ├── DownloadError           a file could not be downloaded completely
     │   ├── IncompleteDownloadError the file arrived incomplete, damaged or too slowly
     │   └── FileWriteError          the file could not be written on this machine
-    ├── WebhookVerificationError  the request is not a webhook event signed by JARAI
+    ├── WebhookVerificationError  JARAI did not sign the request
     ├── ProductionFailedError   the production ended as Failed, or JARAI no longer knows it
     └── ApiError                the API responded with an error status
         ├── BadRequestError             400, 413, 422
         ├── AuthenticationError         401
         ├── PermissionDeniedError       403
-        ├── NotFoundError               404
+        ├── NotFoundError               404, 410
         ├── BudgetExceededError         409 with a BUDGET_GATE code
         ├── RateLimitError              429
         ├── ServiceUnavailableError     503 from JARAI itself: rejected before anything was done
@@ -155,7 +155,7 @@ class FileWriteError(DownloadError):
 
 
 class WebhookVerificationError(JaraiError):
-    """The request is not signed with your secret, or its body is not a webhook event: ignore it.
+    """The request is not signed with your secret: ignore it.
 
     The message is for you. Respond to the sender with status 401 and nothing else.
     """
@@ -195,7 +195,7 @@ class PermissionDeniedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """404: the resource does not exist, or not yet."""
+    """404 or 410: the resource does not exist, not yet, or no longer."""
 
     advice = "Check the identifier and the base URL, and that it belongs to this key's partner."
 

@@ -19,6 +19,8 @@ from jarai_async._errors import ConfigurationError, InvalidRequestError
 Id = NewType("Id", str)
 """An identifier of the API: a UUID as lower-case text with hyphens."""
 
+NIL_ID = Id(str(UUID(int=0)))
+
 _BODY_FIELDS = {"topic", "languageId", "countryId", "avatarId", "projectTypeSlug", "metadataMD"}
 _CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -131,7 +133,8 @@ class Production:
 class Deliverable:
     """A file that a production created.
 
-    `type` is one of an open set (`Video`, `ClosedCaptions`, ...); `platform` is the platform that the file is
+    `type` is one of an open set (`Video`, `ClosedCaptions`, ...), or `Unknown` if the server sent none that
+    can be read; `platform` is the platform that the file is
     for. `url` is signed and valid for one hour (documented). It gives access to the file, so it is not in the
     `repr`. `JaraiClient.download` requests a new URL automatically when this one has expired. If the server
     sent none, `url` is empty and the file cannot be downloaded. `id`, `file_name`, `content_type`, `size` (in
@@ -139,7 +142,7 @@ class Deliverable:
     `production_id` is the production whose deliverables were listed.
     """
 
-    type: str
+    type: str = "Unknown"
     url: str = field(default="", repr=False)
     platform: str | None = None
     id: str | None = None

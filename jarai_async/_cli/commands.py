@@ -26,10 +26,16 @@ from jarai_async._cli.signals import interrupted, on_interrupt, stop_event, wait
 from jarai_async._cli.streams import OutputError, background_streams
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
-from jarai_async._errors import AuthenticationError, ConfigurationError, InvalidRequestError, JaraiError
+from jarai_async._errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequestError,
+    JaraiError,
+    JournalError,
+)
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import Journal, journal_path
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.submission import resolve
 from jarai_async.simulator import Simulator
@@ -155,7 +161,7 @@ async def _run_requests(
         cancel_on_exit=options.cancel_on_exit,
         journal=options.journal,
     )
-    stopped = False
+    stopped = journal_failed = False
     run = None
     with output.progress(report, lambda: orchestrator.statistics().expected_finish) as show:
         try:
@@ -166,6 +172,11 @@ async def _run_requests(
                     await show(event)
         except asyncio.CancelledError:
             stopped = True
+        except JournalError as error:
+            if run is None:
+                raise  # it cannot be opened: nothing was sent
+            journal_failed = True
+            output.print_message(error)
         except OutputError as error:
             stopped = True
             output.print_message(f"stopped: {error}")
@@ -173,7 +184,7 @@ async def _run_requests(
         report.add(event)
     summary = report.summary(interrupted=stopped, created=created())
     output.print_summary(report.problems, f"{summary}; files in {options.download_to}")
-    return 0 if report.ok else 1
+    return 0 if report.ok and not journal_failed else 1
 
 
 async def _plan(options: argparse.Namespace) -> int:
@@ -211,7 +222,7 @@ async def _read_journal(path: str) -> list[Intent]:
 @asynccontextmanager
 async def _open_journal(path: str) -> AsyncIterator[Journal]:
     """Open a journal that exists. Raises OSError or JournalError."""
-    journal = await Journal.open(Path(path), create=False)
+    journal = await Journal.open(journal_path(path), create=False)
     try:
         yield journal
     finally:

@@ -42,7 +42,7 @@ class Observer:
         watch.production = production
         watch.polled = watch.seen = now
         watch.seen_at = sent_at  # the snapshot describes that time or a later one
-        watch.failures, watch.not_found, watch.not_found_since = 0, 0, math.inf
+        watch.failures, watch.refusals, watch.refused_since = 0, 0, math.inf
 
     def _observe_change(self, watch: Watch, production: Production, now: float) -> None:
         left, entered = watch.status, production.status
@@ -72,7 +72,12 @@ class Observer:
         return max(latest - _CLOCK_TOLERANCE, watch.seen) if is_exact else watch.seen, latest
 
     def time_of(self, event: WebhookEvent, now: float) -> float:
-        """Return when an event happened, in monotonic seconds, as far as the server's clock is known."""
+        """Return when an event happened, in monotonic seconds, as far as the server's clock is known.
+
+        Without a time it is -infinity: nothing follows from it.
+        """
+        if event.timestamp is None:
+            return -math.inf
         return min(now - (self._server_time() - event.timestamp.timestamp()), now)
 
     def _learn(self, watch: Watch, status: Status, earliest: float, latest: float) -> None:
