@@ -65,7 +65,7 @@ class Downloader:
 
         try:
             while True:
-                before = download.received
+                before = download.furthest
                 try:
                     return await retrier(attempt, made_no_progress)
                 except IncompleteDownloadError:
