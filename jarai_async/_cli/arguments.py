@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_journal(commands)
     _add_resolve(commands)
+    _add_retry(commands)
     _add_status(commands)
     _add_cancel(commands)
     _add_deliverables(commands)
@@ -127,6 +128,18 @@ def _add_resolve(commands: _Commands) -> None:
     decision.add_argument("--production-id", metavar="ID", help="the production was created, with this ID")
     decision.add_argument(
         "--resubmit", action="store_true", help="the production was not created: submit it again"
+    )
+
+
+def _add_retry(commands: _Commands) -> None:
+    details = (
+        "By default all that were rejected or failed; give references to choose, also of those that were "
+        "cancelled. Sends nothing: `jarai run` or `jarai resume` submits them."
+    )
+    retry = _add(commands, "retry", "let requests of a journal be submitted again", details)
+    _add_journal_file(retry)
+    retry.add_argument(
+        "reference", metavar="REFERENCE", nargs="*", help="reference that `jarai journal` shows"
     )
 
 

@@ -24,13 +24,17 @@ from jarai_async._cli.signals import on_interrupt, stop_event, wait_for
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
 from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError
+from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.orchestrator import Orchestrator
-from jarai_async._orchestrator.submission import resolve
+from jarai_async._orchestrator.submission import resolve, retry
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
+
+
+_RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED)  # without references; you chose to cancel the others
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -176,6 +180,17 @@ async def _resolve(options: argparse.Namespace) -> int:
     return 0
 
 
+async def _retry(options: argparse.Namespace) -> int:
+    async with _open_journal(options.journal) as journal:
+        references = options.reference or [
+            intent.reference for intent in await journal.intents() if intent.outcome_state in _RETRIED
+        ]
+        for reference in references:
+            output.print_line(json_lines.intent_line(await retry(journal, reference)))
+    output.print_message(f"{len(references)} to be submitted again by `jarai run` or `jarai resume`")
+    return 0
+
+
 async def _read_journal(path: str) -> list[Intent]:
     async with _open_journal(path) as journal:
         return await journal.intents()
@@ -250,6 +265,7 @@ _COMMANDS = {
     "plan": _plan,
     "journal": _journal,
     "resolve": _resolve,
+    "retry": _retry,
     "status": _status,
     "cancel": _cancel,
     "deliverables": _deliverables,

@@ -40,7 +40,7 @@ from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_ho
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.statistics import Monitor, Statistics
-from jarai_async._orchestrator.submission import resolve
+from jarai_async._orchestrator.submission import resolve, retry
 from jarai_async._orchestrator.ticket import History, Ticket
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async._tasks import stop
@@ -234,6 +234,18 @@ class Orchestrator:
         if self._is_running(reference):
             raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
         intent = await resolve(self.context.engine, self.context.journal, reference, production_id)
+        return self._new_ticket(reference, intent.request(), intent)
+
+    async def retry(self, reference: str) -> Ticket:
+        """Submit a request again that was rejected, failed or was cancelled, and return its new ticket.
+
+        Nothing else does that once the journal has the outcome. Raises InvalidRequestError where the journal
+        has no such outcome, ConfigurationError outside of the `async with` block, JournalError.
+        """
+        self._check_open()
+        if self._is_running(reference):
+            raise InvalidRequestError([f"{reference!r} is still running"])
+        intent = await retry(self.context.journal, reference)
         return self._new_ticket(reference, intent.request(), intent)
 
     def statistics(self) -> Statistics:

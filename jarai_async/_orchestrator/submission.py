@@ -30,6 +30,9 @@ from jarai_async._orchestrator.state import JobState
 
 _log = logging.getLogger("jarai_async")
 
+RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED, OutcomeState.CANCELLED)
+"""The outcomes after which a request may be submitted again."""
+
 End = tuple[OutcomeState, JaraiError | None]
 
 
@@ -178,12 +181,12 @@ def new_intent(reference: str, request: ProductionRequest) -> Intent:
 
 
 def is_same_request(intent: Intent, request: ProductionRequest) -> bool:
-    """Whether an intent is of this request; False where another request was planned but never sent.
+    """Whether an intent is of this request; False for another request, for which nothing was created.
 
     Raises JournalError, and InvalidRequestError where another request may have been paid for.
     """
     changes = [*differences(intent.request(), request)]
-    if changes and intent.stage is not Stage.PLANNED:
+    if changes and not intent.created_nothing:
         message = f"the reference {intent.reference[:100]!r} belongs to another request in the journal: "
         raise InvalidRequestError([f"{message}{'; '.join(changes)}"])
     return not changes
@@ -211,4 +214,20 @@ async def _in_doubt(journal: Journal, reference: str) -> Intent:
     intent = await journal.find(reference)
     if intent is None or intent.stage is not Stage.IN_DOUBT:
         raise InvalidRequestError([f"no submit with the reference {reference!r} is in doubt"])
+    return intent
+
+
+async def retry(journal: Journal, reference: str) -> Intent:
+    """Let a request be submitted again that was rejected, failed or was cancelled.
+
+    Raises InvalidRequestError where that is not so, JournalError.
+    """
+    intent = await journal.find(reference)
+    if intent is None:
+        raise InvalidRequestError([f"the journal has no request with the reference {reference!r}"])
+    if (state := intent.outcome_state) not in RETRIED:
+        end = f"ended as {state}" if state else f"is {intent.stage}"
+        raise InvalidRequestError([f"{reference!r} {end}: it cannot be submitted again"])
+    intent.reset_for_retry(str(uuid4()))
+    await journal.save(intent)
     return intent
