@@ -118,8 +118,9 @@ def _add_journal(commands: _Commands) -> None:
 def _add_resolve(commands: _Commands) -> None:
     details = (
         "A submit is in doubt if its response was lost: JARAI may or may not have created the production. "
-        "Look for the production in JARAI Studio and pass the result. Then `jarai run` or "
-        "`jarai resume` can continue."
+        "Look for the production in JARAI Studio and pass the result. Its topic, account and time of "
+        "creation are compared with the request, as far as JARAI reports them. Then `jarai run` or "
+        "`jarai resume` can continue. Until the request has ended, another decision replaces this one."
     )
     resolve = _add_remote(commands, "resolve", "settle a submit that is in doubt", details)
     _add_journal_file(resolve)

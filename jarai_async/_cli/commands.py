@@ -29,12 +29,12 @@ from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.orchestrator import Orchestrator
-from jarai_async._orchestrator.submission import resolve, retry
+from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 
-
-_RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED)  # without references; you chose to cancel the others
+# what `jarai retry` chooses without references: not what you have cancelled
+_RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -175,8 +175,13 @@ async def _journal(options: argparse.Namespace) -> int:
 
 async def _resolve(options: argparse.Namespace) -> int:
     async with _open_journal(options.journal) as journal, JaraiClient(base_url=options.base_url) as client:
-        intent = await resolve(client.engine, journal, options.reference, options.production_id)
-    output.print_line(json_lines.intent_line(intent))
+        production = None
+        if options.production_id is not None:
+            production = await find_created(
+                client.engine, journal, options.reference, options.production_id, {}
+            )
+        intent = await resolve(journal, options.reference, production)
+    output.print_line(json_lines.resolved_line(intent))
     return 0
 
 

@@ -84,6 +84,7 @@ class Intent:
     - `webhook_pending`: a webhook announced a change that no acknowledged event has reported yet.
     - `files`: the downloaded files that were acknowledged, by path.
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
+    - `resolved`: the user decided what became of its submit, and may still decide otherwise.
     """
 
     reference: str
@@ -100,6 +101,7 @@ class Intent:
     webhook_pending: bool = False
     files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
     expired: list[str] = field(factory=list)
+    resolved: bool = False
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
@@ -136,14 +138,14 @@ class Intent:
         """Return to PLANNED with a new idempotency key, in place of a production that never began."""
         if self.production is not None:
             self.expired.append(self.production.id)
-        self.stage, self.key = Stage.PLANNED, key
-        self.production = self.sent_at = self.submitted_at = self.since = None
-        self.webhook_pending = False
+        self.reset(key)
 
-    def reset_for_retry(self, key: str) -> None:
-        """Return to PLANNED with a new idempotency key, after an outcome. The events continue to count."""
-        self.reset_for_resubmit(key)
-        self.outcome, self.listed, self.expired, self.files = None, False, [], {}
+    def reset(self, key: str) -> None:
+        """Return to PLANNED with an idempotency key, whatever came after. The events continue to count."""
+        self.stage, self.key = Stage.PLANNED, key
+        self.production = self.sent_at = self.submitted_at = self.since = self.outcome = None
+        self.listed = self.webhook_pending = self.resolved = False
+        self.files = {}
 
     def known_files(self) -> dict[Path, Deliverable]:
         """Return the acknowledged files, by path."""
@@ -182,6 +184,7 @@ class Intent:
             "hinted": self.webhook_pending,
             "files": self.files,
             "expired": self.expired,
+            "resolved": self.resolved,
             "outcome": self.outcome,
         }
         text = json.dumps({name: value for name, value in fields.items() if value})
@@ -209,6 +212,7 @@ class Intent:
                 webhook_pending=_checked(fields.get("hinted", False), bool),
                 files=_checked(fields.get("files", {}), dict),
                 expired=[parse_id(expired) for expired in _checked(fields.get("expired", []), list)],
+                resolved=_checked(fields.get("resolved", False), bool),
                 outcome=_checked(fields.get("outcome", {}), dict) or None,
             )
             intent.known_files()

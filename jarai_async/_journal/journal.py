@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from jarai_async._errors import JournalError
 from jarai_async._journal.entries import Intent, Row, Stage
@@ -61,6 +62,7 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._in_doubt: dict[str, Intent] = {}  # used only without a file
+        self._intents: WeakValueDictionary[str, Intent] = WeakValueDictionary()  # one object for each in use
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarai journal")
         self._database: sqlite3.Connection | None = None
         self._writes: list[_Write] = []
@@ -129,17 +131,26 @@ class Journal:
         """Return the intent of a request, if there is one. Raises JournalError."""
         if self.path is None:
             return self._in_doubt.get(reference)
+        if (intent := self._intents.get(reference)) is not None:
+            return intent
         if not _is_unicode(reference):
             raise JournalError(
                 f"the journal {self.path} cannot store {reference!r:.80}: it is not valid Unicode"
             )
         rows = await self._select(_SELECT_ONE, reference)
-        return Intent.from_row(rows[0]) if rows else None
+        if rows and reference not in self._intents:
+            self._intents[reference] = intent = Intent.from_row(rows[0])
+        return self._intents.get(reference)
 
     async def intents(self) -> list[Intent]:
         """Return all intents, in the order in which they were first written. Raises JournalError."""
         rows = await self._select(_SELECT_ALL)
         return [Intent.from_row(row) for row in rows]
+
+    async def owner_of(self, production_id: str) -> str | None:
+        """Return the reference of the request that created a production, if one did. Raises JournalError."""
+        rows = await self._select("SELECT reference FROM intents WHERE instr(kept, ?)", production_id)
+        return rows[0][0] if rows else None
 
     async def load(self, name: str) -> Any:
         """Return a fact, or None if there is none. Raises JournalError."""
@@ -171,6 +182,7 @@ class Journal:
     def put(self, intent: Intent) -> None:
         """Add an intent to the next commit, without waiting for it. A failure is only logged."""
         if self.path is not None:
+            self._intents[intent.reference] = intent
             self._add(_UPSERT, intent.row())
         elif intent.stage is Stage.IN_DOUBT:
             self._in_doubt[intent.reference] = intent

@@ -99,6 +99,7 @@ class Job:
             state.slot.release()
         if outcome.error and outcome.state in RETRIED and outcome.is_final and self._context.journal.path:
             outcome.error.advice = f"{type(outcome.error).advice} {_RETRY_ADVICE}".lstrip()
+        state.has_outcome = True
         state.emit(Finished, outcome=outcome)
         return outcome
 
@@ -158,6 +159,7 @@ class Job:
         """
         state, context = self.state, self._context
         watch = state.watch = self._new_watch(intent, known_since)
+        context.productions[watch.production.id] = state.reference
         try:
             await context.router.subscribe(watch.production.id, self._on_webhook)
             async with asyncio.timeout(context.deadline):

@@ -40,7 +40,7 @@ from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_ho
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.statistics import Monitor, Statistics
-from jarai_async._orchestrator.submission import resolve, retry
+from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async._orchestrator.ticket import History, Ticket
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async._tasks import stop
@@ -225,15 +225,30 @@ class Orchestrator:
         """Decide what became of a submit that ended as `uncertain`, and continue with it.
 
         Pass the `production_id` that JARAI Studio shows for it, and it is watched; or `resubmit=True` if it
-        was never created: then it is submitted again, with a new key. Raises InvalidRequestError where there
-        is nothing to decide, NotFoundError where JARAI does not know the production, ApiError, JournalError.
+        was never created: then it is submitted again, with a new key. The production is read, and its topic,
+        account and time of creation are compared with the request, as far as the server reports them (these
+        fields are inferred); `production` of the ticket has them. Another decision replaces this one until
+        the request has ended or was submitted again; the earlier ticket then raises ClosedError.
+
+        Raises InvalidRequestError where there is nothing to decide, where the production belongs to another
+        reference and where it does not fit the request; NotFoundError where JARAI does not know it; ApiError,
+        JournalError; ConfigurationError outside of the `async with` block.
         """
         if (production_id is None) != resubmit:
             raise InvalidRequestError(["resolve() takes either production_id or resubmit=True"])
         self._check_open()
-        if self._is_running(reference):
+        running = self._running(reference)
+        if not all(job.state.is_resolved for job in running.values()):
             raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
-        intent = await resolve(self.context.engine, self.context.journal, reference, production_id)
+        context, production = self.context, None
+        if production_id is not None:
+            production = await find_created(
+                context.engine, context.journal, reference, production_id, context.productions
+            )
+        for job in running.values():
+            job.state.is_replaced = True
+        await stop(running)
+        intent = await resolve(context.journal, reference, production)
         return self._new_ticket(reference, intent.request(), intent)
 
     async def retry(self, reference: str) -> Ticket:
@@ -243,7 +258,7 @@ class Orchestrator:
         has no such outcome, ConfigurationError outside of the `async with` block, JournalError.
         """
         self._check_open()
-        if self._is_running(reference):
+        if self._running(reference):
             raise InvalidRequestError([f"{reference!r} is still running"])
         intent = await retry(self.context.journal, reference)
         return self._new_ticket(reference, intent.request(), intent)
@@ -256,8 +271,12 @@ class Orchestrator:
         if not self._is_open:
             raise ConfigurationError("use the orchestrator inside its `async with` block")
 
-    def _is_running(self, reference: str) -> bool:
-        return any(job.state.reference == reference for job in self.jobs.values())
+    def _running(self, reference: str) -> dict[asyncio.Task[Outcome], Job]:
+        return {
+            task: job
+            for task, job in self.jobs.items()
+            if job.state.reference == reference and not job.state.has_outcome
+        }
 
     def _new_ticket(self, reference: str, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
         history = History()
@@ -277,7 +296,7 @@ class Orchestrator:
         intent: Intent | None = None,
     ) -> tuple[Job, asyncio.Task[Outcome]]:
         self._check_open()
-        if self.context.journal.path is not None and self._is_running(reference):
+        if self.context.journal.path is not None and self._running(reference):
             raise InvalidRequestError(
                 [f"the reference {reference!r} is already running: a journal needs distinct references"]
             )
@@ -288,7 +307,9 @@ class Orchestrator:
         return job, task
 
     def _job_ended(self, ended: Callable[[BaseException | None], None], task: asyncio.Task[Outcome]) -> None:
-        del self.jobs[task]
+        if self.jobs.pop(task).state.is_replaced:
+            ended(None)  # another ticket continues
+            return
         error = ClosedError("the orchestrator's block has ended") if task.cancelled() else task.exception()
         self._finished += error is None
         ended(error)
@@ -301,7 +322,7 @@ class Orchestrator:
         slot, journal = Slot(self.slots), self.context.journal
         try:
             async with aclosing(batch):
-                await batch.plan(journal, self._is_running)
+                await batch.plan(journal, self._running)
                 async with aclosing(batch.draw(journal)) as source:
                     await slot.acquire()
                     async for reference, request in source:

@@ -5,6 +5,7 @@ What the journal keeps, and what follows from it, is described in `_journal.entr
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from uuid import uuid4
 
 from jarai_async import _clock
@@ -24,7 +25,7 @@ from jarai_async._http.request_log import RequestLog
 from jarai_async._http.sender import SubmitPermit
 from jarai_async._http.submit_retry import ATTEMPTS, SubmitRetry
 from jarai_async._journal.entries import Intent, Stage
-from jarai_async._journal.identity import differences
+from jarai_async._journal.identity import compare, differences
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.state import JobState
 
@@ -124,6 +125,7 @@ class Submission:
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""
         intent.stage, intent.sent_at = Stage.SENDING, intent.sent_at or _clock.wall()
+        intent.resolved = False  # from now on it is another submit
         await self._journal.save(intent)
         self._state.permit = permit
 
@@ -192,28 +194,50 @@ def is_same_request(intent: Intent, request: ProductionRequest) -> bool:
     return not changes
 
 
-async def resolve(engine: Engine, journal: Journal, reference: str, production_id: str | None) -> Intent:
+async def find_created(
+    engine: Engine, journal: Journal, reference: str, production_id: str, known: Mapping[str, str]
+) -> Production:
+    """Read a production that a submit in doubt may have created, and check that it fits.
+
+    `known` has the reference of each production of this process. Raises InvalidRequestError where there is
+    nothing to decide, and where the production belongs to another request; ApiError, JournalError.
+    """
+    await _undecided(journal, reference)
+    production = await engine.sender.execute(endpoints.fetch(production_id), RequestLog())
+    intent = await _undecided(journal, reference)  # it may have been decided in the meantime
+    owner = known.get(production.id) or await journal.owner_of(production.id)
+    if owner not in (None, reference):
+        raise InvalidRequestError([f"production {production.id} belongs to the reference {owner!r}"])
+    if differs := compare(intent, production).differs:
+        message = f"production {production.id} does not fit the reference {reference!r}: "
+        raise InvalidRequestError([message + "; ".join(differs)])
+    return production
+
+
+async def resolve(journal: Journal, reference: str, production: Production | None) -> Intent:
     """Decide a submit that is in doubt: it created this production, or (None) it may be submitted again.
 
-    Raises InvalidRequestError where no submit is in doubt, ApiError, JournalError.
+    Raises InvalidRequestError where there is nothing to decide, JournalError.
     """
-    intent = await _in_doubt(journal, reference)
-    if production_id is None:
-        intent.reset_for_resubmit(str(uuid4()))
+    intent = await _undecided(journal, reference)
+    if production is None:
+        intent.reset(str(uuid4()))
     else:
-        call = endpoints.fetch(production_id)
-        production = await engine.sender.execute(call, RequestLog())
-        intent = await _in_doubt(journal, reference)  # it may have been decided in the meantime
-        intent.production = production
-        intent.stage, intent.submitted_at = Stage.ACCEPTED, intent.sent_at
+        sent_at = intent.sent_at
+        intent.reset(intent.key)
+        intent.stage, intent.production = Stage.ACCEPTED, production
+        intent.sent_at = intent.submitted_at = sent_at
+    intent.resolved = True
     await journal.save(intent)
     return intent
 
 
-async def _in_doubt(journal: Journal, reference: str) -> Intent:
+async def _undecided(journal: Journal, reference: str) -> Intent:
     intent = await journal.find(reference)
-    if intent is None or intent.stage is not Stage.IN_DOUBT:
+    if intent is None or (intent.stage is not Stage.IN_DOUBT and not intent.resolved):
         raise InvalidRequestError([f"no submit with the reference {reference!r} is in doubt"])
+    if intent.stage is Stage.ENDED:
+        raise InvalidRequestError([f"{reference!r} has ended as {intent.outcome_state}"])
     return intent
 
 
@@ -228,6 +252,7 @@ async def retry(journal: Journal, reference: str) -> Intent:
     if (state := intent.outcome_state) not in RETRIED:
         end = f"ended as {state}" if state else f"is {intent.stage}"
         raise InvalidRequestError([f"{reference!r} {end}: it cannot be submitted again"])
-    intent.reset_for_retry(str(uuid4()))
+    intent.reset(str(uuid4()))
+    intent.expired.clear()
     await journal.save(intent)
     return intent
