@@ -27,6 +27,9 @@ class OutcomeState(StrEnum):
     """Your deadline passed. The production continues at JARAI."""
     NOT_FOUND = "not_found"
     """JARAI responded for five minutes that it does not know the production. It is not submitted again."""
+    INACCESSIBLE = "inaccessible"
+    """JARAI refused for an hour to show the production, for example with 403 (the partner is not active, or
+    the key lacks a scope). The production continues at JARAI: run it again once the cause is corrected."""
 
 
 @frozen(kw_only=True)
@@ -44,7 +47,7 @@ class Outcome:
     | `rejected`  | yes   | returns the outcome; `Orchestrator.retry`, or other content, submits it again  |
     | `uncertain` | no    | returns the outcome, until `Orchestrator.resolve` was called                   |
     | `timed_out` | no    | watches the production again                                                  |
-    | `not_found` | no    | reads the production again                                                    |
+    | `not_found` | no    | reads the production again; the same for `inaccessible`                       |
 
     A request is `rejected` and not final if the journal could not be written: the next run submits it.
 

@@ -244,7 +244,7 @@ def test_ended_entry_without_an_outcome_raises_journal_error() -> None:
                 "sequence": ("1.5", "null", "true"),
                 "listed": ("1", "null"),
                 "hinted": ("1", "null"),
-                "files": ("[]", "null", '{"a.mp4": 5}', '{"a.mp4": {}}'),
+                "files": ("[]", "null", '{"a.mp4": 5}'),
                 "expired": ("{}", '["x"]', "[5]"),
                 "outcome": ("[]", "5"),
                 "production": ("{}", "5"),

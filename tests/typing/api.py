@@ -197,7 +197,9 @@ def outcome_text(outcome: Outcome) -> str:
     match outcome.state:
         case OutcomeState.PUBLISHED | OutcomeState.FAILED | OutcomeState.CANCELLED:
             return "ended"
-        case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT | OutcomeState.NOT_FOUND:
+        case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT:
+            return f"{outcome.error}"
+        case OutcomeState.NOT_FOUND | OutcomeState.INACCESSIBLE:
             return f"{outcome.error}"
         case never:
             assert_never(never)
@@ -218,6 +220,8 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     async for event in ticket.events():
         assert_type(event, Event)
     await ticket.cancel()
+    assert_type(await orchestrator.resolve("mine", production_id="id"), Ticket)
+    assert_type(await orchestrator.retry("mine"), Ticket)
     del text
 
 
