@@ -40,6 +40,9 @@ CREATE TABLE intents (
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 _SELECT_ONE = "SELECT reference, account_id, key, body, stage, kept FROM intents WHERE reference = ?"
+_SELECT_IN_DOUBT = (
+    "SELECT reference, account_id, key, body, stage, kept FROM intents WHERE account_id = ? AND stage IN (?, ?)"
+)
 _SELECT_ALL = "SELECT reference, account_id, key, body, stage, kept FROM intents ORDER BY rowid"
 _INSERT = "INSERT INTO intents (reference, account_id, key, body, stage, kept) VALUES (?, ?, ?, ?, ?, ?)"
 _UPSERT = f"""
@@ -152,6 +155,17 @@ class Journal:
         rows = await self._select("SELECT reference FROM intents WHERE instr(kept, ?)", production_id)
         return rows[0][0] if rows else None
 
+    async def in_doubt(self, account_id: str) -> list[Intent]:
+        """Return the requests whose submit may have created a production that is not known.
+
+        Those whose submit is on its way are among them. Raises JournalError.
+        """
+        stages = (Stage.IN_DOUBT, Stage.SENDING)
+        rows = await self._select(_SELECT_IN_DOUBT, account_id, *stages)
+        found = {row[0]: self._intents.get(row[0]) or Intent.from_row(row) for row in rows}
+        found |= dict(self._intents) | self._in_doubt
+        return [one for one in found.values() if one.account_id == account_id and one.stage in stages]
+
     async def load(self, name: str) -> Any:
         """Return a fact, or None if there is none. Raises JournalError."""
         rows = await self._select("SELECT value FROM facts WHERE name = ?", name)
@@ -181,8 +195,8 @@ class Journal:
 
     def put(self, intent: Intent) -> None:
         """Add an intent to the next commit, without waiting for it. A failure is only logged."""
+        self._intents[intent.reference] = intent
         if self.path is not None:
-            self._intents[intent.reference] = intent
             self._add(_UPSERT, intent.row())
         elif intent.stage is Stage.IN_DOUBT:
             self._in_doubt[intent.reference] = intent

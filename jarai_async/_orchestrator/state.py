@@ -18,6 +18,7 @@ from jarai_async._http.sender import SubmitPermit
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.slot import Slot
+from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async._polling.watch import Watch
 
@@ -38,8 +39,9 @@ class JobContext:
     """How long to try to collect the final files."""
     collect_for_review: bool
     expired_retries: int
-    productions: dict[str, str] = field(factory=dict, repr=False)
+    productions: dict[str, str] = field(repr=False)
     """The reference of each production that this orchestrator has watched, by its id."""
+    matcher: WebhookMatcher
 
 
 @define(eq=False)

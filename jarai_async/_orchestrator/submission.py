@@ -34,6 +34,8 @@ _log = logging.getLogger("jarai_async")
 RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED, OutcomeState.CANCELLED)
 """The outcomes after which a request may be submitted again."""
 
+_WAIT_FOR_WEBHOOKS = 60.0  # seconds, after a submit without a response
+
 End = tuple[OutcomeState, JaraiError | None]
 
 
@@ -75,7 +77,12 @@ class Submission:
         except TimeoutError:
             production = None
         except UncertainSubmitError as error:
-            return OutcomeState.UNCERTAIN, error
+            production = await self._find_created(intent)
+            if production is None:
+                error.advice = f"{error.advice} {self._state.context.matcher.advice(self._journal, intent.reference)}"
+                return OutcomeState.UNCERTAIN, error
+            intent.resolved = True  # the user may know better
+            self._state.in_doubt = False
         except ClosedError:
             raise  # the user closed the client: that says nothing about the production
         except JaraiError as error:
@@ -158,6 +165,23 @@ class Submission:
             raise ClosedError("the orchestrator's block ended before the request was submitted")
         return OutcomeState.CANCELLED, None
 
+    async def _find_created(self, intent: Intent) -> Production | None:
+        """Wait for a webhook that shows what a submit in doubt has created, if it was sent just now."""
+        state, router, matcher = self._state, self._state.context.router, self._state.context.matcher
+        if not router.has_receiver:
+            return None
+        is_new = intent.sent_at is not None and _clock.wall() - intent.sent_at < _WAIT_FOR_WEBHOOKS
+        try:
+            async with asyncio.timeout(_WAIT_FOR_WEBHOOKS) as self._scope:
+                while True:
+                    arrived = router.arrived
+                    production = await matcher.find(self._journal, intent)
+                    if production is not None or not (is_new and state.may_submit):
+                        return production
+                    await arrived.wait()
+        except TimeoutError:
+            return None
+
     # --- Shutdown and cancel -----------------------------------------------------------------------
 
     def cancel_unsent(self) -> None:
@@ -169,6 +193,7 @@ class Submission:
 
     def settled(self) -> asyncio.Future[None]:
         """Return a future that is done when no submit is on its way any more."""
+        self.cancel_unsent()
         self._settled = asyncio.get_running_loop().create_future()
         return self._settled
 
