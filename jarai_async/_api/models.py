@@ -19,6 +19,8 @@ from jarai_async._errors import ConfigurationError, InvalidRequestError
 Id = NewType("Id", str)
 """An identifier of the API: a UUID as lower-case text with hyphens."""
 
+NIL_ID = Id(str(UUID(int=0)))
+
 _BODY_FIELDS = {"topic", "languageId", "countryId", "avatarId", "projectTypeSlug", "metadataMD"}
 _CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -128,6 +130,15 @@ class Production:
 
 
 @frozen
+class Listing:
+    """The list in which a deliverable was found: its index, the paths of all URLs, and the other fields."""
+
+    index: int
+    paths: tuple[str, ...]
+    descriptions: tuple[tuple[object, ...], ...]
+
+
+@frozen
 class Deliverable:
     """A file that a production created.
 
@@ -137,7 +148,8 @@ class Deliverable:
     `repr`. `JaraiClient.download` requests a new URL automatically when this one has expired. If the server
     sent none, `url` is empty and the file cannot be downloaded. `id`, `file_name`, `content_type`, `size` (in
     bytes) and `content_md5` (base64) are inferred, and None where the server does not send them.
-    `production_id` is the production whose deliverables were listed.
+    `production_id` is the production whose deliverables were listed, and `listing` is what the client needs
+    to recognise the file when it reads the list again.
     """
 
     type: str = "Unknown"
@@ -149,6 +161,7 @@ class Deliverable:
     size: int | None = None
     content_md5: str | None = field(default=None, repr=False)
     production_id: Id | None = None
+    listing: Listing | None = field(default=None, repr=False, eq=False)
     raw: Mapping[str, Any] = _raw()
 
 

@@ -40,6 +40,7 @@ from jarai_async._events import (
     Finished,
     Outcome,
     OutcomeState,
+    SavedFile,
     StatusChanged,
     Submitted,
 )
@@ -130,7 +131,7 @@ class Intent:
             case DeliverablesReady(final=True):
                 self.listed = True
             case Downloaded():
-                self.files[str(event.path)] = encode(event.deliverable)
+                self.files[str(event.path)] = _saved_fields(event.saved)
             case Finished(outcome=outcome) if outcome.is_final:
                 self.stage, self.outcome = Stage.ENDED, _outcome_fields(outcome)
 
@@ -147,9 +148,9 @@ class Intent:
         self.listed = self.webhook_pending = self.resolved = False
         self.files = {}
 
-    def known_files(self) -> dict[Path, Deliverable]:
+    def known_files(self) -> dict[Path, SavedFile]:
         """Return the acknowledged files, by path."""
-        return {Path(path): decode(fields, Deliverable) for path, fields in self.files.items()}
+        return {Path(path): _saved_file(fields) for path, fields in self.files.items()}
 
     def final_outcome(self, request: ProductionRequest) -> Outcome:
         """Return the outcome of a request that has ENDED. Raises JournalError if it cannot be decoded."""
@@ -163,7 +164,7 @@ class Intent:
                 state=state,
                 production=self.production,
                 deliverables=tuple(decode(item, Deliverable) for item in fields["deliverables"]),
-                files=self.known_files(),
+                files={path: saved.deliverable for path, saved in self.known_files().items()},
                 error=_error(fields),
                 submitted_at=None if submitted is None else datetime.fromisoformat(submitted),
                 finished_at=datetime.fromisoformat(fields["finishedAt"]),
@@ -255,6 +256,28 @@ def _error(fields: dict[str, Any]) -> JaraiError | None:
     )
     error_class = _ERRORS.get(kind, JaraiError)
     return error_class(str(message), status=status, code=code, correlation_id=correlation_id)
+
+
+def _saved_fields(saved: SavedFile) -> dict[str, Any]:
+    return {
+        "deliverable": encode(saved.deliverable),
+        "size": saved.size,
+        "md5": saved.md5,
+        "modified": saved.modified,
+        "verifiedBy": saved.verified_by,
+        "final": saved.final,
+    }
+
+
+def _saved_file(fields: dict[str, Any]) -> SavedFile:
+    return SavedFile(
+        deliverable=decode(fields["deliverable"], Deliverable),
+        size=_checked(fields["size"], int),
+        md5=_checked(fields["md5"], str),
+        modified=_checked(fields["modified"], int),
+        verified_by=_checked(fields["verifiedBy"], str),
+        final=_checked(fields["final"], bool),
+    )
 
 
 def _checked(value: Any, kind: type[T]) -> T:

@@ -42,13 +42,14 @@ End = tuple[OutcomeState, JaraiError | None]
 class Submission:
     """The submit of one job."""
 
-    __slots__ = ("_engine", "_journal", "_scope", "_settled", "_state")
+    __slots__ = ("_engine", "_journal", "_scope", "_search", "_settled", "_state")
 
     def __init__(self, state: JobState) -> None:
         self._state = state
         self._engine = state.context.engine
         self._journal = state.context.journal
         self._scope: asyncio.Timeout | None = None
+        self._search: asyncio.Timeout | None = None  # for what a submit in doubt has created
         self._settled: asyncio.Future[None] | None = None
 
     async def find_or_plan(self) -> Intent:
@@ -79,7 +80,8 @@ class Submission:
         except UncertainSubmitError as error:
             production = await self._find_created(intent)
             if production is None:
-                error.advice = f"{error.advice} {self._state.context.matcher.advice(self._journal, intent.reference)}"
+                hint = self._state.context.matcher.advice(self._journal, intent.reference)
+                error.advice = f"{error.advice} {hint}".rstrip()
                 return OutcomeState.UNCERTAIN, error
             intent.resolved = True  # the user may know better
             self._state.in_doubt = False
@@ -148,6 +150,7 @@ class Submission:
 
     async def _record_accepted(self, intent: Intent, production: Production) -> None:
         self._state.accepted = production  # before anything is awaited: it may be cancelled from here on
+        self._state.context.productions[production.id] = intent.reference
         intent.production, intent.stage = production, Stage.ACCEPTED
         intent.submitted_at = _clock.wall()
         try:
@@ -172,28 +175,36 @@ class Submission:
             return None
         is_new = intent.sent_at is not None and _clock.wall() - intent.sent_at < _WAIT_FOR_WEBHOOKS
         try:
-            async with asyncio.timeout(_WAIT_FOR_WEBHOOKS) as self._scope:
+            async with asyncio.timeout(_WAIT_FOR_WEBHOOKS) as self._search:
                 while True:
                     arrived = router.arrived
                     production = await matcher.find(self._journal, intent)
                     if production is not None or not (is_new and state.may_submit):
                         return production
                     await arrived.wait()
-        except TimeoutError:
+        except (TimeoutError, JaraiError):
             return None
+        finally:
+            self._search = None
 
     # --- Shutdown and cancel -----------------------------------------------------------------------
 
     def cancel_unsent(self) -> None:
         """Send no further submit. One that is on its way is allowed to complete."""
         self._state.may_submit = False
+        self._end_search()
         scope, self._scope = self._scope, None
         if scope is not None and not self._state.is_sending:
             scope.reschedule(_clock.monotonic())
 
+    def _end_search(self) -> None:
+        search, self._search = self._search, None
+        if search is not None:
+            search.reschedule(_clock.monotonic())
+
     def settled(self) -> asyncio.Future[None]:
         """Return a future that is done when no submit is on its way any more."""
-        self.cancel_unsent()
+        self._end_search()
         self._settled = asyncio.get_running_loop().create_future()
         return self._settled
 

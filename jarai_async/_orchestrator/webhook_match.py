@@ -63,8 +63,8 @@ class WebhookMatcher:
         """Read the productions of an account that belong to no job, as far as webhooks show them."""
         found, reads = [], 0
         for event in self._router.unclaimed(intent.account_id):
-            id_ = event.production_id
-            is_old = intent.sent_at is not None and event.timestamp.timestamp() < intent.sent_at - _CLOCK_SKEW
+            id_, sent_at = event.production_id, intent.sent_at or 0.0
+            is_old = event.timestamp is not None and event.timestamp.timestamp() < sent_at - _CLOCK_SKEW
             if id_ in self._known or is_old or (id_ not in self._read and reads == _MAX_READS):
                 continue
             if id_ not in self._read:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from attrs import evolve
 
 from jarai_async import _clock
-from jarai_async._api.models import Status
+from jarai_async._api.models import NIL_ID, Status
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import JournalError
 from jarai_async._polling.webhook_coverage import WebhookCoverage
@@ -62,7 +62,8 @@ class WebhookRouter:
 
     def unclaimed(self, account_id: str) -> list[WebhookEvent]:
         """Return the last event of each production of an account that no job has claimed."""
-        return [event for event in self._early.values() if event.account_id == account_id]
+        events = self._early.values()
+        return [one for one in events if one.account_id == account_id and one.production_id != NIL_ID]
 
     def unsubscribe(self, production_id: str) -> None:
         """Route no more events of a production."""
