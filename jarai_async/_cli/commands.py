@@ -26,7 +26,7 @@ from jarai_async._downloads.file_names import file_name, unique_names
 from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError, JournalError
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal, journal_path
+from jarai_async._journal.journal import Journal, Server, journal_path
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.submission import resolve
 from jarai_async.simulator import Simulator
@@ -175,7 +175,10 @@ async def _journal(options: argparse.Namespace) -> int:
 
 
 async def _resolve(options: argparse.Namespace) -> int:
-    async with _open_journal(options.journal) as journal, JaraiClient(base_url=options.base_url) as client:
+    async with (
+        JaraiClient(base_url=options.base_url) as client,
+        _open_journal(options.journal, await client.engine.server()) as journal,
+    ):
         intent = await resolve(client.engine, journal, options.reference, options.production_id)
     output.print_line(json_lines.intent_line(intent))
     return 0
@@ -187,9 +190,9 @@ async def _read_journal(path: str) -> list[Intent]:
 
 
 @asynccontextmanager
-async def _open_journal(path: str) -> AsyncIterator[Journal]:
+async def _open_journal(path: str, server: Server | None = None) -> AsyncIterator[Journal]:
     """Open a journal that exists. Raises OSError or JournalError."""
-    journal = await Journal.open(journal_path(path), create=False)
+    journal = await Journal.open(journal_path(path), server=server, create=False)
     try:
         yield journal
     finally:

@@ -81,7 +81,8 @@ class Orchestrator:
       Ctrl-C, only stops watching: the productions are paid for, and continue.
 
     Raises ConfigurationError. Entering the block raises ConfigurationError where `download_to` cannot be
-    used, and JournalError where the journal cannot be used. Leaving it without an exception raises
+    used or the key provider fails, and JournalError where the journal cannot be used or was made with
+    another server, or with a live key rather than one for the sandbox. Leaving it without an exception raises
     JournalError where the journal could not be written in the end.
     """
 
@@ -145,7 +146,8 @@ class Orchestrator:
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
-            journal = await Journal.open(self._journal_path)
+            server = None if self._journal_path is None else await self.context.engine.server()
+            journal = await Journal.open(self._journal_path, server=server)
             resources.push_async_callback(journal.close)
             self.context = evolve(self.context, journal=journal)
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
