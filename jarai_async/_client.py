@@ -116,9 +116,10 @@ class JaraiClient:
         """Submit a production (scope `productions:write`), and return it as accepted.
 
         From then on it costs money. It is sent again only where the failed attempt certainly created nothing,
-        or with `idempotency_keys=True`. Raises InvalidRequestError; ApiError where JARAI rejected it
-        (BudgetExceededError: the account's budget does not allow it); NotSentError where nothing was sent;
-        UncertainSubmitError where it may have been accepted.
+        or with `idempotency_keys=True`. While submits get no usable responses, it waits until JARAI responds
+        again, for as long as that takes: use `asyncio.timeout`. Raises InvalidRequestError; ApiError where
+        JARAI rejected it (BudgetExceededError: the account's budget does not allow it); NotSentError where
+        nothing was sent; UncertainSubmitError where it may have been accepted.
         """
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
@@ -193,8 +194,9 @@ class JaraiClient:
         `progress` is called after each piece with the bytes received and the size of the file (None if not
         known); an exception that it raises goes to the event loop's exception handler.
 
-        Raises DownloadError; IncompleteDownloadError after five attempts without progress; FileWriteError
-        where this machine cannot store it; ApiError where JARAI does not renew its URL.
+        Raises DownloadError; IncompleteDownloadError after seven attempts without progress (half a minute on
+        average); FileWriteError where this machine cannot store it, and where `path` is a device, a pipe or a
+        socket; ApiError where JARAI does not renew its URL.
         """
         target = await target_path(path, deliverable)
         await self.engine.downloader.download(deliverable, target, RequestLog(), progress=progress)

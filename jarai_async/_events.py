@@ -9,7 +9,7 @@ from typing import Final
 from attrs import field, frozen
 
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, Status
-from jarai_async._errors import JaraiError, ProductionFailedError
+from jarai_async._errors import JaraiError, JournalError, ProductionFailedError
 
 
 class OutcomeState(StrEnum):
@@ -33,8 +33,41 @@ class OutcomeState(StrEnum):
 
 
 @frozen(kw_only=True)
+class SavedFile:
+    """A deliverable on this machine.
+
+    `size` is in bytes and `md5` in hexadecimal, both of the file on the disk. `modified` is its modification
+    time in nanoseconds since 1970. `verified_by` says what the file was checked against: the name of a
+    checksum (such as "md5"), or "length", or "chunks", the end of a chunked body. `final` is whether the
+    production had ended: then the file does not change any more.
+    """
+
+    deliverable: Deliverable
+    size: int
+    md5: str
+    modified: int
+    verified_by: str
+    final: bool = False
+
+
+@frozen(kw_only=True)
 class Outcome:
     """The result of one request.
+
+    The state says whether it is final. The journal returns a final outcome again when the request is run
+    again:
+
+    | state       | final | what the next run with the same journal does                                  |
+    |-------------|-------|-------------------------------------------------------------------------------|
+    | `published` | yes   | returns the outcome; not final while a file is missing: that is downloaded     |
+    | `failed`    | yes   | returns the outcome; `Orchestrator.retry` submits the request again            |
+    | `cancelled` | yes   | returns the outcome; `Orchestrator.retry` submits the request again            |
+    | `rejected`  | yes   | returns the outcome; `Orchestrator.retry`, or other content, submits it again  |
+    | `uncertain` | no    | returns the outcome, until `Orchestrator.resolve` was called                   |
+    | `timed_out` | no    | watches the production again                                                  |
+    | `not_found` | no    | reads the production again; the same for `inaccessible`                       |
+
+    A request is `rejected` and not final if the journal could not be written: the next run submits it.
 
     `production` is the last known snapshot; None if no production was created or none is known. `files` maps
     the path of each downloaded file to its deliverable. `error` is the reason why the production was not
@@ -62,6 +95,15 @@ class Outcome:
     def ok(self) -> bool:
         """Whether the production was published and every requested file was downloaded."""
         return self.state is OutcomeState.PUBLISHED and self.error is None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether running the request again returns this outcome, and sends nothing."""
+        if self.state is OutcomeState.PUBLISHED:
+            return self.ok
+        if self.state is OutcomeState.REJECTED:
+            return not isinstance(self.error, JournalError)
+        return self.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
 
 
 @frozen(kw_only=True)
@@ -126,11 +168,16 @@ class DeliverablesReady(Event):
 
 @frozen(kw_only=True)
 class Downloaded(Event):
-    """A deliverable was downloaded completely to `path`."""
+    """A deliverable was downloaded completely to `path`; `saved` says how it was verified."""
 
     production: Production
-    deliverable: Deliverable
     path: Path
+    saved: SavedFile
+
+    @property
+    def deliverable(self) -> Deliverable:
+        """The deliverable that was downloaded."""
+        return self.saved.deliverable
 
     def _describe(self) -> str:
         return f"downloaded {self.path}"

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jarai_async import (
+    BudgetExceededError,
     Deliverable,
     DeliverablesReady,
     Downloaded,
@@ -19,10 +20,12 @@ from jarai_async import (
     InvalidRequestError,
     JaraiError,
     JournalError,
+    NotSentError,
     Outcome,
     OutcomeState,
     Production,
     ProductionFailedError,
+    SavedFile,
     Status,
     StatusChanged,
     Submitted,
@@ -41,7 +44,16 @@ PRODUCING = Production(
 VIDEO = Deliverable(
     "Video", "https://blob/x?sig=secret", platform="YouTube", size=5, raw={"sasUrl": "secret"}
 )
-FINAL = {OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.NOT_FOUND}
+SAVED = SavedFile(deliverable=VIDEO, size=5, md5="00" * 16, modified=7, verified_by="length", final=True)
+SAVED_FIELDS = {
+    "deliverable": {"type": "Video"},
+    "size": 5,
+    "md5": "00" * 16,
+    "modified": 7,
+    "verifiedBy": "length",
+    "final": True,
+}
+FINAL = {OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.REJECTED}
 
 
 def outcome(state: OutcomeState = OutcomeState.PUBLISHED, error: JaraiError | None = None) -> Outcome:
@@ -79,7 +91,7 @@ def test_row_round_trip_keeps_every_field() -> None:
         sequence=4,
         listed=True,
         webhook_pending=True,
-        files={"a/b.mp4": {"type": "Video"}},
+        files={"a/b.mp4": SAVED_FIELDS},
         expired=[OTHER],
         outcome={"state": "failed"},
     )
@@ -91,7 +103,7 @@ def test_row_has_no_empty_fields_and_no_signed_url() -> None:
     """It holds only known fields."""
     assert intent().row() == ("mine", ID, "a key", body_of(request()), "planned", "{}")
     finished = intent()
-    finished.acknowledge(event(Downloaded, deliverable=VIDEO, path=Path("a.mp4")))
+    finished.acknowledge(event(Downloaded, saved=SAVED, path=Path("a.mp4")))
     finished.acknowledge(event(Finished, 2, outcome=outcome()))
     row = repr(finished.row())
     assert "Tides" in row
@@ -117,8 +129,8 @@ def test_acknowledged_events_update_the_intent() -> None:
     assert not entry.listed
     entry.acknowledge(event(DeliverablesReady, 4, deliverables=(VIDEO,), final=True))
     assert entry.listed
-    entry.acknowledge(event(Downloaded, 5, deliverable=VIDEO, path=Path("a.mp4")))
-    assert entry.known_files() == {Path("a.mp4"): evolve(VIDEO, url="")}
+    entry.acknowledge(event(Downloaded, 5, saved=SAVED, path=Path("a.mp4")))
+    assert entry.known_files() == {Path("a.mp4"): evolve(SAVED, deliverable=evolve(VIDEO, url=""))}
     entry.acknowledge(event(DeliverablesReady, 2, deliverables=(), final=True))
     assert entry.sequence == 5
     assert entry.stage is Stage.PLANNED
@@ -150,7 +162,7 @@ def test_reset_without_a_production_changes_the_key_only() -> None:
 
 @pytest.mark.parametrize("state", OutcomeState)
 def test_only_a_final_outcome_is_stored(state: OutcomeState) -> None:
-    """After a rejection, a deadline or a failed download, the next run resumes the request."""
+    """After a deadline, a lost response or a failed download, the next run resumes the request."""
     entry = intent(stage=Stage.ACCEPTED)
     entry.acknowledge(event(Finished, 9, outcome=outcome(state)))
     assert (entry.stage is Stage.ENDED) == (entry.outcome is not None) == (state in FINAL)
@@ -162,23 +174,28 @@ def test_only_a_final_outcome_is_stored(state: OutcomeState) -> None:
     assert incomplete.stage is Stage.ACCEPTED
 
 
-@pytest.mark.parametrize("state", sorted(FINAL))
-def test_final_outcome_is_the_same_after_a_restart(state: OutcomeState) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        ProductionFailedError("it failed", code="BAD_TOPIC"),
+        BudgetExceededError("spent", status=409, code="BUDGET_GATE_1_FAILED", correlation_id="c-1"),
+        NotSentError("no connection"),
+    ],
+)
+@pytest.mark.parametrize("state", sorted(FINAL - {OutcomeState.PUBLISHED}))
+def test_final_outcome_is_the_same_after_a_restart(state: OutcomeState, error: JaraiError | None) -> None:
     """Every field, except that the signed URLs are not stored."""
-    failed = state in (OutcomeState.FAILED, OutcomeState.NOT_FOUND)
-    error = ProductionFailedError("it failed", code="BAD_TOPIC") if failed else None
     original = evolve(outcome(state, error), files={Path("a.mp4"): evolve(VIDEO, url="")})
     entry = intent()
-    entry.acknowledge(event(Downloaded, deliverable=VIDEO, path=Path("a.mp4")))
+    entry.acknowledge(event(Downloaded, saved=SAVED, path=Path("a.mp4")))
     entry.acknowledge(event(Finished, 2, production=original.production, outcome=original))
     restored = stored(entry).final_outcome(original.request)
     expected = evolve(original, error=None, deliverables=(evolve(VIDEO, url=""),))
     assert evolve(restored, error=None) == expected
-    if failed:
-        assert type(restored.error) is ProductionFailedError
-        assert (restored.error.message, restored.error.code) == ("it failed", "BAD_TOPIC")
-    else:
-        assert restored.error is None
+    assert type(restored.error) is type(error)
+    assert repr(restored.error) == repr(error)
+    assert vars(restored.error or JaraiError("")) == vars(error or JaraiError(""))
 
 
 def test_final_outcome_without_submit_time_or_error_code() -> None:
