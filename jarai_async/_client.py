@@ -23,7 +23,6 @@ from jarai_async._api.models import (
 )
 from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
 from jarai_async._downloads.download import Progress
-from jarai_async._downloads.files import target_path
 from jarai_async._engine import Engine
 from jarai_async._errors import (
     ConfigurationError,
@@ -195,7 +194,7 @@ class JaraiClient:
         Raises DownloadError; IncompleteDownloadError after five attempts without progress; FileWriteError
         where this machine cannot store it; ApiError where JARAI does not renew its URL.
         """
-        target = await target_path(path, deliverable)
+        target = await self.engine.downloader.disk.target_path(path, deliverable)
         await self.engine.downloader.download(deliverable, target, RequestLog(), progress=progress)
         return target
 

@@ -59,3 +59,4 @@ class Engine:
             await self.poller.close()
         finally:
             await self.transport.close()
+            self.downloader.disk.close()

@@ -9,6 +9,7 @@ from jarai_async._api import endpoints
 from jarai_async._api.calls import may_repeat
 from jarai_async._api.models import Deliverable
 from jarai_async._downloads.download import Download, Progress
+from jarai_async._downloads.files import Disk
 from jarai_async._errors import DownloadError, IncompleteDownloadError, JaraiError
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier, Retry
@@ -24,13 +25,15 @@ _MIN_VALIDITY = 120.0  # seconds; a signed URL that expires sooner is renewed be
 class Downloader:
     """Downloads deliverables, with retries and renewed signed URLs.
 
-    With `https`, a signed URL with another scheme is rejected. `retrier` is the default retry policy.
+    With `https`, a signed URL with another scheme is rejected. `retrier` is the default retry policy,
+    and `disk` the threads that write the files.
     """
 
     def __init__(self, sender: RequestSender, transport: Transport, random: Random, *, https: bool) -> None:
         self._sender = sender
         self._transport = transport
         self._https = https
+        self.disk = Disk()
         self.retrier = Retrier(_RETRY, random)
 
     async def download(
@@ -52,7 +55,7 @@ class Downloader:
         ConfigurationError or ClosedError if the client is closed.
         """
         retrier = retrier or self.retrier
-        download = Download(deliverable, target, https=self._https, progress=progress)
+        download = Download(deliverable, target, self.disk, https=self._https, progress=progress)
 
         async def attempt() -> None:
             async with slot or nullcontext():

@@ -8,7 +8,6 @@ from typing import Any
 from jarai_async._api import endpoints
 from jarai_async._api.models import Deliverable, Production
 from jarai_async._downloads.file_names import file_name, safe_name, unique_names
-from jarai_async._downloads.files import write_text
 from jarai_async._errors import DownloadError, JaraiError
 from jarai_async._events import DeliverablesReady, Downloaded
 from jarai_async._http.retry import Retrier
@@ -53,7 +52,7 @@ class Collector:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._download(path, targets[path], retrier)) for path in missing]
         errors = [error for task in tasks if (error := task.result())]
-        await write_text(folder / MANIFEST, self._manifest(targets))
+        await self._context.engine.downloader.disk.write_text(folder / MANIFEST, self._manifest(targets))
         if errors:
             message = f"{len(errors)} of {len(targets)} files could not be downloaded; the first: "
             raise DownloadError(message + errors[0].message, status=errors[0].status)

@@ -26,7 +26,6 @@ from attrs import evolve
 
 from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._client import JaraiClient
-from jarai_async._downloads.files import make_folder
 from jarai_async._errors import ClosedError, ConfigurationError, FileWriteError, InvalidRequestError
 from jarai_async._events import Event, Outcome
 from jarai_async._http.retry import Retrier, Retry
@@ -139,7 +138,7 @@ class Orchestrator:
     async def __aenter__(self) -> Self:
         if self.context.folder is not None:
             try:
-                await make_folder(self.context.folder)
+                await self.context.engine.downloader.disk.make_folder(self.context.folder)
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
