@@ -27,7 +27,8 @@ def start(
             await asyncio.sleep(0)
         return await function(*args)
 
-    task = (context or copy_context()).run(lambda: asyncio.create_task(begin(), name=name))
+    where = copy_context() if context is None else context
+    task = where.run(lambda: asyncio.create_task(begin(), name=name))
     is_assigned = True
     return task
 

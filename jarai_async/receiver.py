@@ -38,12 +38,14 @@ import ssl
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Self
 
 from aiohttp import web
 
 from jarai_async import webhooks
 from jarai_async._errors import JournalError, WebhookVerificationError
+from jarai_async._tasks import start
 from jarai_async.webhooks import Secrets, WebhookEvent, WebhookTest, header_values
 
 __all__ = ["Receiver"]
@@ -179,7 +181,7 @@ class Receiver:
         if self._on_event is not None:
             self._queue.append(event)
             if self._worker is None or self._worker.done():
-                self._worker = asyncio.create_task(self._process_queue(self._on_event))
+                self._worker = start(self._process_queue, self._on_event, context=Context())
         return 204
 
     def _is_duplicate(self, event: WebhookEvent) -> bool:

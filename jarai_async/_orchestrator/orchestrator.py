@@ -41,7 +41,7 @@ from jarai_async._orchestrator.statistics import Monitor, Statistics
 from jarai_async._orchestrator.submission import resolve
 from jarai_async._orchestrator.ticket import History, Ticket
 from jarai_async._orchestrator.webhook_router import WebhookRouter
-from jarai_async._tasks import stop
+from jarai_async._tasks import start, stop
 
 if TYPE_CHECKING:  # its server takes as long to import as everything else together
     from jarai_async.receiver import Receiver
@@ -189,10 +189,10 @@ class Orchestrator:
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
         batch = Batch(requests)
-        feeder = asyncio.create_task(self._feed(requests, batch), name="jarai feeder")
+        feeder = start(self._feed, requests, batch, name="jarai feeder")
         self._batches[feeder] = batch
         feeder.add_done_callback(self._batches.pop)
-        quota_check = asyncio.create_task(self._monitor.warn_if_over_quota(), name="jarai quota check")
+        quota_check = start(self._monitor.warn_if_over_quota, name="jarai quota check")
         self._quota_checks.add(quota_check)
         quota_check.add_done_callback(self._quota_checks.discard)
         feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never started
@@ -256,7 +256,7 @@ class Orchestrator:
                 [f"the reference {reference!r} is already running: a journal needs distinct references"]
             )
         job = Job(JobState(self.context, request, reference, slot, publish, intent))
-        task = asyncio.create_task(job.run(), name=f"jarai {reference}")
+        task = start(job.run, name=f"jarai {reference}")
         self.jobs[task] = job
         task.add_done_callback(partial(self._job_ended, ended))
         return job, task

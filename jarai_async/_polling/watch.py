@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextvars import Context
 from datetime import datetime
 
 from attrs import define, field, frozen
@@ -35,6 +36,7 @@ class Watch:
     - `pending_event`: an event whose change no poll has seen yet. `is_urgent`: poll immediately.
     - `failures`: failed polls in a row; `not_found` of them, since `not_found_since`, were answered with 404.
     - `queued`: its entry in the poll queue; 0 if it is not in the queue.
+    - `change`: what the caller waits for. `context`: that caller's, for tracing and logging its polls.
     """
 
     production: Production
@@ -54,6 +56,7 @@ class Watch:
     not_found_since: float = math.inf
     queued: int = 0
     change: asyncio.Future[Change] | None = field(default=None, repr=False)
+    context: Context | None = field(default=None, repr=False)
 
     def resume(self, seen_at: datetime) -> None:
         """Continue from what an earlier process knew: it had its status at that time (UTC).
