@@ -141,8 +141,9 @@ class JaraiClient:
 
         Any number of productions may be waited for at the same time. They share the rate limit, and each poll
         goes to the production that has most probably changed. Raises DeadlineExceededError after `deadline`
-        seconds, while the production continues at JARAI; ApiError where it cannot be read; NotFoundError only
-        after a minute, because a new production may not be readable yet (inferred).
+        seconds, while the production continues at JARAI; ApiError where it cannot be read at first, or once
+        JARAI has refused for an hour to show it (five minutes where it is not found); NotFoundError at first
+        only after a minute, because a new production may not be readable yet (inferred).
         """
         poller = self.engine.poller
         try:

@@ -20,7 +20,7 @@
         ├── BadRequestError             400, 413, 422
         ├── AuthenticationError         401
         ├── PermissionDeniedError       403
-        ├── NotFoundError               404
+        ├── NotFoundError               404, 410
         ├── BudgetExceededError         409 with a BUDGET_GATE code
         ├── RateLimitError              429
         ├── ServiceUnavailableError     503 from JARAI itself: rejected before anything was done
@@ -195,7 +195,7 @@ class PermissionDeniedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """404: the resource does not exist, or not yet."""
+    """404 or 410: the resource does not exist, not yet, or no longer."""
 
     advice = "Check the identifier and the base URL, and that it belongs to this key's partner."
 

@@ -27,6 +27,9 @@ class OutcomeState(StrEnum):
     """Your deadline passed. The production continues at JARAI."""
     NOT_FOUND = "not_found"
     """JARAI responded for five minutes that it does not know the production. It is not submitted again."""
+    INACCESSIBLE = "inaccessible"
+    """JARAI refused for an hour to show the production, for example with 403 (the partner is not active, or
+    the key lacks a scope). The production continues at JARAI: run it again once the cause is corrected."""
 
 
 @frozen(kw_only=True)
@@ -65,7 +68,7 @@ class Outcome:
 class Event:
     """Base class of all events; `str()` of an event is one line.
 
-    `reference` is that of the request or, if it has none, one made from its position in the batch. `sequence`
+    `reference` is that of the request or, if it has none, the one that the orchestrator made. `sequence`
     counts the events of this request from 1. `observed_at` is the time (UTC) at which this process learned of
     the event.
     """

@@ -28,7 +28,7 @@ import attrs
 
 from jarai_async._api import wire
 from jarai_async._api.codec import decode, field_name
-from jarai_async._api.responses import parse_json
+from jarai_async._api.json_parser import parse_json
 from jarai_async._api.webhook_models import (
     EVENTS,
     DeliverableReady,

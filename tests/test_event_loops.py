@@ -23,15 +23,16 @@ async def test_resumed_journal_is_polled_under_an_eager_task_factory(
 ) -> None:
     """The first poll has a free slot, so the poller would run to its end before anything knows of it."""
     asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
-    requests = requests_for(simulator, 3)
+    requests = requests_for(simulator, 1)
     async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
-        tickets = [orchestrator.submit(request) for request in requests]
+        ticket = orchestrator.submit(requests[0])
         await asyncio.sleep(60)
-        assert all(ticket.production for ticket in tickets)
+        assert ticket.production
+    await asyncio.sleep(600)  # then it is due
     async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as second:
         async with asyncio.timeout(24 * 3600):
             outcomes = await outcomes_of(Orchestrator(second, journal=tmp_path / "journal"), requests)
-    assert [outcome.state for outcome in outcomes] == ["published"] * 3
+    assert [outcome.state for outcome in outcomes] == ["published"]
 
 
 async def test_each_production_is_polled_in_the_context_of_its_own_caller(

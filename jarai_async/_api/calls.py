@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from attrs import field, frozen
 
 from jarai_async._api import wire
-from jarai_async._api.codec import decode
+from jarai_async._api.codec import decode_items
 from jarai_async._api.responses import Response, error_from, parse
 from jarai_async._errors import (
     ApiError,
@@ -75,13 +75,16 @@ class Call(Generic[T]):
 
 
 def decode_list(response: Response, route: str, model: type[T]) -> list[T]:
-    """Decode a list, either bare or in an object under its name: which of the two is not documented."""
+    """Decode a list, either bare or in an object under its name: which of the two is not documented.
+
+    An item that cannot be read is logged and left out. Raises InvalidResponseError if none can be read.
+    """
     value = parse(response)
     if isinstance(value, dict):
         value = value.get(wire.LISTS[route])
     if not isinstance(value, list):
         raise InvalidResponseError(f"expected a list of {wire.LISTS[route]}")
-    return [decode(item, model) for item in value]
+    return decode_items(value, model)
 
 
 # --- What may be sent again ------------------------------------------------------------------------
@@ -93,18 +96,36 @@ def may_repeat(call: Call[Any], error: JaraiError, *, idempotency_keys: bool) ->
     A call may be repeated if it was certainly not carried out: it was never sent, or JARAI rejected it before
     doing anything. It may also be repeated if carrying it out twice is harmless: every GET, DELETE and PATCH,
     and a submit whose idempotency key the server honours. A request that got a 429 may be repeated after the
-    pause, which the caller does not count as an attempt. Every other 4xx is permanent (documented). Repeating
-    does not help a client that is closed or set up incorrectly.
+    pause, which the caller does not count as an attempt. Repeating does not help after a refusal, or for a
+    client that is closed or set up incorrectly.
     """
-    if isinstance(error, ConfigurationError | ClosedError):
+    if isinstance(error, ConfigurationError | ClosedError) or is_refusal(error):
         return False
     if isinstance(error, NotSentError | ServiceUnavailableError | RateLimitError):
         return True
-    if isinstance(error, ApiError) and not isinstance(error, ServerError):
-        return False
-    if error.status is not None and 300 <= error.status < 400:
-        return False
     return call.method != "POST" or (idempotency_keys and call.idempotency_key is not None)
+
+
+def is_refusal(error: JaraiError) -> bool:
+    """Return whether the same request would get the same response again.
+
+    These are redirects and 4xx (documented), except 429 and what a gateway sends when it had no time (408) or
+    no trust in an early request (425).
+    """
+    if isinstance(error, ApiError):
+        return error.status not in (408, 425) and not isinstance(error, _TEMPORARY)
+    return error.status is not None and 300 <= error.status < 400
+
+
+_TEMPORARY = (RateLimitError, ServiceUnavailableError, ServerError)
+
+
+def is_not_ready(error: JaraiError) -> bool:
+    """Return whether a list of deliverables may be there later: 404 or 409.
+
+    The list of a production may lag behind its status (inferred).
+    """
+    return isinstance(error, ApiError) and error.status in (404, 409)
 
 
 # A status that is not in this list (408, 425, an unknown 4xx, a 5xx or a redirect) may be the response to a

@@ -2,13 +2,16 @@
 
 JSON uses camelCase names and Python snake_case; `wire.FIELDS` lists the exceptions. A required field that is
 missing or has the wrong type is an error that names its path. An optional field that is missing or has the
-wrong type gets its default, so that it never prevents a status from being read. `raw` keeps the JSON object.
+wrong type gets its default, and an item of a list that cannot be read is left out, so that neither prevents
+the rest from being read. Both are logged, a field only once. `raw` keeps the JSON object.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -33,6 +36,9 @@ from jarai_async._secret import Secret
 
 T = TypeVar("T")
 
+_log = logging.getLogger("jarai_async")
+
+_UNREADABLE = (BaseValidationError, ValueError, TypeError, OverflowError)
 _BODY_ATTRIBUTES = ("topic", "language_id", "country_id", "avatar_id", "project_type", "metadata")
 _KNOWN_STATUSES = {str(status): status for status in vars(Status).values() if isinstance(status, Status)}
 
@@ -48,7 +54,7 @@ def decode(value: object, model: type[T]) -> T:
     """Make a model from parsed JSON. Raises InvalidResponseError, which names the path of each problem."""
     try:
         return _converter.structure(value, model)
-    except (BaseValidationError, ValueError, TypeError) as error:
+    except _UNREADABLE as error:
         problems = "; ".join(transform_error(error, path=model.__name__))
         raise InvalidResponseError(f"not in the documented format: {problems:.500}") from None
 
@@ -101,11 +107,17 @@ def _structure_status(value: object, _: Any) -> Status:
 
 def _structure_time(value: object, _: Any) -> datetime:
     time = datetime.fromisoformat(_exactly(str)(value, str))
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _optional(default: Any, kind: Any) -> Callable[[Any, Any], Any]:
-    """Return a hook for an optional field, which replaces a value of the wrong type by the default."""
+@cache
+def _warn_once(field: str, found: str) -> None:
+    """Log an unreadable value, without its content, which may be secret."""
+    _log.warning("JARAI sent a value for %s that cannot be read, and is ignored: %s", field, found)
+
+
+def _optional(default: Any, kind: Any, name: str) -> Callable[[Any, Any], Any]:
+    """Return a hook for the optional field `name`, which replaces an unreadable value by the default."""
     (inner,) = [option for option in get_args(kind) if option is not NoneType] if default is None else [kind]
     hook = _converter.get_structure_hook(inner)  # looked up once, not for each value
 
@@ -114,7 +126,8 @@ def _optional(default: Any, kind: Any) -> Callable[[Any, Any], Any]:
             return default
         try:
             return hook(value, inner)
-        except (BaseValidationError, ValueError, TypeError):
+        except (*_UNREADABLE, InvalidResponseError):
+            _warn_once(name, type(value).__name__)
             return default
 
     return structure
@@ -126,7 +139,9 @@ def _override(model: type, attribute: "attrs.Attribute[Any]") -> Any:
     name = field_name(model, attribute.name)
     if attribute.default is attrs.NOTHING:
         return override(rename=name)
-    return override(rename=name, struct_hook=_optional(attribute.default, attribute.type))
+    return override(
+        rename=name, struct_hook=_optional(attribute.default, attribute.type, f"{model.__name__}.{name}")
+    )
 
 
 def _structure_model(model: type[attrs.AttrsInstance]) -> Callable[[Any, Any], Any]:
@@ -151,8 +166,26 @@ def _is_tuple(kind: Any) -> bool:
 
 def _structure_tuple(value: object, kind: Any) -> tuple[Any, ...]:
     """Accept lists only: the text "YouTube" is iterable, but is not seven platforms."""
-    items = _exactly(list)(value, list)
-    return tuple(_converter.structure(item, get_args(kind)[0]) for item in items)
+    return tuple(decode_items(_exactly(list)(value, list), get_args(kind)[0]))
+
+
+def decode_items(items: list[Any], model: type[T]) -> list[T]:
+    """Make a model from each item that can be read.
+
+    Raises InvalidResponseError if none of them can be read.
+    """
+    decoded, problems = [], []
+    for item in items:
+        try:
+            decoded.append(decode(item, model))
+        except InvalidResponseError as error:
+            problems.append(error)
+    if problems and not decoded:
+        raise problems[0]
+    if problems:
+        message = "%d of %d items of a list from JARAI cannot be read, and are left out; the first: %s"
+        _log.warning(message, len(problems), len(items), problems[0].message)
+    return decoded
 
 
 _converter = Converter()

@@ -126,8 +126,10 @@ def _submitted(response: Response) -> Production:
 
 
 def _id_in_location(response: Response) -> Id | None:
+    """Return the segment after `/productions/`, or else the last one: only what it leads to is documented."""
     try:
-        path = urlsplit(response.headers.get("Location", "")).path
-        return parse_id(path.rstrip("/").rpartition("/")[2])
+        path = "/" + urlsplit(response.headers.get("Location", "")).path
+        _, found, rest = path.rpartition("/productions/")
+        return parse_id(rest.partition("/")[0] if found else rest.rstrip("/").rpartition("/")[2])
     except ValueError:  # also raised by urlsplit for an invalid URL
         return None

@@ -131,7 +131,8 @@ class Production:
 class Deliverable:
     """A file that a production created.
 
-    `type` is one of an open set (`Video`, `ClosedCaptions`, ...); `platform` is the platform that the file is
+    `type` is one of an open set (`Video`, `ClosedCaptions`, ...), or `Unknown` if the server sent none that
+    can be read; `platform` is the platform that the file is
     for. `url` is signed and valid for one hour (documented). It gives access to the file, so it is not in the
     `repr`. `JaraiClient.download` requests a new URL automatically when this one has expired. If the server
     sent none, `url` is empty and the file cannot be downloaded. `id`, `file_name`, `content_type`, `size` (in
@@ -139,7 +140,7 @@ class Deliverable:
     `production_id` is the production whose deliverables were listed.
     """
 
-    type: str
+    type: str = "Unknown"
     url: str = field(default="", repr=False)
     platform: str | None = None
     id: str | None = None

@@ -3,7 +3,6 @@
 The functions accept any bytes and any headers. They raise only the errors that their docstrings name.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 from attrs import field, frozen
 
 from jarai_async._api import wire
+from jarai_async._api.json_parser import parse_json
 from jarai_async._errors import (
     ApiError,
     AuthenticationError,
@@ -47,26 +47,11 @@ class Response:
         return _printable(self.headers.get(wire.CORRELATION_ID))
 
 
-def _reject_constant(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_decode = json.JSONDecoder(parse_constant=_reject_constant).decode  # `json.loads` makes one for each call
-
-
-def parse_json(body: bytes) -> Any:
-    """Parse JSON as the standard defines it, without NaN and Infinity. Raises ValueError."""
-    try:
-        return _decode(body.decode(json.detect_encoding(body)))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
 def parse(response: Response) -> Any:
     """Parse the body of a response as JSON. Raises InvalidResponseError."""
     try:
         return parse_json(response.body)
-    except ValueError:  # also for invalid UTF-8 and integers of over 4,300 digits
+    except ValueError:
         size = len(response.body)
         message = f"expected JSON, got {size} bytes that are not JSON ({_content_type(response)})"
         raise InvalidResponseError(message) from None
@@ -85,6 +70,7 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    410: NotFoundError,
     413: BadRequestError,
     422: BadRequestError,
     429: RateLimitError,

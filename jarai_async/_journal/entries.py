@@ -29,7 +29,7 @@ from uuid import UUID
 
 from attrs import define, evolve, field
 
-from jarai_async._api.codec import body_of, decode, decode_request, encode
+from jarai_async._api.codec import decode, decode_request, encode
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, parse_id
 from jarai_async._errors import InvalidResponseError, JaraiError, JournalError, ProductionFailedError
 from jarai_async._events import (
@@ -95,10 +95,6 @@ class Intent:
     files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
     expired: list[str] = field(factory=list)
     outcome: dict[str, Any] | None = field(default=None, repr=False)
-
-    def same_request(self, request: ProductionRequest) -> bool:
-        """Whether this intent has the same account and body as `request`."""
-        return self.account_id == request.account_id and self.body == body_of(request)
 
     def acknowledge(self, event: Event) -> None:
         """Record that the reader has taken an event."""

@@ -14,7 +14,9 @@ from jarai_async import _clock
 from jarai_async._api.models import Production, Status, parse_id
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import (
+    ApiError,
     DeadlineExceededError,
+    InvalidResponseError,
     JaraiError,
     JournalError,
     NotFoundError,
@@ -175,6 +177,8 @@ class Job:
                 message, status=error.status, correlation_id=error.correlation_id
             )
             return OutcomeState.NOT_FOUND, not_found
+        except (ApiError, InvalidResponseError) as error:  # refused for so long that the poller gave up
+            return OutcomeState.INACCESSIBLE, error
         finally:
             context.router.unsubscribe(watch.production.id)
         return final_state(watch.production)

@@ -21,6 +21,7 @@ from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from uuid import uuid4
 
 from attrs import evolve
 
@@ -33,7 +34,7 @@ from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.checkpoint import Checkpoint
 from jarai_async._orchestrator.job import Job
-from jarai_async._orchestrator.run import Batch, Requests, Run, default_reference, iterate
+from jarai_async._orchestrator.run import Batch, Requests, Run
 from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.state import JobContext, JobState
@@ -64,7 +65,8 @@ class Orchestrator:
       ends.
     - `journal`: a file that keeps every request. Running the same batch with it again, also after a crash,
       submits nothing twice, returns the outcomes that are known and continues with the rest. Requests are
-      identified by their `reference`, or by their position in the batch.
+      identified by their `reference`. `run` makes one from the content of a request that has none, and from
+      its occurrence among equal ones, so their order does not matter; `submit` makes a new one each time.
     - `download_to`: a folder that receives one folder for each production; None downloads nothing.
     - `polling`: bounds of the seconds between two polls of one production; the rate limit decides within
       them.
@@ -126,7 +128,6 @@ class Orchestrator:
             concurrency=concurrency,
             router=self.context.router,
         )
-        self._drawn = 0
         self._finished = 0
         self._is_open = False
         self._resources = AsyncExitStack()
@@ -163,7 +164,10 @@ class Orchestrator:
             job.state.may_submit = False  # before anything is awaited
         async with self._resources:
             try:
+                batches = [*self._batches.values()]
                 await stop([*self._batches, *self._quota_checks])
+                for batch in batches:  # also of a task that had not started
+                    await batch.aclose()
                 await cancel_unsent(self.jobs)
                 if self._cancel_on_exit:
                     await cancel_all(self.jobs)
@@ -182,6 +186,11 @@ class Orchestrator:
         `aclose()`), but not the watching. Where today's quotas are not enough for a list of requests, a
         warning says when they will be finished.
 
+        A list or another collection is compared with the journal before anything is sent: the iteration
+        raises InvalidRequestError for a reference that is used twice or that belongs to another request, and
+        for an item that is not a request. An iterator is compared as it is drawn: nothing is drawn after such
+        a request, and the error is raised at the end. An async generator is closed when no more is drawn.
+
         Raises ConfigurationError outside of the `async with` block, and InvalidRequestError for other
         arguments.
         """
@@ -189,21 +198,25 @@ class Orchestrator:
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
         batch = Batch(requests)
-        feeder = start(self._feed, requests, batch, name="jarai feeder")
+        feeder = start(self._feed, batch, name="jarai feeder")
         self._batches[feeder] = batch
         feeder.add_done_callback(self._batches.pop)
         quota_check = start(self._monitor.warn_if_over_quota, name="jarai quota check")
         self._quota_checks.add(quota_check)
         quota_check.add_done_callback(self._quota_checks.discard)
         feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never started
-        return Run(batch.stream, feeder, self.context.journal)
+        return Run(batch, feeder, self.context.journal)
 
     def submit(self, request: ProductionRequest) -> Ticket:
         """Submit one request as soon as a slot is free, and return what to await and to cancel.
 
-        Raises ConfigurationError outside of the `async with` block, and InvalidRequestError.
+        Without a `reference` it is a new request each time. Raises ConfigurationError outside of the
+        `async with` block, and InvalidRequestError. The ticket raises InvalidRequestError where the journal
+        has another request with this reference: then nothing is sent.
         """
-        return self._new_ticket(request)
+        if not isinstance(request, ProductionRequest):
+            raise InvalidRequestError([f"expected a ProductionRequest, not {_type_name(request)}"])
+        return self._new_ticket(request.reference or f"submit-{uuid4()}", request)
 
     async def resolve(
         self, reference: str, *, production_id: str | None = None, resubmit: bool = False
@@ -220,7 +233,7 @@ class Orchestrator:
         if self._is_running(reference):
             raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
         intent = await resolve(self.context.engine, self.context.journal, reference, production_id)
-        return self._new_ticket(intent.request(), intent)
+        return self._new_ticket(reference, intent.request(), intent)
 
     def statistics(self) -> Statistics:
         """Return what was sent, what the rate limit has left, and when everything is expected to end."""
@@ -233,24 +246,24 @@ class Orchestrator:
     def _is_running(self, reference: str) -> bool:
         return any(job.state.reference == reference for job in self.jobs.values())
 
-    def _new_ticket(self, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
+    def _new_ticket(self, reference: str, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
         history = History()
-        job, task = self._start(request, Slot(self.slots), history.publish, history.end, intent)
+        job, task = self._start(
+            reference, request, Slot(self.slots), history.publish, history.end, intent=intent
+        )
         return Ticket(job, task, history)
 
     def _start(
         self,
+        reference: str,
         request: ProductionRequest,
         slot: Slot,
         publish: Callable[[JobState, Event], None],
         ended: Callable[[BaseException | None], None],
+        *,
         intent: Intent | None = None,
     ) -> tuple[Job, asyncio.Task[Outcome]]:
         self._check_open()
-        if not isinstance(request, ProductionRequest):
-            raise InvalidRequestError([f"expected a ProductionRequest, not {_type_name(request)}"])
-        self._drawn += 1
-        reference = request.reference or default_reference(self._drawn)
         if self.context.journal.path is not None and self._is_running(reference):
             raise InvalidRequestError(
                 [f"the reference {reference!r} is already running: a journal needs distinct references"]
@@ -269,28 +282,29 @@ class Orchestrator:
 
     # --- Drawing requests --------------------------------------------------------------------------
 
-    async def _feed(self, requests: Requests, batch: Batch) -> None:
+    async def _feed(self, batch: Batch) -> None:
         """Draw requests, each when a slot is free and the reader has caught up."""
         failure: Exception | None = None
-        slot = Slot(self.slots)
+        slot, journal = Slot(self.slots), self.context.journal
         try:
-            await batch.plan(self.context.journal, first=self._drawn + 1)
-            async with aclosing(iterate(requests)) as source:
-                await slot.acquire()
-                async for request in source:
-                    self._start(request, slot, batch.publish, batch.job_ended)
-                    batch.job_started()
-                    slot = Slot(self.slots)
-                    await batch.stream.drained(below=_MAX_UNREAD)
+            async with aclosing(batch):
+                await batch.plan(journal, self._is_running)
+                async with aclosing(batch.draw(journal)) as source:
                     await slot.acquire()
-                    await asyncio.sleep(0)  # many slots may be free: let other tasks run in between
+                    async for reference, request in source:
+                        self._start(reference, request, slot, batch.publish, batch.job_ended)
+                        batch.job_started()
+                        slot = Slot(self.slots)
+                        await batch.stream.drained(below=_MAX_UNREAD)
+                        await slot.acquire()
+                        await asyncio.sleep(0)  # many slots may be free: let other tasks run in between
         except asyncio.CancelledError:
             failure = None if self._is_open else ClosedError("the orchestrator's block has ended")
             raise
         except Exception as error:  # noqa: BLE001  # of the user's iterable: raised when the rest has ended
             failure = error
             what = error if isinstance(error, InvalidRequestError) else type(error).__name__
-            _log.error("no more requests are drawn after the first %d: %s", self._drawn, what)
+            _log.error("no more requests are drawn after the first %d: %s", batch.started, what)
         finally:
             slot.release()
             batch.all_drawn(failure)

@@ -3,29 +3,31 @@
 import asyncio
 import weakref
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Sequence
-from typing import Self
-from uuid import uuid4
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Self
 
-from jarai_async._api.codec import body_of
 from jarai_async._api.models import ProductionRequest
-from jarai_async._errors import InvalidRequestError
+from jarai_async._errors import InvalidRequestError, JournalError
 from jarai_async._events import Event
-from jarai_async._journal.entries import Intent
+from jarai_async._journal.identity import content_reference
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
+from jarai_async._orchestrator.submission import is_same_request, new_intent
 from jarai_async._tasks import stop
 
 Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
+Named = tuple[str, ProductionRequest]  # with its reference
 _Published = tuple[JobState, Event]
 
 
 class Run:
     """The events of one `Orchestrator.run`, as an async iterator."""
 
-    def __init__(self, stream: Stream[_Published], feeder: asyncio.Task[None], journal: Journal) -> None:
-        self._stream = stream
+    def __init__(self, batch: "Batch", feeder: asyncio.Task[None], journal: Journal) -> None:
+        self._batch = batch
+        self._stream = batch.stream
         self._feeder = feeder
         self._journal = journal
         self._last: _Published | None = None
@@ -49,46 +51,118 @@ class Run:
         return [event for _, event in self._stream.unread()]
 
     async def aclose(self) -> None:
-        """Draw no more requests. Jobs that were started are watched until the orchestrator's block ends."""
+        """Draw no more requests, and close the async generator that they came from.
+
+        Jobs that were started are watched until the orchestrator's block ends.
+        """
         await stop([self._feeder])
+        await self._batch.aclose()
         self._stream.end()
 
 
 class Batch:
-    """The requests of one `Orchestrator.run`. It ends the stream when all of them have ended."""
+    """The requests of one `Orchestrator.run`. It ends the stream when all of them have ended.
+
+    The requests of a collection are known in advance. Those of an iterator are known when they are drawn.
+    """
 
     def __init__(self, requests: Requests) -> None:
         self.stream: Stream[_Published] = Stream()
-        self._known_requests = _known_requests(requests)
-        self._started = 0
+        self.started = 0
+        """The number of requests that were drawn and whose job was started."""
+        self._requests: Iterable[Any] | AsyncIterable[Any] = requests
+        self._occurrences = Counter[str]()  # of references that are made from the content
+        self._known: list[Named] = []
+        self._problems: list[str] = []
         self._running = 0
         self._all_drawn = False
         self._error: BaseException | None = None
+        if isinstance(requests, Collection):
+            for number, item in enumerate(requests, start=1):
+                try:
+                    self._known.append(self._named(item, number))
+                except InvalidRequestError as error:
+                    self._problems += error.problems
 
     @property
     def not_drawn(self) -> Sequence[ProductionRequest]:
         """The requests that are still to be drawn, as far as they are known."""
-        return () if self._all_drawn else self._known_requests[self._started :]
+        return () if self._all_drawn else [request for _, request in self._known[self.started :]]
 
-    async def plan(self, journal: Journal, *, first: int) -> None:
-        """Write the known requests to the journal, so that a restart can continue; `first` numbers them.
+    def _named(self, item: object, number: int) -> Named:
+        """Return a request with its reference. Raises InvalidRequestError if it is not a request."""
+        if not isinstance(item, ProductionRequest):
+            raise InvalidRequestError([f"item {number} is not a ProductionRequest but {type(item).__name__}"])
+        if item.reference is not None:
+            return item.reference, item
+        reference = content_reference(item)
+        self._occurrences[reference] += 1
+        occurrence = self._occurrences[reference]
+        return (reference if occurrence == 1 else f"{reference}-{occurrence}"), item
 
-        Raises InvalidRequestError where two of them have the same reference.
+    async def plan(self, journal: Journal, is_running: Callable[[str], bool]) -> None:
+        """Compare the known requests with the journal, then write them there, so that a restart continues.
+
+        Raises InvalidRequestError, with all problems.
         """
-        if journal.path is None:
-            return
-        planned = [
-            (request.reference or default_reference(number), request)
-            for number, request in enumerate(self._known_requests, start=first)
-        ]
-        counts = Counter(reference for reference, _ in planned)
-        if repeated := [reference for reference, count in counts.items() if count > 1]:
-            raise InvalidRequestError(
-                [f"with a journal each reference is used once: {reference!r}" for reference in repeated]
-            )
-        for reference, request in planned:
-            journal.plan(Intent(reference, request.account_id, body_of(request), str(uuid4())))
+        changed = await self._compare(journal) if journal.path is not None else []
+        if journal.path is not None:
+            counts = Counter(reference for reference, _ in self._known)
+            self._problems += [f"{ref!r} is already running" for ref in counts if is_running(ref)]
+            self._problems += [
+                f"with a journal each reference is used once: {ref!r}" for ref in counts if counts[ref] > 1
+            ]
+        if self._problems:
+            raise InvalidRequestError(self._problems)
+        for reference, request in changed:
+            journal.put(new_intent(reference, request))
+        for reference, request in self._known:
+            journal.plan(new_intent(reference, request))
         await journal.flush()
+
+    async def _compare(self, journal: Journal) -> list[Named]:
+        """Return the known requests whose content has changed since they were planned; note the problems."""
+        changed = []
+        for reference, request in self._known:
+            try:
+                intent = await journal.find(reference)
+                if intent is not None and not is_same_request(intent, request):
+                    changed.append((reference, request))
+            except InvalidRequestError as error:
+                self._problems += error.problems
+            except JournalError:
+                continue  # the outcome of this request says it
+        return changed
+
+    async def draw(self, journal: Journal) -> AsyncGenerator[Named, None]:
+        """Draw the requests one by one. Raises InvalidRequestError for one that may not be submitted."""
+        for named in self._known:
+            yield named
+        if isinstance(self._requests, Collection):
+            return
+        number = 0
+        async for item in self._items():
+            number += 1
+            reference, request = self._named(item, number)
+            with suppress(JournalError):  # the outcome of this request says it
+                intent = await journal.find(reference)
+                if intent is not None:
+                    is_same_request(intent, request)
+            yield reference, request
+
+    async def _items(self) -> AsyncGenerator[Any, None]:
+        if isinstance(self._requests, AsyncIterable):
+            self._requests = aiter(self._requests)
+            async for item in self._requests:
+                yield item
+        else:
+            for item in self._requests:
+                yield item
+
+    async def aclose(self) -> None:
+        """Close the async generator that the requests are drawn from."""
+        if isinstance(self._requests, AsyncGenerator):
+            await self._requests.aclose()
 
     def publish(self, job: JobState, event: Event) -> None:
         """Add an event to the stream."""
@@ -97,7 +171,7 @@ class Batch:
     def job_started(self) -> None:
         """Record that a request was drawn and its job started."""
         self._running += 1
-        self._started += 1
+        self.started += 1
 
     def job_ended(self, error: BaseException | None) -> None:
         """Record that a job ended. An error, which is a bug, is raised when the other jobs have ended."""
@@ -113,25 +187,3 @@ class Batch:
         self._error = self._error or error
         if self._all_drawn and not self._running:
             self.stream.end(self._error)
-
-
-def _known_requests(requests: Requests) -> Sequence[ProductionRequest]:
-    """Return the requests of a list or another collection; nothing is known of what can be read only once."""
-    if not isinstance(requests, Collection):
-        return ()
-    return [request for request in requests if isinstance(request, ProductionRequest)]
-
-
-def default_reference(number: int) -> str:
-    """Return a reference for a request that has none, made from its position."""
-    return f"request-{number:04}"
-
-
-async def iterate(requests: Requests) -> AsyncGenerator[ProductionRequest, None]:
-    """Iterate over an iterable, async or not."""
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield request
-    else:
-        for request in requests:
-            yield request

@@ -10,7 +10,7 @@ from uuid import uuid4
 from jarai_async import _clock
 from jarai_async._api import endpoints
 from jarai_async._api.codec import body_of
-from jarai_async._api.models import Production
+from jarai_async._api.models import Production, ProductionRequest
 from jarai_async._engine import Engine
 from jarai_async._errors import (
     ClosedError,
@@ -24,6 +24,7 @@ from jarai_async._http.request_log import RequestLog
 from jarai_async._http.sender import SubmitPermit
 from jarai_async._http.submit_retry import ATTEMPTS, SubmitRetry
 from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.identity import differences
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.state import JobState
 
@@ -45,16 +46,14 @@ class Submission:
         self._settled: asyncio.Future[None] | None = None
 
     async def find_or_plan(self) -> Intent:
-        """Return what the journal knows of the request, or plan it. Raises JournalError."""
+        """Return what the journal knows of the request, or plan it.
+
+        Raises JournalError, and InvalidRequestError where its reference belongs to another request.
+        """
         state = self._state
         intent = state.intent or await self._journal.find(state.reference)
-        if intent is not None and not intent.same_request(state.request):
-            if intent.stage is not Stage.PLANNED:  # it may have been paid for
-                raise JournalError(f"the journal has another request with the reference {state.reference!r}")
-            intent = None
-        if intent is None:
-            body = body_of(state.request)
-            intent = Intent(state.reference, state.request.account_id, body, str(uuid4()))
+        if intent is None or not is_same_request(intent, state.request):
+            intent = new_intent(state.reference, state.request)
             self._journal.put(intent)
         state.intent = intent
         return intent
@@ -171,6 +170,23 @@ class Submission:
     def _settle(self) -> None:
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
+
+
+def new_intent(reference: str, request: ProductionRequest) -> Intent:
+    """Return the intent of a request that the journal does not know."""
+    return Intent(reference, request.account_id, body_of(request), str(uuid4()))
+
+
+def is_same_request(intent: Intent, request: ProductionRequest) -> bool:
+    """Whether an intent is of this request; False where another request was planned but never sent.
+
+    Raises JournalError, and InvalidRequestError where another request may have been paid for.
+    """
+    changes = [*differences(intent.request(), request)]
+    if changes and intent.stage is not Stage.PLANNED:
+        message = f"the reference {intent.reference[:100]!r} belongs to another request in the journal: "
+        raise InvalidRequestError([f"{message}{'; '.join(changes)}"])
+    return not changes
 
 
 async def resolve(engine: Engine, journal: Journal, reference: str, production_id: str | None) -> Intent:

@@ -42,7 +42,7 @@ class Observer:
         watch.production = production
         watch.polled = watch.seen = now
         watch.seen_at = sent_at  # the snapshot describes that time or a later one
-        watch.failures, watch.not_found, watch.not_found_since = 0, 0, math.inf
+        watch.failures, watch.refusals, watch.refused_since = 0, 0, math.inf
 
     def _observe_change(self, watch: Watch, production: Production, now: float) -> None:
         left, entered = watch.status, production.status

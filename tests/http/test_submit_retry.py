@@ -36,6 +36,7 @@ OVER_BUDGET = BudgetExceededError("no budget", status=409)
 NO_JSON = InvalidResponseError("no JSON", status=202)
 REDIRECT = InvalidResponseError("a redirect", status=307)
 GATEWAY_TIMEOUT = ApiError("timeout of a gateway", status=408)
+UNKNOWN_4XX = ApiError("not documented", status=418)
 
 
 class FailingSubmit:
@@ -67,7 +68,9 @@ class FailingSubmit:
         return True
 
 
-@pytest.mark.parametrize("error", [NO_RESPONSE, SERVER_ERROR, REDIRECT, GATEWAY_TIMEOUT, NO_JSON])
+@pytest.mark.parametrize(
+    "error", [NO_RESPONSE, SERVER_ERROR, REDIRECT, GATEWAY_TIMEOUT, UNKNOWN_4XX, NO_JSON]
+)
 def test_submit_in_doubt_is_not_retried_without_idempotency_key(error: JaraiError) -> None:
     """A submit that may have created a production is not sent again, because it could create a duplicate."""
     submit = FailingSubmit()
@@ -84,7 +87,7 @@ def test_submit_in_doubt_is_retried_with_idempotency_key(error: JaraiError) -> N
     assert FailingSubmit(key_honoured=True).may_retry(error)
 
 
-@pytest.mark.parametrize("error", [REDIRECT, GATEWAY_TIMEOUT])
+@pytest.mark.parametrize("error", [REDIRECT, UNKNOWN_4XX])
 def test_some_doubts_are_not_retried_even_with_an_honoured_key(error: JaraiError) -> None:
     """A redirect and an unknown 4xx are permanent: a retry would get the same response."""
     with pytest.raises(UncertainSubmitError):

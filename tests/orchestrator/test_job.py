@@ -1,10 +1,18 @@
 """How the jobs of a batch end: none of them raises, and none affects another."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from jarai_async import DeadlineExceededError, JaraiClient, Orchestrator, OutcomeState, ProductionFailedError
+from jarai_async import (
+    DeadlineExceededError,
+    JaraiClient,
+    Orchestrator,
+    OutcomeState,
+    PermissionDeniedError,
+    ProductionFailedError,
+)
 from jarai_async.simulator import Simulator
 from tests.support.orchestrators import outcomes_of
 from tests.support.scenarios import requests_for
@@ -41,6 +49,22 @@ async def test_production_that_is_not_found_any_more_is_an_outcome(
     assert outcome.state is OutcomeState.NOT_FOUND
     assert outcome.error is not None
     assert outcome.error.status == 404
+
+
+async def test_production_that_jarai_refuses_to_show_is_an_outcome_that_is_not_final(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """403s are waited out for an hour. The production continues, so the next run polls it again."""
+    journal, requests = tmp_path / "journal.db", requests_for(simulator, 1)
+    simulator.faults.add("forbidden", on="fetch", times=None)
+    (outcome,) = await outcomes_of(Orchestrator(client, journal=journal), requests)
+    assert outcome.state is OutcomeState.INACCESSIBLE
+    assert isinstance(outcome.error, PermissionDeniedError)
+    assert outcome.error.code == "PARTNER_NOT_ACTIVE"
+    simulator.faults.clear()
+    (outcome,) = await outcomes_of(Orchestrator(client, journal=journal), requests)
+    assert outcome.state is OutcomeState.PUBLISHED
+    assert len(simulator.productions) == 1
 
 
 @pytest.mark.parametrize(

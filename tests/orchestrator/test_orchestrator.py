@@ -104,10 +104,11 @@ async def test_times_have_a_time_zone(simulator: Simulator, client: JaraiClient)
 
 
 async def test_request_without_a_reference_gets_one(simulator: Simulator, client: JaraiClient) -> None:
-    """It is made from the position in the batch."""
+    """It is made from the content, and numbered among equal requests."""
     requests = [request_for(simulator) for _ in range(2)]
     events = await events_by_reference(Orchestrator(client), requests)
-    assert set(events) == {"request-0001", "request-0002"}
+    first, second = sorted(events)
+    assert second == f"{first}-2"
 
 
 # --- Slots -----------------------------------------------------------------------------------------

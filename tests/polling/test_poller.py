@@ -9,9 +9,13 @@ import pytest
 from attrs import evolve
 
 from jarai_async import (
+    BadRequestError,
     ClosedError,
+    InvalidResponseError,
     JaraiClient,
+    JaraiError,
     NotFoundError,
+    PermissionDeniedError,
     Polling,
     Production,
     RateLimit,
@@ -24,7 +28,8 @@ from jarai_async._polling.poller import Poller
 from jarai_async._polling.watch import Change
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.scheduler import Scheduler
-from jarai_async.simulator import SimulatedProduction, Simulator
+from jarai_async.simulator import FaultKind, SimulatedProduction, Simulator
+from jarai_async.simulator._api.responses import Response
 from tests.support.scenarios import request_for
 from tests.support.watches import submit, watched
 
@@ -104,7 +109,7 @@ async def test_failed_polls_are_repeated_less_and_less_often(queued: Simulator) 
         assert change.production.status == Status.PRODUCING
         gaps = [later - earlier for earlier, later in pairwise(polls(queued)[:6])]
         assert gaps == pytest.approx([10, 20, 40, 80, 160], rel=0.02)
-        assert watch.failures == watch.not_found == 0
+        assert watch.failures == watch.refusals == 0
 
 
 async def test_429_is_not_a_failed_poll(queued: Simulator) -> None:
@@ -140,6 +145,39 @@ async def test_not_found_takes_three_404s_in_a_row(queued: Simulator) -> None:
         queued.faults.add("not_found", on="fetch", times=None)
         with pytest.raises(NotFoundError):
             await client.engine.poller.wait_for_change(watch)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("forbidden", PermissionDeniedError),
+        ("redirect", InvalidResponseError),
+        ("bad_request", BadRequestError),
+    ],
+)
+async def test_refusal_that_lasts_for_an_hour_ends_the_wait(
+    queued: Simulator, kind: str, error: type[JaraiError]
+) -> None:
+    """Until then the production is polled less and less often: at most every five minutes."""
+    refusal = Response(400, {"error": "INVALID_REQUEST", "message": "no", "retryAfterSeconds": None})
+    queued.faults.kinds["bad_request"] = FaultKind(lambda _, __: refusal, executes=False)
+    async with watched(queued) as (client, _):
+        waiting = asyncio.create_task(client.wait(next(iter(queued.productions))))
+        await asyncio.sleep(1)
+        queued.faults.add(kind, on="fetch", times=None)
+        with pytest.raises(error):
+            await waiting
+        refused = polls(queued)[1:]
+        assert 3_600 <= refused[-1] - refused[0] < 4_000
+        assert len(refused) < 25
+
+
+async def test_refusals_for_less_than_an_hour_are_waited_out(queued: Simulator) -> None:
+    """A person may have made the partner active again."""
+    async with watched(queued) as (client, watch):
+        queued.faults.add("forbidden", on="fetch", times=10)
+        change = await client.engine.poller.wait_for_change(watch)
+        assert change.production.status == Status.PRODUCING
 
 
 async def test_bug_in_a_poll_reaches_the_caller() -> None:

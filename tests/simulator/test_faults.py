@@ -21,6 +21,7 @@ API_ERRORS = {
     "internal_error_after": (500, "INTERNAL_ERROR"),
     "unavailable": (503, "SERVICE_UNAVAILABLE"),
     "unauthorized": (401, "UNAUTHORIZED"),
+    "forbidden": (403, "PARTNER_NOT_ACTIVE"),
     "not_found": (404, "NOT_FOUND"),
     "rate_limited": (429, "RATE_LIMIT_EXCEEDED"),
 }

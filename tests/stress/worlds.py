@@ -28,6 +28,7 @@ from tests.support.scenarios import request_for
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory: the disk is not what is tested
 _ONLY_API = {"missing_id", "missing_id_and_location", "other_production", "unknown_status", "unauthorized"}
 _ONLY_FILES = {"expired", "wrong_length", "bit_flip"}  # as documented: TLS keeps them out of the API
+_NOT_DRAWN = {"forbidden"}
 _ROUTES = ("submit", "submit", "submit", "fetch", "fetch", "deliverables", "cancel")
 _LEAVE_BY: tuple[LeaveBy, ...] = ("break", "timeout", "raise")
 _LEAVE_TICKETS_BY: tuple[LeaveBy, ...] = ("end", "break", "timeout")
@@ -137,7 +138,7 @@ def _draw_plan(random: Random, count: int, *, tickets: bool) -> RunPlan:
 
 
 def _draw_fault(random: Random) -> PlannedFault:
-    kind = random.choice(sorted(KINDS))
+    kind = random.choice(sorted(KINDS.keys() - _NOT_DRAWN))
     on = random.choice(_ROUTES)
     if kind in _ONLY_FILES or (kind not in _ONLY_API and random.random() < 0.2):
         on = "download"

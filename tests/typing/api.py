@@ -197,7 +197,9 @@ def outcome_text(outcome: Outcome) -> str:
     match outcome.state:
         case OutcomeState.PUBLISHED | OutcomeState.FAILED | OutcomeState.CANCELLED:
             return "ended"
-        case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT | OutcomeState.NOT_FOUND:
+        case OutcomeState.REJECTED | OutcomeState.UNCERTAIN | OutcomeState.TIMED_OUT:
+            return f"{outcome.error}"
+        case OutcomeState.NOT_FOUND | OutcomeState.INACCESSIBLE:
             return f"{outcome.error}"
         case never:
             assert_never(never)

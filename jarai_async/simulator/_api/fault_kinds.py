@@ -30,6 +30,7 @@ limit, and how the response changes. A test can add a kind: `simulator.faults.ki
     rate_limited          429 with `seconds` as its `retryAfterSeconds`, not executed
     rate_limited_html     429 from a gateway, without a time to wait, not executed
     unauthorized          401, not executed
+    forbidden             403 with PARTNER_NOT_ACTIVE, not executed
     not_found             404, not executed
     expired               403 as for an expired signature (download)
     wrong_length          a shorter file, with a Content-Length that fits it (download)
@@ -166,6 +167,7 @@ _INTERNAL_ERROR = error_response(500, "INTERNAL_ERROR", "An unexpected error occ
 _UNAVAILABLE = error_response(503, "SERVICE_UNAVAILABLE", "The service is temporarily unavailable.")
 _EXPIRED = storage_error(403, "AuthenticationFailed", "Signature not valid in the given time.")
 _NOT_FOUND = error_response(404, "NOT_FOUND", "There is no such thing.")
+_FORBIDDEN = error_response(403, "PARTNER_NOT_ACTIVE", "The partner is not active.")
 _TOO_MANY = _html(429, "Too Many Requests")
 _UNAUTHORIZED = error_response(401, "UNAUTHORIZED", "The key is not valid.")
 
@@ -197,6 +199,7 @@ KINDS: dict[str, FaultKind] = {
     "rate_limited_html": FaultKind(_replace_by(_TOO_MANY), executes=False, counts=False),
     "rate_limited": FaultKind(_rate_limit, executes=False, counts=False),
     "unauthorized": FaultKind(_replace_by(_UNAUTHORIZED), executes=False, counts=False),
+    "forbidden": FaultKind(_replace_by(_FORBIDDEN), executes=False),
     "not_found": FaultKind(_replace_by(_NOT_FOUND), executes=False),
     "expired": FaultKind(_replace_by(_EXPIRED), executes=False),
     "wrong_length": FaultKind(_shorten, executes=True),
