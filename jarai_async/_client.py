@@ -115,9 +115,10 @@ class JaraiClient:
         """Submit a production (scope `productions:write`), and return it as accepted.
 
         From then on it costs money. It is sent again only where the failed attempt certainly created nothing,
-        or with `idempotency_keys=True`. Raises InvalidRequestError; ApiError where JARAI rejected it
-        (BudgetExceededError: the account's budget does not allow it); NotSentError where nothing was sent;
-        UncertainSubmitError where it may have been accepted.
+        or with `idempotency_keys=True`. While submits get no usable responses, it waits until JARAI responds
+        again, for as long as that takes: use `asyncio.timeout`. Raises InvalidRequestError; ApiError where
+        JARAI rejected it (BudgetExceededError: the account's budget does not allow it); NotSentError where
+        nothing was sent; UncertainSubmitError where it may have been accepted.
         """
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])

@@ -14,7 +14,7 @@
     ├── DownloadError           a file could not be downloaded completely
     │   ├── IncompleteDownloadError the file arrived incomplete, damaged or too slowly
     │   └── FileWriteError          the file could not be written on this machine
-    ├── WebhookVerificationError  the request is not a webhook event signed by JARAI
+    ├── WebhookVerificationError  JARAI did not sign the request
     ├── ProductionFailedError   the production ended as Failed, or JARAI no longer knows it
     └── ApiError                the API responded with an error status
         ├── BadRequestError             400, 413, 422
@@ -155,7 +155,7 @@ class FileWriteError(DownloadError):
 
 
 class WebhookVerificationError(JaraiError):
-    """The request is not signed with your secret, or its body is not a webhook event: ignore it.
+    """The request is not signed with your secret: ignore it.
 
     The message is for you. Respond to the sender with status 401 and nothing else.
     """

@@ -15,7 +15,8 @@ In another framework, such as FastAPI or Starlette, pass the body as a stream, s
     async def jarai(request: Request) -> Response:
         return Response(status_code=await receiver.receive(request.stream(), request.headers))
 
-A response has no body. Its status is 204 for an event that was accepted, now or earlier; 401 for a request
+A response has no body. Its status is 204 for an event that was accepted, now or earlier, and for anything
+else that JARAI signed, which is logged; 401 for a request
 that JARAI did not sign; 408 for a body that takes more than 10 seconds; 413 for more than 256 KiB; 415 for a
 compressed body; and 503 if an event cannot be accepted now, so that JARAI delivers it again later: 1,000
 events are queued, an orchestrator cannot write its journal, there is neither a callback nor an orchestrator,
@@ -37,16 +38,17 @@ import logging
 import ssl
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from typing import Self
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from jarai_async import webhooks
+from jarai_async._api.models import NIL_ID
 from jarai_async._errors import JournalError, WebhookVerificationError
 from jarai_async._tasks import start
-from jarai_async.webhooks import Secrets, WebhookEvent, WebhookTest, header_values
+from jarai_async.webhooks import Secrets, WebhookEvent, header_values
 
 __all__ = ["Receiver"]
 
@@ -75,7 +77,7 @@ class Receiver:
         self._on_event = on_event
         self._queue: deque[WebhookEvent] = deque()
         self._listeners: dict[object, Listener] = {}
-        self._seen: OrderedDict[tuple[str, int], str] = OrderedDict()  # event ids, by production and number
+        self._seen: OrderedDict[object, str] = OrderedDict()  # event ids, by `_key`
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
         self._unsigned_level = logging.WARNING
@@ -135,6 +137,9 @@ class Receiver:
         except WebhookVerificationError as error:
             level, self._unsigned_level = self._unsigned_level, logging.DEBUG  # the secret may be wrong
             return _reject(401, error.message, level)
+        if not event.event_type:
+            _log.warning("ignored a webhook that is signed, but not an event: %d bytes", len(content))
+            return 204
         return await self._accept(event)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -174,10 +179,9 @@ class Receiver:
             return 503
         if self._is_duplicate(event):  # accepted while the listeners processed it
             return 204
-        if not isinstance(event, WebhookTest):  # test events all have the same production and number
-            self._seen[event.production_id, event.sequence_number] = event.event_id
-            if len(self._seen) > _MAX_REMEMBERED:
-                self._seen.popitem(last=False)
+        self._seen[_key(event)] = event.event_id
+        if len(self._seen) > _MAX_REMEMBERED:
+            self._seen.popitem(last=False)
         if self._on_event is not None:
             self._queue.append(event)
             if self._worker is None or self._worker.done():
@@ -185,10 +189,10 @@ class Receiver:
         return 204
 
     def _is_duplicate(self, event: WebhookEvent) -> bool:
-        key = event.production_id, event.sequence_number
-        seen = self._seen.get(key)
+        seen = self._seen.get(_key(event))
         if seen not in (None, event.event_id):
-            _log.warning("two webhook events of production %s have the number %d", *key)
+            number, production_id = event.sequence_number, event.production_id
+            _log.warning("two webhook events of production %s have the number %d", production_id, number)
         return seen is not None
 
     def _is_full(self) -> bool:
@@ -231,9 +235,17 @@ class Receiver:
             _log.exception("on_event failed for event %d of production %s", number, production_id)
 
 
+def _key(event: WebhookEvent) -> object:
+    """Return what identifies an event: its production and number (documented), or else its own id."""
+    if event.production_id != NIL_ID and event.sequence_number:
+        return event.production_id, event.sequence_number
+    return event.event_id if event.event_id != NIL_ID else object()
+
+
 def _rejected_by_headers(headers: Mapping[str, str]) -> int | None:
     """Return the status of a request that is rejected without reading its body, else None."""
-    if any(value != "identity" for value in header_values(headers, "Content-Encoding")):
+    encodings = (str(value).strip().lower() for value in header_values(headers, "Content-Encoding"))
+    if any(encoding not in ("", "identity") for encoding in encodings):
         return _reject(415, "the body is compressed")
     for length in header_values(headers, "Content-Length"):
         if isinstance(length, str) and length.isdecimal() and int(length[:9]) > _MAX_BODY:
@@ -245,6 +257,15 @@ def _reject(status: int, reason: str, level: int = logging.DEBUG) -> int:
     """Log a rejection and return its status. The level is low because anyone can cause any number of them."""
     _log.log(level, "rejected a webhook with status %d: %s", status, reason)
     return status
+
+
+async def _ask_for_body(request: web.BaseRequest) -> None:
+    """Send `100 Continue` to a client that waits for it before it sends the body."""
+    if request.headers.get("Expect", "").lower() != "100-continue" or request.version < HttpVersion11:
+        return
+    with suppress(ConnectionError):  # reading the body reports it
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # aiohttp must not take this for a part of the response
 
 
 async def _read(stream: AsyncIterable[bytes]) -> bytes:
@@ -293,6 +314,9 @@ class _WebhookServer(web.Server):
                 return web.Response(status=_reject(404, reason))
             if request.method != "POST":
                 return web.Response(status=_reject(405, "the method is not POST"), headers={"Allow": "POST"})
+            if (status := _rejected_by_headers(request.headers)) is not None:
+                return web.Response(status=status)
+            await _ask_for_body(request)
             return await self._receiver.handle(request)
         finally:
             timer = self._timers.pop(request.protocol, None)

@@ -8,8 +8,8 @@ Anyone can send requests to an endpoint on the internet, so `verify` checks the 
 anything. The signature is an HMAC-SHA256 of the raw body, keyed with the signing secret of your webhook, and
 is sent in the header `X-JARAI-Signature` as `sha256=` and 64 hexadecimal digits (documented). `verify`
 requires the header exactly once and compares the signature, in constant time, with that of each secret that
-you pass. Pass two secrets while you replace one by the other. For any input, `verify` either returns an event
-or raises WebhookVerificationError.
+you pass. Pass two secrets while you replace one by the other. It raises WebhookVerificationError for a
+request that JARAI did not sign, and returns an event for any that it did.
 
 The signature does not prove when an event was sent: JARAI signs the body only, and delivers at least once, so
 a replayed event is as valid as a new one. Remember the `production_id` and `sequence_number` of the events
@@ -29,6 +29,7 @@ import attrs
 from jarai_async._api import wire
 from jarai_async._api.codec import decode, field_name
 from jarai_async._api.json_parser import parse_json
+from jarai_async._api.models import NIL_ID
 from jarai_async._api.webhook_models import (
     EVENTS,
     DeliverableReady,
@@ -39,7 +40,7 @@ from jarai_async._api.webhook_models import (
     WebhookEvent,
     WebhookTest,
 )
-from jarai_async._errors import ConfigurationError, InvalidResponseError, WebhookVerificationError
+from jarai_async._errors import ConfigurationError, WebhookVerificationError
 from jarai_async._secret import Secret
 
 __all__ = [
@@ -65,13 +66,14 @@ Secrets = str | Secret | Sequence[str | Secret]
 
 
 def verify(body: bytes, headers: Mapping[str, str], secret: Secrets) -> WebhookEvent:
-    """Return the event in a request that JARAI signed.
+    """Return the event in a request that JARAI signed: respond to it with 2xx, whatever the event is.
 
     `body` is the raw bytes as they were received: JSON that was parsed and serialized again has another
     signature. `headers` are all headers of the request; the case of their names does not matter. `secret` is
-    the signing secret of the webhook, or a sequence of secrets.
+    the signing secret of the webhook, or a sequence of secrets. What cannot be read in a signed body does not
+    raise: see `WebhookEvent`. An event without a type was not even a JSON object with one.
 
-    Raises WebhookVerificationError if the signature or the event is invalid, ConfigurationError if there is
+    Raises WebhookVerificationError if the signature is missing or wrong, ConfigurationError if there is
     no secret or one is not base64url text that decodes to at least 16 bytes, TypeError if the body is not
     bytes.
     """
@@ -162,19 +164,15 @@ def _is_signed(body: bytes, signature: bytes, keys: Sequence[bytes]) -> bool:
 
 
 def _parse_event(body: bytes) -> WebhookEvent:
-    """Parse a body whose signature was verified. Raises WebhookVerificationError."""
+    """Read a body whose signature was verified, as far as it can be read."""
     try:
         envelope = parse_json(body)
-        event = _decode_event(envelope if isinstance(envelope, dict) else {})
-    except InvalidResponseError as error:
-        reason = error.message
-    except (ValueError, RecursionError):
-        reason = "the body is not JSON"
-    else:
-        if 0 <= event.sequence_number <= _MAX_SEQUENCE_NUMBER:
-            return event
-        reason = "the sequence number is out of range"
-    raise WebhookVerificationError(f"the body is signed, but not an event: {reason}")
+    except ValueError:
+        envelope = None
+    event = _decode_event(envelope if isinstance(envelope, dict) else {})
+    if 0 <= event.sequence_number <= _MAX_SEQUENCE_NUMBER:
+        return event
+    return attrs.evolve(event, sequence_number=0)
 
 
 def _decode_event(envelope: dict[str, Any]) -> WebhookEvent:
@@ -182,10 +180,11 @@ def _decode_event(envelope: dict[str, Any]) -> WebhookEvent:
     event_type, data = envelope.get(_EVENT_TYPE), envelope.get(wire.EVENT_DATA)
     event_class = EVENTS.get(event_type, WebhookEvent) if isinstance(event_type, str) else WebhookEvent
     names = _DATA_FIELDS[event_class]
-    if not names:
-        return decode(envelope, event_class)
     fields = {name: data.get(name) if isinstance(data, dict) else None for name in names}
-    return attrs.evolve(decode(envelope | fields, event_class), raw=envelope)
+    event = decode(envelope | fields, event_class)
+    if event.production_id == NIL_ID and event_class is not WebhookTest:
+        return decode(envelope, WebhookEvent)
+    return attrs.evolve(event, raw=envelope) if names else event
 
 
 def _data_fields(event_class: type[WebhookEvent]) -> list[str]:

@@ -19,6 +19,8 @@ from jarai_async._errors import ConfigurationError, InvalidRequestError
 Id = NewType("Id", str)
 """An identifier of the API: a UUID as lower-case text with hyphens."""
 
+NIL_ID = Id(str(UUID(int=0)))
+
 _BODY_FIELDS = {"topic", "languageId", "countryId", "avatarId", "projectTypeSlug", "metadataMD"}
 _CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 

@@ -65,6 +65,16 @@ def parse_object(response: Response) -> dict[str, Any]:
     return value
 
 
+def is_answer(response: Response) -> bool:
+    """Return whether JARAI itself answered a read: with JSON, or a rejection in its error envelope."""
+    if response.status < 300:
+        try:
+            return isinstance(parse(response), dict | list)
+        except InvalidResponseError:
+            return False
+    return 400 <= response.status < 500 and isinstance(_envelope(response).get(wire.ERROR_CODE), str)
+
+
 _BY_STATUS: Mapping[int, type[ApiError]] = {
     400: BadRequestError,
     401: AuthenticationError,

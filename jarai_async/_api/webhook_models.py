@@ -11,7 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 from jarai_async._api import wire
-from jarai_async._api.models import Id, Status
+from jarai_async._api.models import NIL_ID, Id, Status
 from jarai_async._secret import Secret
 
 
@@ -66,14 +66,19 @@ class WebhookEvent:
     may be delivered more than once (documented), late and out of order. `timestamp` is the time of the event,
     not of its delivery. Quote `correlation_id` to JARAI support. `truncated` is true if `data` is incomplete.
     `raw` is the complete JSON object.
+
+    JARAI may add types of events that are about no production. A field that the message does not have, or
+    that cannot be read, is the nil UUID for an id (as documented for `webhook.test`), "" for the type, 0 for
+    the number, and None for the time. An event of a subclass other than
+    `WebhookTest` always has a production.
     """
 
-    event_id: Id
-    event_type: str
-    production_id: Id
-    account_id: Id
-    sequence_number: int
-    timestamp: datetime
+    event_id: Id = NIL_ID
+    event_type: str = ""
+    production_id: Id = NIL_ID
+    account_id: Id = NIL_ID
+    sequence_number: int = 0
+    timestamp: datetime | None = None
     correlation_id: str | None = None
     truncated: bool = False
     raw: Mapping[str, Any] = field(factory=dict, repr=False, eq=False)

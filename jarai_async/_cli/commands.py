@@ -23,10 +23,10 @@ from jarai_async._cli.report import BatchReport
 from jarai_async._cli.signals import on_interrupt, stop_event, wait_for
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
-from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError
+from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError, JournalError
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import Journal, journal_path
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.submission import resolve
 from jarai_async.simulator import Simulator
@@ -128,7 +128,7 @@ async def _run_requests(
         cancel_on_exit=options.cancel_on_exit,
         journal=options.journal,
     )
-    interrupted = False
+    interrupted = journal_failed = False
     run = None
     with output.progress(report, lambda: orchestrator.statistics().expected_finish) as show:
         try:
@@ -139,6 +139,11 @@ async def _run_requests(
                     show(event)
         except asyncio.CancelledError:
             interrupted = True
+        except JournalError as error:
+            if run is None:
+                raise  # it cannot be opened: nothing was sent
+            journal_failed = True
+            output.print_message(error)
         except OSError as error:  # the program reading the output has exited, or the disk is full
             interrupted = True
             output.print_message(f"stopped, because the output cannot be written: {output.reason(error)}")
@@ -146,7 +151,7 @@ async def _run_requests(
         report.add(event)
     summary = report.summary(interrupted=interrupted, created=created())
     output.print_summary(report.problems, f"{summary}; files in {options.download_to}")
-    return 0 if report.ok else 1
+    return 0 if report.ok and not journal_failed else 1
 
 
 async def _plan(options: argparse.Namespace) -> int:
@@ -184,7 +189,7 @@ async def _read_journal(path: str) -> list[Intent]:
 @asynccontextmanager
 async def _open_journal(path: str) -> AsyncIterator[Journal]:
     """Open a journal that exists. Raises OSError or JournalError."""
-    journal = await Journal.open(Path(path), create=False)
+    journal = await Journal.open(journal_path(path), create=False)
     try:
         yield journal
     finally:

@@ -111,7 +111,7 @@ def webhook_event_line(event: WebhookEvent) -> dict[str, Any]:
         "productionId": event.production_id,
         "accountId": event.account_id,
         "sequenceNumber": event.sequence_number,
-        "timestamp": event.timestamp.isoformat(),
+        "timestamp": event.timestamp.isoformat() if event.timestamp else None,
         "eventId": event.event_id,
         "correlationId": event.correlation_id,
         "truncated": event.truncated,

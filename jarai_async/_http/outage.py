@@ -1,42 +1,77 @@
-"""While JARAI cannot be reached, submits are sent one at a time to test whether it can be reached again."""
+"""An outage of submits: when the next submit may be sent, and whether a read has to be answered first. Pure.
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+A submit without a usable response is in doubt, and a person has to settle it. So after the first one no
+submit is sent until a later read has been answered. Then one submit at a time is sent, as a probe, and only a
+probe that succeeds ends the outage. A gateway may answer reads and still lose submits: while probes are in
+doubt, the pause between two of them grows from one minute to five.
+
+A submit that is refused before anything was done costs nothing. So the pauses between such probes are
+shorter, no read is needed, and the success of any submit ends the outage.
+"""
+
+import math
 from random import Random
 
-from jarai_async import _clock
-from jarai_async._errors import JaraiError, NotSentError, ServiceUnavailableError
+from attrs import define
 
-_LONGEST_PAUSE = 60.0  # seconds between two submits during an outage
+_LONGEST_PAUSE = 60.0  # seconds between two probes that are refused
+_DOUBT_PAUSE = 60.0  # seconds after the first probe in doubt; doubled after each further one
+_LONGEST_DOUBT_PAUSE = 300.0
+_READ_INTERVAL = 60.0  # seconds after a read that found no JARAI
 
 
+@define
 class Outage:
-    """A circuit breaker for submits. Any response but JARAI's own 503 ends an outage."""
+    """One outage. All times are monotonic seconds."""
 
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self._failures = 0  # submits in a row that could not be made
-        self._next_at = 0.0  # monotonic: when the next one may be
-        self._probing = asyncio.Lock()
+    began_at: float
+    random: Random
+    needs_read: bool = False
+    _refusals: int = 0  # of probes, in a row
+    _doubts: int = 0  # likewise
+    _doubt_at: float = -math.inf
+    _probe_at: float = -math.inf
+    _read_at: float = -math.inf
 
-    def record(self, error: JaraiError | None) -> None:
-        """Record how a submit ended; None for a success."""
-        if not isinstance(error, NotSentError | ServiceUnavailableError):
-            self._failures = 0
-            return
-        self._failures += 1
-        longest = min(_LONGEST_PAUSE, 2.0 ** min(self._failures, 6))
-        pause = max(self._random.uniform(longest / 2, longest), error.retry_after or 0.0)
-        self._next_at = _clock.monotonic() + pause
+    @property
+    def next_at(self) -> float:
+        """When the next probe may be sent, or the read that is needed before it."""
+        return max(self._probe_at, self._read_at) if self.needs_read else self._probe_at
 
-    @asynccontextmanager
-    async def gate(self, sleep: Callable[[float], Awaitable[None]]) -> AsyncIterator[None]:
-        """Let submits through: immediately without an outage, otherwise one at a time, after a pause."""
-        if not self._failures:
-            yield
-            return
-        async with self._probing:
-            if self._failures:
-                await sleep(self._next_at - _clock.monotonic())
-            yield
+    def record_refusal(self, now: float, retry_after: float, *, is_probe: bool) -> None:
+        """Record a submit that was refused: it created nothing."""
+        if is_probe or not self._refusals:
+            self._refusals += 1
+            longest = min(_LONGEST_PAUSE, 2.0 ** min(self._refusals, 6))
+            self._pause(now + self.random.uniform(longest / 2, longest))
+        self._pause(now + retry_after)
+
+    def record_doubt(self, now: float, *, is_probe: bool) -> None:
+        """Record a submit without a usable response: it may have created a production."""
+        pause = self.random.uniform(1.0, 2.0)
+        if is_probe:
+            longest = min(_LONGEST_DOUBT_PAUSE, _DOUBT_PAUSE * 2.0 ** min(self._doubts, 6))
+            pause = longest * self.random.uniform(1.0, 1.1)
+            self._doubts += 1
+        elif self._has_doubt:
+            return  # it was sent before the outage began, so it adds nothing
+        self._pause(now + pause)
+        self.needs_read, self._doubt_at = True, now
+
+    def is_ended_by_success(self, *, is_probe: bool) -> bool:
+        """Return whether a submit that succeeded ends the outage: it may have been sent before it began."""
+        return is_probe or not self._has_doubt
+
+    def record_read(self, now: float, sent_at: float, *, answered: bool) -> None:
+        """Record a read that was made to find out whether JARAI responds, or any other that was answered."""
+        if not answered:
+            self._read_at = now + _READ_INTERVAL * self.random.uniform(1.0, 1.1)
+        elif sent_at >= self._doubt_at:
+            self.needs_read = False
+
+    @property
+    def _has_doubt(self) -> bool:
+        return self._doubt_at > -math.inf
+
+    def _pause(self, until: float) -> None:
+        self._probe_at = max(self._probe_at, until)

@@ -24,12 +24,12 @@ from jarai_async import _clock
 from jarai_async._api import endpoints
 from jarai_async._api.calls import Call, Kind, created_nothing, may_repeat
 from jarai_async._api.models import Production
-from jarai_async._api.responses import RateLimitState, Response, rate_limit_state
-from jarai_async._errors import ConfigurationError, JaraiError, NotSentError
+from jarai_async._api.responses import RateLimitState, Response, is_answer, rate_limit_state
+from jarai_async._errors import ConfigurationError, JaraiError, NotSentError, TransportError
 from jarai_async._http.credentials import Credentials
-from jarai_async._http.outage import Outage
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier, Retry
+from jarai_async._http.submit_gate import Admission, SubmitGate
 from jarai_async._http.submit_retry import SubmitRetry
 from jarai_async._http.transport import Attempts, Transport
 from jarai_async._ratelimit.account_queue import AccountQueues, Releasable
@@ -54,6 +54,7 @@ class SubmitPermit:
 
     rate_slot: int
     api_key: Secret
+    admission: Admission
     is_used: bool = False
     is_sending: bool = False
     in_doubt: bool = False
@@ -85,7 +86,7 @@ class RequestSender:
         self._scheduler = scheduler
         self._random = random
         self._retry_reads = Retrier(_READS, random)
-        self._outage = Outage(random)
+        self._gate = SubmitGate(random, scheduler, self._is_answered)
         self._has_warned = False  # about the server not having been reached yet
 
     async def execute(self, call: Call[T], log: RequestLog, retrier: Retrier | None = None) -> T:
@@ -125,10 +126,10 @@ class RequestSender:
         """
         async with (
             self.account_queues.turn(account_id, production_slot),
-            self._outage.gate(self._scheduler.sleep),
+            self._gate.enter(account_id) as admission,
         ):
             rate_slot = await self._scheduler.acquire(Kind.SUBMIT)
-            permit = SubmitPermit(rate_slot, await self._key())
+            permit = SubmitPermit(rate_slot, await self._key(), admission)
             try:
                 yield permit
             finally:
@@ -138,10 +139,13 @@ class RequestSender:
     async def submit(
         self, permit: SubmitPermit, call: Call[Production], log: RequestLog
     ) -> Production | None:
-        """Send a submit once. None after a 429, or while the key is rejected: wait for the next slot.
+        """Send a submit once. None where it has to wait for another permit.
 
-        Raises any error of the API, NotSentError, NoResponseError, InvalidResponseError.
+        That is so after a 429, while the key is rejected, or if an outage began before it was sent. Raises
+        any error of the API, NotSentError, NoResponseError, InvalidResponseError.
         """
+        if not permit.admission.is_valid:
+            return None
         permit.is_used = permit.is_sending = True
         attempts = Attempts()
         try:
@@ -149,26 +153,32 @@ class RequestSender:
         except BaseException as error:
             refused = isinstance(error, JaraiError) and created_nothing(error)
             permit.in_doubt = not (refused or attempts.never_sent)
-            self._record_outage(error)
+            if self.reached or permit.in_doubt:
+                self._gate.record(permit.admission, error, in_doubt=permit.in_doubt)
             raise
         finally:
             permit.is_sending = False
         if await self._must_wait(call, permit.api_key, response, log):
-            self._outage.record(None)
             return None
         try:
             production = call.read(response)
         except JaraiError as error:
             permit.in_doubt = not created_nothing(error)
-            self._record_outage(error)
+            self._gate.record(permit.admission, error, in_doubt=permit.in_doubt)
             raise
-        self._outage.record(None)
+        self._gate.record(permit.admission, None, in_doubt=False)
         self.account_queues.count_accepted(call.account_id or "")
         return production
 
-    def _record_outage(self, error: BaseException) -> None:
-        if self.reached and isinstance(error, JaraiError):
-            self._outage.record(error)
+    async def _is_answered(self) -> bool:
+        """Send the cheapest read that is documented, and return whether JARAI itself answered it."""
+        call = endpoints.accounts()
+        rate_slot = await self._scheduler.acquire(call.kind)
+        key = await self._key()
+        try:
+            return is_answer(await self._send(call, rate_slot, key, RequestLog(), Attempts()))
+        except TransportError:
+            return False
 
     async def submit_with_retries(self, call: Call[Production], log: RequestLog) -> Production:
         """Submit without a journal, in at most eight attempts.
@@ -211,7 +221,7 @@ class RequestSender:
         self, call: Call[Any], rate_slot: int, key: Secret, log: RequestLog, attempts: Attempts
     ) -> Response:
         """Use a slot of the rate limit to send a call once, and record the outcome."""
-        log.last_sent_at = _clock.utc()
+        log.last_sent_at, sent_at = _clock.utc(), _clock.monotonic()
         try:
             response = await self._transport.send(call, key, attempts)
         except BaseException as error:
@@ -222,6 +232,8 @@ class RequestSender:
         self.rate_limited += response.status == 429
         state = self._rate_limit_state(call, response)
         self._scheduler.record_response(rate_slot, state, attempts=attempts.count)
+        if self._gate.needs_read and call.method == "GET" and is_answer(response):
+            self._gate.record_read(sent_at)
         if 200 <= response.status < 300:
             self._credentials.accepted(key)
         return response

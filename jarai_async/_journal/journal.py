@@ -1,12 +1,16 @@
 """The journal: the state that must survive the process, in one SQLite file with one writer thread.
 
 Each step of a request is written as one complete row (`entries.Intent`). Writes are grouped: those added
-while a commit is running go into the next one. `save` returns when its row is on the disk, after about a
-third of a millisecond; in WAL mode with `synchronous=FULL` the row then survives a power cut.
+while a commit is running go into the next one. `save` returns when its row is on the disk, after about half a
+millisecond; with `synchronous=FULL` the row then survives a power cut.
 
-The file is locked while it is open, and the operating system releases the lock of a killed process. `open`
-first changes every request that was being sent to IN_DOUBT and commits that, so that a second crash cannot
-lose it.
+Between two commits everything is in the one file, also after the process was killed. (With a write-ahead log,
+a copy without that second file was an empty journal.) SQLite's rollback journal `PATH-journal` matters only
+where a commit was interrupted. It is kept until the file is closed, because overwriting it needs no space.
+
+The file is locked while it is open (`file_lock`). `open` first changes every request that was being sent to
+IN_DOUBT and commits that, so that a second crash cannot lose it. A journal belongs to the server that it was
+first used with: another one does not know its productions.
 
 Without a path nothing is written. Such a journal only keeps the requests that are in doubt, in memory, for
 `Orchestrator.resolve`.
@@ -19,11 +23,16 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-from jarai_async._errors import JournalError
+from attrs import asdict, define, frozen
+
+from jarai_async._errors import ConfigurationError, JournalError
 from jarai_async._journal.entries import Intent, Row, Stage
+from jarai_async._journal.file_lock import FileLock
 
 T = TypeVar("T")
 
@@ -52,7 +61,37 @@ _FILE_ERRORS = (
     OSError,
     UnicodeDecodeError,
 )  # the last: SQLite's message quotes damaged text
-_Write = tuple[str, tuple[Any, ...]]
+
+
+@frozen
+class Server:
+    """The API that knows the productions of a journal."""
+
+    base_url: str
+    is_sandbox: bool
+
+    def __str__(self) -> str:
+        return f"{self.base_url} with a {'sandbox' if self.is_sandbox else 'live'} key"
+
+
+@define(eq=False)
+class _Write:
+    """A statement, the commit that contains it, and why it failed."""
+
+    statement: str
+    values: tuple[Any, ...]
+    commit: "asyncio.Future[None]"
+    error: JournalError | None = None
+
+
+class _Database(sqlite3.Connection):
+    """A database whose file is unlocked when it is closed."""
+
+    lock: FileLock
+
+    def close(self) -> None:
+        super().close()
+        self.lock.close()
 
 
 class Journal:
@@ -60,34 +99,42 @@ class Journal:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.failure: JournalError | None = None
+        """Why the last commit failed, or that the file is gone; None if all is well."""
         self._in_doubt: dict[str, Intent] = {}  # used only without a file
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarai journal")
-        self._database: sqlite3.Connection | None = None
+        self._database: _Database | None = None
         self._writes: list[_Write] = []
         self._next_commit: asyncio.Future[None] | None = None  # the commit that will contain `_writes`
         self._running_commit: asyncio.Future[None] | None = None
         self._closing = False
-        self._failure_logged = False
 
     @classmethod
-    async def open(cls, path: Path | None, *, create: bool = True) -> "Journal":
-        """Open a journal, and create it if it does not exist. Raises JournalError."""
+    async def open(cls, path: Path | None, *, server: Server | None = None, create: bool = True) -> "Journal":
+        """Open a journal, and create it if it does not exist.
+
+        Raises JournalError, also where it belongs to another `server`.
+        """
         journal = cls(path)
         if path is not None:
             try:
-                await journal._run(lambda: journal._open(path, create=create))
+                await journal._run(lambda: journal._open(path, server, create=create))
             except BaseException:
                 await journal.close()
                 raise
         return journal
 
-    def _open(self, path: Path, *, create: bool) -> None:
-        flags = os.O_RDWR | (os.O_CREAT if create else 0)
-        os.close(os.open(path, flags, 0o600))  # for the owner only: it holds topics
-        self._database = sqlite3.connect(
-            path, timeout=0.5, isolation_level=None, check_same_thread=False, cached_statements=16
-        )
-        execute = self._database.execute
+    def _open(self, path: Path, server: Server | None, *, create: bool) -> None:
+        database = _connect(path, create=create)
+        try:
+            self._prepare(database, server)
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+
+    def _prepare(self, database: _Database, server: Server | None) -> None:
+        path, execute = self.path, database.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")
         execute("BEGIN EXCLUSIVE")
         application_id = execute("PRAGMA application_id").fetchone()[0]
@@ -100,7 +147,7 @@ class Journal:
         if (damage := execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise JournalError(f"{path} is damaged: {damage}")
         execute("COMMIT")
-        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA journal_mode = PERSIST")
         execute("PRAGMA synchronous = FULL")
         execute("BEGIN IMMEDIATE")
         if empty:
@@ -108,8 +155,23 @@ class Journal:
                 execute(statement)
             execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             execute(f"PRAGMA user_version = {_FORMAT_VERSION}")
+        if server is not None:
+            self._bind(database, server)
         execute("UPDATE intents SET stage = ? WHERE stage = ?", (str(Stage.IN_DOUBT), str(Stage.SENDING)))
         execute("COMMIT")
+
+    def _bind(self, database: _Database, server: Server) -> None:
+        """Record the server of a journal that has none yet. Raises JournalError where it has another one."""
+        rows = database.execute("SELECT value FROM facts WHERE name = 'server'").fetchall()
+        bound = _decoded_server(rows[0][0]) if rows else server
+        if bound is None:
+            raise JournalError(f"the journal {self.path} is damaged: its server cannot be read")
+        if bound != server:
+            raise JournalError(
+                f"the journal {self.path} was made for {bound}, which alone knows its productions, but this "
+                f"client uses {server}: use the same again, or another journal"
+            )
+        database.execute(_REPLACE_FACT, ("server", json.dumps(asdict(server))))
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Call `work` in the journal's thread. Raises JournalError for an error of SQLite or of the disk."""
@@ -118,8 +180,8 @@ class Journal:
         except _FILE_ERRORS as error:
             raise self._translated(error) from None
 
-    def _translated(self, error: BaseException) -> BaseException:
-        if not isinstance(error, _FILE_ERRORS):
+    def _translated(self, error: Exception) -> JournalError:
+        if isinstance(error, JournalError):
             return error
         return JournalError(f"the journal {self.path} cannot be used: {_reason(error)}")
 
@@ -162,20 +224,23 @@ class Journal:
 
     async def save(self, intent: Intent) -> None:
         """Write an intent, and return when it is on the disk. Raises JournalError."""
-        if self.path is not None and self._database is None:
+        if self.path is not None and (self._database is None or self._closing):
             raise JournalError(f"the journal {self.path} is closed")
-        self.put(intent)
-        if self._next_commit is not None:
-            await asyncio.shield(self._next_commit)
+        write = self.put(intent)
+        if write is not None:
+            await asyncio.shield(write.commit)
+            if write.error is not None:
+                raise write.error
 
-    def put(self, intent: Intent) -> None:
+    def put(self, intent: Intent) -> "_Write | None":
         """Add an intent to the next commit, without waiting for it. A failure is only logged."""
         if self.path is not None:
-            self._add(_UPSERT, intent.row())
-        elif intent.stage is Stage.IN_DOUBT:
+            return self._add(_UPSERT, intent.row())
+        if intent.stage is Stage.IN_DOUBT:
             self._in_doubt[intent.reference] = intent
         else:
             self._in_doubt.pop(intent.reference, None)
+        return None
 
     def plan(self, intent: Intent) -> None:
         """Add an intent to the next commit, unless its reference is known or is one that `find` rejects."""
@@ -192,15 +257,15 @@ class Journal:
         if self._next_commit is not None:
             await asyncio.wait([self._next_commit])
 
-    def _add(self, statement: str, values: tuple[Any, ...]) -> None:
+    def _add(self, statement: str, values: tuple[Any, ...]) -> _Write | None:
         if self._database is None or self._closing:
-            return  # closed: the next process will observe this again
-        self._writes.append((statement, values))
+            return None  # closed: the next process will observe this again
         if self._next_commit is None:
             loop = asyncio.get_running_loop()
             self._next_commit = loop.create_future()
-            self._next_commit.add_done_callback(self._log_failure)
             loop.call_soon(self._start_commit)
+        self._writes.append(_Write(statement, values, self._next_commit))
+        return self._writes[-1]
 
     def _start_commit(self) -> None:
         """Commit the pending writes, unless a commit is running: `_on_committed` calls this again.
@@ -212,40 +277,57 @@ class Journal:
         writes, self._running_commit = self._writes, self._next_commit
         self._writes, self._next_commit = [], None
         job = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, writes)
-        job.add_done_callback(self._on_committed)
+        job.add_done_callback(partial(self._on_committed, writes))
 
-    def _on_committed(self, job: "asyncio.Future[None]") -> None:
+    def _on_committed(self, writes: list[_Write], job: "asyncio.Future[None]") -> None:
         commit, self._running_commit = self._running_commit, None
+        self._record_failure(next((write.error for write in writes if write.error), None))
         if commit is not None:
-            if (error := job.exception()) is None:
-                self._failure_logged = False
+            if (bug := job.exception()) is None:
                 commit.set_result(None)
             else:
-                commit.set_exception(self._translated(error))
+                commit.set_exception(bug)
         self._start_commit()
 
     def _commit(self, writes: list[_Write]) -> None:
+        """Commit the writes together; if that fails, each by itself, so that one fails no other.
+
+        On a full disk, those that need no space succeed then.
+        """
+        try:
+            self._transact(writes)
+        except (*_FILE_ERRORS, JournalError):
+            for write in writes:
+                try:
+                    self._transact([write])
+                except (*_FILE_ERRORS, JournalError) as error:
+                    write.error = self._translated(error)
+
+    def _transact(self, writes: list[_Write]) -> None:
         if self._database is None:
             raise JournalError(f"the journal {self.path} is closed")
+        self._database.lock.check()
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            for statement, values in writes:
-                self._database.execute(statement, values)
+            for write in writes:
+                self._database.execute(write.statement, write.values)
             self._database.execute("COMMIT")
         except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
 
-    def _log_failure(self, commit: "asyncio.Future[None]") -> None:
+    def _record_failure(self, error: JournalError | None) -> None:
         """Log the first of consecutive failures: `put` has no caller to raise it to."""
-        error = commit.exception()
-        if error is not None and not self._failure_logged:
-            self._failure_logged = True
+        if error is not None and self.failure is None:
             _log.error("%s", error)
+        self.failure = error
 
     async def close(self) -> None:
-        """Commit the pending writes and close the file. A cancellation takes effect after that."""
+        """Commit the pending writes and close the file; `failure` says whether that succeeded.
+
+        A cancellation takes effect after that.
+        """
         if self._closing:
             return
         cancellation = None
@@ -262,13 +344,65 @@ class Journal:
         self._thread.shutdown()
         if cancellation is not None:
             raise cancellation
-        if (failure := job.exception()) is not None:
-            raise self._translated(failure)
+        try:
+            job.result()
+        except (*_FILE_ERRORS, JournalError) as error:
+            self._record_failure(self._translated(error))
 
     def _close(self) -> None:
         database, self._database = self._database, None
-        if database is not None:
+        if database is None:
+            return
+        try:
+            database.lock.check()  # else another process may use the rollback journal of that name
+            database.execute("PRAGMA locking_mode = NORMAL")
+            database.execute("PRAGMA journal_mode = DELETE")
+        finally:
             database.close()
+
+
+def journal_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a journal. Raises ConfigurationError for what is not the path of a file."""
+    try:
+        text = os.fsdecode(path)
+        is_path = bool(text) and "\0" not in text and bool(os.fsencode(text))
+    except (TypeError, UnicodeError):
+        text, is_path = repr(path), False
+    if not is_path or text == ":memory:" or text.startswith("file:"):
+        raise ConfigurationError(
+            f"the journal must be the path of a file, such as 'batch.db', not {text!r:.80}; "
+            "without a journal, pass None"
+        )
+    return Path(text)
+
+
+def _connect(path: Path, *, create: bool) -> _Database:
+    """Lock a file, and open it as a database. Raises JournalError, OSError, sqlite3.Error."""
+    lock = FileLock(path, create=create)
+    # The lock makes SQLite's own superfluous, and `unix-none` leaves them out. On Windows they are the lock.
+    uri = f"file://{quote(os.fsencode(path.absolute()))}?vfs=unix-none"
+    try:
+        database = sqlite3.connect(
+            uri if os.name == "posix" else path,
+            uri=os.name == "posix",
+            factory=_Database,
+            timeout=0.5,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=16,
+        )
+    except BaseException:
+        lock.close()
+        raise
+    database.lock = lock
+    return database
+
+
+def _decoded_server(text: str) -> Server | None:
+    try:
+        return Server(**json.loads(text))
+    except (RecursionError, TypeError, ValueError):
+        return None
 
 
 def _is_unicode(reference: str) -> bool:
@@ -284,7 +418,7 @@ def _reason(error: Exception) -> str:
     """Replace SQLite's message where it does not make clear what is wrong."""
     text = str(error)
     if "locked" in text:
-        return "another process has it open"
+        return "another program has it open"
     if "not a database" in text:
         return "it is not a journal"
     if isinstance(error, UnicodeDecodeError):

@@ -31,7 +31,7 @@ from jarai_async._errors import ClosedError, ConfigurationError, FileWriteError,
 from jarai_async._events import Event, Outcome
 from jarai_async._http.retry import Retrier, Retry
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import Journal, journal_path
 from jarai_async._orchestrator.checkpoint import Checkpoint
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.run import Batch, Requests, Run
@@ -80,7 +80,8 @@ class Orchestrator:
       Ctrl-C, only stops watching: the productions are paid for, and continue.
 
     Raises ConfigurationError. Entering the block raises ConfigurationError where `download_to` cannot be
-    used, and JournalError where the journal cannot be used.
+    used, and JournalError where the journal cannot be used. Leaving it without an exception raises
+    JournalError where the journal could not be written in the end.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Orchestrator:
             expired_retries=expired_retries,
         )
         """What all jobs share."""
-        self._journal_path = None if journal is None else Path(journal)
+        self._journal_path = None if journal is None else journal_path(journal)
         self._receiver = webhooks
         self._cancel_on_exit = cancel_on_exit
         self.jobs: dict[asyncio.Task[Outcome], Job] = {}
@@ -174,6 +175,8 @@ class Orchestrator:
             finally:  # also where leaving is cancelled
                 log_how_to_continue([job.state for job in self.jobs.values()], self._journal_path)
                 await stop(self.jobs)
+        if error is None and self.context.journal.failure is not None:
+            raise self.context.journal.failure  # what it holds is older than what was reported
 
     # --- Starting jobs -----------------------------------------------------------------------------
 

@@ -72,7 +72,12 @@ class Observer:
         return max(latest - _CLOCK_TOLERANCE, watch.seen) if is_exact else watch.seen, latest
 
     def time_of(self, event: WebhookEvent, now: float) -> float:
-        """Return when an event happened, in monotonic seconds, as far as the server's clock is known."""
+        """Return when an event happened, in monotonic seconds, as far as the server's clock is known.
+
+        Without a time it is -infinity: nothing follows from it.
+        """
+        if event.timestamp is None:
+            return -math.inf
         return min(now - (self._server_time() - event.timestamp.timestamp()), now)
 
     def _learn(self, watch: Watch, status: Status, earliest: float, latest: float) -> None:

@@ -7,34 +7,30 @@ from random import Random
 import pytest
 
 from jarai_async import (
+    AuthenticationError,
     BadRequestError,
     JaraiClient,
     JaraiError,
     NoResponseError,
+    NotFoundError,
     NotSentError,
     Orchestrator,
+    RateLimit,
     ServiceUnavailableError,
     _clock,
 )
 from jarai_async._http.outage import Outage
+from jarai_async._http.submit_gate import SubmitGate
+from jarai_async._ratelimit.limiter import RateLimiter
+from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async.simulator import Simulator
 from tests.support.scenarios import request_for
 
-UNAVAILABLE = ServiceUnavailableError("maintenance", status=503)
+UNAVAILABLE = ServiceUnavailableError("maintenance", status=503, code="SERVICE_UNAVAILABLE")
+LOST = NoResponseError("lost")
 
 
-async def seconds_at_gate(outage: Outage) -> float:
-    """Pass the gate, and return how long that took."""
-    before = _clock.monotonic()
-    async with outage.gate(asyncio.sleep):
-        return _clock.monotonic() - before
-
-
-async def test_gate_is_open_without_an_outage() -> None:
-    """Any number of submits pass at once."""
-    outage = Outage(Random(1))
-    async with outage.gate(asyncio.sleep), outage.gate(asyncio.sleep):
-        assert _clock.monotonic() == 0
+# --- The pauses ------------------------------------------------------------------------------------
 
 
 class LongestPause(Random):
@@ -44,54 +40,157 @@ class LongestPause(Random):
         return b
 
 
-@pytest.mark.parametrize("error", [NotSentError("no connection"), UNAVAILABLE])
-async def test_pauses_between_submits_grow_to_a_minute(error: JaraiError) -> None:
-    """After n failures the pause is between half of 2^n seconds and 2^n, and a minute at most."""
-    outage, longest_outage = Outage(Random(1)), Outage(LongestPause())
+def test_pauses_between_refused_submits_grow_to_a_minute() -> None:
+    """After n refusals the pause is between half of 2^n seconds and 2^n, and a minute at most."""
+    outage, longest_outage, now = Outage(0, Random(1)), Outage(0, LongestPause()), 0.0
     for longest in (2, 4, 8, 16, 32, 60, 60, 60):
-        outage.record(error)
-        assert longest / 2 <= await seconds_at_gate(outage) <= longest
-        longest_outage.record(error)
-        assert await seconds_at_gate(longest_outage) == pytest.approx(longest)
+        outage.record_refusal(now, 0, is_probe=True)
+        assert longest / 2 <= outage.next_at - now <= longest
+        longest_outage.record_refusal(now, 0, is_probe=True)
+        assert longest_outage.next_at - now == longest
+        now += 100
 
 
-async def test_retry_after_is_the_shortest_pause() -> None:
-    """No submit is sent before the time that JARAI asks for."""
-    outage = Outage(Random(1))
-    outage.record(ServiceUnavailableError("maintenance", status=503, retry_after=500))
-    assert await seconds_at_gate(outage) == pytest.approx(500)
+def test_pauses_between_submits_in_doubt_grow_from_a_minute_to_five() -> None:
+    """Each of them may have created a production, so at most one a minute is sent."""
+    outage, now = Outage(0, Random(1)), 0.0
+    outage.record_doubt(now, is_probe=False)
+    assert 1 <= outage.next_at <= 2
+    for pause in (60, 120, 240, 300, 300):
+        outage.record_doubt(now, is_probe=True)
+        assert pause <= outage.next_at - now <= 1.1 * pause
+        now += 1000
 
 
-async def test_one_submit_at_a_time_is_sent_during_an_outage() -> None:
+def test_retry_after_is_the_shortest_pause() -> None:
+    """No submit is sent before the time that JARAI asks for; a shorter one does not cut a longer one."""
+    outage = Outage(0, Random(1))
+    outage.record_refusal(0, 500, is_probe=True)
+    outage.record_refusal(10, 20, is_probe=False)
+    assert outage.next_at == 500
+
+
+def test_submits_that_were_already_sent_do_not_make_the_pause_longer() -> None:
+    """Twenty submits that fail together are one failure."""
+    outage = Outage(0, Random(1))
+    for _ in range(20):
+        outage.record_refusal(0, 0, is_probe=False)
+    assert outage.next_at <= 2
+    for _ in range(20):
+        outage.record_doubt(0, is_probe=False)
+    assert outage.next_at <= 2
+
+
+def test_read_that_was_sent_before_the_doubt_proves_nothing() -> None:
+    """Only a later one shows that JARAI responds again; after one that fails the next is a minute later."""
+    outage = Outage(0, Random(1))
+    outage.record_doubt(10, is_probe=False)
+    outage.record_read(11, 9, answered=True)
+    assert outage.needs_read
+    outage.record_read(12, 11, answered=False)
+    assert 12 + 60 <= outage.next_at <= 12 + 66
+    outage.record_read(13, 12, answered=True)
+    assert not outage.needs_read
+    assert outage.next_at <= 12
+
+
+# --- The gates -------------------------------------------------------------------------------------
+
+
+class Gate:
+    """A gate whose reads are always answered, and the times at which submits passed it."""
+
+    def __init__(self) -> None:
+        self.passed_at: list[float] = []
+        self.reads = 0
+        self.gate = SubmitGate(Random(1), Scheduler(RateLimiter(RateLimit()), Random(1)), self._read)
+
+    async def _read(self) -> bool:
+        self.reads += 1
+        return True
+
+    async def submit(self, error: BaseException | None, seconds: float = 0, account: str = "a") -> None:
+        """Pass the gate with a submit that ends in this error after so many seconds."""
+        async with self.gate.enter(account) as admission:
+            self.passed_at.append(_clock.monotonic())
+            await asyncio.sleep(seconds)
+            self.gate.record(admission, error, in_doubt=isinstance(error, NoResponseError))
+
+
+async def test_gate_is_open_without_an_outage() -> None:
+    """Any number of submits pass at once."""
+    gate = Gate()
+    await asyncio.gather(*(gate.submit(None, 10) for _ in range(5)))
+    assert gate.passed_at == [0] * 5
+
+
+@pytest.mark.parametrize("error", [NotSentError("no connection"), UNAVAILABLE, LOST])
+async def test_one_submit_at_a_time_is_sent_during_an_outage(error: JaraiError) -> None:
     """The others wait for its result: each failure begins another pause."""
-    outage, sent_at = Outage(Random(1)), []
-    outage.record(UNAVAILABLE)
-
-    async def submit() -> None:
-        async with outage.gate(asyncio.sleep):
-            sent_at.append(_clock.monotonic())
-            await asyncio.sleep(10)
-            outage.record(UNAVAILABLE)
-
-    await asyncio.gather(*(submit() for _ in range(5)))
-    gaps = [later - earlier for earlier, later in pairwise(sent_at)]
-    assert all(gap >= 10 + shortest for gap, shortest in zip(gaps, (2, 4, 8, 16), strict=True))
+    gate = Gate()
+    await gate.submit(error)
+    await asyncio.gather(*(gate.submit(error, 10) for _ in range(5)))
+    gaps = [later - earlier for earlier, later in pairwise(gate.passed_at[1:])]
+    shortest = (60, 120, 240, 300) if error is LOST else (2, 4, 8, 16)
+    assert all(gap >= 10 + pause for gap, pause in zip(gaps, shortest, strict=True))
+    assert gate.reads == (5 if error is LOST else 0)
 
 
-@pytest.mark.parametrize("result", [None, BadRequestError("wrong", status=400), NoResponseError("lost")])
-async def test_success_or_another_error_ends_the_outage(result: JaraiError | None) -> None:
-    """All submits that wait are sent at once when one succeeds or fails for another reason."""
-    outage = Outage(Random(1))
-    outage.record(UNAVAILABLE)
+@pytest.mark.parametrize("begun_by", [UNAVAILABLE, LOST])
+@pytest.mark.parametrize("result", [None, BadRequestError("wrong", status=400, code="INVALID_REQUEST")])
+async def test_success_or_a_rejection_by_jarai_ends_the_outage(
+    begun_by: JaraiError, result: JaraiError | None
+) -> None:
+    """All submits that wait are sent at once."""
+    gate = Gate()
+    await gate.submit(begun_by)
+    await asyncio.gather(*(gate.submit(result, 10) for _ in range(5)))
+    first, *others = gate.passed_at[1:]
+    assert others == [first + 10] * 4
 
-    async def submit() -> None:
-        async with outage.gate(asyncio.sleep):
-            outage.record(result)
 
-    await asyncio.gather(*(submit() for _ in range(5)))
-    assert _clock.monotonic() <= 2
-    async with asyncio.timeout(1), outage.gate(asyncio.sleep), outage.gate(asyncio.sleep):
-        pass  # several submits at a time
+@pytest.mark.parametrize("result", [NotFoundError("a gateway", status=404), asyncio.CancelledError()])
+async def test_response_of_a_gateway_does_not_end_the_outage(result: BaseException) -> None:
+    """Only JARAI's own words show that JARAI carries out submits."""
+    gate = Gate()
+    await gate.submit(LOST)
+    await asyncio.gather(*(gate.submit(result, 10) for _ in range(3)))
+    assert [later - earlier for earlier, later in pairwise(gate.passed_at[1:])] == [10, 10]
+
+
+async def test_success_of_a_submit_sent_before_the_doubt_does_not_end_the_outage() -> None:
+    """It does not show what happens to the submits after it."""
+    gate = Gate()
+    early = asyncio.create_task(gate.submit(None, 0.5))
+    await asyncio.sleep(0)
+    await gate.submit(LOST)
+    await early
+    await asyncio.gather(*(gate.submit(AuthenticationError("wrong", status=401), 10) for _ in range(2)))
+    assert gate.passed_at[3] - gate.passed_at[2] == 10
+
+
+async def test_admission_ends_when_an_outage_begins() -> None:
+    """A submit that waits for its slot of the rate limit is not sent any more."""
+    gate = Gate()
+    async with gate.gate.enter("a") as admission:
+        assert admission.is_valid
+        await gate.submit(LOST, account="b")
+        assert not admission.is_valid
+
+
+async def test_account_whose_submits_all_fail_does_not_stop_the_others() -> None:
+    """Its submits are sent one at a time, with growing pauses; those of another account are sent freely."""
+    gate = Gate()
+    await gate.submit(LOST, account="bad")
+    await gate.submit(None, account="good")
+    bad = asyncio.create_task(gate.submit(LOST, account="bad"))
+    bad_later = asyncio.create_task(gate.submit(LOST, account="bad"))
+    await bad
+    before = _clock.monotonic()
+    await asyncio.gather(*(gate.submit(None, 10, account="good") for _ in range(5)))
+    assert _clock.monotonic() == before + 10
+    await bad_later
+    assert gate.passed_at[-1] >= before + 60
 
 
 # --- Through an orchestrator -----------------------------------------------------------------------

@@ -2,15 +2,20 @@
 
 import asyncio
 import logging
+import os
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jarai_async import JournalError
+from jarai_async import ConfigurationError, Finished, JaraiClient, JournalError, Orchestrator
 from jarai_async._journal.entries import Stage
 from jarai_async._journal.journal import Journal
+from jarai_async.simulator import Simulator
 from tests.support.journals import execute, intent, opened_connections
+from tests.support.scenarios import requests_for
 
 
 async def test_file_identifies_application_and_version(tmp_path: Path) -> None:
@@ -18,7 +23,7 @@ async def test_file_identifies_application_and_version(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     await (await Journal.open(path)).close()
     pragmas = ("application_id", "user_version", "journal_mode")
-    assert execute(path, *(f"PRAGMA {name}" for name in pragmas)) == [0x4A415249, 1, "wal"]
+    assert execute(path, *(f"PRAGMA {name}" for name in pragmas)) == [0x4A415249, 1, "delete"]
     assert path.read_bytes()[68:72] == b"JARI"
 
 
@@ -29,7 +34,7 @@ async def test_commits_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.M
     (database,) = connections
     pragmas = ("synchronous", "locking_mode", "journal_mode")
     values = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
-    assert values == [2, "exclusive", "wal"]
+    assert values == [2, "exclusive", "persist"]
     await journal.close()
 
 
@@ -55,7 +60,7 @@ async def test_error_says_why_the_file_cannot_be_used(tmp_path: Path) -> None:
     text.write_text("topic,account_id\n" * 100)
     execute(foreign, f"PRAGMA application_id = {0x4A415249}", "CREATE TABLE else_where (x)")
     reasons = {
-        used: "another process has it open",
+        used: "it is open already, in this process or another",
         text: "it is not a journal",
         foreign: "no such table: intents",
         tmp_path: "Is a directory",
@@ -174,8 +179,8 @@ async def test_failing_writes_are_logged_once_until_one_succeeds(
     await journal.close()
 
 
-async def test_failed_commit_writes_nothing_and_raises_in_every_save(tmp_path: Path) -> None:
-    """One statement fails, so all saves of its commit fail; the next commit succeeds."""
+async def test_write_that_fails_raises_in_its_own_save_only(tmp_path: Path) -> None:
+    """The other writes of its commit succeed: an accepted production must not be lost for another's sake."""
     path = tmp_path / "journal"
     await (await Journal.open(path)).close()
     execute(
@@ -185,10 +190,10 @@ async def test_failed_commit_writes_nothing_and_raises_in_every_save(tmp_path: P
     )
     journal = await Journal.open(path)
     results = await asyncio.gather(*(journal.save(intent(name)) for name in "abc"), return_exceptions=True)
-    message = f"the journal {path} cannot be used: no more"
-    assert [isinstance(result, JournalError) and result.message for result in results] == [message] * 3
+    assert [type(result) for result in results] == [type(None), JournalError, type(None)]
+    assert f"the journal {path} cannot be used: no more" in str(results[1])
     await journal.save(intent("d"))
-    assert [intent.reference for intent in await journal.intents()] == ["d"]
+    assert [intent.reference for intent in await journal.intents()] == ["a", "c", "d"]
     await journal.close()
 
 
@@ -270,3 +275,122 @@ async def test_cancelled_close_raises_after_closing_the_file(tmp_path: Path) -> 
     with pytest.raises(asyncio.CancelledError):
         await closing
     assert execute(path, "SELECT count(*) FROM intents") == [1]
+
+
+async def unlink(path: Path) -> None:
+    path.unlink()
+
+
+async def replace(path: Path) -> None:
+    (path.parent / "other").write_bytes(path.read_bytes())
+    (path.parent / "other").replace(path)
+
+
+async def move_folder(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("moved"))
+
+
+@pytest.mark.parametrize("action", [unlink, replace, move_folder])
+async def test_file_that_was_deleted_moved_or_replaced_is_noticed(
+    tmp_path: Path, action: Callable[[Path], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next write raises an error: another process could not find it. Nothing is written after that."""
+    path = tmp_path / "folder" / "journal"
+    path.parent.mkdir()
+    journal = await Journal.open(path)
+    await journal.save(intent())
+    await action(path)
+    content = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(JournalError, match=f"{path} was deleted, moved or replaced while it was open"):
+        await journal.save(intent("late"))
+    assert "was deleted, moved or replaced" in caplog.text
+    await journal.close()
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == content
+
+
+async def test_file_is_found_after_a_change_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path means the same file as long as it is open."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    journal = await Journal.open(Path("journal"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    await journal.save(intent())
+    await journal.close()
+    assert execute(tmp_path / "journal", "SELECT count(*) FROM intents") == [1]
+
+
+async def test_leaving_the_block_raises_where_the_journal_is_gone(
+    tmp_path: Path, simulator: Simulator, client: JaraiClient
+) -> None:
+    """Even if all productions were published: it cannot continue, or prove, what was paid for."""
+    path = tmp_path / "journal"
+    ended = []
+    with pytest.raises(JournalError, match="was deleted, moved or replaced"):
+        async with Orchestrator(client, journal=path) as orchestrator:
+            async for event in orchestrator.run(requests_for(simulator, 2)):
+                path.unlink(missing_ok=True)
+                if isinstance(event, Finished):
+                    ended.append(event.outcome.state)
+    assert len(ended) == 2
+    with pytest.raises(LookupError):  # the user's own exception comes first
+        async with Orchestrator(client, journal=path) as orchestrator:
+            path.unlink()
+            raise LookupError
+
+
+NOT_PATHS = ["", ":memory:", "file:journal?mode=memory", "file:journal", "a\0b", "\ud800", True, 7]
+
+
+@pytest.mark.parametrize("path", NOT_PATHS)
+async def test_journal_that_is_no_path_of_a_file_is_rejected(client: JaraiClient, path: Any) -> None:
+    """SQLite gives a few names a meaning of their own: such a database would keep nothing."""
+    with pytest.raises(
+        ConfigurationError, match=r"the journal must be the path of a file, such as 'batch\.db'"
+    ):
+        Orchestrator(client, journal=path)
+
+
+async def test_journal_in_a_device_or_pipe_is_rejected(tmp_path: Path) -> None:
+    """Opening a pipe does not block."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(JournalError, match="it is not a regular file"):
+            await Journal.open(path)
+
+
+@pytest.mark.parametrize("name", ["with space", "a?mode=memory#b", "100%41", "ünï.db", "a'b"])
+async def test_any_file_name_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
+    """SQLite gets it as part of a URI."""
+    journal = await Journal.open(tmp_path / name)
+    await journal.save(intent())
+    await journal.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert execute(tmp_path / name, "SELECT count(*) FROM intents") == [1]
+
+
+async def test_copy_of_the_file_alone_is_complete_after_a_kill(tmp_path: Path) -> None:
+    """Everything that was saved is in the one file, while it is open and after a crash."""
+    path, copy = tmp_path / "journal", tmp_path / "copy"
+    journal = await Journal.open(path)
+    for n in range(50):
+        await journal.save(intent(f"item {n}", stage=Stage.ACCEPTED))
+    copy.write_bytes(path.read_bytes())
+    await journal.close()
+    journal = await Journal.open(copy)
+    assert len(await journal.intents()) == 50
+    await journal.close()
+
+
+async def test_journal_with_a_write_ahead_log_is_converted(tmp_path: Path) -> None:
+    """An earlier version wrote one."""
+    path = tmp_path / "journal"
+    journal = await Journal.open(path)
+    await journal.save(intent())
+    await journal.close()
+    assert execute(path, "PRAGMA journal_mode = WAL") == ["wal"]
+    journal = await Journal.open(path)
+    await journal.save(intent("new"))
+    await journal.close()
+    assert execute(path, "PRAGMA journal_mode", "SELECT count(*) FROM intents") == ["delete", 2]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from jarai_async import ConfigurationError, JaraiClient
 from jarai_async import receiver as receiver_module
+from jarai_async._api.models import NIL_ID
 from jarai_async._secret import Secret
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator
@@ -21,13 +22,14 @@ from jarai_async.webhooks import WebhookEvent, sign
 from tests.support.deliveries import (
     SECOND_SECRET,
     SECRET,
+    body,
     deliver,
     numbered,
     run_pending_tasks,
     running_receiver,
 )
 from tests.support.scenarios import requests_for
-from tests.support.strategies import ID, OTHER
+from tests.support.strategies import HOSTILE_BODIES, ID, OTHER
 
 # --- Passing events on ------------------------------------------------------------------------------
 
@@ -63,13 +65,38 @@ async def test_duplicate_event_is_accepted_and_dropped(caplog: pytest.LogCapture
     assert "have the number 1" in caplog.text
 
 
-async def test_test_events_are_never_duplicates() -> None:
-    """All test events have the same number and the nil UUID as their production."""
+@pytest.mark.parametrize("event_type", ["webhook.test", "partner.suspended"])
+async def test_events_without_a_production_are_identified_by_their_own_id(event_type: str) -> None:
+    """They have the nil UUID or null as their production, and may all have the same number."""
+    seen: list[WebhookEvent] = []
+    production_id = NIL_ID if event_type == "webhook.test" else None
+    async with Receiver(SECRET, seen.append) as receiver:
+        for event_id in (ID, OTHER, ID):
+            content = numbered(1, event_type, productionId=production_id, eventId=event_id)
+            assert await deliver(receiver, content) == 204
+    assert [event.event_id for event in seen] == [ID, OTHER]
+
+
+async def test_events_without_any_identity_are_all_passed_on() -> None:
+    """A receiver that cannot recognise a duplicate must not drop an event."""
     seen: list[WebhookEvent] = []
     async with Receiver(SECRET, seen.append) as receiver:
         for _ in range(2):
-            assert await deliver(receiver, numbered(0, "webhook.test")) == 204
+            content = body("partner.suspended", productionId=None, eventId=None, sequenceNumber=None)
+            assert await deliver(receiver, content) == 204
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("name", HOSTILE_BODIES)
+async def test_signed_body_that_is_no_event_is_acknowledged(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JARAI signed it, so delivering it again would not help; it is logged and not passed on."""
+    seen: list[WebhookEvent] = []
+    async with Receiver(SECRET, seen.append) as receiver:
+        assert await deliver(receiver, HOSTILE_BODIES[name]) == 204
+    assert seen == []
+    assert "signed, but not an event" in caplog.text
 
 
 async def test_number_of_remembered_events_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +264,10 @@ async def test_status_of_each_kind_of_request(caplog: pytest.LogCaptureFixture) 
         (413, "POST", "", b"x" * 300_000, signed),
         (413, "POST", "", stream(*[b"x" * 99_999] * 9), signed),
         (415, "POST", "", content, signed | {"Content-Encoding": "gzip"}),
+        *(
+            (204, "POST", "", content, signed | {"Content-Encoding": encoding})
+            for encoding in ("", "identity", "Identity", "IDENTITY")  # none of these encodes anything
+        ),
         (404, "POST", "x", content, signed),
         (404, "POST", "/%1b[31m" + "y" * 200, content, signed),
         (405, "GET", "", None, {}),

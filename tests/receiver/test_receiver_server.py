@@ -84,3 +84,41 @@ async def test_idle_connections_do_not_block_others(monkeypatch: pytest.MonkeyPa
         for _, writer in idle:
             writer.close()
     assert seen == list(range(120))
+
+
+@pytest.mark.parametrize(("expect", "interim"), [("100-continue", True), ("100-Continue", True), ("", False)])
+async def test_client_that_waits_for_100_continue_gets_it_before_the_response(
+    expect: str,
+    interim: bool,  # noqa: FBT001
+) -> None:
+    """The body is sent only after the interim response, so without it the request would time out."""
+    content = numbered(1)
+    async with running_receiver() as (url, _):
+        reader, writer = await connect(url)
+        signature = sign(content, SECRET)["X-JARAI-Signature"]
+        head = f"Expect: {expect}\r\nX-JARAI-Signature: {signature}\r\nContent-Length: {len(content)}\r\n\r\n"
+        writer.write(HEAD + head.encode())
+        if interim:
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(content)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"POST /other HTTP/1.1\r\n", b"404"),
+        (b"GET / HTTP/1.1\r\n", b"405"),
+        (b"POST / HTTP/1.1\r\nContent-Encoding: gzip\r\n", b"415"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 999999\r\n", b"413"),
+        (b"POST / HTTP/1.0\r\nContent-Length: 0\r\n", b"401"),
+    ],
+)
+async def test_request_that_is_rejected_by_its_head_gets_no_100_continue(line: bytes, status: bytes) -> None:
+    """The final status comes at once. HTTP/1.0 does not know the interim response."""
+    async with running_receiver() as (url, _):
+        reader, writer = await connect(url)
+        writer.write(line + b"Host: h\r\nExpect: 100-continue\r\n\r\n")
+        assert (await reader.readline()).split()[1] == status
+        writer.close()

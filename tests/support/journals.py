@@ -24,16 +24,6 @@ def execute(path: Path, *statements: str) -> list[Any]:
     return [row and row[0] for row in rows]
 
 
-def commit_count(path: Path) -> int:
-    """Count the commits in the write-ahead log of an open journal.
-
-    The frame that ends a commit holds the size of the database, any other 0 (sqlite.org/fileformat2.html).
-    """
-    log = path.with_name(f"{path.name}-wal").read_bytes()
-    frame_size = 24 + int.from_bytes(log[8:12])
-    return sum(log[start + 4 : start + 8] != bytes(4) for start in range(32, len(log), frame_size))
-
-
 def opened_connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
     """Return a list that receives every SQLite connection from now on, so a test can make its writes fail."""
     connections: list[sqlite3.Connection] = []
