@@ -64,6 +64,7 @@ from jarai_async._events import (
     Finished,
     Outcome,
     OutcomeState,
+    SavedFile,
     StatusChanged,
     Submitted,
 )
@@ -109,6 +110,7 @@ __all__ = [
     "ProductionRequest",
     "RateLimit",
     "RateLimitError",
+    "SavedFile",
     "ServerError",
     "ServiceUnavailableError",
     "Statistics",

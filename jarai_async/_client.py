@@ -193,10 +193,11 @@ class JaraiClient:
         `progress` is called after each piece with the bytes received and the size of the file (None if not
         known); an exception that it raises goes to the event loop's exception handler.
 
-        Raises DownloadError; IncompleteDownloadError after five attempts without progress; FileWriteError
-        where this machine cannot store it; ApiError where JARAI does not renew its URL.
+        Raises DownloadError; IncompleteDownloadError after seven attempts without progress (half a minute on
+        average); FileWriteError where this machine cannot store it, and where `path` is a device, a pipe or a
+        socket; ApiError where JARAI does not renew its URL.
         """
-        target = await self.engine.downloader.disk.target_path(path, deliverable)
+        target = await self.engine.disk.target_path(path, deliverable)
         await self.engine.downloader.download(deliverable, target, RequestLog(), progress=progress)
         return target
 

@@ -33,6 +33,24 @@ class OutcomeState(StrEnum):
 
 
 @frozen(kw_only=True)
+class SavedFile:
+    """A deliverable on this machine.
+
+    `size` is in bytes and `md5` in hexadecimal, both of the file on the disk. `modified` is its modification
+    time in nanoseconds since 1970. `verified_by` says what the file was checked against: the name of a
+    checksum (such as "md5"), or "length", or "chunks", the end of a chunked body. `final` is whether the
+    production had ended: then the file does not change any more.
+    """
+
+    deliverable: Deliverable
+    size: int
+    md5: str
+    modified: int
+    verified_by: str
+    final: bool = False
+
+
+@frozen(kw_only=True)
 class Outcome:
     """The result of one request.
 
@@ -126,11 +144,16 @@ class DeliverablesReady(Event):
 
 @frozen(kw_only=True)
 class Downloaded(Event):
-    """A deliverable was downloaded completely to `path`."""
+    """A deliverable was downloaded completely to `path`; `saved` says how it was verified."""
 
     production: Production
-    deliverable: Deliverable
     path: Path
+    saved: SavedFile
+
+    @property
+    def deliverable(self) -> Deliverable:
+        """The deliverable that was downloaded."""
+        return self.saved.deliverable
 
     def _describe(self) -> str:
         return f"downloaded {self.path}"

@@ -4,11 +4,12 @@ import re
 import warnings
 from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from jarai_async._errors import ConfigurationError
 
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -38,6 +39,22 @@ def is_http_url(url: str, *, https_only: bool) -> bool:
     except ValueError:
         return False
     return valid and parts.scheme in (("https",) if https_only else ("https", "http"))
+
+
+def url_path(url: str) -> str:
+    """Return the path of a URL; "" if the URL is invalid."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
+
+
+def percent_encoded(url: str) -> str:
+    """Encode what is illegal in a URL, such as a space. All else stays byte for byte: it may be signed."""
+    host = re.match(r"\s*[^:/?#]+://([^/?#]*)", url)
+    if host and not host[1].isascii():
+        url = url.replace(host[1], host[1].encode("idna").decode(), 1)
+    return quote(_STRAY_PERCENT.sub("%25", url.strip()), safe="%:/?#[]@!$&'()*+,;=-._~")
 
 
 def is_public(address: str) -> bool:

@@ -84,7 +84,7 @@ def encode(model: Production | Deliverable) -> dict[str, Any]:
     return {
         field_name(type(model), name): value.isoformat() if isinstance(value, datetime) else value
         for name, value in values.items()
-        if name not in ("raw", "url") and value is not None
+        if name not in ("raw", "url", "listing") and value is not None
     }
 
 
@@ -134,7 +134,7 @@ def _optional(default: Any, kind: Any, name: str) -> Callable[[Any, Any], Any]:
 
 
 def _override(model: type, attribute: "attrs.Attribute[Any]") -> Any:
-    if attribute.name == "raw":
+    if attribute.name in ("raw", "listing"):
         return override(omit=True)
     name = field_name(model, attribute.name)
     if attribute.default is attrs.NOTHING:

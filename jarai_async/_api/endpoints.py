@@ -10,6 +10,7 @@ from attrs import evolve
 from jarai_async._api import wire
 from jarai_async._api.calls import Call, Kind, decode_list
 from jarai_async._api.codec import decode
+from jarai_async._api.listing import with_listing
 from jarai_async._api.models import (
     Account,
     Deliverable,
@@ -64,7 +65,7 @@ def deliverables(production_id: str) -> Call[list[Deliverable]]:
 
     def read(response: Response) -> list[Deliverable]:
         listed = decode_list(response, wire.DELIVERABLES, Deliverable)
-        return [evolve(deliverable, production_id=owner) for deliverable in listed]
+        return with_listing([evolve(deliverable, production_id=owner) for deliverable in listed])
 
     return Call(Kind.DELIVERABLES, "GET", _path(wire.DELIVERABLES, owner), read)
 

@@ -130,6 +130,15 @@ class Production:
 
 
 @frozen
+class Listing:
+    """The list in which a deliverable was found: its index, the paths of all URLs, and the other fields."""
+
+    index: int
+    paths: tuple[str, ...]
+    descriptions: tuple[tuple[object, ...], ...]
+
+
+@frozen
 class Deliverable:
     """A file that a production created.
 
@@ -139,7 +148,8 @@ class Deliverable:
     `repr`. `JaraiClient.download` requests a new URL automatically when this one has expired. If the server
     sent none, `url` is empty and the file cannot be downloaded. `id`, `file_name`, `content_type`, `size` (in
     bytes) and `content_md5` (base64) are inferred, and None where the server does not send them.
-    `production_id` is the production whose deliverables were listed.
+    `production_id` is the production whose deliverables were listed, and `listing` is what the client needs
+    to recognise the file when it reads the list again.
     """
 
     type: str = "Unknown"
@@ -151,6 +161,7 @@ class Deliverable:
     size: int | None = None
     content_md5: str | None = field(default=None, repr=False)
     production_id: Id | None = None
+    listing: Listing | None = field(default=None, repr=False, eq=False)
     raw: Mapping[str, Any] = _raw()
 
 

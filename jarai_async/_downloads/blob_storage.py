@@ -1,46 +1,57 @@
 """What the response headers of blob storage mean for a download.
 
-A file's size and checksum come from the list of deliverables (inferred) or from blob storage. Azure always
-sends `Content-Length` and `ETag`, and the MD5 of the complete file if the blob has one: as `Content-MD5` in a
-full response, as `x-ms-blob-content-md5` in a partial one. A response without length and checksum was
-therefore altered on the way, and nothing would show that it was also cut short. A response without ETag and
-checksum may be a gateway's sign-in page with status 200. Both are rejected unless the list gives a size or a
-checksum.
+A file's size and checksum come from the list of deliverables (inferred) or from blob storage. Azure sends
+`Content-Length` and `ETag`, and the MD5 of the complete file if the blob has one: as `Content-MD5` in a full
+response, as `x-ms-blob-content-md5` in a partial one. S3, or a CDN in front of the storage, may send less. A
+file is verified by its checksums, or else by its announced length, or else by the end of a chunked body. A
+body that ends with the connection, without a length or a checksum, is rejected: it may have been cut short.
+So is an HTML page that nothing announced: it may be a gateway's sign-in page with status 200.
 
 A download is resumed only if a strong ETag or a checksum can show that both halves belong to the same file.
 The ETag is sent in `If-Match`, and the partial response is still checked: popular clients that trusted every
 206 have joined halves of two different files.
+
+A file may be stored in an encoding such as gzip. It is kept as it is stored if a checksum, or a length in the
+list or beside a strong ETag, shows that these are the stored bytes.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 
 from attrs import frozen
 
 from jarai_async._api.models import Deliverable
+from jarai_async._downloads.checksums import Checksum, from_headers, from_list
 from jarai_async._errors import DownloadError, IncompleteDownloadError
+from jarai_async._urls import url_path
 
 _TRANSIENT = (206, 408, 429)  # and 5xx: a later attempt may succeed (206 if no range was requested)
 _RESUME_STATUSES = (206, 412, 416)  # the missing bytes; a different ETag; a different length
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
-_BLOB_MD5 = "x-ms-blob-content-md5"
+_HTML_NAME = re.compile(r"\.x?html?$", re.IGNORECASE)
 
 
 @frozen
 class ExpectedFile:
-    """What is known of a complete file: size in bytes, MD5 digests, and a strong ETag with its quotes."""
+    """What is known of a complete file: size in bytes, checksums, a strong ETag with its quotes, encoding."""
 
     size: int | None = None
-    checksums: frozenset[bytes] = frozenset()
+    checksums: frozenset[Checksum] = frozenset()
     etag: str | None = None
+    encoding: str = ""
+
+    @property
+    def verified_by(self) -> str:
+        """What shows that a file that fits is complete: the name of its best checksum, "length", "chunks"."""
+        if self.checksums:
+            return max(self.checksums, key=lambda checksum: len(checksum.digest)).algorithm
+        return "chunks" if self.size is None else "length"
 
 
 def expected_from_list(deliverable: Deliverable) -> ExpectedFile:
     """Return what the list of deliverables says about a file."""
-    return ExpectedFile(deliverable.size, _digests(deliverable.content_md5))
+    return ExpectedFile(deliverable.size, from_list(deliverable))
 
 
 def request_headers(expected: ExpectedFile, offset: int) -> dict[str, str]:
@@ -51,31 +62,32 @@ def request_headers(expected: ExpectedFile, offset: int) -> dict[str, str]:
     return {"Range": f"bytes={offset}-", **condition}
 
 
-def expected_from_full_response(listed: ExpectedFile, headers: Mapping[str, str]) -> ExpectedFile:
+def expected_from_full_response(deliverable: Deliverable, headers: Mapping[str, str]) -> ExpectedFile:
     """Combine the list with the headers of a full response (200). Raises DownloadError if it is unusable."""
-    _reject_encoding(headers)
+    listed = expected_from_list(deliverable)
     length = _content_length(headers)
     if None not in (length, listed.size) and length != listed.size:
         raise IncompleteDownloadError(
             f"blob storage offers {length} bytes, but {listed.size} were announced by the list"
         )
     size = listed.size if length is None else length
-    checksums = listed.checksums | _digests(headers.get("Content-MD5"), headers.get(_BLOB_MD5))
+    checksums = listed.checksums | from_headers(headers, is_complete=True)
     etag = headers.get("ETag", "")
-    if size is None and not checksums:
+    strong_etag = etag if _STRONG_ETAG.fullmatch(etag) else None
+    if size is None and not checksums and headers.get("Transfer-Encoding", "").lower() != "chunked":
         raise IncompleteDownloadError("neither a length nor a checksum shows where the file ends")
-    if listed == ExpectedFile() and not checksums and not etag:
-        raise IncompleteDownloadError(
-            "neither an ETag nor a checksum shows that the response is from blob storage"
-        )
-    return ExpectedFile(size, checksums, etag if _STRONG_ETAG.fullmatch(etag) else None)
+    if listed == ExpectedFile() and not checksums and not etag and _may_be_a_page(deliverable, headers):
+        raise IncompleteDownloadError("the response may be a gateway's web page: it has no ETag or checksum")
+    encoding = _encoding(headers)
+    if encoding and not checksums and None in (size, listed.size or strong_etag):
+        raise DownloadError("blob storage sent the file in an encoding that was not requested")
+    return ExpectedFile(size, checksums, strong_etag, encoding)
 
 
 def expected_from_partial_response(
     expected: ExpectedFile, offset: int, headers: Mapping[str, str]
 ) -> ExpectedFile | None:
     """Add the headers of a partial response (206); None if it does not continue the file at `offset`."""
-    _reject_encoding(headers)
     content_range = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
     if content_range is None or (expected.etag is not None and headers.get("ETag") != expected.etag):
         return None
@@ -83,8 +95,13 @@ def expected_from_partial_response(
     fits = start == offset <= last < size and expected.size in (None, size)
     if not fits or _content_length(headers) not in (None, last + 1 - start):
         return None
-    # Content-MD5 would be the digest of this part only
-    return ExpectedFile(size, expected.checksums | _digests(headers.get(_BLOB_MD5)), expected.etag)
+    if _encoding(headers) != expected.encoding:
+        return None
+    # a digest by another algorithm would have to begin with the first byte; MD5 is always computed
+    known = {"md5", *(checksum.algorithm for checksum in expected.checksums)}
+    stated = from_headers(headers, is_complete=False)
+    checksums = expected.checksums | {checksum for checksum in stated if checksum.algorithm in known}
+    return ExpectedFile(size, checksums, expected.etag, expected.encoding)
 
 
 def check_status(status: int, *, resuming: bool) -> None:
@@ -99,28 +116,30 @@ def check_status(status: int, *, resuming: bool) -> None:
     raise kind(f"blob storage responded with status {status}", status=status)
 
 
+def is_refusal(status: int) -> bool:
+    """Return whether blob storage rejects the signed URL itself: it has expired, or is not valid yet."""
+    return 400 <= status < 500 and status not in (*_TRANSIENT, *_RESUME_STATUSES)
+
+
 def is_replaced(before: Deliverable, now: Deliverable) -> bool:
     """Return whether a list that was read again describes a different file."""
     pairs = ((before.size, now.size), (before.content_md5, now.content_md5))
     return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
-def _reject_encoding(headers: Mapping[str, str]) -> None:
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise DownloadError("blob storage sent the file in an encoding that was not requested")
+def _encoding(headers: Mapping[str, str]) -> str:
+    """Return the content encodings without those that change nothing: "" for none."""
+    encodings = (part.strip().lower() for part in headers.get("Content-Encoding", "").split(","))
+    return ", ".join(encoding for encoding in encodings if encoding not in ("", "identity"))
+
+
+def _may_be_a_page(deliverable: Deliverable, headers: Mapping[str, str]) -> bool:
+    """Whether the response is an HTML page although the deliverable does not seem to be one."""
+    names = (deliverable.file_name or "", url_path(deliverable.url))
+    announced = "html" in (deliverable.content_type or "") or any(map(_HTML_NAME.search, names))
+    return "html" in headers.get("Content-Type", "").lower() and not announced
 
 
 def _content_length(headers: Mapping[str, str]) -> int | None:
     text = headers.get("Content-Length", "")
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
-
-
-def _digests(*checksums: str | None) -> frozenset[bytes]:
-    return frozenset(_digest(checksum) for checksum in checksums if checksum)
-
-
-def _digest(checksum: str) -> bytes:
-    try:
-        return base64.b64decode(checksum, validate=True)
-    except (binascii.Error, ValueError):
-        return b""  # malformed, so no file matches it

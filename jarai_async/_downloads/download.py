@@ -4,8 +4,11 @@
 bytes received so far between attempts and requests the missing ones. `blob_storage` interprets the response
 headers; `PartialFile` is the file on disk.
 
-Two limits end a download: the retry policy, which counts attempts in a row that made no progress, and three
-restarts from the first byte. No other process resumes a partial file: after a power cut it may have a hole.
+Three limits end a download: the retry policy, which counts attempts in a row that made no progress; three
+restarts from the first byte; and two minutes in which blob storage rejects the signed URL. A URL may become
+valid soon (inferred): the clocks of two hosts differ, or the file is published later than its list.
+
+No other process resumes a partial file: after a power cut it may have a hole.
 """
 
 import asyncio
@@ -24,6 +27,7 @@ from jarai_async._errors import (
     NoResponseError,
     NotSentError,
 )
+from jarai_async._events import SavedFile
 from jarai_async._http.transport import Transport
 from jarai_async._secret import Secret
 
@@ -35,6 +39,7 @@ _MIN_SPEED = 1024  # bytes a second, on average over:
 _SPEED_WINDOW = 30.0  # seconds
 _MIN_PROGRESS = 1 << 16  # bytes
 _MAX_RESTARTS = 3
+_MAX_REFUSED = 120.0  # seconds
 _MAX_UNKNOWN_SIZE = 20 << 30  # bytes, if no size is known: an endless body must be stopped
 
 
@@ -51,6 +56,9 @@ class Download:
         self.deliverable = deliverable
         self.received = 0  # bytes, including those that were discarded
         self.is_list_outdated = False  # whether blob storage seems to have a different file than the list
+        self.is_host_down = False  # whether the last attempt got no connection: no other URL would help
+        self.is_url_refused = False  # whether blob storage rejected the URL in the last attempt
+        self._refused_since: float | None = None
         self._disk = disk
         self._https = https
         self._progress = progress
@@ -75,7 +83,7 @@ class Download:
         if replaced:
             self._expected = blob_storage.expected_from_list(deliverable)
 
-    async def attempt(self, transport: Transport) -> None:
+    async def attempt(self, transport: Transport) -> SavedFile:
         """Download the missing bytes, verify the file, and move it to its target.
 
         Raises IncompleteDownloadError if another attempt may succeed, DownloadError if not (with the `status`
@@ -91,7 +99,14 @@ class Download:
         except IncompleteDownloadError:
             await self._disk.run(self._pause)
             raise
-        await self._disk.run(self._partial_file.finish)
+        modified = await self._disk.run(self._partial_file.finish)
+        return SavedFile(
+            deliverable=self.deliverable,
+            size=self._offset,
+            md5=self._partial_file.digest("md5").hex(),
+            modified=modified,
+            verified_by=self._expected.verified_by,
+        )
 
     async def discard(self) -> None:
         """Remove the partial file. A file that is already at its target stays."""
@@ -101,26 +116,35 @@ class Download:
         if self._offset and self._offset == self._expected.size:
             return  # the connection broke after the last byte
         headers = blob_storage.request_headers(self._expected, self._offset)
+        self.is_host_down = self.is_url_refused = False
         try:
             await transport.read_blob(Secret(self.deliverable.url), headers, self)
         except (NotSentError, NoResponseError, InvalidResponseError) as error:
+            self.is_host_down = isinstance(error, NotSentError)
             raise IncompleteDownloadError(f"blob storage: {error.message}") from error
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Accept or reject a response."""
+        if blob_storage.is_refusal(status):
+            raise self._refusal(status)
+        self._refused_since = None
         resuming = bool(blob_storage.request_headers(self._expected, self._offset))
         blob_storage.check_status(status, resuming=resuming)
         self.is_list_outdated = True  # until the response turns out to be about the same file
         expected = None
         if status == 200:
-            listed = blob_storage.expected_from_list(self.deliverable)
-            expected = blob_storage.expected_from_full_response(listed, headers)
+            try:
+                expected = blob_storage.expected_from_full_response(self.deliverable, headers)
+            except IncompleteDownloadError as error:
+                await self._restart(error.message)
             if self._offset:
                 await self._discard_received("the download broke off and could not be resumed")
         elif status == 206:
             expected = blob_storage.expected_from_partial_response(self._expected, self._offset, headers)
         if expected is None:
             await self._restart(f"the download could not be resumed at byte {self._offset}")
+        if status == 200:
+            self._partial_file.hash_with({checksum.algorithm for checksum in expected.checksums})
         self._expected = expected
         self.is_list_outdated = False
         self._window_start, self._received_before_window = _clock.monotonic(), self.received
@@ -142,6 +166,15 @@ class Download:
             # scheduled, so that an exception of the callback goes to the loop's handler, not to the download
             asyncio.get_running_loop().call_soon(self._progress, self._offset, size)
 
+    def _refusal(self, status: int) -> DownloadError:
+        """Return the error for a rejected URL. After two minutes of rejections it is final."""
+        self.is_url_refused = True
+        now = _clock.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+        kind = IncompleteDownloadError if now - self._refused_since < _MAX_REFUSED else DownloadError
+        return kind(f"blob storage rejected the signed URL with status {status}", status=status)
+
     def _check_speed(self) -> None:
         """Stop a response that is too slow: it would hold its slot for days."""
         now = _clock.monotonic()
@@ -162,7 +195,8 @@ class Download:
     async def _verify(self) -> None:
         if self._expected.size not in (None, self._offset):
             raise IncompleteDownloadError(f"only {self._offset} of {self._expected.size} bytes were received")
-        if not self._expected.checksums <= {self._partial_file.md5}:
+        digest = self._partial_file.digest
+        if any(checksum.digest != digest(checksum.algorithm) for checksum in self._expected.checksums):
             await self._restart("the file does not match its checksum")
 
     async def _restart(self, reason: str) -> NoReturn:

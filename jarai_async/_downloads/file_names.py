@@ -20,28 +20,34 @@ def file_name(deliverable: Deliverable) -> str:
     if deliverable.file_name:
         return safe_name(deliverable.file_name)
     stem = "-".join(filter(None, (deliverable.type, deliverable.platform)))
-    return safe_name(stem + (mimetypes.guess_extension(deliverable.content_type or "") or ""))
+    content_type = (deliverable.content_type or "").partition(";")[0].strip().lower()
+    return safe_name(stem + (mimetypes.guess_extension(content_type) or ""))
 
 
-def safe_name(text: str) -> str:
-    """Turn any text into one path component: never empty, hidden, a device, or longer than 120 bytes."""
+def folder_name(reference: str, production_id: str) -> str:
+    """Name the folder of a production: readable by its reference, and distinct by its id."""
+    return f"{safe_name(reference, 80)}-{production_id}"
+
+
+def safe_name(text: str, max_length: int = _MAX_LENGTH) -> str:
+    """Turn any text into one path component: never empty, hidden, a device, or longer than `max_length`."""
     # Control, format (bidi, zero width) and surrogate characters can disguise a name or cannot be written at
     # all. NFC makes equal names equal on every system.
     visible = "".join(char for char in text if unicodedata.category(char) not in _INVISIBLE)
     name = _UNSAFE.sub("_", unicodedata.normalize("NFC", visible)).lstrip(" .-~").rstrip(" .")
     if _DEVICE.match(name):
         name = f"_{name}"
-    return _shorten(name).rstrip(" .") or "file"
+    return _shorten(name, max_length).rstrip(" .") or "file"
 
 
-def _shorten(name: str) -> str:
-    """Cut a name to the maximum length, keeping a short extension and complete characters."""
-    if len(name.encode()) <= _MAX_LENGTH:
+def _shorten(name: str, max_length: int) -> str:
+    """Cut a name to the maximum length in bytes, keeping a short extension and complete characters."""
+    if len(name.encode()) <= max_length:
         return name
     stem, dot, extension = name.rpartition(".")
     if not dot or len(extension.encode()) > 10:
         stem, dot, extension = name, "", ""
-    stem_length = _MAX_LENGTH - len((dot + extension).encode())
+    stem_length = max_length - len((dot + extension).encode())
     return stem.encode()[:stem_length].decode(errors="ignore") + dot + extension
 
 

@@ -8,20 +8,26 @@ next one that writes into the same folder removes it.
 
 import asyncio
 import contextlib
+import errno
 import hashlib
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, TypeVar
 from uuid import uuid4
 
 from jarai_async._api.models import Deliverable
 from jarai_async._downloads.file_names import file_name
 from jarai_async._errors import FileWriteError
+from jarai_async._events import SavedFile
 from jarai_async._tasks import uninterrupted
 
 T = TypeVar("T")
+
+_log = logging.getLogger("jarai_async")
 
 _THREADS = 8  # at a time: as many as files that an orchestrator downloads at the same time
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; a running download waits at most two hours between two attempts
@@ -40,7 +46,7 @@ class Disk:
     async def run(self, work: Callable[[], T]) -> T:
         """Run a short operation in a thread; a cancellation is raised only after the operation has ended.
 
-        Raises FileWriteError for any OSError.
+        Raises FileWriteError for any OSError, and for a path that the file system cannot encode.
         """
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jarai disk")
@@ -50,6 +56,8 @@ class Disk:
         except OSError as error:
             name = f": {error.filename}" if error.filename else ""
             raise FileWriteError(f"{error.strerror or error}{name}") from None
+        except ValueError as error:  # a null byte, or a character that the file system cannot encode
+            raise FileWriteError(f"the path is not possible on this machine: {error}") from None
 
     def close(self) -> None:
         """Let the threads end once they have nothing more to do. A later operation starts new ones."""
@@ -80,6 +88,24 @@ def _write_text(target: Path, text: str) -> None:
         partial_file.discard()
 
 
+def is_whole(path: Path, saved: SavedFile) -> bool:
+    """Return whether a file is as it was saved. If its modification time differs, it is read. Blocking."""
+    try:
+        found = path.stat()
+        if not S_ISREG(found.st_mode) or found.st_size != saved.size:
+            return False
+        if found.st_mtime_ns == saved.modified:
+            return True
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, _new_md5).hexdigest() == saved.md5
+    except (OSError, ValueError):  # ValueError: the path cannot be encoded
+        return False
+
+
+def _new_md5() -> "hashlib._Hash":
+    return hashlib.md5(usedforsecurity=False)
+
+
 class PartialFile:
     """A temporary file in the target's folder. Blocking: use it in a thread. Methods raise OSError."""
 
@@ -88,16 +114,20 @@ class PartialFile:
         self._path = _temporary_path(target)
         self._file: IO[bytes] | None = None
         self._exists = False
-        self._md5 = hashlib.md5(usedforsecurity=False)  # the checksum that blob storage provides
+        self.hash_with(())
 
-    @property
-    def md5(self) -> bytes:
-        """The MD5 digest of all bytes written so far."""
-        return self._md5.digest()
+    def hash_with(self, algorithms: Iterable[str]) -> None:
+        """Compute these digests from now on, and MD5, which most blob storage states."""
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in {"md5", *algorithms}}
+
+    def digest(self, algorithm: str) -> bytes:
+        """Return a digest of all bytes written so far."""
+        return self._hashes[algorithm].digest()
 
     def open(self) -> IO[bytes]:
         """Create the file, or reopen it to append."""
         if self._file is None:
+            _check_target(self._target)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("ab" if self._exists else "xb")
         if not self._exists:
@@ -108,7 +138,8 @@ class PartialFile:
     def write(self, data: bytes | bytearray) -> None:
         """Append bytes."""
         self.open().write(data)
-        self._md5.update(data)
+        for computed in self._hashes.values():
+            computed.update(data)
 
     def close(self) -> None:
         """Close the file until the next write: waiting downloads must not use up the file descriptors."""
@@ -116,14 +147,16 @@ class PartialFile:
         if file is not None:
             file.close()
 
-    def finish(self) -> None:
-        """Make the file durable and rename it to its target."""
+    def finish(self) -> int:
+        """Make the file durable and rename it to its target. Return its modification time in nanoseconds."""
         file = self.open()
         file.flush()
         os.fsync(file.fileno())
+        modified = os.fstat(file.fileno()).st_mtime_ns
         self.close()
         self._path.replace(self._target)
         _sync_folder(self._target.parent)
+        return modified
 
     def discard(self) -> None:
         """Remove the temporary file, if there is one. Writing may then start again from the first byte."""
@@ -134,7 +167,17 @@ class PartialFile:
                 self._path.unlink(missing_ok=True)
         self._path = _temporary_path(self._target)
         self._exists = False
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self.hash_with(())
+
+
+def _check_target(target: Path) -> None:
+    """Raise FileExistsError if renaming a file to `target` would replace anything but a file."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "a folder, a device or a pipe has this name", str(target))
 
 
 def _temporary_path(target: Path) -> Path:
@@ -154,8 +197,11 @@ def _sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut. Only POSIX lets a program open a folder for that."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:  # the file is complete, and in its place
+        _log.warning("%s could not be synced, its new files may be lost in a power cut: %s", folder, error)

@@ -41,7 +41,7 @@ from jarai_async._errors import (
     NotSentError,
 )
 from jarai_async._secret import Secret
-from jarai_async._urls import is_public
+from jarai_async._urls import is_public, percent_encoded
 
 Session = aiohttp.ClientSession
 
@@ -168,7 +168,7 @@ class Transport:
         session = self._own_sessions.get("blobs") or await self._blob_session()
         self._check_open()
         async with session.get(
-            URL(url.reveal(), encoded=True),
+            URL(percent_encoded(url.reveal()), encoded=True),
             headers={"Accept-Encoding": "identity", **headers},
             allow_redirects=False,
             timeout=_BLOB_TIMEOUT,

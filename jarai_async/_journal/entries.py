@@ -39,6 +39,7 @@ from jarai_async._events import (
     Finished,
     Outcome,
     OutcomeState,
+    SavedFile,
     StatusChanged,
     Submitted,
 )
@@ -112,7 +113,7 @@ class Intent:
             case DeliverablesReady(final=True):
                 self.listed = True
             case Downloaded():
-                self.files[str(event.path)] = encode(event.deliverable)
+                self.files[str(event.path)] = _saved_fields(event.saved)
             case Finished(outcome=outcome) if _is_final(outcome):
                 self.stage, self.outcome = Stage.ENDED, _outcome_fields(outcome)
 
@@ -124,9 +125,9 @@ class Intent:
         self.production = self.sent_at = self.submitted_at = self.since = None
         self.webhook_pending = False
 
-    def known_files(self) -> dict[Path, Deliverable]:
+    def known_files(self) -> dict[Path, SavedFile]:
         """Return the acknowledged files, by path."""
-        return {Path(path): decode(fields, Deliverable) for path, fields in self.files.items()}
+        return {Path(path): _saved_file(fields) for path, fields in self.files.items()}
 
     def final_outcome(self, request: ProductionRequest) -> Outcome:
         """Return the outcome of a request that has ENDED. Raises JournalError if it cannot be decoded."""
@@ -141,7 +142,7 @@ class Intent:
                 state=state,
                 production=self.production,
                 deliverables=tuple(decode(item, Deliverable) for item in fields["deliverables"]),
-                files=self.known_files(),
+                files={path: saved.deliverable for path, saved in self.known_files().items()},
                 error=ProductionFailedError(str(fields["error"]), code=fields.get("code"))
                 if failed
                 else None,
@@ -225,6 +226,28 @@ def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
         "finishedAt": outcome.finished_at.isoformat(),
         "requests": outcome.request_count,
     }
+
+
+def _saved_fields(saved: SavedFile) -> dict[str, Any]:
+    return {
+        "deliverable": encode(saved.deliverable),
+        "size": saved.size,
+        "md5": saved.md5,
+        "modified": saved.modified,
+        "verifiedBy": saved.verified_by,
+        "final": saved.final,
+    }
+
+
+def _saved_file(fields: dict[str, Any]) -> SavedFile:
+    return SavedFile(
+        deliverable=decode(fields["deliverable"], Deliverable),
+        size=_checked(fields["size"], int),
+        md5=_checked(fields["md5"], str),
+        modified=_checked(fields["modified"], int),
+        verified_by=_checked(fields["verifiedBy"], str),
+        final=_checked(fields["final"], bool),
+    )
 
 
 def _checked(value: Any, kind: type[T]) -> T:

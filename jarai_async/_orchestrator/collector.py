@@ -1,19 +1,28 @@
 """Collects what a production made: the list, every file, and a manifest of them, in one folder."""
 
 import asyncio
+import errno
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+
 from jarai_async._api import endpoints
 from jarai_async._api.models import Deliverable, Production
-from jarai_async._downloads.file_names import file_name, safe_name, unique_names
-from jarai_async._errors import DownloadError, JaraiError
-from jarai_async._events import DeliverablesReady, Downloaded
+from jarai_async._downloads.blob_storage import is_replaced
+from jarai_async._downloads.checksums import from_list
+from jarai_async._downloads.file_names import file_name, folder_name, unique_names
+from jarai_async._downloads.files import is_whole
+from jarai_async._errors import ApiError, DownloadError, JaraiError
+from jarai_async._events import DeliverablesReady, Downloaded, SavedFile
 from jarai_async._http.retry import Retrier
 from jarai_async._orchestrator.state import JobState
 
 MANIFEST = "manifest.json"
+_NOT_YET = (404, 409, 425)  # inferred: the list may lag behind the status
+_DELAYS_WHILE_LAGGING = (5, 15, 40, 60)  # seconds; after them an empty list counts
 
 
 class Collector:
@@ -31,71 +40,115 @@ class Collector:
         # Final files are tried through an outage; files for review must not delay the next change.
         retrier = context.final_retrier if final else context.engine.downloader.retrier
         try:
-            call = endpoints.deliverables(production.id)
-            listed = await context.engine.sender.execute(call, state.log, retrier)
-            state.deliverables = tuple(listed)
+            state.deliverables = tuple(await self._list(production, retrier, final=final))
             if not (final and state.final_list_published):
                 state.emit(DeliverablesReady, deliverables=state.deliverables, final=final)
             if context.folder is not None:
-                folder = context.folder / folder_name(state.reference, production)
-                await self._download_into(folder, retrier)
+                folder = context.folder / folder_name(state.reference, production.id)
+                await context.engine.disk.run(lambda: _check_owner(folder, production.id))
+                await self._download_into(folder, production, retrier, final=final)
         except JaraiError as error:
             return error
         return None
 
-    async def _download_into(self, folder: Path, retrier: Retrier) -> None:
-        state = self._state
+    async def _list(self, production: Production, retrier: Retrier, *, final: bool) -> Sequence[Deliverable]:
+        """List the deliverables. At the end wait for two minutes for a list that lags behind the status."""
+        engine, log = self._context.engine, self._state.log
+        call = endpoints.deliverables(production.id)
+        for delay in _DELAYS_WHILE_LAGGING if final else ():
+            try:
+                if listed := await engine.sender.execute(call, log, retrier):
+                    return listed
+            except ApiError as error:
+                if error.status not in _NOT_YET:
+                    raise
+            await engine.scheduler.sleep(delay)
+        return await engine.sender.execute(call, log, retrier)
+
+    async def _download_into(
+        self, folder: Path, production: Production, retrier: Retrier, *, final: bool
+    ) -> None:
+        state, disk = self._state, self._context.engine.disk
         names = unique_names([MANIFEST, *map(file_name, state.deliverables)])[1:]
         targets = {folder / name: file for name, file in zip(names, state.deliverables, strict=True)}
-        missing = [path for path, file in targets.items() if not _is_current(state.files.get(path), file)]
-        state.files = {p: file for p, file in state.files.items() if p in targets and p not in missing}
+        state.files = await disk.run(lambda: _current_files(state.files, targets))
+        missing = [path for path in targets if path not in state.files]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._download(path, targets[path], retrier)) for path in missing]
+            tasks = [
+                group.create_task(self._download(path, targets[path], retrier, final=final))
+                for path in missing
+            ]
         errors = [error for task in tasks if (error := task.result())]
-        await self._context.engine.downloader.disk.write_text(folder / MANIFEST, self._manifest(targets))
+        await disk.write_text(folder / MANIFEST, self._manifest(production, targets))
         if errors:
             message = f"{len(errors)} of {len(targets)} files could not be downloaded; the first: "
             raise DownloadError(message + errors[0].message, status=errors[0].status)
 
-    async def _download(self, path: Path, deliverable: Deliverable, retrier: Retrier) -> JaraiError | None:
+    async def _download(
+        self, path: Path, deliverable: Deliverable, retrier: Retrier, *, final: bool
+    ) -> JaraiError | None:
         state, context = self._state, self._context
         try:
-            await context.engine.downloader.download(
+            saved = await context.engine.downloader.download(
                 deliverable, path, state.log, retrier=retrier, slot=context.download_slots
             )
         except JaraiError as error:
             return error
-        state.files[path] = deliverable
-        state.emit(Downloaded, deliverable=deliverable, path=path)
+        state.files[path] = evolve(saved, final=final)
+        state.emit(Downloaded, path=path, saved=state.files[path])
         return None
 
-    def _manifest(self, targets: dict[Path, Deliverable]) -> str:
+    def _manifest(self, production: Production, targets: dict[Path, Deliverable]) -> str:
         """Describe the folder, without signed URLs, which are secrets."""
         state = self._state
-        files = [
-            {
-                "file": path.name,
-                "complete": path in state.files,
-                "type": file.type,
-                "platform": file.platform,
-            }
-            for path, file in targets.items()
-        ]
         facts: dict[str, Any] = {
             "reference": state.reference,
-            "productionId": state.deliverables[0].production_id if state.deliverables else None,
+            "productionId": production.id,
             "accountId": state.request.account_id,
             "topic": state.request.topic,
-            "files": files,
+            "files": [_entry(path, file, state.files.get(path)) for path, file in targets.items()],
         }
         return json.dumps(facts, indent=2) + "\n"
 
 
-def folder_name(reference: str, production: Production) -> str:
-    """Name the folder of a production: readable, and distinct even where references are not."""
-    return f"{safe_name(reference)}-{production.id[:8]}"
+def _entry(path: Path, file: Deliverable, saved: SavedFile | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "file": path.name,
+        "complete": saved is not None,
+        "type": file.type,
+        "platform": file.platform,
+    }
+    if saved is not None:
+        entry |= {"size": saved.size, "md5": saved.md5, "verifiedBy": saved.verified_by}
+    return entry
 
 
-def _is_current(before: Deliverable | None, now: Deliverable) -> bool:
-    """Whether a file that was downloaded for review is still current: only a checksum can tell."""
-    return before is not None and now.content_md5 is not None and before.content_md5 == now.content_md5
+def _check_owner(folder: Path, production_id: str) -> None:
+    """Raise FileExistsError if the manifest in a folder names another production. Blocking."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return
+    owner = manifest.get("productionId") if isinstance(manifest, dict) else None
+    if owner not in (None, production_id):
+        raise FileExistsError(errno.EEXIST, "the folder belongs to another production", str(folder))
+
+
+def _current_files(
+    before: Mapping[Path, SavedFile], targets: Mapping[Path, Deliverable]
+) -> dict[Path, SavedFile]:
+    """Return the files that need not be downloaded again. Blocking."""
+    return {
+        path: saved
+        for path, saved in before.items()
+        if path in targets and _is_current(saved, targets[path]) and is_whole(path, saved)
+    }
+
+
+def _is_current(saved: SavedFile, listed: Deliverable) -> bool:
+    """Whether a file is still the listed one. Of a file for review only a checksum can tell."""
+    if saved.final:
+        before = saved.deliverable
+        is_same = (before.id, before.type, before.platform) == (listed.id, listed.type, listed.platform)
+        return is_same and not is_replaced(before, listed)
+    return saved.md5 in (checksum.digest.hex() for checksum in from_list(listed))

@@ -140,7 +140,7 @@ class Job:
             state=end_state,
             production=state.production,
             deliverables=state.deliverables,
-            files=state.files,
+            files={path: saved.deliverable for path, saved in state.files.items()},
             error=error,
             submitted_at=state.submitted_at,
             finished_at=_clock.utc(),

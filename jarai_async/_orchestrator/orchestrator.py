@@ -140,7 +140,7 @@ class Orchestrator:
     async def __aenter__(self) -> Self:
         if self.context.folder is not None:
             try:
-                await self.context.engine.downloader.disk.make_folder(self.context.folder)
+                await self.context.engine.disk.make_folder(self.context.folder)
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         async with AsyncExitStack() as resources:  # closes what was opened if a later step fails

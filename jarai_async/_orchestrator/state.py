@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 from jarai_async import _clock
 from jarai_async._api.models import Deliverable, Polling, Production, ProductionRequest
 from jarai_async._engine import Engine
-from jarai_async._events import Event
+from jarai_async._events import Event, SavedFile
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier
 from jarai_async._http.sender import SubmitPermit
@@ -68,7 +68,7 @@ class JobState:
     cancel_requested: bool = False
     sequence: int = 0
     deliverables: tuple[Deliverable, ...] = field(default=(), repr=False)
-    files: dict[Path, Deliverable] = field(factory=dict, repr=False)
+    files: dict[Path, SavedFile] = field(factory=dict, repr=False)
     final_list_published: bool = False
 
     @property

@@ -1,8 +1,9 @@
 """Decides whether a snapshot shows a change and between which times, and learns from it. Pure."""
 
+import logging
 import math
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from jarai_async._api.models import Production, Status
 from jarai_async._api.webhook_models import WebhookEvent
@@ -10,6 +11,11 @@ from jarai_async._polling.event_meaning import classify
 from jarai_async._polling.sojourn import Sojourns
 from jarai_async._polling.watch import Change, Watch
 
+_log = logging.getLogger("jarai_async")
+
+_OVERDUE = 10.0  # times the expected stay in a status
+_NOT_OVERDUE_BEFORE = 3_600.0  # seconds in a status
+_APPROVAL_NOT_OVERDUE_BEFORE = 86_400.0  # a person may need hours or days (documented)
 _CLOCK_TOLERANCE = 1.0  # seconds by which the time of an event may be wrong
 
 
@@ -35,14 +41,32 @@ class Observer:
         """Use a snapshot of the production, read by a request that was sent at `sent_at` (UTC)."""
         if not watch.is_awaited:
             return
-        if production.status == watch.status:
-            self._learn(watch, production.status, now, now)
-        else:
+        has_changed = production.status != watch.status
+        if has_changed:
             self._observe_change(watch, production, now)
+        else:
+            self._learn(watch, production.status, now, now)
         watch.production = production
         watch.polled = watch.seen = now
         watch.seen_at = sent_at  # the snapshot describes that time or a later one
         watch.failures, watch.refusals, watch.refused_since = 0, 0, math.inf
+        if has_changed and not production.status.is_terminal:
+            self.expect_change(watch)
+        elif now >= watch.overdue_at:
+            watch.overdue_at = math.inf
+            since = sent_at - timedelta(seconds=now - watch.since)
+            message = "%s has been %s since %s UTC, much longer than usual; it is polled as before"
+            _log.warning(message, production.id, production.status, f"{since:%Y-%m-%d %H:%M:%S}")
+
+    def expect_change(self, watch: Watch) -> None:
+        """Set when the status of a production is overdue, by what is known before it began.
+
+        Afterwards the stay itself would raise what is expected.
+        """
+        expected = self.sojourns.mean_remaining(watch.project_type, watch.status, 0.0)
+        is_approval = watch.status == Status.AWAITING_APPROVAL
+        least = _APPROVAL_NOT_OVERDUE_BEFORE if is_approval else _NOT_OVERDUE_BEFORE
+        watch.overdue_at = watch.since + max(_OVERDUE * expected, least)
 
     def _observe_change(self, watch: Watch, production: Production, now: float) -> None:
         left, entered = watch.status, production.status

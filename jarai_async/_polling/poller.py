@@ -109,6 +109,7 @@ class Poller:
             watch.resume(datetime.fromtimestamp(known_since, UTC))
         elif coverage is not None:
             coverage.submitted(production.id, now)
+        self.observer.expect_change(watch)
         return watch
 
     async def wait_for_change(self, watch: Watch) -> Change:

@@ -36,6 +36,7 @@ class Watch:
     - `pending_event`: an event whose change no poll has seen yet. `is_urgent`: poll immediately.
     - `failures`: failed polls in a row; the last `refusals` of them, since `refused_since`, were refused: a
       repetition of the request would not help.
+    - `overdue_at`: when its status is reported, once, as one that lasts too long.
     - `queued`: its entry in the poll queue; 0 if it is not in the queue.
     - `change`: what the caller waits for. `context`: that caller's, for tracing and logging its polls.
     """
@@ -55,6 +56,7 @@ class Watch:
     failures: int = 0
     refusals: int = 0
     refused_since: float = math.inf
+    overdue_at: float = math.inf
     queued: int = 0
     change: asyncio.Future[Change] | None = field(default=None, repr=False)
     context: Context | None = field(default=None, repr=False)

@@ -11,11 +11,11 @@ from jarai_async._downloads.blob_storage import (
     ExpectedFile,
     check_status,
     expected_from_full_response,
-    expected_from_list,
     expected_from_partial_response,
     is_replaced,
     request_headers,
 )
+from jarai_async._downloads.checksums import Checksum
 from jarai_async._urls import is_public, valid_until
 
 SIZES = st.integers(0, 4)  # a small range, so that values often match
@@ -49,21 +49,30 @@ def test_partial_response_with_another_etag_or_without_one_is_rejected() -> None
 
 
 def test_checksums_of_the_list_and_of_both_headers_are_all_required() -> None:
-    """A malformed checksum matches no file. Of a partial response only the checksum of the blob counts."""
+    """A malformed checksum is ignored. Of a partial response only the checksum of the blob counts."""
     one, two, three = (base64.b64encode(bytes([n] * 16)).decode() for n in (1, 2, 3))
-    listed = expected_from_list(Deliverable("Video", content_md5=one))
+    listed = Deliverable("Video", content_md5=one)
     full = expected_from_full_response(listed, {"Content-MD5": two, "x-ms-blob-content-md5": "?"})
-    assert full.checksums == {bytes([1] * 16), bytes([2] * 16), b""}
+    assert full.checksums == {Checksum("md5", bytes([n] * 16)) for n in (1, 2)}
     headers = {"Content-Range": "bytes 5-9/10", "Content-MD5": two, "x-ms-blob-content-md5": three}
     partial = expected_from_partial_response(full, 5, headers)
     assert partial is not None
-    assert partial.checksums == full.checksums | {bytes([3] * 16)}
+    assert partial.checksums == full.checksums | {Checksum("md5", bytes([3] * 16))}
+
+
+def test_partial_response_adds_no_checksum_that_the_first_bytes_were_not_counted_in() -> None:
+    """MD5 is always computed; any other digest must have been known from the first byte on."""
+    digest = base64.b64encode(bytes(32)).decode()
+    headers = {"Content-Range": "bytes 5-9/10", "Repr-Digest": f"sha-256=:{digest}:"}
+    for known in (frozenset[Checksum](), frozenset([Checksum("sha256", bytes(32))])):
+        partial = expected_from_partial_response(ExpectedFile(10, known), 5, headers)
+        assert partial == ExpectedFile(10, known)
 
 
 @pytest.mark.parametrize("etag", ['W/"a"', "a", '"a', '"a"b"', '"a\r\nX: y"', '"ä"'])
 def test_weak_or_malformed_etag_is_not_sent_back(etag: str) -> None:
     """A weak ETag proves nothing, and a malformed one could inject a header."""
-    expected = expected_from_full_response(ExpectedFile(), {"Content-Length": "9", "ETag": etag})
+    expected = expected_from_full_response(Deliverable("Video"), {"Content-Length": "9", "ETag": etag})
     assert expected.etag is None
     assert request_headers(expected, 5) == {}
 

@@ -79,14 +79,16 @@ async def test_expired_signed_url_is_renewed(
     assert simulator.count("deliverables") == lists + 1
 
 
-async def test_signed_url_rejected_after_renewal_is_an_error(
+async def test_signed_url_that_stays_rejected_is_an_error(
     simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
 ) -> None:
-    """It is renewed only once."""
+    """It is renewed once; the list would be read again only a minute later."""
     simulator.faults.add("expired", on="download", times=None)
+    before = simulator.count("deliverables")
     with pytest.raises(DownloadError, match="403"):
         await client.download(video, tmp_path)
-    assert simulator.faults.fired["expired"] == 2
+    assert simulator.faults.fired["expired"] == 7
+    assert simulator.count("deliverables") == before + 1
 
 
 async def test_api_key_does_not_leak_to_blob_storage(
@@ -140,7 +142,7 @@ async def test_failed_downloads_are_reported_in_outcome_and_manifest(
 ) -> None:
     """The production is published, and the outcome and the manifest show the missing files."""
     caplog.set_level(logging.ERROR)
-    simulator.faults.add("not_found", on="download", times=2)
+    simulator.faults.add("redirect", on="download", times=2)  # no later attempt would succeed
     async with Orchestrator(client, download_to=tmp_path) as orchestrator:
         ticket = orchestrator.submit(request_for(simulator))
         outcome = await ticket
@@ -200,11 +202,11 @@ async def test_slow_response_is_retried(
 async def test_permanent_error_is_not_retried(
     simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
 ) -> None:
-    """A file that does not exist is requested once."""
-    simulator.faults.add("not_found", on="download", times=None)
-    with pytest.raises(DownloadError, match="404"):
+    """A redirect, which is not followed, is received once."""
+    simulator.faults.add("redirect", on="download", times=None)
+    with pytest.raises(DownloadError, match="307"):
         await client.download(video, tmp_path)
-    assert simulator.faults.fired["not_found"] == 1
+    assert simulator.faults.fired["redirect"] == 1
 
 
 async def test_failing_downloads_do_not_block_the_others(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jarai_async._downloads.file_names import safe_name, unique_names
+from jarai_async import Deliverable
+from jarai_async._downloads.file_names import file_name, folder_name, safe_name, unique_names
 from tests.support.strategies import HOSTILE_NAMES
 
 DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"}
@@ -100,3 +101,19 @@ def test_first_of_duplicate_names_is_unchanged() -> None:
     assert unique_names(["a.txt", "a.txt", "A.txt", "a-2.txt", "b", "b"]) == [
         *("a.txt", "a-2.txt", "A-3.txt", "a-2-2.txt", "b", "b-2")
     ]
+
+
+def test_parameters_of_a_content_type_are_ignored() -> None:
+    """The extension is that of the media type, in any case."""
+    for content_type in ("text/vtt", "text/vtt; charset=utf-8", " Text/VTT;charset=utf-8"):
+        assert file_name(Deliverable("Captions", content_type=content_type)) == "Captions.vtt"
+
+
+def test_folders_of_two_productions_are_always_distinct() -> None:
+    """Whatever their references have in common, and even if their ids begin alike, on any file system."""
+    ids = [f"11111111-1111-4111-8111-{n:012}" for n in range(6)]
+    references = ["x" * 300 + "a", "x" * 300 + "b", "a?b", "a:b", "e\u0301", "\u00c9"]
+    names = [folder_name(reference, id_) for reference, id_ in zip(references, ids, strict=True)]
+    assert len({unicodedata.normalize("NFD", name).casefold() for name in names}) == len(names)
+    assert max(len(name.encode()) for name in names) <= 120
+    assert len({folder_name("same", id_) for id_ in ids}) == len(ids)

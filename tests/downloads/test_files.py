@@ -1,16 +1,19 @@
 """Partial files: appended to, renamed to their target, discarded, and removed after a crash."""
 
 import asyncio
+import errno
 import hashlib
 import os
+import socket
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from jarai_async import Deliverable, FileWriteError, JaraiClient
-from jarai_async._downloads.files import Disk, PartialFile
+from jarai_async import Deliverable, FileWriteError, JaraiClient, SavedFile
+from jarai_async._downloads.files import Disk, PartialFile, is_whole
 
 
 def test_partial_file_of_a_crashed_process_is_removed_after_a_day(tmp_path: Path) -> None:
@@ -35,7 +38,7 @@ def test_partial_file_can_be_discarded_and_written_again(tmp_path: Path) -> None
     partial_file.write(b"half")
     partial_file.close()
     partial_file.write(b" and half")
-    assert partial_file.md5 == hashlib.md5(b"half and half", usedforsecurity=False).digest()
+    assert partial_file.digest("md5") == hashlib.md5(b"half and half", usedforsecurity=False).digest()
     partial_file.finish()
     partial_file.discard()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"target": b"half and half"}
@@ -54,6 +57,69 @@ async def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(FileWriteError, match="folder"):
         await Disk().write_text(tmp_path / "folder", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "link to a device"])
+def test_only_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
+    """A pipe, a socket, a folder and a device stay, also behind a symbolic link."""
+    target = tmp_path / "target"
+    if kind == "pipe":
+        os.mkfifo(target)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(target))
+    elif kind == "folder":
+        target.mkdir()
+    else:
+        target.symlink_to("/dev/null")
+    before = target.lstat()
+    with pytest.raises(FileExistsError):
+        PartialFile(target).open()
+    assert target.lstat() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+async def test_path_that_no_file_can_have_raises_file_write_error(tmp_path: Path) -> None:
+    with pytest.raises(FileWriteError, match="null"):
+        await Disk().write_text(tmp_path / "a\0b", "text")
+
+
+async def test_folder_that_cannot_be_synced_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file itself is durable, and in its place."""
+    sync = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    await Disk().write_text(tmp_path / "target", "text")
+    assert (tmp_path / "target").read_text() == "text"
+    assert "could not be synced" in caplog.text
+
+
+def test_saved_file_is_whole_until_its_bytes_change(tmp_path: Path) -> None:
+    """If only its modification time differs, it is read; a missing, shorter or changed file is not whole."""
+    path = tmp_path / "a"
+    partial_file = PartialFile(path)
+    partial_file.write(b"tides")
+    md5 = partial_file.digest("md5").hex()
+    saved = SavedFile(
+        deliverable=Deliverable("Video"), size=5, md5=md5, modified=partial_file.finish(), verified_by="md5"
+    )
+    assert is_whole(path, saved)
+    os.utime(path, ns=(0, 0))
+    assert is_whole(path, saved)
+    path.write_bytes(b"other")
+    assert not is_whole(path, saved)
+    path.write_bytes(b"tide")
+    assert not is_whole(path, saved)
+    path.unlink()
+    assert not is_whole(path, saved)
+    assert not is_whole(tmp_path / "a\0b", saved)
 
 
 async def test_download_does_not_wait_for_the_default_executor(

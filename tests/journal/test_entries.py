@@ -23,6 +23,7 @@ from jarai_async import (
     OutcomeState,
     Production,
     ProductionFailedError,
+    SavedFile,
     Status,
     StatusChanged,
     Submitted,
@@ -41,6 +42,15 @@ PRODUCING = Production(
 VIDEO = Deliverable(
     "Video", "https://blob/x?sig=secret", platform="YouTube", size=5, raw={"sasUrl": "secret"}
 )
+SAVED = SavedFile(deliverable=VIDEO, size=5, md5="00" * 16, modified=7, verified_by="length", final=True)
+SAVED_FIELDS = {
+    "deliverable": {"type": "Video"},
+    "size": 5,
+    "md5": "00" * 16,
+    "modified": 7,
+    "verifiedBy": "length",
+    "final": True,
+}
 FINAL = {OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.NOT_FOUND}
 
 
@@ -79,7 +89,7 @@ def test_row_round_trip_keeps_every_field() -> None:
         sequence=4,
         listed=True,
         webhook_pending=True,
-        files={"a/b.mp4": {"type": "Video"}},
+        files={"a/b.mp4": SAVED_FIELDS},
         expired=[OTHER],
         outcome={"state": "failed"},
     )
@@ -91,7 +101,7 @@ def test_row_has_no_empty_fields_and_no_signed_url() -> None:
     """It holds only known fields."""
     assert intent().row() == ("mine", ID, "a key", body_of(request()), "planned", "{}")
     finished = intent()
-    finished.acknowledge(event(Downloaded, deliverable=VIDEO, path=Path("a.mp4")))
+    finished.acknowledge(event(Downloaded, saved=SAVED, path=Path("a.mp4")))
     finished.acknowledge(event(Finished, 2, outcome=outcome()))
     row = repr(finished.row())
     assert "Tides" in row
@@ -117,8 +127,8 @@ def test_acknowledged_events_update_the_intent() -> None:
     assert not entry.listed
     entry.acknowledge(event(DeliverablesReady, 4, deliverables=(VIDEO,), final=True))
     assert entry.listed
-    entry.acknowledge(event(Downloaded, 5, deliverable=VIDEO, path=Path("a.mp4")))
-    assert entry.known_files() == {Path("a.mp4"): evolve(VIDEO, url="")}
+    entry.acknowledge(event(Downloaded, 5, saved=SAVED, path=Path("a.mp4")))
+    assert entry.known_files() == {Path("a.mp4"): evolve(SAVED, deliverable=evolve(VIDEO, url=""))}
     entry.acknowledge(event(DeliverablesReady, 2, deliverables=(), final=True))
     assert entry.sequence == 5
     assert entry.stage is Stage.PLANNED
@@ -169,7 +179,7 @@ def test_final_outcome_is_the_same_after_a_restart(state: OutcomeState) -> None:
     error = ProductionFailedError("it failed", code="BAD_TOPIC") if failed else None
     original = evolve(outcome(state, error), files={Path("a.mp4"): evolve(VIDEO, url="")})
     entry = intent()
-    entry.acknowledge(event(Downloaded, deliverable=VIDEO, path=Path("a.mp4")))
+    entry.acknowledge(event(Downloaded, saved=SAVED, path=Path("a.mp4")))
     entry.acknowledge(event(Finished, 2, production=original.production, outcome=original))
     restored = stored(entry).final_outcome(original.request)
     expected = evolve(original, error=None, deliverables=(evolve(VIDEO, url=""),))

@@ -1,12 +1,25 @@
 """Downloads of an orchestrator: files for review, and text that no file can hold."""
 
+import hashlib
+import json
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
+from typing import Any
+from urllib.parse import urlsplit
 
-from jarai_async import DeliverablesReady, Downloaded, JaraiClient, Orchestrator
+import pytest
+from attrs import evolve
+
+from jarai_async import DeliverablesReady, Downloaded, FileWriteError, JaraiClient, Orchestrator, Outcome
 from jarai_async.simulator import Simulator
+from jarai_async.simulator._api.fault_kinds import FaultContext, FaultKind
+from jarai_async.simulator._api.responses import Response
 from tests.support.orchestrators import events_by_reference, outcomes_of
 from tests.support.scenarios import request_for, requests_for
+
+ROOT = str(Path(__file__).parents[2])
 
 
 def _slow_approval(_: Random, __: str) -> list[tuple[str, float]]:
@@ -38,3 +51,121 @@ async def test_text_that_is_not_unicode_fails_no_job(
     request = request_for(simulator, topic="a lone \ud800 surrogate", reference="x\ud800")
     (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), [request])
     assert outcome.ok
+
+
+async def test_productions_with_similar_references_get_folders_of_their_own(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Every file is that of its production."""
+    references = ["x" * 200 + "a", "x" * 200 + "b", "a?b", "a:b", "Caf\u00e9", "CAFE\u0301"]
+    requests = [request_for(simulator, topic=name, reference=name) for name in references]
+    outcomes = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests)
+    folders = {path.parent for outcome in outcomes for path in outcome.files}
+    assert len(folders) == len({str(folder).casefold() for folder in folders}) == len(references)
+    for outcome in outcomes:
+        assert outcome.production is not None
+        files = simulator.files(outcome.production.id)
+        assert {path.name: path.read_bytes() for path in outcome.files} == files
+
+
+async def test_folder_of_another_production_is_left_alone(tmp_path: Path) -> None:
+    """Its manifest names the production that it belongs to."""
+
+    async def collect() -> Outcome:
+        async with (
+            Simulator(seed=3, approval="auto", failure_rate=0) as simulator,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, random=Random(1)) as client,
+        ):
+            (outcome,) = await outcomes_of(
+                Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1)
+            )
+            return outcome
+
+    first = await collect()  # the same seed gives the same production
+    assert first.ok
+    (manifest,) = tmp_path.glob("*/manifest.json")
+    manifest.write_text(json.dumps(json.loads(manifest.read_bytes()) | {"productionId": "another"}))
+    before = {path: path.stat().st_mtime_ns for path in manifest.parent.iterdir()}
+    second = await collect()
+    assert isinstance(second.error, FileWriteError)
+    assert "belongs to another production" in second.error.message
+    assert {path: path.stat().st_mtime_ns for path in manifest.parent.iterdir()} == before
+
+
+async def test_files_that_differ_only_in_their_urls_are_renewed_each_for_itself(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """The list has no ids and no names, and every URL is rejected once."""
+
+    def as_twins(response: Response, _: FaultContext) -> Response:
+        assert isinstance(response.payload, dict)
+        listed: Any = response.payload["deliverables"]
+        return evolve(response, payload=[{"type": "Video", "sasUrl": item["sasUrl"]} for item in listed])
+
+    simulator.faults.kinds["twins"] = FaultKind(as_twins, executes=True)
+    simulator.faults.add("twins", on="deliverables", times=None)
+    simulator.faults.add("expired", on="download", times=6)
+    (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
+    assert outcome.ok
+    assert outcome.production is not None
+    expected = sorted(simulator.files(outcome.production.id).values())
+    assert sorted(path.read_bytes() for path in outcome.files) == expected
+    assert [urlsplit(file.url).path.rpartition("/")[2] for file in outcome.deliverables] == [
+        name
+        for path in sorted(outcome.files, key=lambda path: (len(path.name), path.name))
+        for name, data in simulator.files(outcome.production.id).items()
+        if data == path.read_bytes()
+    ]
+
+
+@pytest.mark.parametrize(
+    "first", [Response(404), Response(409), Response(425), Response(200, [])], ids=lambda r: str(r.status)
+)
+async def test_list_that_lags_behind_the_status_is_waited_for(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, first: Response
+) -> None:
+    """For some seconds after the end it is not found, refused or empty."""
+    simulator.faults.kinds["lag"] = FaultKind(lambda _, __: first, executes=True)
+    simulator.faults.add("lag", on="deliverables", times=2)
+    (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
+    assert outcome.ok
+    assert len(outcome.files) == 6
+    assert simulator.count("deliverables") == 3
+
+
+async def test_list_that_stays_empty_is_accepted_after_two_minutes(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """A production may have no files."""
+    simulator.faults.kinds["no files"] = FaultKind(lambda _, __: Response(200, []), executes=True)
+    simulator.faults.add("no files", on="deliverables", times=None)
+    (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
+    assert outcome.ok
+    assert outcome.files == {}
+    assert simulator.count("deliverables") == 5
+
+
+async def test_manifest_and_event_say_how_each_file_was_verified(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    orchestrator = Orchestrator(client, download_to=tmp_path)
+    (events,) = (await events_by_reference(orchestrator, requests_for(simulator, 1))).values()
+    saved = {event.path: event.saved for event in events if isinstance(event, Downloaded)}
+    (manifest,) = tmp_path.glob("*/manifest.json")
+    for path, file in saved.items():
+        content = path.read_bytes()
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        assert (file.size, file.md5, file.verified_by, file.final) == (len(content), digest, "md5", True)
+    entries = json.loads(manifest.read_bytes())["files"]
+    assert {entry["md5"] for entry in entries} == {file.md5 for file in saved.values()}
+    assert {entry["verifiedBy"] for entry in entries} == {"md5"}
+
+
+def test_name_that_the_file_system_cannot_encode_fails_only_its_own_production(tmp_path: Path) -> None:
+    """The other production of the batch is downloaded."""
+    program = Path(__file__).parent.parent / "support" / "download_program.py"
+    environment = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": ROOT}
+    done = subprocess.run(
+        [sys.executable, program, tmp_path], env=environment, capture_output=True, check=True, timeout=60
+    )
+    assert done.stdout.decode() == "plain published None\nemoji published FileWriteError\n"

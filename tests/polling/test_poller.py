@@ -97,6 +97,47 @@ async def test_observation_of_another_caller_ends_the_wait(queued: Simulator) ->
         assert (await wait).production.status == Status.CANCELLED
 
 
+@pytest.mark.parametrize("kind", ["", "unknown_status"])
+async def test_production_that_does_not_change_is_reported_once(
+    queued: Simulator, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """After ten times the expected time, also in a status that this version does not know."""
+    begin = _clock.utc()
+    async with watched(queued) as (client, watch):
+        await client.engine.poller.wait_for_change(watch)
+        if kind:
+            queued.faults.add(kind, on="fetch", times=None)
+            await client.engine.poller.wait_for_change(watch)
+        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
+        await asyncio.sleep(3_600)
+        assert "longer than usual" not in caplog.text
+        await asyncio.sleep(86_400)
+        assert not wait.done()
+        wait.cancel()
+    (report,) = [text for record in caplog.records if "longer than usual" in (text := record.getMessage())]
+    assert (
+        f"{watch.production.id} has been {'Rendering' if kind else 'Producing'} since {begin:%Y-%m-%d} "
+        in report
+    )
+
+
+async def test_wait_for_a_person_is_reported_after_a_day(caplog: pytest.LogCaptureFixture) -> None:
+    """Approval may take a person hours (documented), although it usually takes seconds."""
+    async with (
+        Simulator(
+            approval="person", durations=lambda *_: [("Queued", 5.0), ("Producing", 60.0)]
+        ) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        production = await client.submit(request_for(simulator))
+        wait = asyncio.create_task(client.wait(production.id))
+        await asyncio.sleep(80_000)
+        assert "longer than usual" not in caplog.text
+        await asyncio.sleep(80_000)
+        wait.cancel()
+    assert caplog.text.count("has been AwaitingApproval since") == 1
+
+
 # --- Failed polls ----------------------------------------------------------------------------------
 
 

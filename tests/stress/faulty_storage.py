@@ -173,11 +173,11 @@ def _unavailable(storage: Storage, _: Request, __: Response) -> Response:
 
 
 def _end_early(framing: Framing) -> Corrupt:
-    """End the body early, with no length and no checksum that would show it."""
+    """End the body early, with no length and no checksum: only chunks have an end that is then missing."""
 
     def corrupt(storage: Storage, _: Request, response: Response) -> Response:
         headers = {"ETag": response.headers["ETag"]}
-        return evolve(response, body=response.body[: storage.position], headers=headers, framing=framing)
+        return evolve(response, sent=storage.position, headers=headers, framing=framing)
 
     return corrupt
 
@@ -275,6 +275,8 @@ async def _send(writer: asyncio.StreamWriter, response: Response) -> None:
     for piece in _pieces(body, response.framing):
         writer.write(piece)
         await writer.drain()
+    if response.framing == "chunks" and response.sent is None:
+        writer.write(b"0\r\n\r\n")
     await _end(writer, response.ending)
 
 
@@ -285,7 +287,6 @@ def _pieces(body: bytes, framing: Framing) -> Iterator[bytes]:
     for start in range(0, len(body), 1 << 16):
         piece = body[start : start + (1 << 16)]
         yield b"%x\r\n%s\r\n" % (len(piece), piece)
-    yield b"0\r\n\r\n"
 
 
 async def _end(writer: asyncio.StreamWriter, ending: Ending) -> None:
