@@ -27,7 +27,7 @@ environment variables:
 exit codes:
   0  everything was done
   1  something failed or is unfinished; the last lines say what
-  2  nothing was sent, because the command, the batch or the configuration is wrong
+  2  nothing was done, because the command, the batch, the configuration or the API key is wrong
 """
 
 
