@@ -71,7 +71,7 @@ async def test_content_is_on_the_disk_before_the_rename_and_the_rename_before_th
         synced.append((is_folder, 0 if is_folder else status.st_size, (tmp_path / "target").exists()))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    await write_text(tmp_path / "target", "text")
+    await Disk().write_text(tmp_path / "target", "text")
     assert synced == [(False, 4, False), (True, 0, True)]
 
 
