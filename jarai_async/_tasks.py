@@ -27,8 +27,8 @@ def start(
             await asyncio.sleep(0)
         return await function(*args)
 
-    where = copy_context() if context is None else context
-    task = where.run(lambda: asyncio.create_task(begin(), name=name))
+    where = copy_context() if context is None else context.copy()
+    task = asyncio.create_task(begin(), name=name, context=where)
     is_assigned = True
     return task
 
