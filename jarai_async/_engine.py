@@ -5,6 +5,7 @@ from random import Random
 from jarai_async._api import endpoints
 from jarai_async._api.models import Production, RateLimit
 from jarai_async._downloads.downloader import Downloader
+from jarai_async._downloads.files import Disk
 from jarai_async._errors import ApiError
 from jarai_async._http.credentials import Credentials
 from jarai_async._http.request_log import RequestLog
@@ -41,7 +42,8 @@ class Engine:
         )
         self.poller = Poller(self.scheduler, self.sender.poll, lambda: self.transport.server_time)
         https = base_url.startswith("https:")  # then deliverables must be on https, too
-        self.downloader = Downloader(self.sender, self.transport, random, https=https)
+        self.disk = Disk()
+        self.downloader = Downloader(self.sender, self.transport, random, self.disk, https=https)
 
     async def server(self) -> Server:
         """Return the server that this client uses, and how. Raises ConfigurationError without a key."""
@@ -66,3 +68,4 @@ class Engine:
             await self.poller.close()
         finally:
             await self.transport.close()
+            self.disk.close()
