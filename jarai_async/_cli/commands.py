@@ -1,12 +1,14 @@
 """The command line: `main`, and one function for each command (`jarai webhooks` has its own module).
 
 Exit code 0: everything was done; for a batch, every production was published and all its files were
-downloaded. 1: something failed or is unfinished; the last lines say what. 2: nothing was sent, because the
-command, the batch or the configuration is wrong.
+downloaded. 1: something failed or is unfinished; the last lines say what. 2: nothing was done, because the
+command, the batch, the configuration or the API key is wrong.
 """
 
 import argparse
 import asyncio
+import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
@@ -20,29 +22,57 @@ from jarai_async._cli import json_lines, output, webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.batch_file import ID_FIELDS, read_batch
 from jarai_async._cli.report import BatchReport
-from jarai_async._cli.signals import on_interrupt, stop_event, wait_for
+from jarai_async._cli.signals import interrupted, on_interrupt, stop_event, wait_for
+from jarai_async._cli.streams import OutputError, background_streams
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
-from jarai_async._errors import ConfigurationError, InvalidRequestError, JaraiError, JournalError
+from jarai_async._errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequestError,
+    JaraiError,
+    JournalError,
+)
+from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal, journal_path
+from jarai_async._journal.journal import Journal, Server, journal_path
 from jarai_async._orchestrator.orchestrator import Orchestrator
-from jarai_async._orchestrator.submission import resolve
+from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
+
+# what `jarai retry` chooses without references: not what you have cancelled
+_RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if sys.stderr is None:  # Python's value for a stream that was closed when the program started
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the process ends
+    if sys.stdout is None:
+        output.print_message("standard output is closed: redirect it, to /dev/null if need be")
+        return 2
+    interrupted.clear()
+    try:
+        with background_streams():
+            try:
+                return output.finish(_execute(arguments))
+            except SystemExit as end:  # of the parser, after --help or a mistake
+                sys.exit(output.finish(int(end.code or 0)))
+    except KeyboardInterrupt:
+        return 1
+
+
+def _execute(arguments: list[str] | None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     if getattr(options, "simulate", False) and (options.speed or options.base_url):
         parser.error("--simulate has its own clock and address: leave out --speed and --base-url")
     warnings.showwarning = lambda message, *_: output.print_message(str(message))
     try:
-        return _run_event_loop(_COMMANDS[options.command](options), options)
-    except (ConfigurationError, InvalidRequestError) as error:
+        return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
+    except (ConfigurationError, InvalidRequestError, AuthenticationError) as error:
         output.print_message(error)
         return 2
     except JaraiError as error:
@@ -52,8 +82,18 @@ def main(arguments: list[str] | None = None) -> int:
         reason = output.reason(error)
         output.print_message(f"{error.filename}: {reason}" if error.filename else reason)
         return 2
-    except KeyboardInterrupt:
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        interrupted.set()
+        output.print_message("interrupted")
         return 1
+
+
+async def _cancellable(command: Coroutine[Any, Any, int]) -> int:
+    """Run a command that Ctrl-C, SIGTERM and SIGHUP cancel."""
+    task = asyncio.current_task()
+    if task is not None:
+        on_interrupt(task.cancel)
+    return await command
 
 
 def _run_event_loop(command: Coroutine[Any, Any, int], options: argparse.Namespace) -> int:
@@ -115,9 +155,6 @@ async def _run_requests(
 
     `created` returns the IDs of all productions on the server, where a simulator knows them.
     """
-    task = asyncio.current_task()
-    if task is not None:
-        on_interrupt(task.cancel)
     report = BatchReport(len(requests))
     orchestrator = Orchestrator(
         client,
@@ -128,7 +165,7 @@ async def _run_requests(
         cancel_on_exit=options.cancel_on_exit,
         journal=options.journal,
     )
-    interrupted = journal_failed = False
+    stopped = journal_failed = False
     run = None
     with output.progress(report, lambda: orchestrator.statistics().expected_finish) as show:
         try:
@@ -136,20 +173,20 @@ async def _run_requests(
                 run = orchestrator.run(requests)
                 async for event in run:
                     report.add(event)
-                    show(event)
+                    await show(event)
         except asyncio.CancelledError:
-            interrupted = True
+            stopped = True
         except JournalError as error:
             if run is None:
                 raise  # it cannot be opened: nothing was sent
             journal_failed = True
             output.print_message(error)
-        except OSError as error:  # the program reading the output has exited, or the disk is full
-            interrupted = True
-            output.print_message(f"stopped, because the output cannot be written: {output.reason(error)}")
+        except OutputError as error:
+            stopped = True
+            output.print_message(f"stopped: {error}")
     for event in run.unread() if run else ():
         report.add(event)
-    summary = report.summary(interrupted=interrupted, created=created())
+    summary = report.summary(interrupted=stopped, created=created())
     output.print_summary(report.problems, f"{summary}; files in {options.download_to}")
     return 0 if report.ok and not journal_failed else 1
 
@@ -157,7 +194,7 @@ async def _run_requests(
 async def _plan(options: argparse.Namespace) -> int:
     requests = read_batch(options.batch, _defaults(options))
     planned = plan(requests, options.tier, concurrency=options.concurrency, wall=_clock.wall())
-    output.print_plan(planned, recommended=options.concurrency is None)
+    await output.print_plan(planned, recommended=options.concurrency is None)
     return 0
 
 
@@ -167,7 +204,7 @@ async def _plan(options: argparse.Namespace) -> int:
 async def _journal(options: argparse.Namespace) -> int:
     intents = await _read_journal(options.journal)
     for intent in intents:
-        output.print_line(json_lines.intent_line(intent))
+        await output.print_line(json_lines.intent_line(intent))
     counts = Counter(str(intent.stage) for intent in intents)
     summary = ", ".join(f"{count} {stage}" for stage, count in counts.items())
     output.print_message(summary or "the journal is empty")
@@ -175,9 +212,28 @@ async def _journal(options: argparse.Namespace) -> int:
 
 
 async def _resolve(options: argparse.Namespace) -> int:
-    async with _open_journal(options.journal) as journal, JaraiClient(base_url=options.base_url) as client:
-        intent = await resolve(client.engine, journal, options.reference, options.production_id)
-    output.print_line(json_lines.intent_line(intent))
+    async with (
+        JaraiClient(base_url=options.base_url) as client,
+        _open_journal(options.journal, await client.engine.server()) as journal,
+    ):
+        production = None
+        if options.production_id is not None:
+            production = await find_created(
+                client.engine, journal, options.reference, options.production_id, {}
+            )
+        intent = await resolve(journal, options.reference, production)
+    await output.print_line(json_lines.resolved_line(intent))
+    return 0
+
+
+async def _retry(options: argparse.Namespace) -> int:
+    async with _open_journal(options.journal) as journal:
+        references = options.reference or [
+            intent.reference for intent in await journal.intents() if intent.outcome_state in _RETRIED
+        ]
+        for reference in references:
+            await output.print_line(json_lines.intent_line(await retry(journal, reference)))
+    output.print_message(f"{len(references)} to be submitted again by `jarai run` or `jarai resume`")
     return 0
 
 
@@ -187,9 +243,9 @@ async def _read_journal(path: str) -> list[Intent]:
 
 
 @asynccontextmanager
-async def _open_journal(path: str) -> AsyncIterator[Journal]:
+async def _open_journal(path: str, server: Server | None = None) -> AsyncIterator[Journal]:
     """Open a journal that exists. Raises OSError or JournalError."""
-    journal = await Journal.open(journal_path(path), create=False)
+    journal = await Journal.open(journal_path(path), server=server, create=False)
     try:
         yield journal
     finally:
@@ -222,17 +278,19 @@ async def _deliverables(options: argparse.Namespace) -> int:
     async with JaraiClient(base_url=options.base_url) as client:
         deliverables = await client.deliverables(options.production_id)
         folder = Path(options.download_to) if options.download_to else None
-        names = unique_names(map(file_name, deliverables))
-        for name, deliverable in zip(names, deliverables, strict=True):
-            path = await client.download(deliverable, folder / name) if folder else None
-            output.print_line(json_lines.deliverable_line(deliverable, path))
-    return 0
+        by_name = dict(zip(unique_names(map(file_name, deliverables)), deliverables, strict=True))
+
+        async def line(name: str) -> dict[str, Any]:
+            path = await client.download(by_name[name], folder / name) if folder else None
+            return json_lines.deliverable_line(by_name[name], path)
+
+        return await output.print_each(list(by_name), line)
 
 
 async def _accounts(options: argparse.Namespace) -> int:
     async with JaraiClient(base_url=options.base_url) as client:
         for account in await client.accounts():
-            output.print_line(json_lines.account_line(account))
+            await output.print_line(json_lines.account_line(account))
     return 0
 
 
@@ -243,7 +301,7 @@ async def _simulate(options: argparse.Namespace) -> int:
     stop = stop_event()
     async with _simulator(options, port=options.port) as simulator:
         settings = {"JARAI_BASE_URL": simulator.base_url, "JARAI_API_KEY": simulator.api_key}
-        output.print_line(settings | _simulated_ids(simulator))
+        await output.print_line(settings | _simulated_ids(simulator))
         output.print_message(f"simulator listening at {simulator.base_url} (press Ctrl-C to stop)")
         await wait_for(stop)
     return 0
@@ -255,6 +313,7 @@ _COMMANDS = {
     "plan": _plan,
     "journal": _journal,
     "resolve": _resolve,
+    "retry": _retry,
     "status": _status,
     "cancel": _cancel,
     "deliverables": _deliverables,

@@ -1,33 +1,71 @@
 """Printing: JSON lines on standard output for programs, messages on standard error for people."""
 
+import asyncio
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
 from jarai_async._cli.json_lines import DURATIONS_NOTE, event_line, plan_line
 from jarai_async._cli.report import BatchReport
-from jarai_async._errors import JaraiError
+from jarai_async._cli.signals import interrupted
+from jarai_async._cli.streams import OutputError, background
+from jarai_async._errors import AuthenticationError, ConfigurationError, JaraiError
 from jarai_async._events import Event
 from jarai_async._forecast.plan import TARGET_LAG, Plan
 
 _MAX_PROBLEMS: Final = 20  # printed above the summary
+_GRACE: Final = 5.0  # seconds for writing the rest of the output after an interrupt
 
-ShowEvent = Callable[[Event], None]
+ShowEvent = Callable[[Event], Awaitable[None]]
 ExpectedFinish = Callable[[], datetime | None]
 
 
-def print_line(line: dict[str, Any]) -> None:
-    """Print a JSON line and flush it: a program may be waiting for it."""
-    print(json.dumps(line), flush=True)  # noqa: T201
+async def print_line(line: dict[str, Any]) -> None:
+    """Print a JSON line, and wait until it is written. Raises OutputError."""
+    _write(line)
+    await background(sys.stdout).written()
+
+
+async def check_output() -> None:
+    """Check that standard output can be written, by a space, which no reader of JSON notices.
+
+    Raises ConfigurationError.
+    """
+    sys.stdout.write(" ")
+    try:
+        await background(sys.stdout).written()
+    except OutputError as error:
+        raise ConfigurationError(f"{error}: nothing was sent") from None
+
+
+def finish(code: int) -> int:
+    """Wait until the output is written, after an interrupt only briefly, and return the exit code."""
+    timeout = _GRACE if interrupted.is_set() else None
+    try:
+        background(sys.stdout).finish(timeout)
+    except OutputError as error:
+        print_message(error)
+        code = code or 1
+    with suppress(OutputError):
+        background(sys.stderr).finish(timeout)
+    return code
+
+
+def _write(line: dict[str, Any]) -> None:
+    sys.stdout.write(_json(line) + "\n")
+
+
+def _json(line: dict[str, Any]) -> str:
+    """Return a line as JSON in ASCII, without control characters."""
+    return json.dumps(line).replace("\x7f", "\\u007f")
 
 
 def print_message(message: JaraiError | str) -> None:
-    """Print a message on standard error."""
-    print(f"jarai: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    """Print a message on standard error, without waiting."""
+    sys.stderr.write(f"jarai: {message}\n")
 
 
 def reason(error: OSError) -> str:
@@ -35,19 +73,28 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def discard_output() -> None:
-    """Redirect standard output to the null device after it failed: Python would fail to flush it on exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict[str, Any]]]) -> int:
-    """Send a request for each ID, even after an error; print each result, and return the exit code."""
+    """Send a request for each ID, even after an error; print each result, and return the exit code.
+
+    Raises AuthenticationError if the first request is answered so: the others would be, too.
+    """
     code = 0
-    for id_ in ids:
+    for number, id_ in enumerate(ids):
         try:
-            print_line(await request(id_))
+            line = await request(id_)
+        except asyncio.CancelledError:
+            print_message(f"interrupted during {id_}; not tried: {', '.join(ids[number + 1 :]) or 'none'}")
+            raise
         except JaraiError as error:
+            if isinstance(error, AuthenticationError) and number == 0:
+                raise
             print_message(f"{id_}: {error}")
+            code = 1
+            continue
+        try:
+            await print_line(line)
+        except OutputError as error:
+            print_message(f"{error}: {_json(line)}")
             code = 1
     return code
 
@@ -55,10 +102,10 @@ async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict
 # --- Plans ---------------------------------------------------------------------------------------
 
 
-def print_plan(plan: Plan, *, recommended: bool) -> None:
+async def print_plan(plan: Plan, *, recommended: bool) -> None:
     """Print a plan: as a table on a terminal, else as a JSON line."""
     if not sys.stdout.isatty():
-        print_line(plan_line(plan))
+        await print_line(plan_line(plan))
         return
     why = f", recommended: the largest with a mean lag of about {TARGET_LAG:.0f} s or less"
     rows = {
@@ -71,7 +118,7 @@ def print_plan(plan: Plan, *, recommended: bool) -> None:
     }
     lines = [f"{name:<17}{value}" for name, value in rows.items()]
     for line in [*lines, *(f"{'warning':<17}{text}" for text in plan.warnings), f"({DURATIONS_NOTE})"]:
-        print(line)  # noqa: T201
+        sys.stdout.write(f"{line}\n")
 
 
 def _duration(seconds: float) -> str:
@@ -99,7 +146,10 @@ def progress(report: BatchReport, expected_finish: ExpectedFinish) -> AbstractCo
 
 @contextmanager
 def _json_lines() -> Iterator[ShowEvent]:
-    yield lambda event: print_line(event_line(event))
+    async def show(event: Event) -> None:
+        await print_line(event_line(event))
+
+    yield show
 
 
 @contextmanager
@@ -107,14 +157,15 @@ def _progress_bar(rich: Any, report: BatchReport, expected_finish: ExpectedFinis
     columns = (
         rich.BarColumn(),
         rich.MofNCompleteColumn(),
-        rich.TextColumn("{task.description}"),
+        rich.TextColumn("{task.description}", markup=False),
         rich.TimeElapsedColumn(),
     )
-    with rich.Progress(*columns) as bar:
+    # Rich shows on the terminal what it redirects, so messages for a file are left alone.
+    with rich.Progress(*columns, redirect_stdout=False, redirect_stderr=sys.stderr.isatty()) as bar:
         task = bar.add_task("submitting", total=report.total)
         next_estimate, eta = 0.0, ""
 
-        def show(_: Event) -> None:
+        async def show(_: Event) -> None:
             nonlocal next_estimate, eta
             if bar.get_time() >= next_estimate:  # at most once a second: an estimate takes about 10 ms
                 next_estimate = bar.get_time() + 1.0
@@ -126,14 +177,14 @@ def _progress_bar(rich: Any, report: BatchReport, expected_finish: ExpectedFinis
 
 
 def print_summary(problems: list[str], summary: str) -> None:
-    """Print the last lines for people and, if a program reads standard output, the summary there too."""
+    """Print the last lines for people and, if a program reads standard output, the summary there too.
+
+    Does not wait until they are written.
+    """
     on_terminal = sys.stdout.isatty()
     if not on_terminal:
-        try:
-            print_line({"event": "Summary", "summary": summary})
-        except OSError:
-            discard_output()
+        _write({"event": "Summary", "summary": summary})
     omitted = len(problems) - _MAX_PROBLEMS
     more = [f"and {omitted} more"] if omitted > 0 else []
     for line in [*problems[:_MAX_PROBLEMS], *more, summary]:
-        print(line, file=sys.stdout if on_terminal else sys.stderr, flush=True)
+        (sys.stdout if on_terminal else sys.stderr).write(f"{line}\n")

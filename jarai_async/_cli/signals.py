@@ -1,24 +1,39 @@
-"""Ctrl-C and SIGTERM: long-running commands stop in an orderly way."""
+"""Ctrl-C, SIGTERM and the hang-up of a terminal: commands stop in an orderly way.
+
+SIGQUIT stays what it is, the way to end a process at once.
+"""
 
 import asyncio
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Event
+from typing import Final
+
+interrupted: Final = Event()
+"""Set from the first signal on."""
 
 
 def on_interrupt(callback: Callable[[], object]) -> None:
-    """Call `callback` on every Ctrl-C and SIGTERM. Does nothing on Windows.
+    """Call `callback` on every Ctrl-C, SIGTERM and SIGHUP. Does nothing on Windows.
 
-    asyncio's own handler raises KeyboardInterrupt on the second Ctrl-C, in the middle of the shutdown.
+    A signal that the parent process chose to ignore, as nohup does, stays ignored. asyncio's own handler
+    raises KeyboardInterrupt on the second Ctrl-C, in the middle of the shutdown.
     """
+
+    def handle() -> None:
+        interrupted.set()
+        callback()
+
     if sys.platform != "win32":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, callback)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, handle)
 
 
 def stop_event() -> asyncio.Event:
-    """Return an event that Ctrl-C and SIGTERM set. Create it before telling the user to press Ctrl-C."""
+    """Return an event that these signals set. Create it before telling the user to press Ctrl-C."""
     stop = asyncio.Event()
     on_interrupt(stop.set)
     return stop

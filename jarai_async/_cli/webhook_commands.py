@@ -7,8 +7,10 @@ open a file to anyone for an hour, are never printed.
 
 import argparse
 import asyncio
+import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +19,7 @@ from jarai_async._api.webhook_models import NewWebhook, WebhookEvent
 from jarai_async._cli import output
 from jarai_async._cli.json_lines import webhook_event_line, webhook_line
 from jarai_async._cli.signals import stop_event, wait_for
+from jarai_async._cli.streams import OutputError
 from jarai_async._client import JaraiClient
 from jarai_async._errors import ConfigurationError, InvalidResponseError, NoResponseError, ServerError
 from jarai_async.receiver import Receiver
@@ -32,11 +35,12 @@ async def run(options: argparse.Namespace) -> int:
 async def _list(options: argparse.Namespace) -> int:
     async with JaraiClient(base_url=options.base_url) as client:
         for webhook in await client.webhooks():
-            output.print_line(webhook_line(webhook))
+            await output.print_line(webhook_line(webhook))
     return 0
 
 
 async def _create(options: argparse.Namespace) -> int:
+    await output.check_output()  # the secret is shown only once, so where it goes is checked first
     async with JaraiClient(base_url=options.base_url) as client:
         try:
             webhook = await client.create_webhook(
@@ -45,28 +49,41 @@ async def _create(options: argparse.Namespace) -> int:
                 account_ids=options.account,
                 account_scope_id=options.scope,
             )
-        except (NoResponseError, InvalidResponseError, ServerError) as error:
-            output.print_message(error)
+        except (NoResponseError, InvalidResponseError, ServerError, asyncio.CancelledError) as error:
+            output.print_message(str(error) or "interrupted")
             output.print_message(
                 "if `jarai webhooks list` shows the webhook, delete it and create it again: "
                 "its signing secret is lost"
             )
             return 1
-    return _print_with_secret(webhook)
+    return await _print_with_secret(webhook)
 
 
-def _print_with_secret(webhook: NewWebhook) -> int:
+async def _print_with_secret(webhook: NewWebhook) -> int:
+    line = webhook_line(webhook) | {"signingSecret": webhook.signing_secret.reveal()}
     try:
-        output.print_line(webhook_line(webhook) | {"signingSecret": webhook.signing_secret.reveal()})
-    except OSError as error:
-        output.print_message(f"the signing secret cannot be written: {output.reason(error)}")
-        output.print_message(f"delete webhook {webhook.id} and create it again: its signing secret is lost")
-        output.discard_output()
+        await output.print_line(line)
+    except OutputError as error:
+        output.print_message(error)
+        try:
+            output.print_message(f"the webhook with its signing secret was saved in {_save(line)}")
+        except OSError:
+            output.print_message(
+                f"delete webhook {webhook.id} and create it again: its signing secret is lost"
+            )
         return 1
     output.print_message(
         f"the signing secret is not shown again: store it safely, and set {_SECRET} to it to receive events"
     )
     return 0
+
+
+def _save(line: dict[str, Any]) -> str:
+    """Write a line to a new file that only its owner can read, and return its path. Raises OSError."""
+    file, path = tempfile.mkstemp(prefix="jarai-webhook-", suffix=".json")
+    with os.fdopen(file, "w", encoding="utf-8") as saved:
+        json.dump(line, saved)
+    return path
 
 
 async def _delete(options: argparse.Namespace) -> int:
@@ -88,20 +105,19 @@ async def _test(options: argparse.Namespace) -> int:
 
 async def _listen(options: argparse.Namespace) -> int:
     stop = stop_event()
-    failures: list[OSError] = []
+    failures: list[OutputError] = []
 
-    def show(event: WebhookEvent) -> None:
+    async def show(event: WebhookEvent) -> None:
         try:
-            output.print_line(webhook_event_line(event))
-        except OSError as error:  # the program reading the output has exited, or the disk is full
+            await output.print_line(webhook_event_line(event))
+        except OutputError as error:
             failures.append(error)
             stop.set()
 
     with _log_to_stderr():
         await _serve(Receiver(_secrets(), show), options, stop)
     if failures:
-        output.print_message(f"stopped, because the output cannot be written: {output.reason(failures[0])}")
-        output.discard_output()
+        output.print_message(f"stopped: {failures[0]}")
     return 1 if failures else 0
 
 

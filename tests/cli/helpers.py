@@ -42,3 +42,12 @@ def terminal_output(command: list[str], cwd: Path) -> str:
                 printed += part
     os.close(ours)
     return printed.decode()
+
+
+def run_command(served: dict[str, str], folder: Path, count: int, *options: str) -> list[str]:
+    """Return the command that runs a new batch on the served simulator."""
+    return [*JARAI, "run", write_batch(folder, count), "--speed", "600", *id_options(served), *options]
+
+
+def start(command: list[str], cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)

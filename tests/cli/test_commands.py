@@ -1,45 +1,18 @@
 """The command line from the outside: arguments in, printed lines and an exit code out."""
 
-import json
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
-from tests.cli.helpers import JARAI, id_options, lines, terminal_output, write_batch
+from tests.cli.helpers import JARAI, id_options, lines, run_command, start, terminal_output, write_batch
 
 ID = "11111111-1111-4111-8111-111111111111"
 
 Printed = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """`jarai simulate` in another process; its settings are returned and set in the environment."""
-    command = [*JARAI, "simulate", "--port", "0", "--speed", "600"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        settings: dict[str, str] = json.loads(process.stdout.readline())
-        monkeypatch.setenv("JARAI_API_KEY", settings["JARAI_API_KEY"])
-        monkeypatch.setenv("JARAI_BASE_URL", settings["JARAI_BASE_URL"])
-        yield settings
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
-        assert process.returncode == 0
-
-
-def run_command(served: dict[str, str], folder: Path, count: int, *options: str) -> list[str]:
-    """Return the command that runs a new batch on the served simulator."""
-    return [*JARAI, "run", write_batch(folder, count), "--speed", "600", *id_options(served), *options]
-
-
-def start(command: list[str], cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)
 
 
 # --- Help and invalid use ---------------------------------------------------------------------------
@@ -48,7 +21,19 @@ def start(command: list[str], cwd: Path) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     "command",
     [
-        *("", "run", "resume", "plan", "journal", "resolve", "status", "cancel", "deliverables", "accounts"),
+        *(
+            "",
+            "run",
+            "resume",
+            "plan",
+            "journal",
+            "resolve",
+            "retry",
+            "status",
+            "cancel",
+            "deliverables",
+            "accounts",
+        ),
         *("simulate", "webhooks", "webhooks list", "webhooks create", "webhooks delete", "webhooks test"),
         "webhooks listen",
     ],
@@ -212,16 +197,39 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     assert "No such file" in capsys.readouterr().err
 
 
+def test_changed_row_exits_with_2_and_sends_nothing(
+    served: dict[str, str], tmp_path: Path, capsys: Printed
+) -> None:
+    """The message names the reference and the field; `jarai retry` has nothing to do."""
+    options = ["--speed=600", f"--download-to={tmp_path / 'files'}", *id_options(served)]
+    path = write_batch(tmp_path, 1)
+    main(["run", path, *options])
+    capsys.readouterr()
+    assert main(["run", write_batch(tmp_path, 2, topic="another topic"), *options]) == 2
+    printed = capsys.readouterr()
+    assert (
+        "'item-0' belongs to another request in the journal: topic was 'topic 0', is 'another t"
+        in printed.err
+    )
+    assert "Submitted" not in printed.out
+    main(["retry", f"{path}.journal"])
+    assert "to be submitted again" in capsys.readouterr().err
+    assert main(["retry", f"{path}.journal", "nothing"]) == 2
+
+
 # --- Interrupted batches ------------------------------------------------------------------------------
 
 
-def test_interrupt_prints_a_summary_and_how_to_resume(served: dict[str, str], tmp_path: Path) -> None:
-    """Ctrl-C stops watching, cancels nothing, and names the productions that continue at JARAI."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_prints_a_summary_and_how_to_resume(
+    number: signal.Signals, served: dict[str, str], tmp_path: Path
+) -> None:
+    """Ctrl-C, SIGTERM and a hang-up stop watching, cancel nothing, and name the productions that continue."""
     with start(run_command(served, tmp_path, 3), tmp_path) as process:
         assert process.stdout is not None
         while '"Submitted"' not in process.stdout.readline():
             pass
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, error = process.communicate()
     assert process.returncode == 1
     assert "continue at JARAI" in error
@@ -253,31 +261,6 @@ def test_cancel_on_exit_cancels_running_productions(served: dict[str, str], tmp_
         _, error = process.communicate()
     assert process.returncode == 1
     assert "3 cancelled" in error.splitlines()[-1]
-
-
-def test_closed_output_exits_with_1_and_names_what_continues(served: dict[str, str], tmp_path: Path) -> None:
-    """`jarai run ... | head -1` does not exit with 2, because productions were submitted."""
-    with start(run_command(served, tmp_path, 3), tmp_path) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr is not None
-        error = process.stderr.read()
-    assert process.returncode == 1
-    assert "continue at JARAI" in error
-    assert "Traceback" not in error
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_full_disk_exits_with_1_and_names_what_continues(served: dict[str, str], tmp_path: Path) -> None:
-    """Output that cannot be written does not exit with 2, because productions were submitted."""
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(  # noqa: PLW1510  # the exit code is what is tested
-            run_command(served, tmp_path, 2), stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-        )
-    assert done.returncode == 1
-    assert "continue at JARAI" in done.stderr
-    assert "still running" in done.stderr.splitlines()[-1]
 
 
 # --- On a terminal ------------------------------------------------------------------------------------

@@ -1,23 +1,29 @@
 """`jarai webhooks`: on the simulator in simulated time, and as a separate process."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
 import socket
+import stat
 import subprocess
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, redirect_stdout
+from contextlib import asynccontextmanager, contextmanager, nullcontext, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import aiohttp
 import pytest
 
-from jarai_async import JaraiClient
+from jarai_async import ConfigurationError, JaraiClient
 from jarai_async._cli import webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.commands import main
+from jarai_async._cli.streams import BackgroundStream, OutputError, background, background_streams
 from jarai_async.simulator import Simulator
 from jarai_async.webhooks import sign
 from tests.cli.helpers import JARAI, lines
@@ -40,7 +46,17 @@ def _environment(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def webhooks(*arguments: str) -> int:
-    return await webhook_commands.run(build_parser().parse_args(["webhooks", *arguments]))
+    """Run a command as `main` does, and wait until its output is written."""
+    with nullcontext() if isinstance(sys.stdout, BackgroundStream) else background_streams():
+        code = await webhook_commands.run(build_parser().parse_args(["webhooks", *arguments]))
+        await written()
+    return code
+
+
+async def written() -> None:
+    with suppress(OutputError):
+        await background(sys.stdout).written()
+    await background(sys.stderr).written()
 
 
 async def start_listening(printed: Printed, *arguments: str) -> tuple[asyncio.Task[int], str]:
@@ -78,8 +94,21 @@ def full_disk() -> Iterator[None]:
     """Make writing to standard output fail."""
     if not Path("/dev/full").exists():
         pytest.skip("needs a device that is always full")
-    with Path("/dev/full").open("w", encoding="utf-8") as full, redirect_stdout(full):
+    with (
+        Path("/dev/full").open("w", encoding="utf-8") as full,
+        background_streams(),
+        redirect_stdout(BackgroundStream(full)),
+    ):
         yield
+
+
+class ShortOutput(StringIO):
+    """A disk with room for a single character."""
+
+    def write(self, text: str, /) -> int:
+        if len(text) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(text)
 
 
 # --- Subscriptions ----------------------------------------------------------------------------------
@@ -143,16 +172,42 @@ async def test_lost_response_of_create_says_what_to_do(
     assert await webhooks("create", URL) == 1
     printed = capsys.readouterr()
     assert len(simulator.webhooks) == 1
-    assert printed.out == ""
+    assert printed.out.strip() == ""
     assert "if `jarai webhooks list` shows the webhook, delete it" in printed.err.splitlines()[-1]
 
 
 @pytest.mark.usefixtures("_environment")
-async def test_create_exits_with_1_if_the_secret_cannot_be_written(
-    simulator: Simulator, capsys: Printed
+async def test_webhook_is_not_created_if_its_secret_cannot_be_printed(simulator: Simulator) -> None:
+    """The secret is shown only once, so the output is checked before the request."""
+    with full_disk(), pytest.raises(ConfigurationError, match="No space left on device: nothing was sent"):
+        await webhooks("create", URL)
+    assert simulator.webhooks == []
+    assert simulator.count("create_webhook") == 0
+
+
+@pytest.mark.usefixtures("_environment")
+async def test_signing_secret_is_saved_if_printing_fails_after_the_creation(
+    simulator: Simulator, capsys: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The webhook exists, but is useless without its secret: a message says to delete it."""
-    with full_disk():
+    """It goes into a new file that only its owner can read; the exit code is 1."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with redirect_stdout(ShortOutput()), background_streams():
+        assert await webhooks("create", URL) == 1
+    error, stored = capsys.readouterr().err, simulator.webhooks[0]
+    (path,) = tmp_path.iterdir()
+    assert error.splitlines()[-1] == f"jarai: the webhook with its signing secret was saved in {path}"
+    assert json.loads(path.read_text())["signingSecret"] == stored.signing_secret
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stored.signing_secret not in error
+
+
+@pytest.mark.usefixtures("_environment")
+async def test_webhook_whose_secret_is_lost_has_to_be_deleted(
+    simulator: Simulator, capsys: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the secret can be neither printed nor saved, a message says so."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with redirect_stdout(ShortOutput()), background_streams():
         assert await webhooks("create", URL) == 1
     error, stored = capsys.readouterr().err, simulator.webhooks[0]
     assert f"delete webhook {stored.webhook_id}" in error
@@ -177,6 +232,7 @@ async def test_listen_prints_events(
             await client.submit(request)
         assert await webhooks("test", created["webhookId"]) == 0
         await asyncio.sleep(7_200)
+        await written()
         printed = capsys.readouterr()
     received = lines(printed.out)
     assert "send a test event" in printed.err
@@ -206,6 +262,7 @@ async def test_listen_reports_why_a_webhook_is_rejected(
         assert await post(url, numbered(0)) == await post(url, numbered(1), SECOND_SECRET) == 204
         assert await post(url, numbered(2), "x" * 43) == 401
         assert await post(url + "jarai", numbered(3)) == 404
+        await written()
         printed = capsys.readouterr()
     assert [line["sequenceNumber"] for line in lines(printed.out)] == [0, 1]
     assert printed.err.splitlines() == [
@@ -225,7 +282,7 @@ async def test_listen_stops_if_the_output_cannot_be_written(
         done, _ = await asyncio.wait([command], timeout=60)
     assert [task.result() for task in done] == [1]
     assert capsys.readouterr().err == (
-        "jarai: stopped, because the output cannot be written: No space left on device\n"
+        "jarai: stopped: the output cannot be written: No space left on device\n"
     )
 
 

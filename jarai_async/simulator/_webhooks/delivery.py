@@ -20,6 +20,7 @@ from attrs import define, evolve, field, frozen
 from attrs.validators import ge, le
 
 from jarai_async import _clock
+from jarai_async._tasks import start, stop
 from jarai_async.simulator._common import LOOPBACK_HOSTS, draw_uuid
 
 _TIMEOUT_SECONDS = 10.0
@@ -145,16 +146,13 @@ class WebhookSender:
 
     def _start(self, webhook: SimulatedWebhook, delivery: Delivery, delay: float) -> None:
         self.deliveries.append(delivery)
-        task = asyncio.create_task(self._deliver(webhook, delivery, delay))
+        task = start(self._deliver, webhook, delivery, delay)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Cancel all deliveries."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(self._tasks)
         if self._session is not None:
             await self._session.close()
             self._session = None

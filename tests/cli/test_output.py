@@ -1,0 +1,207 @@
+"""Output that cannot be written or that no program reads: nothing is lost, and no command hangs."""
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from jarai_async._cli.commands import main
+from tests.cli.helpers import JARAI, id_options, lines, run_command, start, write_batch
+
+ID = "11111111-1111-4111-8111-111111111111"
+URL = "https://example.org/jarai"
+Printed = pytest.CaptureFixture[str]
+
+
+def run(command: list[str], stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(  # noqa: PLW1510  # tests look at the exit code
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+
+
+def with_closed(stream: str, command: list[str]) -> list[str]:
+    """Return a command line that runs a command with a standard stream closed."""
+    return ["sh", "-c", f'exec "$@" {stream}&-', "sh", *command]
+
+
+@contextmanager
+def closed_pipe() -> Iterator[int]:
+    """The write end of a pipe that nothing reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    yield write
+    os.close(write)
+
+
+@contextmanager
+def unread_pipe() -> Iterator[int]:
+    """The write end of a small pipe that is open, but not read."""
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4_096)
+    yield write
+    os.close(read)
+    os.close(write)
+
+
+@contextmanager
+def stopped_terminal() -> Iterator[int]:
+    """A terminal that shows nothing, as after Ctrl-S."""
+    ours, theirs = pty.openpty()
+    yield theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+def submit(served: dict[str, str], folder: Path, count: int, capsys: Printed) -> list[str]:
+    """Run a batch of productions and return their IDs."""
+    options = ["--speed=600", f"--download-to={folder / 'files'}", *id_options(served)]
+    main(["run", write_batch(folder, count), *options])
+    return [line["productionId"] for line in lines(capsys.readouterr().out) if line["event"] == "Submitted"]
+
+
+# --- Output that cannot be written --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["webhooks", "create", URL],
+        ["run", "x.csv"],
+        ["status", ID],
+        ["accounts"],
+        ["plan", "x", "--tier=free"],
+    ],
+)
+def test_closed_standard_output_exits_with_2_before_anything_is_sent(
+    arguments: list[str], served: dict[str, str]
+) -> None:
+    """Results would go nowhere, above all a signing secret, which is shown only once."""
+    done = run(with_closed(">", [*JARAI, *arguments]))
+    assert (done.returncode, done.stderr) == (
+        2,
+        "jarai: standard output is closed: redirect it, to /dev/null if need be\n",
+    )
+    assert run([*JARAI, "webhooks", "list"]).stdout == ""
+    assert served
+
+
+def test_webhook_is_not_created_if_the_output_has_no_reader(served: dict[str, str]) -> None:
+    """Exit code 2 and one message, before the request."""
+    with closed_pipe() as pipe:
+        done = run([*JARAI, "webhooks", "create", URL], stdout=pipe)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "jarai: the output cannot be written: Broken pipe: nothing was sent\n",
+    )
+    assert run([*JARAI, "webhooks", "list"]).stdout == ""
+    assert served
+
+
+@pytest.mark.parametrize("command", ["cancel", "status", "webhooks delete"])
+def test_every_id_is_tried_if_the_output_cannot_be_written(
+    command: str, served: dict[str, str], tmp_path: Path, capsys: Printed
+) -> None:
+    """The results that cannot be printed go to standard error, and the exit code is 1."""
+    if command == "webhooks delete":
+        assert [main(["webhooks", "create", URL]) for _ in range(3)] == [0] * 3
+        ids = [line["webhookId"] for line in lines(capsys.readouterr().out)]
+    else:
+        ids = submit(served, tmp_path, 3, capsys)
+    with closed_pipe() as pipe:
+        done = run([*JARAI, *command.split(), *ids], stdout=pipe)
+    assert done.returncode == 1
+    assert [id_ for line, id_ in zip(done.stderr.splitlines(), ids, strict=True) if id_ in line] == ids
+    assert done.stderr.count("Broken pipe: {") == 3
+    assert "nothing was sent" not in done.stderr
+
+
+def test_closed_standard_error_changes_nothing(served: dict[str, str]) -> None:
+    """Messages are dropped."""
+    done = run(with_closed("2>", [*JARAI, "accounts"]))
+    assert done.returncode == 0
+    assert [line["accountId"] for line in lines(done.stdout)] == [served["account_id"]]
+    assert run(with_closed("2>", [*JARAI, "status", ID])).returncode == 1
+
+
+def test_pipe_that_does_not_block_is_written_completely(tmp_path: Path) -> None:
+    """Another program may have set the pipe so; a full pipe is then waited for."""
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4_096)
+    os.set_blocking(write, False)
+    command = [*JARAI, "run", write_batch(tmp_path, 5), "--simulate", "--failure-rate=0"]
+    with subprocess.Popen(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        os.close(write)
+        with os.fdopen(read) as output:
+            *_, summary = lines(output.read())
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "5 published" in summary["summary"]
+    assert "Traceback" not in error
+
+
+def test_closed_output_exits_with_1_and_names_what_continues(served: dict[str, str], tmp_path: Path) -> None:
+    """`jarai run ... | head -1` does not exit with 2, because productions were submitted."""
+    with start(run_command(served, tmp_path, 3), tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        error = process.stderr.read()
+    assert process.returncode == 1
+    assert "continue at JARAI" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_full_disk_exits_with_1_and_names_what_continues(served: dict[str, str], tmp_path: Path) -> None:
+    """Output that cannot be written does not exit with 2, because productions were submitted."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(  # noqa: PLW1510  # the exit code is what is tested
+            run_command(served, tmp_path, 2), stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+    assert done.returncode == 1
+    assert "continue at JARAI" in done.stderr
+    assert "still running" in done.stderr.splitlines()[-1]
+
+
+# --- Output that no program reads ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stdout", "stderr"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("unread", [unread_pipe, stopped_terminal])
+def test_batch_continues_and_can_be_stopped_while_its_output_is_not_read(
+    unread: Callable[[], AbstractContextManager[int]],
+    stdout: bool,  # noqa: FBT001
+    stderr: bool,  # noqa: FBT001
+    served: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """Productions are polled and downloaded, and SIGTERM ends the command."""
+    command = run_command(served, tmp_path, 8, "--download-to=files")
+    with (
+        unread() as output,
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=output if stdout else subprocess.DEVNULL,
+            stderr=output if stderr else subprocess.DEVNULL,
+        ) as process,
+    ):
+        wait_for_manifests(tmp_path / "files", 5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) in (0, 1)
+
+
+def wait_for_manifests(folder: Path, count: int) -> None:
+    ends = time.monotonic() + 60
+    while len(list(folder.glob("*/manifest.json"))) < count:
+        assert time.monotonic() < ends
+        time.sleep(0.05)
