@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from jarai_async._api import wire
 from jarai_async._errors import ConfigurationError, InvalidRequestError
+from jarai_async._printable import printable
 
 Id = NewType("Id", str)
 """An identifier of the API: a UUID as lower-case text with hyphens."""
@@ -65,7 +66,7 @@ class Status(str):
         return self in _TERMINAL
 
     def __repr__(self) -> str:
-        return f"<Status {self!s}>"
+        return f"<Status {printable(str(self))}>"
 
 
 Status.QUEUED = Status("Queued")
@@ -273,6 +274,8 @@ def _text_problems(
         return [f"{name} is missing"] if required else []
     if not isinstance(value, str) or not value.strip():
         return [f"{name} must be text that is not blank, not {_describe(value)}"]
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        return [f"{name} has half of a surrogate pair, which is not text: {value!r}"]
     if max_length and len(value) > max_length:
         return [f"{name} has {len(value)} characters, the maximum is {max_length}"]
     return []
