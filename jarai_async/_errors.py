@@ -32,7 +32,6 @@ is chained to an exception of the HTTP library, whose `repr` may contain the key
 """
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 from jarai_async._printable import printable
 
@@ -41,10 +40,11 @@ class JaraiError(Exception):
     """Base class of all exceptions of this library.
 
     Attributes: `message`; `status`, the HTTP status; `code`, JARAI's error code; `correlation_id`, to quote
-    to JARAI support; `retry_after`, in seconds. All but `message` are None where they do not apply.
+    to JARAI support; `retry_after`, in seconds. All but `message` are None where they do not apply. `advice`
+    says what to do next, and is the end of the text.
     """
 
-    advice: ClassVar[str] = ""
+    advice: str = ""
 
     def __init__(
         self,

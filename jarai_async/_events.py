@@ -9,7 +9,7 @@ from typing import Final
 from attrs import field, frozen
 
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, Status
-from jarai_async._errors import JaraiError, ProductionFailedError
+from jarai_async._errors import JaraiError, JournalError, ProductionFailedError
 from jarai_async._printable import printable
 
 
@@ -55,6 +55,21 @@ class SavedFile:
 class Outcome:
     """The result of one request.
 
+    The state says whether it is final. The journal returns a final outcome again when the request is run
+    again:
+
+    | state       | final | what the next run with the same journal does                                  |
+    |-------------|-------|-------------------------------------------------------------------------------|
+    | `published` | yes   | returns the outcome; not final while a file is missing: that is downloaded     |
+    | `failed`    | yes   | returns the outcome; `Orchestrator.retry` submits the request again            |
+    | `cancelled` | yes   | returns the outcome; `Orchestrator.retry` submits the request again            |
+    | `rejected`  | yes   | returns the outcome; `Orchestrator.retry`, or other content, submits it again  |
+    | `uncertain` | no    | returns the outcome, until `Orchestrator.resolve` was called                   |
+    | `timed_out` | no    | watches the production again                                                  |
+    | `not_found` | no    | reads the production again; the same for `inaccessible`                       |
+
+    A request is `rejected` and not final if the journal could not be written: the next run submits it.
+
     `production` is the last known snapshot; None if no production was created or none is known. `files` maps
     the path of each downloaded file to its deliverable. `error` is the reason why the production was not
     published or, if it was, why a file was not downloaded. `submitted_at` and `finished_at` are in UTC.
@@ -81,6 +96,15 @@ class Outcome:
     def ok(self) -> bool:
         """Whether the production was published and every requested file was downloaded."""
         return self.state is OutcomeState.PUBLISHED and self.error is None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether running the request again returns this outcome, and sends nothing."""
+        if self.state is OutcomeState.PUBLISHED:
+            return self.ok
+        if self.state is OutcomeState.REJECTED:
+            return not isinstance(self.error, JournalError)
+        return self.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
 
 
 @frozen(kw_only=True)

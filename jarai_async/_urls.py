@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from jarai_async._errors import ConfigurationError
 
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
+_HOST = re.compile(r"\s*[^:/?#]+://([^/?#]*)")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 SENDABLE = re.compile(r"[\x21-\x7e]+")
 
@@ -50,11 +51,17 @@ def url_path(url: str) -> str:
 
 
 def percent_encoded(url: str) -> str:
-    """Encode what is illegal in a URL, such as a space. All else stays byte for byte: it may be signed."""
-    host = re.match(r"\s*[^:/?#]+://([^/?#]*)", url)
-    if host and not host[1].isascii():
-        url = url.replace(host[1], host[1].encode("idna").decode(), 1)
-    return quote(_STRAY_PERCENT.sub("%25", url.strip()), safe="%:/?#[]@!$&'()*+,;=-._~")
+    """Encode what is illegal in a URL, such as a space; "" if that is not possible.
+
+    All else stays byte for byte: it may be signed.
+    """
+    host = _HOST.match(url)
+    try:
+        if host and not host[1].isascii():
+            url = url.replace(host[1], host[1].encode("idna").decode(), 1)
+        return quote(_STRAY_PERCENT.sub("%25", url.strip()), safe="%:/?#[]@!$&'()*+,;=-._~")
+    except UnicodeError:
+        return ""
 
 
 def is_public(address: str) -> bool:

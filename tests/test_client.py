@@ -198,3 +198,14 @@ async def test_request_without_a_connection_was_not_sent() -> None:
     async with JaraiClient("jarai_test_x", base_url="http://127.0.0.1:9/v1/partner") as client:
         with pytest.raises(NotSentError, match="Nothing was sent"):
             await client.accounts()
+
+
+async def test_cancel_that_is_rejected_while_the_production_continues_is_an_error(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """Only if the production has ended does a rejected cancel not matter."""
+    production = await client.submit(request_for(simulator))
+    simulator.faults.add("not_found", on="cancel")
+    with pytest.raises(NotFoundError):
+        await client.cancel(production.id)
+    assert (await client.fetch(production.id)).status == Status.QUEUED

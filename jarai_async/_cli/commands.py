@@ -33,13 +33,17 @@ from jarai_async._errors import (
     JaraiError,
     JournalError,
 )
+from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal, journal_path
 from jarai_async._orchestrator.orchestrator import Orchestrator
-from jarai_async._orchestrator.submission import resolve
+from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
+
+# what `jarai retry` chooses without references: not what you have cancelled
+_RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -209,8 +213,24 @@ async def _journal(options: argparse.Namespace) -> int:
 
 async def _resolve(options: argparse.Namespace) -> int:
     async with _open_journal(options.journal) as journal, JaraiClient(base_url=options.base_url) as client:
-        intent = await resolve(client.engine, journal, options.reference, options.production_id)
-    await output.print_line(json_lines.intent_line(intent))
+        production = None
+        if options.production_id is not None:
+            production = await find_created(
+                client.engine, journal, options.reference, options.production_id, {}
+            )
+        intent = await resolve(journal, options.reference, production)
+    await output.print_line(json_lines.resolved_line(intent))
+    return 0
+
+
+async def _retry(options: argparse.Namespace) -> int:
+    async with _open_journal(options.journal) as journal:
+        references = options.reference or [
+            intent.reference for intent in await journal.intents() if intent.outcome_state in _RETRIED
+        ]
+        for reference in references:
+            await output.print_line(json_lines.intent_line(await retry(journal, reference)))
+    output.print_message(f"{len(references)} to be submitted again by `jarai run` or `jarai resume`")
     return 0
 
 
@@ -290,6 +310,7 @@ _COMMANDS = {
     "plan": _plan,
     "journal": _journal,
     "resolve": _resolve,
+    "retry": _retry,
     "status": _status,
     "cancel": _cancel,
     "deliverables": _deliverables,

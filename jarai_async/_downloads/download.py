@@ -88,11 +88,12 @@ class Download:
         Raises IncompleteDownloadError if another attempt may succeed, DownloadError if not (with the `status`
         of blob storage if that was the reason), and FileWriteError.
         """
-        if not _urls.is_http_url(self.deliverable.url, https_only=self._https):
+        url = _urls.percent_encoded(self.deliverable.url)
+        if not _urls.is_http_url(url, https_only=self._https):
             raise DownloadError(f"the {self.deliverable.type} has no valid https URL")
         await in_thread(self._partial_file.open)
         try:
-            await self._fetch(transport)
+            await self._fetch(transport, Secret(url))
             await in_thread(self._flush)
             await self._verify()
         except IncompleteDownloadError:
@@ -111,13 +112,13 @@ class Download:
         """Remove the partial file. A file that is already at its target stays."""
         await in_thread(self._partial_file.discard)
 
-    async def _fetch(self, transport: Transport) -> None:
+    async def _fetch(self, transport: Transport, url: Secret) -> None:
         if self._offset and self._offset == self._expected.size:
             return  # the connection broke after the last byte
         headers = blob_storage.request_headers(self._expected, self._offset)
         self.is_host_down = self.is_url_refused = False
         try:
-            await transport.read_blob(Secret(self.deliverable.url), headers, self)
+            await transport.read_blob(url, headers, self)
         except (NotSentError, NoResponseError, InvalidResponseError) as error:
             self.is_host_down = isinstance(error, NotSentError)
             raise IncompleteDownloadError(f"blob storage: {error.message}") from error

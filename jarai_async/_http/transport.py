@@ -41,7 +41,7 @@ from jarai_async._errors import (
     NotSentError,
 )
 from jarai_async._secret import Secret
-from jarai_async._urls import is_public, percent_encoded
+from jarai_async._urls import is_public
 
 Session = aiohttp.ClientSession
 
@@ -161,14 +161,20 @@ class Transport:
         except Exception as error:  # noqa: BLE001  # as in `send`
             failure = _translated(error, Attempts())
             if isinstance(getattr(error, "os_error", None), _NotPublicError):
-                failure = DownloadError("the signed URL leads to an address that is not public")
+                what = "the signed URL leads to an address that is not public"
+                is_final = "blobs" in self._own_sessions
+                failure = (
+                    DownloadError(what)
+                    if is_final
+                    else NotSentError(f"{what}, and the API's address is not known")
+                )
         raise failure  # outside, as in `send`
 
     async def _read_blob(self, url: Secret, headers: Mapping[str, str], sink: Sink) -> None:
         session = self._own_sessions.get("blobs") or await self._blob_session()
         self._check_open()
         async with session.get(
-            URL(percent_encoded(url.reveal()), encoded=True),
+            URL(url.reveal(), encoded=True),
             headers={"Accept-Encoding": "identity", **headers},
             allow_redirects=False,
             timeout=_BLOB_TIMEOUT,
@@ -189,27 +195,29 @@ class Transport:
         return self._own_sessions[traffic]
 
     async def _blob_session(self) -> aiohttp.ClientSession:
-        factory = _open_socket if await self._is_local() else _open_public_socket
+        is_local = await self._is_local()
         self._check_open()
-        if "blobs" not in self._own_sessions:
+        name = "public blobs" if is_local is None else "blobs"  # the next file looks it up again
+        if name not in self._own_sessions:
             if self._user_session is None:
+                factory = _open_socket if is_local else _open_public_socket
                 connector = aiohttp.TCPConnector(limit=0, socket_factory=factory)
-                self._own_sessions["blobs"] = _session(connector, auto_decompress=False)
+                self._own_sessions[name] = _session(connector, auto_decompress=False)
             else:  # uses its connections, resolver and proxies, but not its headers and cookies
-                self._own_sessions["blobs"] = _session(
+                self._own_sessions[name] = _session(
                     self._user_session.connector,
                     connector_owner=False,
                     trust_env=self._user_session.trust_env,
                     auto_decompress=False,
                 )
-        return self._own_sessions["blobs"]
+        return self._own_sessions[name]
 
-    async def _is_local(self) -> bool:
-        """Whether the API is at a private address: then files may be, too."""
+    async def _is_local(self) -> bool | None:
+        """Whether the API is at a private address: then files may be, too. None if the look-up failed."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(URL(self.base_url).host or "", None)
         except OSError:
-            return False
+            return None
         return not all(is_public(str(address[0])) for *_, address in found)
 
     def _check_open(self) -> None:

@@ -33,6 +33,7 @@ from jarai_async.simulator._api.faults import Faults
 from jarai_async.simulator._api.rate_limits import TierName
 from jarai_async.simulator._api.request_log import RequestRecord
 from jarai_async.simulator._api.responses import Response
+from jarai_async.simulator._blobs.storage import BlobStorage
 from jarai_async.simulator._event_loop import SimulatedEventLoop, run
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction
 from jarai_async.simulator._productions.timelines import Approval, Durations, Stage, usual_durations
@@ -46,6 +47,7 @@ from jarai_async.simulator._webhooks.delivery import (
 
 __all__ = [
     "Approval",
+    "BlobStorage",
     "Deliverability",
     "Delivery",
     "Durations",

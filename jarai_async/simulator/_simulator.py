@@ -18,7 +18,7 @@ from jarai_async.simulator._api.routes import PREFIX
 from jarai_async.simulator._api.server import ApiServer, BlobServer, make_server
 from jarai_async.simulator._api.webhook_endpoints import WebhookEndpoints
 from jarai_async.simulator._api.writer import ResponseWriter
-from jarai_async.simulator._blobs.storage import BlobStore
+from jarai_async.simulator._blobs.storage import BlobStorage, BlobStore
 from jarai_async.simulator._common import LOOPBACK
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction, World
 from jarai_async.simulator._productions.timelines import Approval, Durations, TimelineOptions, usual_durations
@@ -49,6 +49,7 @@ class Simulator:
       minutes on average (exponential), "person" waits for `approve`.
     - `spend_ceiling`: productions per account and month; further submissions receive a 409. None: no limit.
     - `latency`: the mean seconds from request to response (exponential); 0 for no delay.
+    - `blob_storage`: the make of the blob storage, such as one without ETags and checksums.
     - `deliverability`: how reliably webhooks are delivered. It can be changed while the simulator runs.
 
     Raises ValueError for values outside these ranges. Entering raises OSError if the port is in use.
@@ -69,6 +70,7 @@ class Simulator:
         approval: Approval = "mixed",
         spend_ceiling: int | None = None,
         latency: float = 0.05,
+        blob_storage: BlobStorage = BlobStorage(),  # noqa: B008  # frozen
         deliverability: Deliverability = Deliverability(),  # noqa: B008  # frozen
     ) -> None:
         if tier not in TIERS:
@@ -84,7 +86,7 @@ class Simulator:
         self._latency = latency
         self._world = World(seed, accounts, TimelineOptions(durations, failure_rate, expiry_rate, approval))
         self._limits = Limits(TIERS[tier], daily_quotas=daily_quotas, spend_ceiling=spend_ceiling)
-        self._blobs = BlobStore(seed, self._world.describe)
+        self._blobs = BlobStore(seed, self._world.describe, blob_storage)
         self._sender = WebhookSender(seed, deliverability)
         self._emitter = WebhookEmitter(seed, self._world, self._blobs, self._sender)
         self._endpoints = Endpoints(

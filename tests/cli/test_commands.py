@@ -21,7 +21,19 @@ Printed = pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     "command",
     [
-        *("", "run", "resume", "plan", "journal", "resolve", "status", "cancel", "deliverables", "accounts"),
+        *(
+            "",
+            "run",
+            "resume",
+            "plan",
+            "journal",
+            "resolve",
+            "retry",
+            "status",
+            "cancel",
+            "deliverables",
+            "accounts",
+        ),
         *("simulate", "webhooks", "webhooks list", "webhooks create", "webhooks delete", "webhooks test"),
         "webhooks listen",
     ],
@@ -183,6 +195,26 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     assert "no submit with the reference 'item-1' is in doubt" in capsys.readouterr().err
     assert main(["journal", str(tmp_path / "nowhere")]) == 2
     assert "No such file" in capsys.readouterr().err
+
+
+def test_changed_row_exits_with_2_and_sends_nothing(
+    served: dict[str, str], tmp_path: Path, capsys: Printed
+) -> None:
+    """The message names the reference and the field; `jarai retry` has nothing to do."""
+    options = ["--speed=600", f"--download-to={tmp_path / 'files'}", *id_options(served)]
+    path = write_batch(tmp_path, 1)
+    main(["run", path, *options])
+    capsys.readouterr()
+    assert main(["run", write_batch(tmp_path, 2, topic="another topic"), *options]) == 2
+    printed = capsys.readouterr()
+    assert (
+        "'item-0' belongs to another request in the journal: topic was 'topic 0', is 'another t"
+        in printed.err
+    )
+    assert "Submitted" not in printed.out
+    main(["retry", f"{path}.journal"])
+    assert "to be submitted again" in capsys.readouterr().err
+    assert main(["retry", f"{path}.journal", "nothing"]) == 2
 
 
 # --- Interrupted batches ------------------------------------------------------------------------------

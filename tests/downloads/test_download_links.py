@@ -2,17 +2,27 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 from attrs import evolve
 
-from jarai_async import Deliverable, DownloadError, JaraiClient, NotFoundError, _clock
+from jarai_async import (
+    Deliverable,
+    DownloadError,
+    IncompleteDownloadError,
+    JaraiClient,
+    NotFoundError,
+    _clock,
+)
+from jarai_async._urls import percent_encoded
 from jarai_async.simulator import Simulator
 from tests.support.raw_server import reply_with, server
 
@@ -151,7 +161,55 @@ async def test_signed_url_of_a_local_api_may_be_local(tmp_path: Path) -> None:
 
 
 async def test_api_host_that_cannot_be_resolved_counts_as_public(tmp_path: Path) -> None:
-    """So its signed URLs may not lead to a private address."""
+    """So its signed URLs may not lead to a private address: it is looked up again at each attempt."""
     async with JaraiClient("jarai_test_x", base_url="https://nowhere.invalid/v1/partner") as client:
-        with pytest.raises(DownloadError, match="not public"):
+        with pytest.raises(IncompleteDownloadError, match="not public, and the API's address is not known"):
             await client.download(Deliverable("Video", "https://127.0.0.1:9/"), tmp_path)
+
+
+async def test_failed_look_up_of_the_api_host_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails three times, and then local files can be downloaded."""
+    failures, look_up = [socket.gaierror(socket.EAI_AGAIN, "try again")] * 3, socket.getaddrinfo
+
+    def failing(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "localhost" and failures:
+            raise failures.pop()
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", failing)
+    async with (
+        server(reply_with(OK)) as (url, _),
+        JaraiClient("jarai_test_x", base_url="http://localhost:9/v1/partner") as client,
+    ):
+        path = await client.download(Deliverable("Video", url), tmp_path)
+    assert path.read_bytes() == b"ok"
+    assert failures == []
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/a b|c/d.mp4?sig=a%2Fb+/=&x=~", "/a%20b%7Cc/d.mp4?sig=a%2Fb+/=&x=~"),
+        ("/ü/\u6f2b\U0001f600?x='(é)'", "/%C3%BC/%E6%BC%AB%F0%9F%98%80?x='(%C3%A9)'"),
+        ('/"<>\\^`{}?a[]=!$*;,@:', "/%22%3C%3E%5C%5E%60%7B%7D?a[]=!$*;,@:"),
+        ("/100%/%zz/%41%e9?x=%", "/100%25/%25zz/%41%e9?x=%25"),
+        ("/a/../b//c/./d?", "/a/../b//c/./d"),
+        (" ", "/"),
+    ],
+)
+async def test_only_what_is_illegal_in_a_url_is_percent_encoded(tmp_path: Path, path: str, sent: str) -> None:
+    """All else stays byte for byte: the signature covers it."""
+    async with (
+        server(reply_with(OK)) as (url, received),
+        JaraiClient("jarai_test_x", base_url="http://127.0.0.1:9/v1/partner") as client,
+    ):
+        await client.download(Deliverable("Video", url + path), tmp_path)
+    assert received[0].split(b"\r\n")[0].decode() == f"GET {sent} HTTP/1.1"
+
+
+def test_host_outside_ascii_is_encoded_for_the_look_up() -> None:
+    """A URL that cannot be encoded is not valid."""
+    assert percent_encoded("https://bücher.example/ü") == "https://xn--bcher-kva.example/%C3%BC"
+    assert percent_encoded("https://ü..example/") == percent_encoded("https://h/\ud800") == ""

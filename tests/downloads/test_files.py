@@ -56,6 +56,22 @@ async def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+async def test_content_is_on_the_disk_before_the_rename_and_the_rename_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut the target has its old or its new content, and never less."""
+    synced: list[tuple[bool, int, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        synced.append((is_folder, 0 if is_folder else status.st_size, (tmp_path / "target").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await write_text(tmp_path / "target", "text")
+    assert synced == [(False, 4, False), (True, 0, True)]
+
+
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "link to a device"])
 def test_only_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
     """A pipe, a socket, a folder and a device stay, also behind a symbolic link."""

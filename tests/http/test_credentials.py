@@ -141,3 +141,19 @@ async def test_key_of_another_service_causes_a_warning() -> None:
     assert (await credentials.key()).reveal() == "sk-other"
     assert "sk-other" not in str(warned[0].message)
     assert (await Credentials(KEY).key()).reveal() == KEY
+
+
+async def test_pauses_for_a_rejected_key_grow_until_a_key_is_accepted() -> None:
+    """They double from half a minute to five minutes; there is one at a time."""
+    credentials = Credentials(KEY)
+    key, now, pauses = await credentials.key(), 0.0, []
+    for n in range(7):
+        if n == 6:
+            credentials.accepted(key)
+        pause = credentials.begin_pause(now)
+        assert pause is not None
+        assert credentials.begin_pause(now) is None
+        pauses.append(pause)
+        now += pause
+        assert not await credentials.replaced(key, now)
+    assert pauses == [30, 60, 120, 240, 300, 300, 30]

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from socket import SO_LINGER, SOL_SOCKET
 import aiohttp
 import pytest
 
+from jarai_async import _clock
 from jarai_async._api.calls import Call, Kind
 from jarai_async._api.responses import Response
 from jarai_async._errors import (
@@ -176,3 +178,39 @@ async def test_decompression_bomb_is_rejected() -> None:
     async with server(reply_with(head + body)) as (url, _), opened(url) as transport:
         with pytest.raises(InvalidResponseError, match="larger than"):
             await read(transport)
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(Kind.SUBMIT, 120), (Kind.READ, 60)])
+async def test_response_that_never_ends_is_given_up(kind: Kind, seconds: float) -> None:
+    """However regularly a byte arrives, a submit takes at most four timeouts, and a read two."""
+    call = Call(kind, "POST", "/x", lambda response: response, body=b"{}")
+    async with server(respond_slowly) as (url, _), opened(url) as transport:
+        with pytest.raises(NoResponseError):
+            await transport.send(call, Secret(KEY), Attempts())
+    assert _clock.monotonic() == pytest.approx(seconds, abs=1)
+
+
+async def test_connection_that_is_not_accepted_in_time_was_not_sent() -> None:
+    """The server's queue of connections is full, so none is made within ten seconds."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with socket.create_connection(listener.getsockname()):
+            async with opened(url) as transport:
+                for send in (submit, read):
+                    before = _clock.monotonic()
+                    with pytest.raises(NotSentError):
+                        await send(transport)
+                    assert _clock.monotonic() - before == pytest.approx(10, abs=1)
+
+
+async def test_cookies_are_not_sent_back() -> None:
+    """A cookie would tie requests to one server, and could reach the host of the files."""
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\n{}"
+    async with (
+        server(reply_with(head)) as (url, received),
+        opened(url.replace("127.0.0.1", "localhost")) as transport,
+    ):
+        for send in (read, read, submit, submit):
+            await send(transport)
+    assert len(received) == 4
+    assert not any(b"cookie" in request.lower() for request in received)

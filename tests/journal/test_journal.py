@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from jarai_async import Finished, JaraiClient, JournalError, Orchestrator
 from jarai_async._api.codec import body_of
-from jarai_async._journal.entries import Stage
+from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal
 from jarai_async.simulator import Simulator, run
 from tests.support.journals import execute, intent, opened_connections
 from tests.support.scenarios import request_for, requests_for
-from tests.support.strategies import ID, request
+from tests.support.strategies import ID, OTHER, request
 
 
 async def stages(path: Path) -> dict[str, Stage]:
@@ -237,3 +237,15 @@ async def test_reference_that_is_not_unicode_is_rejected_and_the_rest_published(
     states = {event.reference: event.outcome.state for event in events if isinstance(event, Finished)}
     assert states == {"item-0": "published", "item-1": "published", "x\ud800": "rejected"}
     assert len(simulator.productions) == 2
+
+
+async def test_another_request_under_a_known_reference_replaces_it(tmp_path: Path) -> None:
+    """The account and the body are written as well as the key."""
+    journal = await Journal.open(tmp_path / "journal")
+    await journal.save(intent())
+    await journal.save(Intent("mine", OTHER, b'{"topic":"Ebbs"}', "another key"))
+    await journal.close()
+    journal = await Journal.open(tmp_path / "journal")
+    (kept,) = await journal.intents()
+    assert (kept.account_id, kept.body, kept.key) == (OTHER, b'{"topic":"Ebbs"}', "another key")
+    await journal.close()

@@ -65,7 +65,7 @@ async def test_restart_after_an_expired_production_continues_with_its_replacemen
 
 
 async def test_rejected_resubmit_of_an_expired_production_is_a_failure(tmp_path: Path) -> None:
-    """`rejected` would mean that nothing was created; the next run submits it again."""
+    """`rejected` would mean that nothing was created; it is submitted again only where the user asks."""
     journal = tmp_path / "journal.db"
     async with Simulator(expiry_rate=1.0) as simulator:
         simulator.faults.add("not_found", on="submit", after=1, times=None)
@@ -79,10 +79,14 @@ async def test_rejected_resubmit_of_an_expired_production_is_a_failure(tmp_path:
             assert last.outcome.production is not None
             assert [last.outcome.production.id] == [*simulator.productions]
         assert len(simulator.productions) == 1
-        assert simulator.count("submit") == 3
+        assert simulator.count("submit") == 2
         simulator.faults.clear()
-        await run_program(simulator, journal)
-        assert len(simulator.productions) == 2
+        async with (
+            JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+            Orchestrator(client, journal=journal) as orchestrator,
+        ):
+            await (await orchestrator.retry("a"))
+        assert len(simulator.productions) == 3  # it expires too, and is replaced once
 
 
 # --- Restarts --------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from jarai_async import (
     Orchestrator,
     ProductionRequest,
 )
+from jarai_async._journal.journal import Journal
 from jarai_async.simulator import Simulator
 from tests.support.orchestrators import events_by_reference, statuses
 from tests.support.scenarios import request_for, requests_for
@@ -110,3 +113,23 @@ async def test_run_takes_an_iterable(simulator: Simulator, client: JaraiClient) 
     async with Orchestrator(client) as orchestrator:
         with pytest.raises(InvalidRequestError, match="iterable"):
             orchestrator.run(request_for(simulator))  # type: ignore[arg-type]
+
+
+async def test_next_event_comes_after_the_one_before_is_acknowledged_on_disk(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """The program may crash at any event: a restart begins with that one."""
+    handled = 0
+    async with Orchestrator(client, journal=tmp_path / "journal.db") as orchestrator:
+        run = orchestrator.run(requests_for(simulator, 1))
+        await asyncio.sleep(4 * 3600)  # so that every event is ready to be read
+        async for event in run:
+            (tmp_path / "crashed").mkdir(exist_ok=True)
+            for path in tmp_path.glob("journal.db*"):
+                shutil.copy(path, tmp_path / "crashed")
+            crashed = await Journal.open(tmp_path / "crashed" / "journal.db")
+            (kept,) = await crashed.intents()
+            await crashed.close()
+            assert kept.sequence == handled
+            handled = event.sequence
+    assert handled > 3

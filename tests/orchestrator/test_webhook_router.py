@@ -2,15 +2,20 @@
 
 import asyncio
 from collections import Counter
+from uuid import UUID
 
 import pytest
 
 from jarai_async import Finished, JaraiClient, Orchestrator, Polling, Status, StatusChanged
 from jarai_async._clock import wall
+from jarai_async._orchestrator import webhook_router
+from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, SimulatedProduction, Simulator
+from jarai_async.webhooks import ProductionPublished, WebhookEvent
 from tests.support.deliveries import SECRET, body, deliver
 from tests.support.scenarios import request_for
+from tests.support.webhook_events import webhook_event
 from tests.support.webhook_scenarios import lags, run_batch, with_manual_webhooks, with_webhooks
 
 
@@ -267,3 +272,19 @@ async def test_listener_is_removed_as_soon_as_the_block_is_left(
         assert await deliver(receiver, content) == 503
         await leaving
         assert await deliver(receiver, content) == 503
+
+
+async def test_number_of_kept_early_events_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of events without a job the newest are kept."""
+    monkeypatch.setattr(webhook_router, "_EARLY_EVENTS", 100)
+    router, received = WebhookRouter(has_receiver=True), []
+    ids = [str(UUID(int=n, version=4)) for n in range(200)]
+
+    async def subscriber(event: WebhookEvent) -> None:
+        received.append(event.production_id)
+
+    for production_id in ids:
+        await router.dispatch(webhook_event(ProductionPublished, production_id))
+    for production_id in ids:
+        await router.subscribe(production_id, subscriber)
+    assert received == ids[100:]

@@ -189,3 +189,14 @@ def test_pause_stops_all_requests_and_then_one_is_sent_alone() -> None:
     assert limiter.earliest_send(Kind.READ, 50, NOON) == math.inf
     limiter.record_response(RateLimitState(), slot, 51, Random(1))
     assert limiter.earliest_send(Kind.READ, 51, NOON) == 51
+
+
+def test_shorter_pause_does_not_end_a_longer_one() -> None:
+    """Neither that of a later 429, nor that of a rejected key."""
+    limiter = limiter_at(60)
+    for retry_after in (100, 5):
+        exchange(limiter, RateLimitState(retry_after=retry_after), 1000)
+    assert 1100 <= limiter.earliest_send(Kind.READ, 1000, NOON) <= 1105
+    limiter.pause_until(1300)
+    limiter.pause_until(1200)
+    assert limiter.earliest_send(Kind.READ, 1000, NOON) == 1300

@@ -1,13 +1,14 @@
 """Listeners of the receiver: they process an event before the response, and can be removed."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
 from jarai_async import JournalError
 from jarai_async.receiver import Receiver
 from jarai_async.webhooks import WebhookEvent
-from tests.support.deliveries import SECRET, deliver, numbered
+from tests.support.deliveries import SECRET, deliver, numbered, run_pending_tasks
 
 
 async def test_listener_is_awaited_before_the_response() -> None:
@@ -103,3 +104,19 @@ async def test_receiver_that_is_closed_while_a_listener_runs_rejects_the_event()
     receiver.add_listener(listener)
     assert await deliver(receiver, numbered(1)) == 503
     assert seen == []
+
+
+async def test_queue_does_not_grow_beyond_its_limit_while_listeners_run() -> None:
+    """Whether there is room is checked again after the listeners."""
+    proceed = asyncio.Event()
+
+    async def listener(_: WebhookEvent) -> None:
+        await proceed.wait()
+
+    async with Receiver(SECRET, lambda _: None) as receiver:
+        receiver.add_listener(listener)
+        deliveries = [asyncio.create_task(deliver(receiver, numbered(n))) for n in range(1_100)]
+        await run_pending_tasks()
+        proceed.set()
+        statuses = Counter(await asyncio.gather(*deliveries))
+    assert statuses == {204: 1_000, 503: 100}

@@ -8,7 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from jarai_async.simulator import BlobStorage
 from tests.support.raw_client import open_simulator
+
+ALL_FIELDS = {
+    *("deliverableId", "type", "platform", "fileName", "contentType", "sizeBytes", "contentMd5", "sasUrl")
+}
 
 
 async def test_deliverables_are_available_from_awaiting_approval_on() -> None:
@@ -117,3 +122,41 @@ async def test_ranges_and_conditions_that_cannot_be_satisfied() -> None:
     assert stale.status == 412
     assert [(each.status, len(each.body)) for each in (stale_range, several, backwards)] == [(200, size)] * 3
     assert (head.body, head.headers["Content-Length"]) == (b"", str(size))
+
+
+@pytest.mark.parametrize(
+    ("make", "headers", "fields"),
+    [
+        (BlobStorage(), {"ETag", "Content-MD5"}, ALL_FIELDS),
+        (BlobStorage(etag="none"), {"Content-MD5"}, ALL_FIELDS),
+        (BlobStorage(md5="none", documented_only=True), {"ETag"}, {"type", "platform", "sasUrl"}),
+        (BlobStorage(encoding="compress"), {"ETag", "Content-MD5", "Content-Encoding"}, ALL_FIELDS),
+    ],
+)
+async def test_blob_storage_of_another_make(make: BlobStorage, headers: set[str], fields: set[str]) -> None:
+    """It sends only the headers, and the list only the fields, that this make has."""
+    async with open_simulator(blob_storage=make) as (_, api):
+        production_id = await api.start_production()
+        await asyncio.sleep(305)
+        listed = (await api.get(f"/productions/{production_id}/deliverables")).json["deliverables"]
+        response = await api.request_url("GET", listed[0]["sasUrl"])
+    assert headers == {
+        name for name in ("ETag", "Content-MD5", "Content-Encoding") if name in response.headers
+    }
+    assert set(listed[0]) == fields
+
+
+async def test_blob_storage_without_ranges_or_with_other_forms() -> None:
+    """A weak ETag, an MD5 in hexadecimal, a space in the URL, and always the complete file."""
+    make = BlobStorage(etag="weak", md5="hexadecimal", ranges=False, raw_links=True)
+    async with open_simulator(blob_storage=make) as (_, api):
+        production_id = await api.start_production()
+        await asyncio.sleep(305)
+        file = (await api.deliverables(production_id))["captions.vtt"]
+        url = file["sasUrl"].replace(" ", "%20")
+        response = await api.request_url("GET", url, headers={"Range": "bytes=5-"})
+    assert " " in file["sasUrl"]
+    assert response.status == 200
+    assert response.headers["ETag"].startswith('W/"')
+    assert response.headers["Content-MD5"] == file["contentMd5"]
+    assert file["contentMd5"] == hashlib.md5(response.body, usedforsecurity=False).hexdigest()

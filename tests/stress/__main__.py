@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.stress import campaign, downloads, event_logs, mutants
+from tests.stress import campaign, downloads, event_logs, mutants, mutation
 from tests.stress.campaign import Campaign
 from tests.stress.crashes import watch_databases
 from tests.stress.invariants import violations
@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=partial(_run_campaigns, names))
     command = commands.add_parser("mutants", help="the library with deliberate bugs, which must be found")
     command.set_defaults(run=_run_mutants)
+    command = commands.add_parser("mutation", help="single mistakes anywhere, which a test must notice")
+    _add_processes(command)
+    mutation.add_arguments(command)
+    command.set_defaults(run=mutation.main)
     commands.add_parser("downloads", help="one file under 24 faults of its storage; has options of its own")
     command = commands.add_parser("logs", help="check that the recorded event logs are reproduced")
     _add_processes(command)

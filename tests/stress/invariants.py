@@ -166,10 +166,8 @@ def _check_resumed(result: WorldResult) -> Iterator[str]:
 
 
 def _is_over(outcome: Outcome) -> bool:
-    """Whether the next run has nothing to do. After a rejected resubmit of an expired one it tries again."""
-    if outcome.error is not None and "submitting it again failed" in outcome.error.message:
-        return False
-    return outcome.ok or outcome.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
+    """Whether the next run has nothing to do."""
+    return outcome.ok or outcome.state in (OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.REJECTED)
 
 
 def _by_reference(record: RunRecord) -> dict[str, list[Event]]:

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from attrs import frozen
@@ -31,6 +31,36 @@ _CACHED = 64  # productions whose files are kept in memory; all others are made 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
+@frozen(kw_only=True)
+class BlobStorage:
+    """The make of the blob storage: like Azure's by default. JARAI does not document it, so try others, too.
+
+    - `etag`: whether files have a strong ETag, a weak one, or none.
+    - `md5`: how the list and the headers state the MD5, if at all.
+    - `ranges`: whether a part of a file can be requested.
+    - `encoding`: a `Content-Encoding` that files are stored with, such as "gzip".
+    - `documented_only`: the list gives type, platform and URL only, so two files may differ only in the URL.
+    - `raw_links`: the path of a signed URL has a space in it, not encoded.
+    """
+
+    etag: Literal["strong", "weak", "none"] = "strong"
+    md5: Literal["base64", "hexadecimal", "none"] = "base64"
+    ranges: bool = True
+    encoding: str = ""
+    documented_only: bool = False
+    raw_links: bool = False
+
+    def etag_of(self, blob: "Blob") -> str | None:
+        """Return the value of the ETag header, with its quotes."""
+        etag = f'"0x{blob.md5.hex().upper()[:16]}"'
+        return {"strong": etag, "weak": f"W/{etag}", "none": None}[self.etag]
+
+    def checksum_of(self, blob: "Blob") -> str | None:
+        """Return the MD5 as headers and deliverables state it."""
+        base64_md5 = base64.b64encode(blob.md5).decode()
+        return {"base64": base64_md5, "hexadecimal": blob.md5.hex(), "none": None}[self.md5]
+
+
 @frozen
 class Blob:
     """One stored file."""
@@ -39,16 +69,6 @@ class Blob:
     data: bytes
     md5: bytes
 
-    @property
-    def checksum(self) -> str:
-        """The MD5 in base64, as in headers and deliverables."""
-        return base64.b64encode(self.md5).decode()
-
-    @property
-    def etag(self) -> str:
-        """The value of the ETag header, with its quotes."""
-        return f'"0x{self.md5.hex().upper()[:16]}"'
-
 
 class BlobStore:
     """Every file of every production, made on demand.
@@ -56,8 +76,11 @@ class BlobStore:
     `describe` returns the topic and project type of a production. `blobs` returns its files by name.
     """
 
-    def __init__(self, seed: int | str, describe: Callable[[str], tuple[str, str]]) -> None:
+    def __init__(
+        self, seed: int | str, describe: Callable[[str], tuple[str, str]], make: BlobStorage
+    ) -> None:
         self.origin = ""
+        self._make = make
         self._seed = seed
         self._describe = describe
         self._secret = hashlib.sha256(f"{seed}:signature".encode()).digest()
@@ -65,19 +88,23 @@ class BlobStore:
 
     def deliverables(self, production_id: str, version: str, wall: float) -> list[dict[str, Any]]:
         """Return the list as the API sends it, with URLs that are valid for an hour."""
-        return [
-            {
-                "deliverableId": str(uuid.uuid5(uuid.UUID(production_id), name)),
+        folder = "/raw blobs" if self._make.raw_links else "/blobs"
+        listed = []
+        for name, blob in self.blobs(production_id, version).items():
+            item = {
                 "type": blob.file.type,
                 "platform": blob.file.platform,
+                "sasUrl": self._sign(f"{folder}/{production_id}/{version}/{quote(name)}", wall),
+            }
+            details = {
+                "deliverableId": str(uuid.uuid5(uuid.UUID(production_id), name)),
                 "fileName": name,
                 "contentType": blob.file.content_type,
                 "sizeBytes": len(blob.data),
-                "contentMd5": blob.checksum,
-                "sasUrl": self._sign(f"/blobs/{production_id}/{version}/{quote(name)}", wall),
+                "contentMd5": self._make.checksum_of(blob),
             }
-            for name, blob in self.blobs(production_id, version).items()
-        ]
+            listed.append(item if self._make.documented_only else details | item)
+        return listed
 
     def final_files(self, production_id: str) -> dict[str, bytes]:
         """Return the files of a production as they are once it is Published, by name."""
@@ -92,7 +119,7 @@ class BlobStore:
         if error is not None:
             return error
         _, _, production_id, version, name = unquote(parts.path).split("/")
-        return _serve(self.blobs(production_id, version)[name], headers)
+        return _serve(self.blobs(production_id, version)[name], headers, self._make)
 
     def _sign(self, path: str, wall: float) -> str:
         until = datetime.fromtimestamp(wall + _VALID_SECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -126,15 +153,17 @@ def _to_blob(file: MediaFile, version: str) -> Blob:
     return Blob(file, data, hashlib.md5(data, usedforsecurity=False).digest())
 
 
-def _serve(blob: Blob, request_headers: Mapping[str, str]) -> Response:
+def _serve(blob: Blob, request_headers: Mapping[str, str], make: BlobStorage) -> Response:
     """Return the file, or a range of it, subject to the conditions in the headers."""
-    if request_headers.get("If-Match", "*") not in ("*", blob.etag):
+    etag, checksum = make.etag_of(blob), make.checksum_of(blob)
+    if request_headers.get("If-Match", "*") not in ("*", etag):
         return storage_error(412, "ConditionNotMet", "The blob has another ETag.")
-    headers = {"Accept-Ranges": "bytes", "ETag": blob.etag}
+    headers = {"Accept-Ranges": "bytes" if make.ranges else "none"}
+    headers |= {name: value for name, value in (("ETag", etag), ("Content-Encoding", make.encoding)) if value}
     size = len(blob.data)
-    bounds = _bounds(request_headers.get("Range", ""), size)
-    if bounds is None or request_headers.get("If-Range", blob.etag) != blob.etag:
-        headers["Content-MD5"] = blob.checksum
+    bounds = _bounds(request_headers.get("Range", ""), size) if make.ranges else None
+    if bounds is None or request_headers.get("If-Range", etag) != etag:
+        headers |= {} if checksum is None else {"Content-MD5": checksum}
         return Response(200, blob.data, headers, blob.file.content_type)
     start, stop = bounds
     if start >= stop:
@@ -143,7 +172,7 @@ def _serve(blob: Blob, request_headers: Mapping[str, str]) -> Response:
         return error
     headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     # As in blob storage: Content-MD5 would be that of the range; the file's has another name.
-    headers["x-ms-blob-content-md5"] = blob.checksum
+    headers |= {} if checksum is None else {"x-ms-blob-content-md5": checksum}
     return Response(206, blob.data[start:stop], headers, blob.file.content_type)
 
 
