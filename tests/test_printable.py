@@ -31,7 +31,7 @@ from jarai_async import (
 from jarai_async._api.models import Id
 from jarai_async._events import SavedFile
 from jarai_async._printable import printable
-from tests.support.strategies import ID, request
+from tests.support.strategies import request
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ATTACKS = [
@@ -146,11 +146,3 @@ def test_log_records_are_safe_to_print(text: str) -> None:
     assert ": 1, 2.5: " in first
     assert all(map(is_safe, second.split("\n")))
     assert "Traceback" in second
-
-
-def test_half_of_a_surrogate_pair_is_no_text() -> None:
-    """It could be neither stored in the journal nor sent."""
-    for name in ("topic", "metadata", "reference"):
-        with pytest.raises(InvalidRequestError, match=f"{name} has half of a surrogate pair"):
-            request(**{name: "\ud800"})
-    assert request(topic="\U0001f600").account_id == ID

@@ -274,8 +274,6 @@ def _text_problems(
         return [f"{name} is missing"] if required else []
     if not isinstance(value, str) or not value.strip():
         return [f"{name} must be text that is not blank, not {_describe(value)}"]
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        return [f"{name} has half of a surrogate pair, which is not text: {value!r}"]
     if max_length and len(value) > max_length:
         return [f"{name} has {len(value)} characters, the maximum is {max_length}"]
     return []
