@@ -23,7 +23,6 @@ from jarai_async._api.models import (
 )
 from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
 from jarai_async._downloads.download import Progress
-from jarai_async._downloads.files import target_path
 from jarai_async._engine import Engine
 from jarai_async._errors import (
     ConfigurationError,
@@ -198,7 +197,7 @@ class JaraiClient:
         average); FileWriteError where this machine cannot store it, and where `path` is a device, a pipe or a
         socket; ApiError where JARAI does not renew its URL.
         """
-        target = await target_path(path, deliverable)
+        target = await self.engine.disk.target_path(path, deliverable)
         await self.engine.downloader.download(deliverable, target, RequestLog(), progress=progress)
         return target
 

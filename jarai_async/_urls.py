@@ -32,6 +32,13 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def canonical_url(url: str) -> str:
+    """Return a URL in the form that is the same for all ways to write it: lower case, no default port."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.lower().removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ""))
+    return parts._replace(netloc=netloc, path=parts.path.rstrip("/")).geturl()
+
+
 def is_http_url(url: str, *, https_only: bool) -> bool:
     """Return whether a URL is an http or https URL with a host and without a user name."""
     try:

@@ -36,7 +36,7 @@ from jarai_async._errors import (
 from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal, journal_path
+from jarai_async._journal.journal import Journal, Server, journal_path
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async.simulator import Simulator
@@ -212,7 +212,10 @@ async def _journal(options: argparse.Namespace) -> int:
 
 
 async def _resolve(options: argparse.Namespace) -> int:
-    async with _open_journal(options.journal) as journal, JaraiClient(base_url=options.base_url) as client:
+    async with (
+        JaraiClient(base_url=options.base_url) as client,
+        _open_journal(options.journal, await client.engine.server()) as journal,
+    ):
         production = None
         if options.production_id is not None:
             production = await find_created(
@@ -240,9 +243,9 @@ async def _read_journal(path: str) -> list[Intent]:
 
 
 @asynccontextmanager
-async def _open_journal(path: str) -> AsyncIterator[Journal]:
+async def _open_journal(path: str, server: Server | None = None) -> AsyncIterator[Journal]:
     """Open a journal that exists. Raises OSError or JournalError."""
-    journal = await Journal.open(journal_path(path), create=False)
+    journal = await Journal.open(journal_path(path), server=server, create=False)
     try:
         yield journal
     finally:

@@ -14,20 +14,20 @@ user's exception.)
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing
+from contextvars import Context
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from attrs import evolve
 
 from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._client import JaraiClient
-from jarai_async._downloads.files import make_folder
 from jarai_async._errors import (
     ClosedError,
     ConfigurationError,
@@ -50,7 +50,7 @@ from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async._orchestrator.ticket import History, Ticket
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
-from jarai_async._tasks import stop
+from jarai_async._tasks import start, stop
 
 if TYPE_CHECKING:  # its server takes as long to import as everything else together
     from jarai_async.receiver import Receiver
@@ -90,7 +90,8 @@ class Orchestrator:
       Ctrl-C, only stops watching: the productions are paid for, and continue.
 
     Raises ConfigurationError. Entering the block raises ConfigurationError where `download_to` cannot be
-    used, and JournalError where the journal cannot be used. Leaving it without an exception raises
+    used or the key provider fails, and JournalError where the journal cannot be used or was made with
+    another server, or with a live key rather than one for the sandbox. Leaving it without an exception raises
     JournalError where the journal could not be written in the end.
     """
 
@@ -153,11 +154,12 @@ class Orchestrator:
     async def __aenter__(self) -> Self:
         if self.context.folder is not None:
             try:
-                await make_folder(self.context.folder)
+                await self.context.engine.disk.make_folder(self.context.folder)
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
-            journal = await Journal.open(self._journal_path)
+            server = None if self._journal_path is None else await self.context.engine.server()
+            journal = await Journal.open(self._journal_path, server=server)
             resources.push_async_callback(journal.close)
             self.context = evolve(self.context, journal=journal)
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
@@ -215,10 +217,10 @@ class Orchestrator:
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
         batch = Batch(requests)
-        feeder = asyncio.create_task(self._feed(batch), name="jarai feeder")
+        feeder = start(self._feed, batch, name="jarai feeder")
         self._batches[feeder] = batch
         feeder.add_done_callback(self._batches.pop)
-        self._in_background(self._monitor.warn_if_over_quota(), "jarai quota check")
+        self._add_background(start(self._monitor.warn_if_over_quota, name="jarai quota check"))
         feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never started
         return Run(batch, feeder, self.context.journal)
 
@@ -315,7 +317,7 @@ class Orchestrator:
                 [f"the reference {reference!r} is already running: a journal needs distinct references"]
             )
         job = Job(JobState(self.context, request, reference, slot, publish, intent))
-        task = asyncio.create_task(job.run(), name=f"jarai {reference}")
+        task = start(job.run, name=f"jarai {reference}")
         self.jobs[task] = job
         task.add_done_callback(partial(self._job_ended, ended))
         return job, task
@@ -330,15 +332,15 @@ class Orchestrator:
 
     # --- Submits in doubt that webhooks decide ------------------------------------------------------
 
-    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
+    def _add_background(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
     def _look_for_created(self, account_id: str) -> None:
         """Look whether a production of which only a webhook is known belongs to a submit in doubt."""
         if self._is_open:
-            self._in_background(self._continue_created(account_id), "jarai webhook match")
+            name, context = "jarai webhook match", Context()  # not that of the webhook's request
+            self._add_background(start(self._continue_created, account_id, name=name, context=context))
 
     async def _continue_created(self, account_id: str) -> None:
         journal = self.context.journal

@@ -9,7 +9,7 @@ from pathlib import Path
 from jarai_async._events import Outcome
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.state import JobState
-from jarai_async._tasks import stop
+from jarai_async._tasks import start, stop
 
 _log = logging.getLogger("jarai_async")
 
@@ -30,9 +30,7 @@ async def cancel_unsent(jobs: _Jobs) -> None:
 
 async def cancel_all(jobs: _Jobs) -> None:
     """Cancel all productions at JARAI, as far as that is possible within a minute."""
-    cancels = {
-        asyncio.ensure_future(job.cancel()): job for job in jobs.values() if job.state.production is not None
-    }
+    cancels = {start(job.cancel): job for job in jobs.values() if job.state.production is not None}
     if not cancels:
         return
     try:

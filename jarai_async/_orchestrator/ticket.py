@@ -13,6 +13,7 @@ from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
 from jarai_async._printable import printable
+from jarai_async._tasks import start
 
 
 class History:
@@ -76,7 +77,7 @@ class Ticket:
     def task(self) -> asyncio.Task[Outcome]:
         """A task that waits for the outcome; a new one if it was cancelled."""
         if self._waiter is None or self._waiter.cancelled():
-            self._waiter = asyncio.create_task(self.outcome(), name=f"{self.reference} outcome")
+            self._waiter = start(self.outcome, name=f"{self.reference} outcome")
         return self._waiter
 
     async def outcome(self) -> Outcome:

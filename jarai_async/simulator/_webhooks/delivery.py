@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 from attrs.validators import ge, le
 
 from jarai_async import _clock
+from jarai_async._tasks import start, stop
 from jarai_async.simulator._common import LOOPBACK_HOSTS, draw_uuid
 
 _TIMEOUT_SECONDS = 10.0
@@ -134,16 +135,13 @@ class WebhookSender:
         for delivery_id, delay in list(zip(ids, delays, strict=True))[:copies]:
             delivery = Delivery(delivery_id, webhook.webhook_id, event, _clock.monotonic() + delay)
             self.deliveries.append(delivery)
-            task = asyncio.create_task(self._deliver(webhook, delivery, delay))
+            task = start(self._deliver, webhook, delivery, delay)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Cancel all deliveries."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(self._tasks)
         if self._session is not None:
             await self._session.close()
             self._session = None
