@@ -9,7 +9,8 @@ from typing import Final
 from attrs import field, frozen
 
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, Status
-from jarai_async._errors import JaraiError, ProductionFailedError
+from jarai_async._errors import JaraiError, JournalError, ProductionFailedError
+from jarai_async._printable import printable
 
 
 class OutcomeState(StrEnum):
@@ -54,6 +55,21 @@ class SavedFile:
 class Outcome:
     """The result of one request.
 
+    The state says whether it is final. The journal returns a final outcome again when the request is run
+    again:
+
+    | state       | final | what the next run with the same journal does                                  |
+    |-------------|-------|-------------------------------------------------------------------------------|
+    | `published` | yes   | returns the outcome; not final while a file is missing: that is downloaded     |
+    | `failed`    | yes   | returns the outcome; `Orchestrator.retry` submits the request again            |
+    | `cancelled` | yes   | returns the outcome; `Orchestrator.retry` submits the request again            |
+    | `rejected`  | yes   | returns the outcome; `Orchestrator.retry`, or other content, submits it again  |
+    | `uncertain` | no    | returns the outcome, until `Orchestrator.resolve` was called                   |
+    | `timed_out` | no    | watches the production again                                                  |
+    | `not_found` | no    | reads the production again; the same for `inaccessible`                       |
+
+    A request is `rejected` and not final if the journal could not be written: the next run submits it.
+
     `production` is the last known snapshot; None if no production was created or none is known. `files` maps
     the path of each downloaded file to its deliverable. `error` is the reason why the production was not
     published or, if it was, why a file was not downloaded. `submitted_at` and `finished_at` are in UTC.
@@ -74,17 +90,26 @@ class Outcome:
     def __str__(self) -> str:
         files = f", {len(self.files)} files" if self.files else ""
         reason = f": {self.error}" if self.error else ""
-        return f"{self.reference}: {self.state.replace('_', ' ')}{files}{reason}"
+        return printable(f"{self.reference}: {self.state.replace('_', ' ')}{files}{reason}")
 
     @property
     def ok(self) -> bool:
         """Whether the production was published and every requested file was downloaded."""
         return self.state is OutcomeState.PUBLISHED and self.error is None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether running the request again returns this outcome, and sends nothing."""
+        if self.state is OutcomeState.PUBLISHED:
+            return self.ok
+        if self.state is OutcomeState.REJECTED:
+            return not isinstance(self.error, JournalError)
+        return self.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
+
 
 @frozen(kw_only=True)
 class Event:
-    """Base class of all events; `str()` of an event is one line.
+    """Base class of all events; `str()` of an event is one printable line.
 
     `reference` is that of the request or, if it has none, the one that the orchestrator made. `sequence`
     counts the events of this request from 1. `observed_at` is the time (UTC) at which this process learned of
@@ -97,7 +122,7 @@ class Event:
     observed_at: datetime
 
     def __str__(self) -> str:
-        return f"{self.reference}: {self._describe()}"
+        return printable(f"{self.reference}: {self._describe()}")
 
     def _describe(self) -> str:
         raise NotImplementedError

@@ -39,6 +39,7 @@ import ssl
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from typing import Self
 
 from aiohttp import HttpVersion11, web
@@ -46,6 +47,7 @@ from aiohttp import HttpVersion11, web
 from jarai_async import webhooks
 from jarai_async._api.models import NIL_ID
 from jarai_async._errors import JournalError, WebhookVerificationError
+from jarai_async._tasks import start
 from jarai_async.webhooks import Secrets, WebhookEvent, header_values
 
 __all__ = ["Receiver"]
@@ -183,7 +185,7 @@ class Receiver:
         if self._on_event is not None:
             self._queue.append(event)
             if self._worker is None or self._worker.done():
-                self._worker = asyncio.create_task(self._process_queue(self._on_event))
+                self._worker = start(self._process_queue, self._on_event, context=Context())
         return 204
 
     def _is_duplicate(self, event: WebhookEvent) -> bool:

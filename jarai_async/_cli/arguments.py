@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_journal(commands)
     _add_resolve(commands)
+    _add_retry(commands)
     _add_status(commands)
     _add_cancel(commands)
     _add_deliverables(commands)
@@ -117,8 +118,9 @@ def _add_journal(commands: _Commands) -> None:
 def _add_resolve(commands: _Commands) -> None:
     details = (
         "A submit is in doubt if its response was lost: JARAI may or may not have created the production. "
-        "Look for the production in JARAI Studio and pass the result. Then `jarai run` or "
-        "`jarai resume` can continue."
+        "Look for the production in JARAI Studio and pass the result. Its topic, account and time of "
+        "creation are compared with the request, as far as JARAI reports them. Then `jarai run` or "
+        "`jarai resume` can continue. Until the request has ended, another decision replaces this one."
     )
     resolve = _add_remote(commands, "resolve", "settle a submit that is in doubt", details)
     _add_journal_file(resolve)
@@ -127,6 +129,18 @@ def _add_resolve(commands: _Commands) -> None:
     decision.add_argument("--production-id", metavar="ID", help="the production was created, with this ID")
     decision.add_argument(
         "--resubmit", action="store_true", help="the production was not created: submit it again"
+    )
+
+
+def _add_retry(commands: _Commands) -> None:
+    details = (
+        "By default all that were rejected or failed; give references to choose, also of those that were "
+        "cancelled. Sends nothing: `jarai run` or `jarai resume` submits them."
+    )
+    retry = _add(commands, "retry", "let requests of a journal be submitted again", details)
+    _add_journal_file(retry)
+    retry.add_argument(
+        "reference", metavar="REFERENCE", nargs="*", help="reference that `jarai journal` shows"
     )
 
 

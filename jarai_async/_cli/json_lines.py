@@ -14,6 +14,7 @@ from jarai_async._api.webhook_models import DeliverableReady, Webhook, WebhookEv
 from jarai_async._events import DeliverablesReady, Downloaded, Event, Finished, StatusChanged
 from jarai_async._forecast.plan import Plan
 from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.identity import compare
 
 DURATIONS_NOTE: Final = "based on the documented phase times; your productions may differ"
 _QUERY = re.compile(r"(://[^\s?]*)\?\S*")
@@ -51,6 +52,16 @@ def intent_line(intent: Intent) -> dict[str, Any]:
         line |= {"accountId": intent.account_id, "idempotencyKey": intent.key}
     if intent.outcome is not None:
         line |= {"outcome": intent.outcome.get("state"), "files": len(intent.files)}
+    return line
+
+
+def resolved_line(intent: Intent) -> dict[str, Any]:
+    """Describe a decision about a submit, with the facts that speak for the production."""
+    line = intent_line(intent)
+    if (production := intent.production) is not None:
+        line |= {"topic": production.topic, "accountId": production.account_id}
+        line |= {"createdAt": production.created_at.isoformat() if production.created_at else None}
+        line |= {"matches": compare(intent, production).matches}
     return line
 
 

@@ -14,8 +14,8 @@ A production costs money, so each step is written before it is taken:
   Once a request is in doubt, a later rejection proves nothing about the first attempt.
 - ENDED is written when the reader has taken the last event. After a restart the events that the reader had
   not taken are delivered again. Events are differences between the last acknowledged state and the current
-  one, so the journal only stores the acknowledged state. A request that was rejected, timed out or could not
-  be downloaded completely is not ENDED: the next run resumes it.
+  one, so the journal only stores the acknowledged state. A request whose outcome is not final
+  (`Outcome.is_final`) is not ENDED: the next run resumes it.
 
 Pure. An entry never holds the API key, a signed URL or a response field that this version does not know.
 """
@@ -29,9 +29,10 @@ from uuid import UUID
 
 from attrs import define, evolve, field
 
+from jarai_async import _errors
 from jarai_async._api.codec import decode, decode_request, encode
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, parse_id
-from jarai_async._errors import InvalidResponseError, JaraiError, JournalError, ProductionFailedError
+from jarai_async._errors import InvalidRequestError, InvalidResponseError, JaraiError, JournalError
 from jarai_async._events import (
     DeliverablesReady,
     Downloaded,
@@ -56,7 +57,15 @@ _DECODING_ERRORS: Final = (  # raised while decoding a row that this library did
     TypeError,
     ValueError,
 )
+_ERRORS: Final = {
+    kind.__name__: kind
+    for kind in vars(_errors).values()
+    if isinstance(kind, type) and issubclass(kind, JaraiError) and kind is not InvalidRequestError
+}
 _RENAMED_STATES: Final = {"vanished": "not_found"}  # older journals may hold the first name
+
+
+_ROW_SPACE: Final = 3000  # bytes, taken before a submit, so that its response can be stored on a full disk
 
 
 class Stage(StrEnum):
@@ -79,6 +88,7 @@ class Intent:
     - `webhook_pending`: a webhook announced a change that no acknowledged event has reported yet.
     - `files`: the downloaded files that were acknowledged, by path.
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
+    - `resolved`: the user decided what became of its submit, and may still decide otherwise.
     """
 
     reference: str
@@ -95,13 +105,24 @@ class Intent:
     webhook_pending: bool = False
     files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
     expired: list[str] = field(factory=list)
+    resolved: bool = False
     outcome: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def outcome_state(self) -> str | None:
+        """The recorded outcome's state; None before the request has ended."""
+        return (self.outcome or {}).get("state") if self.stage is Stage.ENDED else None
+
+    @property
+    def created_nothing(self) -> bool:
+        """Whether no production was created for it, so that its request may still be changed."""
+        return self.stage is Stage.PLANNED or self.outcome_state == OutcomeState.REJECTED
 
     def acknowledge(self, event: Event) -> None:
         """Record that the reader has taken an event."""
         self.sequence = max(self.sequence, event.sequence)
         if event.production is not None:
-            if event.production.id in self.expired:
+            if event.production.id in self.expired and not isinstance(event, Finished):
                 return  # a slow reader: this production has since been replaced
             self.production = evolve(event.production, raw={})  # `raw` would stay in memory for hours
         match event:
@@ -114,16 +135,21 @@ class Intent:
                 self.listed = True
             case Downloaded():
                 self.files[str(event.path)] = _saved_fields(event.saved)
-            case Finished(outcome=outcome) if _is_final(outcome):
+            case Finished(outcome=outcome) if outcome.is_final:
                 self.stage, self.outcome = Stage.ENDED, _outcome_fields(outcome)
 
     def reset_for_resubmit(self, key: str) -> None:
         """Return to PLANNED with a new idempotency key, in place of a production that never began."""
         if self.production is not None:
             self.expired.append(self.production.id)
+        self.reset(key)
+
+    def reset(self, key: str) -> None:
+        """Return to PLANNED with an idempotency key, whatever came after. The events continue to count."""
         self.stage, self.key = Stage.PLANNED, key
-        self.production = self.sent_at = self.submitted_at = self.since = None
-        self.webhook_pending = False
+        self.production = self.sent_at = self.submitted_at = self.since = self.outcome = None
+        self.listed = self.webhook_pending = self.resolved = False
+        self.files = {}
 
     def known_files(self) -> dict[Path, SavedFile]:
         """Return the acknowledged files, by path."""
@@ -134,7 +160,6 @@ class Intent:
         fields = self.outcome or {}
         try:
             state = OutcomeState(_RENAMED_STATES.get(fields["state"], fields["state"]))
-            failed = state in (OutcomeState.FAILED, OutcomeState.NOT_FOUND)
             submitted = fields.get("submittedAt")
             return Outcome(
                 request=request,
@@ -143,9 +168,7 @@ class Intent:
                 production=self.production,
                 deliverables=tuple(decode(item, Deliverable) for item in fields["deliverables"]),
                 files={path: saved.deliverable for path, saved in self.known_files().items()},
-                error=ProductionFailedError(str(fields["error"]), code=fields.get("code"))
-                if failed
-                else None,
+                error=_error(fields),
                 submitted_at=None if submitted is None else datetime.fromisoformat(submitted),
                 finished_at=datetime.fromisoformat(fields["finishedAt"]),
                 request_count=int(fields["requests"]),
@@ -165,9 +188,12 @@ class Intent:
             "hinted": self.webhook_pending,
             "files": self.files,
             "expired": self.expired,
+            "resolved": self.resolved,
             "outcome": self.outcome,
         }
         text = json.dumps({name: value for name, value in fields.items() if value})
+        if self.stage in (Stage.SENDING, Stage.IN_DOUBT, Stage.ACCEPTED):
+            text = text.ljust(_ROW_SPACE - len(self.stage))
         return self.reference, self.account_id, self.key, self.body, str(self.stage), text
 
     @classmethod
@@ -192,6 +218,7 @@ class Intent:
                 webhook_pending=_checked(fields.get("hinted", False), bool),
                 files=_checked(fields.get("files", {}), dict),
                 expired=[parse_id(expired) for expired in _checked(fields.get("expired", []), list)],
+                resolved=_checked(fields.get("resolved", False), bool),
                 outcome=_checked(fields.get("outcome", {}), dict) or None,
             )
             intent.known_files()
@@ -208,24 +235,32 @@ class Intent:
             raise _unreadable(self.reference, error) from None
 
 
-def _is_final(outcome: Outcome) -> bool:
-    """Whether the next run has nothing left to do for this request."""
-    if outcome.state is OutcomeState.PUBLISHED:
-        return outcome.ok
-    return outcome.state in (OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.NOT_FOUND)
-
-
 def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
     submitted = outcome.submitted_at
     return {
         "state": str(outcome.state),
-        "error": None if outcome.error is None else outcome.error.message,
-        "code": None if outcome.error is None else outcome.error.code,
+        "error": None if outcome.error is None else _error_fields(outcome.error),
         "deliverables": [encode(deliverable) for deliverable in outcome.deliverables],
         "submittedAt": None if submitted is None else submitted.isoformat(),
         "finishedAt": outcome.finished_at.isoformat(),
         "requests": outcome.request_count,
     }
+
+
+def _error_fields(error: JaraiError) -> dict[str, Any]:
+    facts = {name: getattr(error, name) for name in ("message", "status", "code", "correlation_id")}
+    return {"type": type(error).__name__} | facts
+
+
+def _error(fields: dict[str, Any]) -> JaraiError | None:
+    if fields["error"] is None:
+        return None
+    kind, message, status, code, correlation_id = (
+        _checked(fields["error"], dict)[name]
+        for name in ("type", "message", "status", "code", "correlation_id")
+    )
+    error_class = _ERRORS.get(kind, JaraiError)
+    return error_class(str(message), status=status, code=code, correlation_id=correlation_id)
 
 
 def _saved_fields(saved: SavedFile) -> dict[str, Any]:

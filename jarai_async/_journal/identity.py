@@ -1,12 +1,20 @@
-"""Which request is which: a reference made from its content, and what differs between two requests. Pure."""
+"""Which request is which: references made from the content, and what differs from it. Pure."""
 
 import json
+import unicodedata
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+from attrs import Factory, define
+
 from jarai_async._api.codec import body_of, decode_request
-from jarai_async._api.models import ProductionRequest
+from jarai_async._api.models import Production, ProductionRequest
+from jarai_async._journal.entries import Intent
+
+_CLOCK_SKEW = timedelta(minutes=10)
+_LONGEST_SUBMIT = timedelta(hours=24)  # from the first attempt to the last one
 
 _FIELDS = ("account_id", "topic", "language_id", "country_id", "avatar_id", "project_type", "metadata")
 
@@ -24,6 +32,42 @@ def differences(before: ProductionRequest, now: ProductionRequest) -> Iterator[s
         if _canonical(old.get(name)) != _canonical(new.get(name)):
             label = name if name.isidentifier() else repr(name)
             yield f"{label[:40]} was {_shown(old.get(name))}, is {_shown(new.get(name))}"
+
+
+@define
+class Comparison:
+    """What a production and a submit that may have created it have in common, and what differs."""
+
+    matches: list[str] = Factory(list)
+    differs: list[str] = Factory(list)
+
+
+def compare(intent: Intent, production: Production) -> Comparison:
+    """Compare a production with a submit: the topic, the account, and the time of its creation.
+
+    These fields of a production are inferred: what the server does not report is not compared.
+    """
+    result, request = Comparison(), intent.request()
+
+    def add(name: str, reported: object, requested: object, *, fits: bool) -> None:
+        if fits:
+            result.matches.append(f"{name} {_shown(reported)}")
+        else:
+            result.differs.append(f"{name} is {_shown(reported)}, the request's is {_shown(requested)}")
+
+    if (topic := production.topic) is not None:
+        add("topic", topic, request.topic, fits=_normal(topic) == _normal(request.topic))
+    if (account := production.account_id) is not None:
+        add("account", account, request.account_id, fits=account == request.account_id)
+    if (created := production.created_at) is not None and intent.sent_at is not None:
+        sent = datetime.fromtimestamp(intent.sent_at, UTC)
+        fits = -_CLOCK_SKEW <= created - sent <= _LONGEST_SUBMIT
+        add("creation time", f"{created:%Y-%m-%d %H:%M:%S}", f"{sent:%Y-%m-%d %H:%M:%S}", fits=fits)
+    return result
+
+
+def _normal(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _values(request: ProductionRequest) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 from attrs import asdict, define, frozen
 
@@ -47,8 +48,10 @@ CREATE TABLE intents (
 ) STRICT;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
-_SELECT_ONE = "SELECT reference, account_id, key, body, stage, kept FROM intents WHERE reference = ?"
-_SELECT_ALL = "SELECT reference, account_id, key, body, stage, kept FROM intents ORDER BY rowid"
+_SELECT = "SELECT reference, account_id, key, body, stage, kept FROM intents"
+_SELECT_ONE = f"{_SELECT} WHERE reference = ?"
+_SELECT_IN_DOUBT = f"{_SELECT} WHERE account_id = ? AND stage IN (?, ?)"
+_SELECT_ALL = f"{_SELECT} ORDER BY rowid"
 _INSERT = "INSERT INTO intents (reference, account_id, key, body, stage, kept) VALUES (?, ?, ?, ?, ?, ?)"
 _UPSERT = f"""
 {_INSERT} ON CONFLICT (reference) DO UPDATE SET account_id = excluded.account_id, key = excluded.key,
@@ -102,6 +105,7 @@ class Journal:
         self.failure: JournalError | None = None
         """Why the last commit failed, or that the file is gone; None if all is well."""
         self._in_doubt: dict[str, Intent] = {}  # used only without a file
+        self._intents: WeakValueDictionary[str, Intent] = WeakValueDictionary()  # one object for each in use
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarai journal")
         self._database: _Database | None = None
         self._writes: list[_Write] = []
@@ -191,17 +195,37 @@ class Journal:
         """Return the intent of a request, if there is one. Raises JournalError."""
         if self.path is None:
             return self._in_doubt.get(reference)
+        if (intent := self._intents.get(reference)) is not None:
+            return intent
         if not _is_unicode(reference):
             raise JournalError(
                 f"the journal {self.path} cannot store {reference!r:.80}: it is not valid Unicode"
             )
         rows = await self._select(_SELECT_ONE, reference)
-        return Intent.from_row(rows[0]) if rows else None
+        if rows and reference not in self._intents:
+            self._intents[reference] = intent = Intent.from_row(rows[0])
+        return self._intents.get(reference)
 
     async def intents(self) -> list[Intent]:
         """Return all intents, in the order in which they were first written. Raises JournalError."""
         rows = await self._select(_SELECT_ALL)
         return [Intent.from_row(row) for row in rows]
+
+    async def owner_of(self, production_id: str) -> str | None:
+        """Return the reference of the request that created a production, if one did. Raises JournalError."""
+        rows = await self._select("SELECT reference FROM intents WHERE instr(kept, ?)", production_id)
+        return rows[0][0] if rows else None
+
+    async def in_doubt(self, account_id: str) -> list[Intent]:
+        """Return the requests whose submit may have created a production that is not known.
+
+        Those whose submit is on its way are among them. Raises JournalError.
+        """
+        stages = (Stage.IN_DOUBT, Stage.SENDING)
+        rows = await self._select(_SELECT_IN_DOUBT, account_id, *stages)
+        found = {row[0]: self._intents.get(row[0]) or Intent.from_row(row) for row in rows}
+        found |= dict(self._intents) | self._in_doubt
+        return [one for one in found.values() if one.account_id == account_id and one.stage in stages]
 
     async def load(self, name: str) -> Any:
         """Return a fact, or None if there is none. Raises JournalError."""
@@ -234,9 +258,10 @@ class Journal:
 
     def put(self, intent: Intent) -> "_Write | None":
         """Add an intent to the next commit, without waiting for it. A failure is only logged."""
+        self._intents[intent.reference] = intent
         if self.path is not None:
             return self._add(_UPSERT, intent.row())
-        if intent.stage is Stage.IN_DOUBT:
+        if intent.stage is Stage.IN_DOUBT or (intent.resolved and intent.stage is not Stage.ENDED):
             self._in_doubt[intent.reference] = intent
         else:
             self._in_doubt.pop(intent.reference, None)

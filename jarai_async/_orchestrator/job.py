@@ -35,10 +35,12 @@ from jarai_async._forecast.forecast import InFlightProduction, mean_time_to_fini
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.collector import Collector
 from jarai_async._orchestrator.state import JobState
-from jarai_async._orchestrator.submission import End, Submission
+from jarai_async._orchestrator.submission import RETRIED, End, Submission
 from jarai_async._polling.watch import Watch
 
 _log = logging.getLogger("jarai_async")
+
+_RETRY_ADVICE = "To submit it again, call `Orchestrator.retry`, or use `jarai retry`."
 
 
 class Job:
@@ -97,6 +99,9 @@ class Job:
             outcome = self._outcome(OutcomeState.REJECTED, error)
         finally:
             state.slot.release()
+        if outcome.error and outcome.state in RETRIED and outcome.is_final and self._context.journal.path:
+            outcome.error.advice = f"{type(outcome.error).advice} {_RETRY_ADVICE}".lstrip()
+        state.has_outcome = True
         state.emit(Finished, outcome=outcome)
         return outcome
 
@@ -156,6 +161,7 @@ class Job:
         """
         state, context = self.state, self._context
         watch = state.watch = self._new_watch(intent, known_since)
+        context.productions[watch.production.id] = state.reference
         try:
             await context.router.subscribe(watch.production.id, self._on_webhook)
             async with asyncio.timeout(context.deadline):

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing
+from contextvars import Context
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -26,12 +27,18 @@ from uuid import uuid4
 from attrs import evolve
 
 from jarai_async._api.models import Polling, ProductionRequest
+from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
-from jarai_async._downloads.files import make_folder
-from jarai_async._errors import ClosedError, ConfigurationError, FileWriteError, InvalidRequestError
+from jarai_async._errors import (
+    ClosedError,
+    ConfigurationError,
+    FileWriteError,
+    InvalidRequestError,
+    JaraiError,
+)
 from jarai_async._events import Event, Outcome
 from jarai_async._http.retry import Retrier, Retry
-from jarai_async._journal.entries import Intent
+from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal, journal_path
 from jarai_async._orchestrator.checkpoint import Checkpoint
 from jarai_async._orchestrator.job import Job
@@ -40,10 +47,11 @@ from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_ho
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.statistics import Monitor, Statistics
-from jarai_async._orchestrator.submission import resolve
+from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async._orchestrator.ticket import History, Ticket
+from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
-from jarai_async._tasks import stop
+from jarai_async._tasks import start, stop
 
 if TYPE_CHECKING:  # its server takes as long to import as everything else together
     from jarai_async.receiver import Receiver
@@ -76,12 +84,15 @@ class Orchestrator:
       have changed since.
     - `expired_retries`: how often a production that expired before JARAI started it is submitted again.
     - `webhooks`: a `Receiver`. A production is polled immediately when an event arrives, and rarely otherwise
-      as far as the webhooks prove reliable. If none arrives, everything works as without a receiver.
+      as far as the webhooks prove reliable. If none arrives, everything works as without a receiver. After a
+      submit without a response, an event may show what it has created: if exactly one production fits it (by
+      topic, account and time), that one is watched, otherwise it is proposed in the log and in the error.
     - `cancel_on_exit`: cancel all running productions when the block is left. Otherwise leaving it, also by
       Ctrl-C, only stops watching: the productions are paid for, and continue.
 
     Raises ConfigurationError. Entering the block raises ConfigurationError where `download_to` cannot be
-    used, and JournalError where the journal cannot be used. Leaving it without an exception raises
+    used or the key provider fails, and JournalError where the journal cannot be used or was made with
+    another server, or with a live key rather than one for the sandbox. Leaving it without an exception raises
     JournalError where the journal could not be written in the end.
     """
 
@@ -102,10 +113,11 @@ class Orchestrator:
         _check_arguments(client, concurrency, deadline, polling, webhooks)
         self.slots = Slots(concurrency)
         """The slots of productions in flight."""
+        router, productions = WebhookRouter(has_receiver=webhooks is not None), dict[str, str]()
         self.context = JobContext(
             engine=client.engine,
             journal=Journal(None),
-            router=WebhookRouter(has_receiver=webhooks is not None),
+            router=router,
             polling=polling or Polling(),
             deadline=deadline,
             folder=None if download_to is None else Path(download_to),
@@ -113,6 +125,8 @@ class Orchestrator:
             final_retrier=Retrier(_FINAL_RETRY, client.engine.random),
             collect_for_review=collect_for_review,
             expired_retries=expired_retries,
+            productions=productions,
+            matcher=WebhookMatcher(client.engine, router, productions),
         )
         """What all jobs share."""
         self._journal_path = None if journal is None else journal_path(journal)
@@ -121,7 +135,7 @@ class Orchestrator:
         self.jobs: dict[asyncio.Task[Outcome], Job] = {}
         """The running jobs."""
         self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws their requests
-        self._quota_checks: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._monitor = Monitor(
             client.engine,
             self.jobs.values(),
@@ -139,23 +153,31 @@ class Orchestrator:
         return f"<Orchestrator {len(self.jobs)} running, at most {self.slots.count} in flight>"
 
     async def __aenter__(self) -> Self:
+        self.context.engine.scheduler.check_open()
         if self.context.folder is not None:
             try:
-                await make_folder(self.context.folder)
+                await self.context.engine.disk.make_folder(self.context.folder)
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
-            journal = await Journal.open(self._journal_path)
+            server = None if self._journal_path is None else await self.context.engine.server()
+            journal = await Journal.open(self._journal_path, server=server)
             resources.push_async_callback(journal.close)
             self.context = evolve(self.context, journal=journal)
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
             if checkpoint is not None:
                 resources.push_async_callback(checkpoint.close)
             if self._receiver is not None:
-                self._remove_listener = self._receiver.add_listener(self.context.router.dispatch)
+                self.context.router.on_unclaimed = self._look_for_created
+                self._remove_listener = self._receiver.add_listener(self._on_webhook)
             self._resources = resources.pop_all()
         self._is_open = True
         return self
+
+    async def _on_webhook(self, event: WebhookEvent) -> None:
+        """Use an event. Raises ConfigurationError if the receiver runs in another event loop."""
+        self.context.engine.scheduler.check_loop()
+        await self.context.router.dispatch(event)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -167,7 +189,7 @@ class Orchestrator:
         async with self._resources:
             try:
                 batches = [*self._batches.values()]
-                await stop([*self._batches, *self._quota_checks])
+                await stop([*self._batches, *self._background])
                 for batch in batches:  # also of a task that had not started
                     await batch.aclose()
                 await cancel_unsent(self.jobs)
@@ -202,12 +224,10 @@ class Orchestrator:
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
         batch = Batch(requests)
-        feeder = asyncio.create_task(self._feed(batch), name="jarai feeder")
+        feeder = start(self._feed, batch, name="jarai feeder")
         self._batches[feeder] = batch
         feeder.add_done_callback(self._batches.pop)
-        quota_check = asyncio.create_task(self._monitor.warn_if_over_quota(), name="jarai quota check")
-        self._quota_checks.add(quota_check)
-        quota_check.add_done_callback(self._quota_checks.discard)
+        self._add_background(start(self._monitor.warn_if_over_quota, name="jarai quota check"))
         feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never started
         return Run(batch, feeder, self.context.journal)
 
@@ -228,15 +248,42 @@ class Orchestrator:
         """Decide what became of a submit that ended as `uncertain`, and continue with it.
 
         Pass the `production_id` that JARAI Studio shows for it, and it is watched; or `resubmit=True` if it
-        was never created: then it is submitted again, with a new key. Raises InvalidRequestError where there
-        is nothing to decide, NotFoundError where JARAI does not know the production, ApiError, JournalError.
+        was never created: then it is submitted again, with a new key. The production is read, and its topic,
+        account and time of creation are compared with the request, as far as the server reports them (these
+        fields are inferred); `production` of the ticket has them. Another decision replaces this one until
+        the request has ended or was submitted again; the earlier ticket then raises ClosedError.
+
+        Raises InvalidRequestError where there is nothing to decide, where the production belongs to another
+        reference and where it does not fit the request; NotFoundError where JARAI does not know it; ApiError,
+        JournalError; ConfigurationError outside of the `async with` block.
         """
         if (production_id is None) != resubmit:
             raise InvalidRequestError(["resolve() takes either production_id or resubmit=True"])
         self._check_open()
-        if self._is_running(reference):
+        running = self._running(reference)
+        if not all(job.state.is_resolved for job in running.values()):
             raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
-        intent = await resolve(self.context.engine, self.context.journal, reference, production_id)
+        context, production = self.context, None
+        if production_id is not None:
+            production = await find_created(
+                context.engine, context.journal, reference, production_id, context.productions
+            )
+        for job in running.values():
+            job.state.is_replaced = True
+        await stop(running)
+        intent = await resolve(context.journal, reference, production)
+        return self._new_ticket(reference, intent.request(), intent)
+
+    async def retry(self, reference: str) -> Ticket:
+        """Submit a request again that was rejected, failed or was cancelled, and return its new ticket.
+
+        Nothing else does that once the journal has the outcome. Raises InvalidRequestError where the journal
+        has no such outcome, ConfigurationError outside of the `async with` block, JournalError.
+        """
+        self._check_open()
+        if self._running(reference):
+            raise InvalidRequestError([f"{reference!r} is still running"])
+        intent = await retry(self.context.journal, reference)
         return self._new_ticket(reference, intent.request(), intent)
 
     def statistics(self) -> Statistics:
@@ -247,8 +294,12 @@ class Orchestrator:
         if not self._is_open:
             raise ConfigurationError("use the orchestrator inside its `async with` block")
 
-    def _is_running(self, reference: str) -> bool:
-        return any(job.state.reference == reference for job in self.jobs.values())
+    def _running(self, reference: str) -> dict[asyncio.Task[Outcome], Job]:
+        return {
+            task: job
+            for task, job in self.jobs.items()
+            if job.state.reference == reference and not job.state.has_outcome
+        }
 
     def _new_ticket(self, reference: str, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
         history = History()
@@ -268,21 +319,49 @@ class Orchestrator:
         intent: Intent | None = None,
     ) -> tuple[Job, asyncio.Task[Outcome]]:
         self._check_open()
-        if self.context.journal.path is not None and self._is_running(reference):
+        if self.context.journal.path is not None and self._running(reference):
             raise InvalidRequestError(
                 [f"the reference {reference!r} is already running: a journal needs distinct references"]
             )
         job = Job(JobState(self.context, request, reference, slot, publish, intent))
-        task = asyncio.create_task(job.run(), name=f"jarai {reference}")
+        task = start(job.run, name=f"jarai {reference}")
         self.jobs[task] = job
         task.add_done_callback(partial(self._job_ended, ended))
         return job, task
 
     def _job_ended(self, ended: Callable[[BaseException | None], None], task: asyncio.Task[Outcome]) -> None:
-        del self.jobs[task]
+        if self.jobs.pop(task).state.is_replaced:
+            ended(None)  # another ticket continues
+            return
         error = ClosedError("the orchestrator's block has ended") if task.cancelled() else task.exception()
         self._finished += error is None
         ended(error)
+
+    # --- Submits in doubt that webhooks decide ------------------------------------------------------
+
+    def _add_background(self, task: asyncio.Task[None]) -> None:
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _look_for_created(self, account_id: str) -> None:
+        """Look whether a production of which only a webhook is known belongs to a submit in doubt."""
+        if self._is_open:
+            name, context = "jarai webhook match", Context()  # not that of the webhook's request
+            self._add_background(start(self._continue_created, account_id, name=name, context=context))
+
+    async def _continue_created(self, account_id: str) -> None:
+        journal = self.context.journal
+        try:
+            for intent in await journal.in_doubt(account_id):
+                if self._running(intent.reference):
+                    continue  # its own job looks
+                production = await self.context.matcher.find(journal, intent)
+                is_decided = intent.stage is not Stage.IN_DOUBT or self._running(intent.reference)
+                if production is not None and not is_decided:
+                    decided = await resolve(journal, intent.reference, production)
+                    self._new_ticket(decided.reference, decided.request(), decided)
+        except JaraiError as error:
+            _log.warning("it is not known what a webhook says about a submit in doubt: %s", error)
 
     # --- Drawing requests --------------------------------------------------------------------------
 
@@ -292,7 +371,7 @@ class Orchestrator:
         slot, journal = Slot(self.slots), self.context.journal
         try:
             async with aclosing(batch):
-                await batch.plan(journal, self._is_running)
+                await batch.plan(journal, self._running)
                 async with aclosing(batch.draw(journal)) as source:
                     await slot.acquire()
                     async for reference, request in source:

@@ -100,7 +100,7 @@ class Batch:
         occurrence = self._occurrences[reference]
         return (reference if occurrence == 1 else f"{reference}-{occurrence}"), item
 
-    async def plan(self, journal: Journal, is_running: Callable[[str], bool]) -> None:
+    async def plan(self, journal: Journal, running: Callable[[str], Collection[object]]) -> None:
         """Compare the known requests with the journal, then write them there, so that a restart continues.
 
         Raises InvalidRequestError, with all problems.
@@ -108,7 +108,7 @@ class Batch:
         changed = await self._compare(journal) if journal.path is not None else []
         if journal.path is not None:
             counts = Counter(reference for reference, _ in self._known)
-            self._problems += [f"{ref!r} is already running" for ref in counts if is_running(ref)]
+            self._problems += [f"{ref!r} is already running" for ref in counts if running(ref)]
             self._problems += [
                 f"with a journal each reference is used once: {ref!r}" for ref in counts if counts[ref] > 1
             ]

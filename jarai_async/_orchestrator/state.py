@@ -18,6 +18,7 @@ from jarai_async._http.sender import SubmitPermit
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.slot import Slot
+from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async._polling.watch import Watch
 
@@ -38,6 +39,9 @@ class JobContext:
     """How long to try to collect the final files."""
     collect_for_review: bool
     expired_retries: int
+    productions: dict[str, str] = field(repr=False)
+    """The reference of each production that this orchestrator has watched, by its id."""
+    matcher: WebhookMatcher
 
 
 @define(eq=False)
@@ -50,6 +54,8 @@ class JobState:
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
     - `cancel_requested`: cancel the production as soon as it is known.
+    - `is_replaced`: the user decided otherwise what its submit created, so another job takes its place.
+    - `has_outcome`: the outcome was published. The task may still be ending.
     - `final_list_published`: the event of the final deliverables was handled, perhaps by an earlier process.
     """
 
@@ -66,6 +72,8 @@ class JobState:
     in_doubt: bool = False
     may_submit: bool = True
     cancel_requested: bool = False
+    is_replaced: bool = False
+    has_outcome: bool = False
     sequence: int = 0
     deliverables: tuple[Deliverable, ...] = field(default=(), repr=False)
     files: dict[Path, SavedFile] = field(factory=dict, repr=False)
@@ -85,6 +93,11 @@ class JobState:
     def may_exist(self) -> bool:
         """Whether a submit was sent that may have created a production, and none is known."""
         return self.production is None and (self.in_doubt or self.is_sending)
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the user decided what its submit created, and may still decide otherwise."""
+        return self.intent is not None and self.intent.resolved
 
     @property
     def key(self) -> str:

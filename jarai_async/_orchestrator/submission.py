@@ -5,6 +5,7 @@ What the journal keeps, and what follows from it, is described in `_journal.entr
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from uuid import uuid4
 
 from jarai_async import _clock
@@ -24,11 +25,16 @@ from jarai_async._http.request_log import RequestLog
 from jarai_async._http.sender import SubmitPermit
 from jarai_async._http.submit_retry import ATTEMPTS, SubmitRetry
 from jarai_async._journal.entries import Intent, Stage
-from jarai_async._journal.identity import differences
+from jarai_async._journal.identity import compare, differences
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.state import JobState
 
 _log = logging.getLogger("jarai_async")
+
+RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED, OutcomeState.CANCELLED)
+"""The outcomes after which a request may be submitted again."""
+
+_WAIT_FOR_WEBHOOKS = 60.0  # seconds, after a submit without a response
 
 End = tuple[OutcomeState, JaraiError | None]
 
@@ -36,13 +42,14 @@ End = tuple[OutcomeState, JaraiError | None]
 class Submission:
     """The submit of one job."""
 
-    __slots__ = ("_engine", "_journal", "_scope", "_settled", "_state")
+    __slots__ = ("_engine", "_journal", "_scope", "_search", "_settled", "_state")
 
     def __init__(self, state: JobState) -> None:
         self._state = state
         self._engine = state.context.engine
         self._journal = state.context.journal
         self._scope: asyncio.Timeout | None = None
+        self._search: asyncio.Timeout | None = None  # for what a submit in doubt has created
         self._settled: asyncio.Future[None] | None = None
 
     async def find_or_plan(self) -> Intent:
@@ -71,7 +78,13 @@ class Submission:
         except TimeoutError:
             production = None
         except UncertainSubmitError as error:
-            return OutcomeState.UNCERTAIN, error
+            production = await self._find_created(intent)
+            if production is None:
+                hint = self._state.context.matcher.advice(self._journal, intent.reference)
+                error.advice = f"{error.advice} {hint}".rstrip()
+                return OutcomeState.UNCERTAIN, error
+            intent.resolved = True  # the user may know better
+            self._state.in_doubt = False
         except ClosedError:
             raise  # the user closed the client: that says nothing about the production
         except JaraiError as error:
@@ -121,6 +134,7 @@ class Submission:
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""
         intent.stage, intent.sent_at = Stage.SENDING, intent.sent_at or _clock.wall()
+        intent.resolved = False  # from now on it is another submit
         await self._journal.save(intent)
         self._state.permit = permit
 
@@ -136,6 +150,7 @@ class Submission:
 
     async def _record_accepted(self, intent: Intent, production: Production) -> None:
         self._state.accepted = production  # before anything is awaited: it may be cancelled from here on
+        self._state.context.productions[production.id] = intent.reference
         intent.production, intent.stage = production, Stage.ACCEPTED
         intent.submitted_at = _clock.wall()
         try:
@@ -153,17 +168,43 @@ class Submission:
             raise ClosedError("the orchestrator's block ended before the request was submitted")
         return OutcomeState.CANCELLED, None
 
+    async def _find_created(self, intent: Intent) -> Production | None:
+        """Wait for a webhook that shows what a submit in doubt has created, if it was sent just now."""
+        state, router, matcher = self._state, self._state.context.router, self._state.context.matcher
+        if not router.has_receiver:
+            return None
+        is_new = intent.sent_at is not None and _clock.wall() - intent.sent_at < _WAIT_FOR_WEBHOOKS
+        try:
+            async with asyncio.timeout(_WAIT_FOR_WEBHOOKS) as self._search:
+                while True:
+                    arrived = router.arrived
+                    production = await matcher.find(self._journal, intent)
+                    if production is not None or not (is_new and state.may_submit):
+                        return production
+                    await arrived.wait()
+        except (TimeoutError, JaraiError):
+            return None
+        finally:
+            self._search = None
+
     # --- Shutdown and cancel -----------------------------------------------------------------------
 
     def cancel_unsent(self) -> None:
         """Send no further submit. One that is on its way is allowed to complete."""
         self._state.may_submit = False
+        self._end_search()
         scope, self._scope = self._scope, None
         if scope is not None and not self._state.is_sending:
             scope.reschedule(_clock.monotonic())
 
+    def _end_search(self) -> None:
+        search, self._search = self._search, None
+        if search is not None:
+            search.reschedule(_clock.monotonic())
+
     def settled(self) -> asyncio.Future[None]:
         """Return a future that is done when no submit is on its way any more."""
+        self._end_search()
         self._settled = asyncio.get_running_loop().create_future()
         return self._settled
 
@@ -178,37 +219,76 @@ def new_intent(reference: str, request: ProductionRequest) -> Intent:
 
 
 def is_same_request(intent: Intent, request: ProductionRequest) -> bool:
-    """Whether an intent is of this request; False where another request was planned but never sent.
+    """Whether an intent is of this request; False for another request, for which nothing was created.
 
     Raises JournalError, and InvalidRequestError where another request may have been paid for.
     """
     changes = [*differences(intent.request(), request)]
-    if changes and intent.stage is not Stage.PLANNED:
+    if changes and not intent.created_nothing:
         message = f"the reference {intent.reference[:100]!r} belongs to another request in the journal: "
         raise InvalidRequestError([f"{message}{'; '.join(changes)}"])
     return not changes
 
 
-async def resolve(engine: Engine, journal: Journal, reference: str, production_id: str | None) -> Intent:
+async def find_created(
+    engine: Engine, journal: Journal, reference: str, production_id: str, known: Mapping[str, str]
+) -> Production:
+    """Read a production that a submit in doubt may have created, and check that it fits.
+
+    `known` has the reference of each production of this process. Raises InvalidRequestError where there is
+    nothing to decide, and where the production belongs to another request; ApiError, JournalError.
+    """
+    await _undecided(journal, reference)
+    production = await engine.sender.execute(endpoints.fetch(production_id), RequestLog())
+    intent = await _undecided(journal, reference)  # it may have been decided in the meantime
+    owner = known.get(production.id) or await journal.owner_of(production.id)
+    if owner not in (None, reference):
+        raise InvalidRequestError([f"production {production.id} belongs to the reference {owner!r}"])
+    if differs := compare(intent, production).differs:
+        message = f"production {production.id} does not fit the reference {reference!r}: "
+        raise InvalidRequestError([message + "; ".join(differs)])
+    return production
+
+
+async def resolve(journal: Journal, reference: str, production: Production | None) -> Intent:
     """Decide a submit that is in doubt: it created this production, or (None) it may be submitted again.
 
-    Raises InvalidRequestError where no submit is in doubt, ApiError, JournalError.
+    Raises InvalidRequestError where there is nothing to decide, JournalError.
     """
-    intent = await _in_doubt(journal, reference)
-    if production_id is None:
-        intent.reset_for_resubmit(str(uuid4()))
+    intent = await _undecided(journal, reference)
+    if production is None:
+        intent.reset(str(uuid4()))
     else:
-        call = endpoints.fetch(production_id)
-        production = await engine.sender.execute(call, RequestLog())
-        intent = await _in_doubt(journal, reference)  # it may have been decided in the meantime
-        intent.production = production
-        intent.stage, intent.submitted_at = Stage.ACCEPTED, intent.sent_at
+        sent_at = intent.sent_at
+        intent.reset(intent.key)
+        intent.stage, intent.production = Stage.ACCEPTED, production
+        intent.sent_at = intent.submitted_at = sent_at
+    intent.resolved = True
     await journal.save(intent)
     return intent
 
 
-async def _in_doubt(journal: Journal, reference: str) -> Intent:
+async def _undecided(journal: Journal, reference: str) -> Intent:
     intent = await journal.find(reference)
-    if intent is None or intent.stage is not Stage.IN_DOUBT:
+    if intent is None or (intent.stage is not Stage.IN_DOUBT and not intent.resolved):
         raise InvalidRequestError([f"no submit with the reference {reference!r} is in doubt"])
+    if intent.stage is Stage.ENDED:
+        raise InvalidRequestError([f"{reference!r} has ended as {intent.outcome_state}"])
+    return intent
+
+
+async def retry(journal: Journal, reference: str) -> Intent:
+    """Let a request be submitted again that was rejected, failed or was cancelled.
+
+    Raises InvalidRequestError where that is not so, JournalError.
+    """
+    intent = await journal.find(reference)
+    if intent is None:
+        raise InvalidRequestError([f"the journal has no request with the reference {reference!r}"])
+    if (state := intent.outcome_state) not in RETRIED:
+        end = f"ended as {state}" if state else f"is {intent.stage}"
+        raise InvalidRequestError([f"{reference!r} {end}: it cannot be submitted again"])
+    intent.reset(str(uuid4()))
+    intent.expired.clear()
+    await journal.save(intent)
     return intent

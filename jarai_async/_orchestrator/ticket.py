@@ -12,6 +12,8 @@ from jarai_async._events import Event, Outcome
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
+from jarai_async._printable import printable
+from jarai_async._tasks import start
 
 
 class History:
@@ -49,24 +51,37 @@ class Ticket:
     """One request of an `Orchestrator`. Await it for its `Outcome`.
 
     A production that fails, is rejected or exceeds its deadline has an outcome, and raises nothing. Awaiting
-    raises ClosedError if the orchestrator's block was left before the end.
+    raises ClosedError if the orchestrator's block was left before the end, and InvalidRequestError if its
+    reference belongs to another request in the journal.
+
+    `asyncio.wait` takes only tasks, and `TaskGroup.create_task` only coroutines: give them `ticket.task` and
+    `ticket.outcome()`. Cancelling either ends the waiting, not the job.
     """
 
     def __init__(self, job: Job, task: asyncio.Task[Outcome], history: History) -> None:
         self._job = job
         self._task = task
         self._history = history
+        self._waiter: asyncio.Task[Outcome] | None = None
 
     def __repr__(self) -> str:
         known = f"{self.production_id} {self.status}" if self.production_id else "not submitted yet"
         was_left = self.done and (self._task.cancelled() or self._task.exception() is not None)
         end = ", not watched any more" if was_left else ", ended" if self.done else ""
-        return f"<Ticket {self.reference!r} {known}{end}>"
+        return printable(f"<Ticket {self.reference!r} {known}{end}>")
 
     def __await__(self) -> Generator[Any, None, Outcome]:
-        return self._outcome().__await__()
+        return self.outcome().__await__()
 
-    async def _outcome(self) -> Outcome:
+    @property
+    def task(self) -> asyncio.Task[Outcome]:
+        """A task that waits for the outcome; a new one if it was cancelled."""
+        if self._waiter is None or self._waiter.cancelled():
+            self._waiter = start(self.outcome, name=f"{self.reference} outcome")
+        return self._waiter
+
+    async def outcome(self) -> Outcome:
+        """Wait for the outcome. Raises ClosedError, InvalidRequestError."""
         current = asyncio.current_task()
         before = current.cancelling() if current else 0
         try:

@@ -4,6 +4,7 @@ An event may arrive before the response to the submit. So the last event of each
 kept for a while: a job may subscribe soon, or the production may belong to another process.
 """
 
+import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from attrs import evolve
 
 from jarai_async import _clock
-from jarai_async._api.models import Status
+from jarai_async._api.models import NIL_ID, Status
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import JournalError
 from jarai_async._polling.webhook_coverage import WebhookCoverage
@@ -25,14 +26,18 @@ class WebhookRouter:
     """The subscribed jobs of an orchestrator, and how reliable the events of each account are."""
 
     def __init__(self, *, has_receiver: bool) -> None:
-        self._has_receiver = has_receiver
+        self.has_receiver = has_receiver
+        self.arrived = asyncio.Event()
+        """Set, and then replaced, when an event of a production arrives that no job has claimed."""
+        self.on_unclaimed: Callable[[str], None] = lambda _: None
+        """Called with the account of the first event of a production that no job has claimed."""
         self._subscribers: dict[str, Subscriber] = {}
         self._early: OrderedDict[str, WebhookEvent] = OrderedDict()  # by production
         self._coverages: dict[str, WebhookCoverage] = {}  # by account
 
     def coverage(self, account_id: str) -> WebhookCoverage | None:
         """Return what was learned about an account's events; None without a receiver."""
-        if not self._has_receiver:
+        if not self.has_receiver:
             return None
         if account_id not in self._coverages:
             self._coverages[account_id] = WebhookCoverage(_clock.monotonic())
@@ -55,6 +60,11 @@ class WebhookRouter:
             with contextlib.suppress(JournalError):  # it was answered already; the journal logs its failure
                 await self.dispatch(event)
 
+    def unclaimed(self, account_id: str) -> list[WebhookEvent]:
+        """Return the last event of each production of an account that no job has claimed."""
+        events = self._early.values()
+        return [one for one in events if one.account_id == account_id and one.production_id != NIL_ID]
+
     def unsubscribe(self, production_id: str) -> None:
         """Route no more events of a production."""
         self._subscribers.pop(production_id, None)
@@ -68,6 +78,11 @@ class WebhookRouter:
         if subscriber is not None:
             await subscriber(event)
             return
+        is_first = event.production_id not in self._early
         self._early[event.production_id] = event
+        self.arrived.set()
+        self.arrived = asyncio.Event()
+        if is_first:
+            self.on_unclaimed(event.account_id)
         if len(self._early) > _EARLY_EVENTS:
             self._early.popitem(last=False)

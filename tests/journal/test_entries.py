@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jarai_async import (
+    BudgetExceededError,
     Deliverable,
     DeliverablesReady,
     Downloaded,
@@ -19,6 +20,7 @@ from jarai_async import (
     InvalidRequestError,
     JaraiError,
     JournalError,
+    NotSentError,
     Outcome,
     OutcomeState,
     Production,
@@ -51,7 +53,7 @@ SAVED_FIELDS = {
     "verifiedBy": "length",
     "final": True,
 }
-FINAL = {OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.NOT_FOUND}
+FINAL = {OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.REJECTED}
 
 
 def outcome(state: OutcomeState = OutcomeState.PUBLISHED, error: JaraiError | None = None) -> Outcome:
@@ -160,7 +162,7 @@ def test_reset_without_a_production_changes_the_key_only() -> None:
 
 @pytest.mark.parametrize("state", OutcomeState)
 def test_only_a_final_outcome_is_stored(state: OutcomeState) -> None:
-    """After a rejection, a deadline or a failed download, the next run resumes the request."""
+    """After a deadline, a lost response or a failed download, the next run resumes the request."""
     entry = intent(stage=Stage.ACCEPTED)
     entry.acknowledge(event(Finished, 9, outcome=outcome(state)))
     assert (entry.stage is Stage.ENDED) == (entry.outcome is not None) == (state in FINAL)
@@ -172,11 +174,18 @@ def test_only_a_final_outcome_is_stored(state: OutcomeState) -> None:
     assert incomplete.stage is Stage.ACCEPTED
 
 
-@pytest.mark.parametrize("state", sorted(FINAL))
-def test_final_outcome_is_the_same_after_a_restart(state: OutcomeState) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        ProductionFailedError("it failed", code="BAD_TOPIC"),
+        BudgetExceededError("spent", status=409, code="BUDGET_GATE_1_FAILED", correlation_id="c-1"),
+        NotSentError("no connection"),
+    ],
+)
+@pytest.mark.parametrize("state", sorted(FINAL - {OutcomeState.PUBLISHED}))
+def test_final_outcome_is_the_same_after_a_restart(state: OutcomeState, error: JaraiError | None) -> None:
     """Every field, except that the signed URLs are not stored."""
-    failed = state in (OutcomeState.FAILED, OutcomeState.NOT_FOUND)
-    error = ProductionFailedError("it failed", code="BAD_TOPIC") if failed else None
     original = evolve(outcome(state, error), files={Path("a.mp4"): evolve(VIDEO, url="")})
     entry = intent()
     entry.acknowledge(event(Downloaded, saved=SAVED, path=Path("a.mp4")))
@@ -184,11 +193,9 @@ def test_final_outcome_is_the_same_after_a_restart(state: OutcomeState) -> None:
     restored = stored(entry).final_outcome(original.request)
     expected = evolve(original, error=None, deliverables=(evolve(VIDEO, url=""),))
     assert evolve(restored, error=None) == expected
-    if failed:
-        assert type(restored.error) is ProductionFailedError
-        assert (restored.error.message, restored.error.code) == ("it failed", "BAD_TOPIC")
-    else:
-        assert restored.error is None
+    assert type(restored.error) is type(error)
+    assert repr(restored.error) == repr(error)
+    assert vars(restored.error or JaraiError("")) == vars(error or JaraiError(""))
 
 
 def test_final_outcome_without_submit_time_or_error_code() -> None:

@@ -60,3 +60,19 @@ async def test_ticket_raises_closed_error_after_the_block(simulator: Simulator, 
         with pytest.raises(ClosedError):
             _ = [event async for event in events]
     assert (await client.wait(first.production.id)).status == Status.PUBLISHED
+
+
+async def test_tickets_can_be_given_to_asyncio_wait_and_to_a_task_group(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """As a task and as a coroutine; cancelling these does not end the job."""
+    async with Orchestrator(client) as orchestrator:
+        tickets = [orchestrator.submit(request_for(simulator)) for _ in range(3)]
+        done, _ = await asyncio.wait({ticket.task for ticket in tickets[:2]}, return_when="FIRST_COMPLETED")
+        assert all(task.result().ok for task in done)
+        tickets[1].task.cancel()
+        tickets[2].task.cancel()
+        async with asyncio.TaskGroup() as group:
+            waiting = [group.create_task(ticket.outcome()) for ticket in tickets]
+        assert all(task.result().ok for task in waiting)
+        assert [(await ticket.task).reference for ticket in tickets] == [one.reference for one in tickets]

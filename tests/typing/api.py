@@ -141,6 +141,7 @@ def model_attributes(
     as_text = account.avatars[0].id
     assert_type(outcome.state, OutcomeState)
     assert_type(outcome.ok, bool)
+    assert_type(outcome.is_final, bool)
     assert_type(outcome.production, Production | None)
     assert_type(outcome.files, Mapping[Path, Deliverable])
     assert_type(outcome.error, JaraiError | None)
@@ -209,6 +210,8 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     ticket = orchestrator.submit(request)
     assert_type(ticket, Ticket)
     assert_type(await ticket, Outcome)
+    assert_type(await ticket.outcome(), Outcome)
+    assert_type(await ticket.task, Outcome)
     waiting: Awaitable[Outcome] = ticket
     assert_type(await waiting, Outcome)
     assert_type(ticket.reference, str)
@@ -220,6 +223,8 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     async for event in ticket.events():
         assert_type(event, Event)
     await ticket.cancel()
+    assert_type(await orchestrator.resolve("mine", production_id="id"), Ticket)
+    assert_type(await orchestrator.retry("mine"), Ticket)
     del text
 
 

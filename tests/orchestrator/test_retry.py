@@ -1,0 +1,130 @@
+"""What an outcome decides: recorded ones are returned again, and `retry` submits them again when asked."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jarai_async import (
+    BudgetExceededError,
+    InvalidRequestError,
+    JaraiClient,
+    Orchestrator,
+    Outcome,
+    OutcomeState,
+    PermissionDeniedError,
+)
+from jarai_async.simulator import FaultKind, Simulator
+from jarai_async.simulator._api.responses import error_response
+from tests.support.orchestrators import outcomes_of
+from tests.support.scenarios import request_for
+
+
+def reject_one_submit(simulator: Simulator, status: int, code: str) -> None:
+    response = error_response(status, code, "Not possible.")
+    simulator.faults.kinds["rejected"] = FaultKind(lambda _, __: response, executes=False)
+    simulator.faults.add("rejected", on="submit")
+
+
+async def outcome_of(simulator: Simulator, journal: Path, **changes: Any) -> Outcome:
+    """Return the outcome of the request `a`, as a program sees it that is started again."""
+    async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
+        request = request_for(simulator, reference="a", **changes)
+        (outcome,) = await outcomes_of(Orchestrator(client, journal=journal), [request])
+        return outcome
+
+
+async def test_rejected_request_is_not_sent_again_unless_asked(simulator: Simulator, tmp_path: Path) -> None:
+    """The next start returns the recorded outcome, with JARAI's error and how to try again."""
+    reject_one_submit(simulator, 403, "PERMISSION_DENIED")
+    first = await outcome_of(simulator, tmp_path / "journal")
+    again = await outcome_of(simulator, tmp_path / "journal")
+    assert simulator.count("submit") == 1
+    assert first.state is again.state is OutcomeState.REJECTED
+    assert first.is_final
+    assert again.is_final
+    assert isinstance(again.error, PermissionDeniedError)
+    assert str(again.error) == str(first.error)
+    assert (again.error.status, again.error.code) == (403, "PERMISSION_DENIED")
+    assert again.error.correlation_id
+    assert "To submit it again, call `Orchestrator.retry`, or use `jarai retry`." in str(again)
+
+
+async def test_request_rejected_in_an_outage_does_not_start_unasked(tmp_path: Path) -> None:
+    """Nothing was sent, and a program that submits the same reference later does not expect a production."""
+    async with Simulator(failure_rate=0, approval="auto") as simulator:
+        nowhere = JaraiClient(simulator.api_key, base_url="http://127.0.0.1:9/v1/partner")
+        request = request_for(simulator, reference="a")
+        async with nowhere:
+            (outcome,) = await outcomes_of(Orchestrator(nowhere, journal=tmp_path / "journal"), [request])
+        assert outcome.state is OutcomeState.REJECTED
+        assert (await outcome_of(simulator, tmp_path / "journal")).state is OutcomeState.REJECTED
+        assert not simulator.productions
+
+
+async def test_retry_submits_a_rejected_request_again(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """With a new key; its events continue to count."""
+    reject_one_submit(simulator, 409, "BUDGET_GATE_1_FAILED")
+    path = tmp_path / "journal"
+    first = await outcome_of(simulator, path)
+    assert isinstance(first.error, BudgetExceededError)
+    async with Orchestrator(client, journal=path) as orchestrator:
+        ticket = await orchestrator.retry("a")
+        numbers = [event.sequence async for event in ticket.events()]
+        assert (await ticket).ok
+        with pytest.raises(InvalidRequestError, match="'a' ended as published"):
+            await orchestrator.retry("a")
+        with pytest.raises(InvalidRequestError, match="no request with the reference 'b'"):
+            await orchestrator.retry("b")
+    assert numbers == [*range(2, 2 + len(numbers))]
+    assert (await outcome_of(simulator, path)).ok
+    assert simulator.count("submit") == 2
+
+
+async def test_retry_replaces_a_failed_production(tmp_path: Path) -> None:
+    """The failed one was paid for; a second one is created only because the user asks for it."""
+    async with Simulator(failure_rate=1.0, approval="auto") as simulator:
+        path = tmp_path / "journal"
+        failed = await outcome_of(simulator, path)
+        assert failed.state is OutcomeState.FAILED
+        assert failed.is_final
+        assert (await outcome_of(simulator, path)).state is OutcomeState.FAILED
+        assert len(simulator.productions) == 1
+        async with (
+            JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+            Orchestrator(client, journal=path) as orchestrator,
+        ):
+            outcome = await (await orchestrator.retry("a"))
+        assert len(simulator.productions) == 2
+        assert outcome.production is not None
+        assert outcome.production.id == [*simulator.productions][1]
+        recorded = await outcome_of(simulator, path)
+        assert recorded.production is not None
+        assert recorded.production.id == outcome.production.id
+        assert len(simulator.productions) == 2
+
+
+@pytest.mark.parametrize("fault", ["reset_after", "not_found"])
+async def test_retry_refuses_what_may_still_be_running(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, fault: str
+) -> None:
+    """A submit in doubt is resolved; a production that is not found is looked for by the next run."""
+    simulator.faults.add(fault, on="submit" if fault == "reset_after" else "fetch", times=None)
+    path = tmp_path / "journal"
+    outcome = await outcome_of(simulator, path)
+    assert outcome.state in (OutcomeState.UNCERTAIN, OutcomeState.NOT_FOUND)
+    assert not outcome.is_final
+    async with Orchestrator(client, journal=path) as orchestrator:
+        with pytest.raises(InvalidRequestError, match="cannot be submitted again"):
+            await orchestrator.retry("a")
+
+
+async def test_rejected_request_may_be_corrected(simulator: Simulator, tmp_path: Path) -> None:
+    """Nothing was created, so other content under its reference is a new request."""
+    reject_one_submit(simulator, 400, "INVALID_REQUEST")
+    assert (await outcome_of(simulator, tmp_path / "journal")).state is OutcomeState.REJECTED
+    corrected = await outcome_of(simulator, tmp_path / "journal", topic="How bees dance")
+    assert corrected.ok
+    assert [production.body["topic"] for production in simulator.productions.values()] == ["How bees dance"]

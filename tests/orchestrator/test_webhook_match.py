@@ -1,0 +1,117 @@
+"""Webhooks about productions that no job knows decide what a submit without a response has created."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from jarai_async import Finished, Orchestrator, Outcome, OutcomeState
+from jarai_async._journal.entries import Stage
+from jarai_async.simulator import Deliverability, FaultKind, Simulator
+from tests.support.scenarios import request_for
+from tests.support.webhook_scenarios import with_webhooks
+
+SOON, LATE = Deliverability(delay=1.0), Deliverability(delay=300.0)
+
+
+async def run(orchestrator: Orchestrator, simulator: Simulator, *topics: str) -> list[Outcome]:
+    """Submit a request for each topic so that all responses are lost."""
+    simulator.faults.add("reset_after", on="submit", times=len(topics))
+    requests = [request_for(simulator, topic=topic, reference=f"r{n}") for n, topic in enumerate(topics)]
+    return [event.outcome async for event in orchestrator.run(requests) if isinstance(event, Finished)]
+
+
+async def test_webhook_decides_a_submit_whose_response_was_lost(tmp_path: Path) -> None:
+    """Its production is read, fits this submit alone, and is watched: nothing is uncertain."""
+    async with with_webhooks(SOON) as (simulator, client, receiver):
+        await client.accounts()
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            outcomes = await run(orchestrator, simulator, "tides", "bees")
+        created = {production.body["topic"]: id_ for id_, production in simulator.productions.items()}
+        assert len(created) == 2
+        for outcome in outcomes:
+            assert outcome.ok
+            assert outcome.production is not None
+            assert outcome.production.id == created[outcome.request.topic]
+
+
+async def test_webhook_that_arrives_after_the_outcome_is_used(tmp_path: Path) -> None:
+    """The production is then watched to its end, and the next run returns its outcome."""
+    async with with_webhooks(LATE) as (simulator, client, receiver):
+        await client.accounts()
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            (outcome,) = await run(orchestrator, simulator, "tides")
+            assert outcome.state is OutcomeState.UNCERTAIN
+            await asyncio.sleep(4 * 3600)
+            stored = await orchestrator.context.journal.find("r0")
+        assert stored is not None
+        assert stored.stage is Stage.ENDED
+        assert stored.production is not None
+        assert [stored.production.id] == [*simulator.productions]
+
+
+@pytest.mark.parametrize("delay", [SOON, LATE])
+async def test_productions_that_fit_two_submits_are_only_proposed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, delay: Deliverability
+) -> None:
+    """The complete command is in the log and, if it is known by then, in the text of the outcome's error."""
+    async with with_webhooks(delay) as (simulator, client, receiver):
+        await client.accounts()
+        path = tmp_path / "my journal"
+        async with Orchestrator(client, webhooks=receiver, journal=path) as orchestrator:
+            outcomes = await run(orchestrator, simulator, "tides", "tides")
+            await asyncio.sleep(3600)
+        assert {outcome.state for outcome in outcomes} == {OutcomeState.UNCERTAIN}
+        assert len({*simulator.productions}) == 2
+        for id_ in simulator.productions:
+            command = f"`jarai resolve '{path}' r1 --production-id {id_}`"
+            assert command in caplog.text
+            if delay is SOON:
+                assert command in str(outcomes[1].error)
+
+
+async def test_production_of_another_program_is_not_taken(tmp_path: Path) -> None:
+    """Its topic differs. It is read once, however many events arrive about it."""
+    async with with_webhooks(SOON) as (simulator, client, receiver):
+        other = await client.submit(request_for(simulator, topic="What bees know"))
+        simulator.faults.add("hang_before", on="submit")
+        before = simulator.count("fetch")
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            outcome = await orchestrator.submit(request_for(simulator, topic="tides"))
+            await asyncio.sleep(4 * 3600)
+        assert outcome.state is OutcomeState.UNCERTAIN
+        assert other.id not in str(outcome.error)
+        assert simulator.count("fetch") - before == 1
+
+
+async def test_production_without_a_topic_is_only_proposed(tmp_path: Path) -> None:
+    """Another program may have created it: account and time do not prove that it is this submit's."""
+    async with with_webhooks(SOON) as (simulator, client, receiver):
+
+        def bare(response: Any, _: object) -> Any:
+            (id_,) = simulator.productions
+            return evolve(response, payload={"productionId": id_, "status": "Producing"})
+
+        await client.accounts()
+        simulator.faults.kinds["bare"] = FaultKind(bare, executes=True)
+        simulator.faults.add("bare", on="fetch", times=None)
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            (outcome,) = await run(orchestrator, simulator, "tides")
+        assert outcome.state is OutcomeState.UNCERTAIN
+        assert next(iter(simulator.productions)) in str(outcome.error)
+
+
+async def test_leaving_does_not_wait_for_webhooks(tmp_path: Path) -> None:
+    """The submit stays in doubt, and the next process can decide it."""
+    async with with_webhooks(LATE) as (simulator, client, receiver):
+        loop = asyncio.get_running_loop()
+        await client.accounts()
+        simulator.faults.add("reset_after", on="submit")
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            ticket = orchestrator.submit(request_for(simulator))
+            await asyncio.sleep(5)
+            leaving_at = loop.time()
+        assert loop.time() - leaving_at < 1
+        assert (await ticket).state is OutcomeState.UNCERTAIN
