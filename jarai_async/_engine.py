@@ -15,6 +15,7 @@ from jarai_async._journal.journal import Server
 from jarai_async._polling.poller import Poller
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.scheduler import Scheduler
+from jarai_async._tasks import start, uninterrupted
 from jarai_async._urls import canonical_url
 
 
@@ -62,8 +63,14 @@ class Engine:
         return production
 
     async def close(self) -> None:
-        """Close the connections. Everything that still waits raises ClosedError."""
+        """Close the connections. Everything that still waits raises ClosedError.
+
+        A cancellation takes effect after that.
+        """
         self.scheduler.close()
+        await uninterrupted(start(self._close))
+
+    async def _close(self) -> None:
         try:
             await self.poller.close()
         finally:
