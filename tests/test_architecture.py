@@ -9,6 +9,7 @@ import jarai_async
 PACKAGE = Path(jarai_async.__file__).parent
 
 LAYERS = (  # each imports only from those listed before it
+    ("_printable",),
     ("_clock", "_errors", "_secret", "_tasks"),
     ("_urls",),
     ("_api",),
@@ -29,16 +30,16 @@ LAYERS = (  # each imports only from those listed before it
     ("__main__",),
 )
 UNITS = [unit for layer in LAYERS for unit in layer]
-PURE = ("_api", "_errors", "_events", "_forecast", "_polling", "_ratelimit", "_secret", "_urls")
+PURE = ("_api", "_errors", "_events", "_forecast", "_polling", "_printable", "_ratelimit", "_secret", "_urls")
 IMPURE_MODULES = {"_polling.poller", "_polling.watch", "_ratelimit.scheduler", "_ratelimit.account_queue"}
 IMPURE = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
 USED_IN = {
-    "aiohttp": {"_http.transport", "receiver", "simulator"},
+    "aiohttp": {"_http.sessions", "_http.transport", "receiver", "simulator"},
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
     "rich": {"_cli.output"},
     "sqlite3": {"_journal.journal"},
-    "yarl": {"_http.transport"},
+    "yarl": {"_http.sessions", "_http.transport"},
 }
 
 

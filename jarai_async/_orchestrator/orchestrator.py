@@ -27,6 +27,7 @@ from uuid import uuid4
 from attrs import evolve
 
 from jarai_async._api.models import Polling, ProductionRequest
+from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
 from jarai_async._errors import (
     ClosedError,
@@ -152,6 +153,7 @@ class Orchestrator:
         return f"<Orchestrator {len(self.jobs)} running, at most {self.slots.count} in flight>"
 
     async def __aenter__(self) -> Self:
+        self.context.engine.scheduler.check_open()
         if self.context.folder is not None:
             try:
                 await self.context.engine.disk.make_folder(self.context.folder)
@@ -167,10 +169,15 @@ class Orchestrator:
                 resources.push_async_callback(checkpoint.close)
             if self._receiver is not None:
                 self.context.router.on_unclaimed = self._look_for_created
-                self._remove_listener = self._receiver.add_listener(self.context.router.dispatch)
+                self._remove_listener = self._receiver.add_listener(self._on_webhook)
             self._resources = resources.pop_all()
         self._is_open = True
         return self
+
+    async def _on_webhook(self, event: WebhookEvent) -> None:
+        """Use an event. Raises ConfigurationError if the receiver runs in another event loop."""
+        self.context.engine.scheduler.check_loop()
+        await self.context.router.dispatch(event)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -65,18 +66,23 @@ def log_how_to_continue(jobs: Collection[JobState], journal: Path | None) -> Non
     """Log the productions that continue at JARAI, and the submits that may have created one."""
     how = "wait for them with `JaraiClient.wait(id)`, or look at them with `jarai status ID`"
     if journal is not None:
-        how = f"to continue, run the same batch with the journal {journal}, or `jarai resume {journal}`"
-    _warn(
-        f"stopped watching %d productions, which continue at JARAI and are paid for; {how}:\n%s",
-        [f"  {job.reference}  {job.production.id}" for job in jobs if job.production],
-    )
-    _warn(
-        "left %d submits without a response: check in JARAI Studio whether they created a production before "
-        "you submit them again (reference, idempotency key):\n%s",
-        [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist],
-    )
+        quoted = shlex.quote(str(journal))
+        how = f"to continue, run the same batch with the journal {journal}, or `jarai resume {quoted}`"
+    running = [f"  {job.reference}  {job.production.id}" for job in jobs if job.production]
+    if running:
+        message = "stopped watching %d productions, which continue at JARAI and are paid for; %s:"
+        _log.warning(message, len(running), how)
+    _log_each(running)
+    in_doubt = [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist]
+    if in_doubt:
+        _log.warning(
+            "left %d submits without a response: check in JARAI Studio whether they created a production "
+            "before you submit them again (reference, idempotency key):",
+            len(in_doubt),
+        )
+    _log_each(in_doubt)
 
 
-def _warn(message: str, lines: list[str]) -> None:
-    if lines:
-        _log.warning(message, len(lines), "\n".join(lines))
+def _log_each(lines: list[str]) -> None:
+    for line in lines:
+        _log.warning("%s", line)

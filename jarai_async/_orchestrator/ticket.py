@@ -12,6 +12,7 @@ from jarai_async._events import Event, Outcome
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
+from jarai_async._printable import printable
 from jarai_async._tasks import start
 
 
@@ -67,7 +68,7 @@ class Ticket:
         known = f"{self.production_id} {self.status}" if self.production_id else "not submitted yet"
         was_left = self.done and (self._task.cancelled() or self._task.exception() is not None)
         end = ", not watched any more" if was_left else ", ended" if self.done else ""
-        return f"<Ticket {self.reference!r} {known}{end}>"
+        return printable(f"<Ticket {self.reference!r} {known}{end}>")
 
     def __await__(self) -> Generator[Any, None, Outcome]:
         return self.outcome().__await__()

@@ -129,16 +129,16 @@ class Poller:
         if watch.is_urgent:
             self._poll_until_changed(watch)
         coverage = watch.coverage if watch.status == Status.PRODUCING else None
-        began = _clock.monotonic()
+        began, project_type = _clock.monotonic(), watch.project_type  # a response may name another type later
         if coverage is not None:
-            coverage.producing_began(watch.project_type, began)
+            coverage.producing_began(project_type, began)
         try:
             return await change
         finally:
             self._awaited.discard(change)
             self.queue.discard(watch)
             if coverage is not None:
-                coverage.producing_ended(watch.project_type, began, _clock.monotonic())
+                coverage.producing_ended(project_type, began, _clock.monotonic())
             if watch.change is change:  # another waiter may have come before this one resumed
                 watch.change = watch.context = None
 

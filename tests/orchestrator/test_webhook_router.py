@@ -51,6 +51,30 @@ async def test_unreliable_webhooks_cause_no_duplicate_events() -> None:
     assert all(outcome.ok for outcome in outcomes)
 
 
+async def test_odd_webhooks_change_no_outcome() -> None:
+    """Events of new types, of other partners or without any sense are acknowledged and change nothing."""
+    async with with_webhooks(Deliverability(odd=1.0)) as (simulator, client, receiver):
+        events = await run_batch(Orchestrator(client, webhooks=receiver), simulator, 5)
+        statuses = {status for delivery in simulator.deliveries for _, status in delivery.attempts}
+    outcomes = [event.outcome for event in events if isinstance(event, Finished)]
+    assert [outcome.ok for outcome in outcomes] == [True] * 5
+    assert len(simulator.deliveries) == 2 * 5 * 18
+    assert statuses == {204}
+
+
+async def test_project_type_that_disappears_from_the_status_does_not_end_the_job() -> None:
+    """The project type decides how many events are to be expected while a production is Producing."""
+    async with (
+        with_webhooks() as (simulator, client, receiver),
+        Orchestrator(client, webhooks=receiver) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        async for event in ticket.events():
+            if isinstance(event, StatusChanged) and event.status == Status.PRODUCING:
+                simulator.faults.add("odd_fields", on="fetch", times=None)
+        assert (await ticket).ok
+
+
 # --- Reliability -----------------------------------------------------------------------------------
 
 

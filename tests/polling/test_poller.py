@@ -121,6 +121,20 @@ async def test_production_that_does_not_change_is_reported_once(
     )
 
 
+async def test_production_that_ends_during_a_long_outage_is_not_reported(
+    queued: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first poll after the outage sees the end, so it is not overdue."""
+    async with watched(queued) as (client, watch):
+        await client.engine.poller.wait_for_change(watch)
+        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
+        queued.faults.add("internal_error", on="fetch", times=None)
+        await asyncio.sleep(101_000)
+        queued.faults.clear()
+        assert (await wait).production.status == Status.PUBLISHED
+    assert "longer than usual" not in caplog.text
+
+
 async def test_wait_for_a_person_is_reported_after_a_day(caplog: pytest.LogCaptureFixture) -> None:
     """Approval may take a person hours (documented), although it usually takes seconds."""
     async with (
