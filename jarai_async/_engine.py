@@ -10,11 +10,13 @@ from jarai_async._errors import ApiError
 from jarai_async._http.credentials import Credentials
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.sender import RequestSender
-from jarai_async._http.transport import Session, Transport
+from jarai_async._http.sessions import Session
+from jarai_async._http.transport import Transport
 from jarai_async._journal.journal import Server
 from jarai_async._polling.poller import Poller
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.scheduler import Scheduler
+from jarai_async._tasks import start, uninterrupted
 from jarai_async._urls import canonical_url
 
 
@@ -29,13 +31,14 @@ class Engine:
         session: Session | None,
         rate_limit: RateLimit,
         timeout: float,
+        trust_env: bool,
         idempotency_keys: bool,
         random: Random,
     ) -> None:
         self.random = random
         self.limiter = RateLimiter(rate_limit)
         self.scheduler = Scheduler(self.limiter, random)
-        self.transport = Transport(base_url, session, timeout=timeout)
+        self.transport = Transport(base_url, session, timeout=timeout, trust_env=trust_env)
         self._credentials = credentials
         self.sender = RequestSender(
             self.transport, credentials, self.scheduler, random, idempotency_keys=idempotency_keys
@@ -62,8 +65,16 @@ class Engine:
         return production
 
     async def close(self) -> None:
-        """Close the connections. Everything that still waits raises ClosedError."""
+        """Close the connections. Everything that still waits raises ClosedError.
+
+        A cancellation takes effect after that. Raises ConfigurationError in another event loop than the one
+        that the client was used in.
+        """
+        self.scheduler.check_loop()
         self.scheduler.close()
+        await uninterrupted(start(self._close))
+
+    async def _close(self) -> None:
         try:
             await self.poller.close()
         finally:

@@ -34,12 +34,12 @@ PURE = ("_api", "_errors", "_events", "_forecast", "_polling", "_printable", "_r
 IMPURE_MODULES = {"_polling.poller", "_polling.watch", "_ratelimit.scheduler", "_ratelimit.account_queue"}
 IMPURE = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
 USED_IN = {
-    "aiohttp": {"_http.transport", "receiver", "simulator"},
+    "aiohttp": {"_http.sessions", "_http.transport", "receiver", "simulator"},
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
     "rich": {"_cli.output"},
     "sqlite3": {"_journal.journal"},
-    "yarl": {"_http.transport"},
+    "yarl": {"_http.sessions", "_http.transport"},
 }
 
 

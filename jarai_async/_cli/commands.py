@@ -111,7 +111,7 @@ async def _run(options: argparse.Namespace) -> int:
     if not options.simulate:
         requests = read_batch(options.batch, _defaults(options))
         _choose_journal(options)
-        async with JaraiClient(base_url=options.base_url) as client:
+        async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
             return await _run_requests(client, requests, options)
     async with _simulator(options) as simulator:
         requests = read_batch(options.batch, _simulated_ids(simulator) | _defaults(options))
@@ -141,7 +141,7 @@ def _choose_journal(options: argparse.Namespace) -> None:
 
 async def _resume(options: argparse.Namespace) -> int:
     requests = [intent.request() for intent in await _read_journal(options.journal)]
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
         return await _run_requests(client, requests, options)
 
 
@@ -213,7 +213,7 @@ async def _journal(options: argparse.Namespace) -> int:
 
 async def _resolve(options: argparse.Namespace) -> int:
     async with (
-        JaraiClient(base_url=options.base_url) as client,
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
         _open_journal(options.journal, await client.engine.server()) as journal,
     ):
         production = None
@@ -266,7 +266,7 @@ async def _cancel(options: argparse.Namespace) -> int:
 async def _print_productions(
     options: argparse.Namespace, request: Callable[[JaraiClient, str], Awaitable[Production]]
 ) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
 
         async def line(production_id: str) -> dict[str, Any]:
             return json_lines.production_line(await request(client, production_id))
@@ -275,7 +275,7 @@ async def _print_productions(
 
 
 async def _deliverables(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
         deliverables = await client.deliverables(options.production_id)
         folder = Path(options.download_to) if options.download_to else None
         by_name = dict(zip(unique_names(map(file_name, deliverables)), deliverables, strict=True))
@@ -288,7 +288,7 @@ async def _deliverables(options: argparse.Namespace) -> int:
 
 
 async def _accounts(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
         for account in await client.accounts():
             await output.print_line(json_lines.account_line(account))
     return 0
