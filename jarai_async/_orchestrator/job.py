@@ -36,8 +36,9 @@ from jarai_async._events import (
 from jarai_async._forecast.forecast import InFlightProduction, mean_time_to_finish
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.collector import Collector
+from jarai_async._orchestrator.decisions import RETRIED
 from jarai_async._orchestrator.state import JobState
-from jarai_async._orchestrator.submission import RETRIED, End, Submission
+from jarai_async._orchestrator.submission import End, Submission
 from jarai_async._polling.watch import Watch
 
 _log = logging.getLogger("jarai_async")

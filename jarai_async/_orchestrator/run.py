@@ -12,9 +12,9 @@ from jarai_async._errors import InvalidRequestError, JournalError
 from jarai_async._events import Event
 from jarai_async._journal.identity import content_reference
 from jarai_async._journal.journal import Journal
+from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
-from jarai_async._orchestrator.submission import is_same_request, new_intent
 from jarai_async._tasks import stop
 
 Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
