@@ -3,18 +3,22 @@
 Each function returns the violations that it finds, as sentences. The simulator knows what really happened.
 """
 
+import json
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from jarai_async import Event, Finished, Outcome, OutcomeState, Submitted
+from jarai_async import Downloaded, Event, Finished, Outcome, OutcomeState, Submitted
 from jarai_async.simulator import SimulatedProduction
+from jarai_async.simulator._api.request_log import RequestRecord
 from tests.stress.program import FILES, JOURNAL, RunRecord
 from tests.stress.worlds import WorldResult
 
 _EXPIRED = "PRODUCTION_EXPIRED"
+MANIFEST = "manifest.json"
 
 
 def violations(result: WorldResult) -> list[str]:
@@ -24,6 +28,8 @@ def violations(result: WorldResult) -> list[str]:
         *final_violations(result),
         *_check_events(result),
         *_check_rate_limit(result),
+        *_check_lists(result),
+        *_check_submits_in_doubt(result),
     ]
 
 
@@ -33,6 +39,7 @@ def final_violations(result: WorldResult) -> list[str]:
         *_check_submits(result),
         *_check_outcomes(result),
         *_check_files(result),
+        *_check_disk(result),
         *_check_secrets(result),
     ]
 
@@ -63,8 +70,7 @@ def _has_expired(production: SimulatedProduction, now: float) -> bool:
 def _check_outcomes(result: WorldResult) -> Iterator[str]:
     """Every request has an outcome, and it is true."""
     last, created = result.runs[-1], productions_of(result)
-    for n in range(result.scenario.count):
-        reference = f"item-{n}"
+    for reference in result.scenario.references:
         outcome = last.outcomes.get(reference)
         if outcome is None:
             yield f"{reference} is lost"
@@ -124,8 +130,28 @@ def _check_files(result: WorldResult) -> Iterator[str]:
             if not (folder / name).is_file() or (folder / name).read_bytes() != data:
                 yield f"{outcome}, but {name} is wrong or missing"
         names = {path.name for path in folder.iterdir() if not path.name.endswith(".part")}
-        if names != {*files, "manifest.json"}:
+        if names != {*files, MANIFEST}:
             yield f"{outcome}, but the folder has {sorted(names)}"
+
+
+def _check_disk(result: WorldResult) -> Iterator[str]:
+    """What was reported as downloaded is there, and each folder has complete files of one production only."""
+    everything = {name: result.simulator.files(name) for name in result.simulator.productions}
+    for record in result.runs:
+        for event in record.events:
+            if isinstance(event, Downloaded) and not _is_one_of(event.path, everything[event.production.id]):
+                yield f"{event}, but it is not there"
+    for folder in (result.folder / FILES).glob("*"):
+        paths = [path for path in folder.iterdir() if path.name != MANIFEST and path.suffix != ".part"]
+        owners = list(everything)
+        if (folder / MANIFEST).exists():
+            owners = [json.loads((folder / MANIFEST).read_text("utf-8"))["productionId"]]
+        if not any(all(_is_one_of(path, everything[owner]) for path in paths) for owner in owners):
+            yield f"{folder.name} has files that are not of {owners}: {sorted(path.name for path in paths)}"
+
+
+def _is_one_of(path: Path, files: Mapping[str, bytes]) -> bool:
+    return path.is_file() and path.read_bytes() == files.get(path.name)
 
 
 def _check_events(result: WorldResult) -> Iterator[str]:
@@ -133,7 +159,7 @@ def _check_events(result: WorldResult) -> Iterator[str]:
     for number, record in enumerate(result.runs, start=1):
         for events in _by_reference(record).values():
             yield from (f"run {number}: {violation}" for violation in _check_order(events))
-        if record.complete and len(record.outcomes) != result.scenario.count:
+        if record.complete and len(record.outcomes) != len(result.scenario.references):
             yield f"run {number}: {len(record.outcomes)} outcomes"
     if not result.scenario.tickets:  # whose events count as acknowledged at once
         yield from _check_resumed(result)
@@ -198,6 +224,49 @@ def _check_rate_limit(result: WorldResult) -> Iterator[str]:
     """The client causes no 429. It may after a crash, which loses the record of what was sent."""
     if result.simulator.rate_limited and not any(record.crashed for record in result.runs):
         yield f"{result.simulator.rate_limited} requests exceeded the rate limit"
+
+
+def _check_lists(result: WorldResult) -> Iterator[str]:
+    """However its downloads fail, the files of a production are listed twice a minute at most.
+
+    More often only where the list itself fails, or where a new run lists it again.
+    """
+    failing = [fault.times for fault in result.scenario.faults if fault.on in ("deliverables", "any")]
+    most = math.inf if None in failing else 2 + sum(times for times in failing if times)
+    for _, requests in _requests_by_run(result):
+        listed = defaultdict(list)
+        for request in requests:
+            if request.route == "deliverables":
+                listed[request.target].append(request.arrived)
+        for target, times in listed.items():
+            for first in times:
+                if sum(first <= time < first + 60 for time in times) > most:
+                    yield f"{target} was listed too often: {times}"
+                    break
+
+
+def _check_submits_in_doubt(result: WorldResult) -> Iterator[str]:
+    """After a submit in doubt none is sent until a read is answered, so an outage leaves few in doubt."""
+    latency = result.scenario.latency
+    for record, requests in _requests_by_run(result):
+        answered_at = -math.inf  # when the last read arrived that was answered
+        in_doubt_at = -math.inf  # when the response to the last submit in doubt left
+        for request in requests:
+            if request.route == "submit":
+                on_its_way = request.arrived <= in_doubt_at + 0.1 + 2 * latency
+                if answered_at < in_doubt_at and not on_its_way:
+                    yield f"submitted at {request.arrived}, in doubt since {in_doubt_at}: {record.plan}"
+                if request.status in (500, 502):
+                    in_doubt_at = request.arrived + latency
+            elif request.method == "GET" and request.route != "download" and (request.status or 500) < 500:
+                answered_at = request.arrived
+
+
+def _requests_by_run(result: WorldResult) -> Iterator[tuple[RunRecord, list[RequestRecord]]]:
+    ends = [*(record.began_at for record in result.runs[1:]), math.inf]
+    for record, end in zip(result.runs, ends, strict=True):
+        requests = result.simulator.requests
+        yield record, [request for request in requests if record.began_at <= request.arrived < end]
 
 
 def _check_secrets(result: WorldResult) -> Iterator[str]:

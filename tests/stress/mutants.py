@@ -121,6 +121,24 @@ MUTANTS = (
         "            await self._verify()\n",
         "",
     ),
+    Mutant(
+        "submit again before a read is answered",
+        "_http/outage",
+        "self.needs_read, self._doubt_at = True, now",
+        "self.needs_read, self._doubt_at = False, now",
+    ),
+    Mutant(
+        "list the files again at every attempt",
+        "_downloads/links",
+        "if _clock.monotonic() - self._read_at < _MIN_INTERVAL:",
+        "if False:",
+    ),
+    Mutant(
+        "one folder for two references",
+        "_downloads/file_names",
+        'return f"{safe_name(reference, 80)}-{production_id}"',
+        "return safe_name(reference, 80)",
+    ),
 )
 
 

@@ -45,12 +45,14 @@ class RunPlan:
 class RunRecord:
     """What one run of the program observed.
 
-    `handled` is the number of events that it has dealt with, `all_submitted_at` the step at which the last
-    request got its first event, and `free_slots` the slots of the orchestrator that were free in the end.
+    It began at `began_at`. `handled` is the number of events that it has dealt with, `all_submitted_at` the
+    step at which the last request got its first event, and `free_slots` the slots of the orchestrator that
+    were free in the end.
     """
 
     plan: RunPlan
     current_step: Callable[[], int] = field(repr=False)
+    began_at: float = 0.0
     events: list[Event] = field(factory=list)
     all_submitted_at: int = 0
     handled: int = 0

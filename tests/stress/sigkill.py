@@ -71,7 +71,7 @@ async def _run_batch(results: KillResults, seed: str, *, idempotency_keys: bool)
             program = Program(
                 api_key=simulator.api_key,
                 base_url=simulator.base_url,
-                requests=make_requests(simulator, scenario.count),
+                requests=make_requests(simulator, scenario.references),
                 folder=folder,
                 idempotency_keys=idempotency_keys,
                 concurrency=scenario.concurrency,
@@ -103,7 +103,7 @@ async def _run_batch(results: KillResults, seed: str, *, idempotency_keys: bool)
 def _scenario(seed: str, *, idempotency_keys: bool) -> Scenario:
     return Scenario(
         seed=seed,
-        count=5,
+        references=tuple(f"item-{n}" for n in range(5)),
         concurrency=3,
         server_keys=idempotency_keys,
         client_keys=idempotency_keys,

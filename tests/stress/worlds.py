@@ -8,7 +8,7 @@ scenario and returns what the program observed together with the simulator, whic
 import asyncio
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from random import Random
@@ -28,7 +28,6 @@ from tests.support.scenarios import request_for
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory: the disk is not what is tested
 _ONLY_API = {"missing_id", "missing_id_and_location", "other_production", "unknown_status", "unauthorized"}
 _ONLY_FILES = {"expired", "wrong_length", "bit_flip"}  # as documented: TLS keeps them out of the API
-_NOT_DRAWN = {"forbidden"}
 _ROUTES = ("submit", "submit", "submit", "fetch", "fetch", "deliverables", "cancel")
 _LEAVE_BY: tuple[LeaveBy, ...] = ("break", "timeout", "raise")
 _LEAVE_TICKETS_BY: tuple[LeaveBy, ...] = ("end", "break", "timeout")
@@ -52,7 +51,7 @@ class Scenario:
     """Everything that is decided before a world starts."""
 
     seed: str
-    count: int
+    references: tuple[str, ...]
     concurrency: int
     server_keys: bool
     client_keys: bool
@@ -102,7 +101,7 @@ def _draw(seed: str, fewest: int, most: int) -> Scenario:
         faults.append(PlannedFault(kind, "any", None, random.randint(0, 9), 20.0, 0.4))
     return Scenario(
         seed=seed,
-        count=count,
+        references=_draw_references(Random(f"{seed}:references"), count),
         concurrency=random.choice((1, 2, 3, 10)),
         server_keys=server_keys,
         client_keys=server_keys and random.random() < 0.8,
@@ -128,6 +127,14 @@ def _draw_deliverability(random: Random) -> Deliverability | None:
     return deliverability if random.random() < 0.4 else None
 
 
+def _draw_references(random: Random, count: int) -> tuple[str, ...]:
+    """Draw names; some would be equal as names of folders if each were made a valid one."""
+    if random.random() < 0.8:
+        return tuple(f"item-{n}" for n in range(count))
+    prefix = random.choice(("", "x" * 200))
+    return tuple(f"{prefix}{mark}{n // 3}" for n, mark in zip(range(count), "?:*" * count, strict=False))
+
+
 def _draw_plan(random: Random, count: int, *, tickets: bool) -> RunPlan:
     cancels = random.choice((0, 1, count))
     read_delay = random.choice((0.0, 0.0, 0.1, 20.0))
@@ -138,7 +145,7 @@ def _draw_plan(random: Random, count: int, *, tickets: bool) -> RunPlan:
 
 
 def _draw_fault(random: Random) -> PlannedFault:
-    kind = random.choice(sorted(KINDS.keys() - _NOT_DRAWN))
+    kind = random.choice(sorted(KINDS))
     on = random.choice(_ROUTES)
     if kind in _ONLY_FILES or (kind not in _ONLY_API and random.random() < 0.2):
         on = "download"
@@ -218,11 +225,11 @@ def make_simulator(scenario: Scenario) -> Simulator:
     return simulator
 
 
-def make_requests(simulator: Simulator, count: int) -> list[ProductionRequest]:
+def make_requests(simulator: Simulator, references: Sequence[str]) -> list[ProductionRequest]:
     """Make requests whose topic is their reference, so that the simulator's productions show it."""
     return [
-        request_for(simulator, topic=f"item-{n}", reference=f"item-{n}", project_type="article")
-        for n in range(count)
+        request_for(simulator, topic=reference, reference=reference, project_type="article")
+        for reference in references
     ]
 
 
@@ -235,7 +242,7 @@ async def _run(
     program = Program(
         api_key=result.simulator.api_key,
         base_url=result.simulator.base_url,
-        requests=make_requests(result.simulator, scenario.count),
+        requests=make_requests(result.simulator, scenario.references),
         folder=result.folder,
         idempotency_keys=scenario.client_keys,
         concurrency=scenario.concurrency,
@@ -243,7 +250,7 @@ async def _run(
         seed=f"{scenario.seed}:{len(result.runs)}",
         webhooks=proxy,
     )
-    record = RunRecord(plan, lambda: process.steps)
+    record = RunRecord(plan, lambda: process.steps, began_at=loop.time())
     result.runs.append(record)
     await process.run(program.run(plan, record))
     record.crashed = process.crashed
