@@ -23,7 +23,6 @@ from jarai_async._api.models import (
 )
 from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
 from jarai_async._downloads.download import Progress
-from jarai_async._downloads.files import target_path
 from jarai_async._engine import Engine
 from jarai_async._errors import (
     ConfigurationError,
@@ -33,7 +32,7 @@ from jarai_async._errors import (
 )
 from jarai_async._http.credentials import Credentials, KeyProvider
 from jarai_async._http.request_log import RequestLog
-from jarai_async._http.transport import Session
+from jarai_async._http.sessions import Session
 from jarai_async._urls import checked_url
 
 _DELAYS_WHILE_NEW = (2, 4, 8, 16, 30)  # seconds between reads of a production that is not found at first
@@ -53,15 +52,23 @@ class JaraiClient:
     - `api_key`: the key, or a function (or coroutine function) that returns one. A function is called again
       when its key is rejected. By default the key is read from JARAI_API_KEY.
     - `base_url`: by default JARAI_BASE_URL, or else JARAI's own API.
-    - `session`: an aiohttp session to use for the API. It stays open when the client is closed.
+    - `session`: an aiohttp session to use for the API, and for files without its headers, cookies and
+      middlewares. Its proxy and its connector are used for both, so they decide which addresses may be
+      reached. It stays open when the client is closed. With the session's own `trust_env=True` aiohttp also
+      sends the API a password that netrc has for its host.
     - `rate_limit`: what this client may use of the partner's rate limit.
-    - `timeout`: seconds to wait for a response. A submit that gets none is uncertain.
+    - `timeout`: seconds to wait for the first byte of a response, and between two of its parts. A submit that
+      gets no response is uncertain.
+    - `trust_env`: without a `session`, whether to use the proxies in the environment (HTTPS_PROXY,
+      HTTP_PROXY, NO_PROXY). A proxy resolves host names itself, so it is the proxy that has to keep files
+      from being read from addresses that are not public.
     - `idempotency_keys`: True if the server honours `Idempotency-Key` (not documented). Then a submit whose
       response was lost is sent again with the same key.
     - `random`: the source of jitter.
 
     Every method raises NotSentError, NoResponseError or InvalidResponseError where no usable response was
-    received, and ClosedError once the client is closed. Raises ConfigurationError.
+    received, ClosedError once the client is closed, and ConfigurationError in another event loop than the one
+    of the first use. Raises ConfigurationError.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class JaraiClient:
         session: Session | None = None,
         rate_limit: RateLimit | None = None,
         timeout: float = 30.0,
+        trust_env: bool = False,
         idempotency_keys: bool = False,
         random: Random | None = None,
     ) -> None:
@@ -85,6 +93,7 @@ class JaraiClient:
             session=session,
             rate_limit=rate_limit or RateLimit(),
             timeout=timeout,
+            trust_env=trust_env,
             idempotency_keys=idempotency_keys,
             random=random or Random(),
         )
@@ -95,6 +104,7 @@ class JaraiClient:
         return f"<JaraiClient {engine.transport.base_url}, {engine.limiter.limit} requests a minute>"
 
     async def __aenter__(self) -> Self:
+        self.engine.scheduler.check_loop()
         return self
 
     async def __aexit__(
@@ -198,7 +208,8 @@ class JaraiClient:
         average); FileWriteError where this machine cannot store it, and where `path` is a device, a pipe or a
         socket; ApiError where JARAI does not renew its URL.
         """
-        target = await target_path(path, deliverable)
+        self.engine.scheduler.check_open()
+        target = await self.engine.disk.target_path(path, deliverable)
         await self.engine.downloader.download(deliverable, target, RequestLog(), progress=progress)
         return target
 

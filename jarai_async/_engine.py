@@ -5,14 +5,19 @@ from random import Random
 from jarai_async._api import endpoints
 from jarai_async._api.models import Production, RateLimit
 from jarai_async._downloads.downloader import Downloader
+from jarai_async._downloads.files import Disk
 from jarai_async._errors import ApiError
 from jarai_async._http.credentials import Credentials
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.sender import RequestSender
-from jarai_async._http.transport import Session, Transport
+from jarai_async._http.sessions import Session
+from jarai_async._http.transport import Transport
+from jarai_async._journal.journal import Server
 from jarai_async._polling.poller import Poller
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.scheduler import Scheduler
+from jarai_async._tasks import start, uninterrupted
+from jarai_async._urls import canonical_url
 
 
 class Engine:
@@ -26,19 +31,26 @@ class Engine:
         session: Session | None,
         rate_limit: RateLimit,
         timeout: float,
+        trust_env: bool,
         idempotency_keys: bool,
         random: Random,
     ) -> None:
         self.random = random
         self.limiter = RateLimiter(rate_limit)
         self.scheduler = Scheduler(self.limiter, random)
-        self.transport = Transport(base_url, session, timeout=timeout)
+        self.transport = Transport(base_url, session, timeout=timeout, trust_env=trust_env)
+        self._credentials = credentials
         self.sender = RequestSender(
             self.transport, credentials, self.scheduler, random, idempotency_keys=idempotency_keys
         )
         self.poller = Poller(self.scheduler, self.sender.poll, lambda: self.transport.server_time)
         https = base_url.startswith("https:")  # then deliverables must be on https, too
-        self.downloader = Downloader(self.sender, self.transport, random, https=https)
+        self.disk = Disk()
+        self.downloader = Downloader(self.sender, self.transport, random, self.disk, https=https)
+
+    async def server(self) -> Server:
+        """Return the server that this client uses, and how. Raises ConfigurationError without a key."""
+        return Server(canonical_url(self.transport.base_url), await self._credentials.is_sandbox())
 
     async def cancel(self, production_id: str, log: RequestLog) -> Production:
         """Cancel a production, and return its state afterwards: it may have ended. Raises ApiError."""
@@ -53,9 +65,18 @@ class Engine:
         return production
 
     async def close(self) -> None:
-        """Close the connections. Everything that still waits raises ClosedError."""
+        """Close the connections. Everything that still waits raises ClosedError.
+
+        A cancellation takes effect after that. Raises ConfigurationError in another event loop than the one
+        that the client was used in.
+        """
+        self.scheduler.check_loop()
         self.scheduler.close()
+        await uninterrupted(start(self._close))
+
+    async def _close(self) -> None:
         try:
             await self.poller.close()
         finally:
             await self.transport.close()
+            self.disk.close()

@@ -26,12 +26,14 @@
         ├── ServiceUnavailableError     503 from JARAI itself: rejected before anything was done
         └── ServerError                 any other 5xx
 
-Every exception has the attributes of `JaraiError`, and the text of most ends with what to do next. No
-exception holds a request, a header or a body, so none can leak the API key. None is chained to an exception
-of the HTTP library, whose `repr` may contain the key.
+Every exception has the attributes of `JaraiError`, which are exact. Its text is one printable line, and most
+end with what to do next. No exception holds a request, a header or a body, so none can leak the API key. None
+is chained to an exception of the HTTP library, whose `repr` may contain the key.
 """
 
 from collections.abc import Iterable
+
+from jarai_async._printable import printable
 
 
 class JaraiError(Exception):
@@ -65,7 +67,7 @@ class JaraiError(Exception):
         if self.correlation_id:
             facts.append(f"correlation id {self.correlation_id}")
         text = f"{self.message.rstrip('.')} ({', '.join(facts)})" if facts else self.message
-        return f"{text.rstrip('.')}. {self.advice}" if self.advice else text
+        return printable(f"{text.rstrip('.')}. {self.advice}" if self.advice else text)
 
 
 class ConfigurationError(JaraiError, ValueError):

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, Status
 from jarai_async._errors import JaraiError, JournalError, ProductionFailedError
+from jarai_async._printable import printable
 
 
 class OutcomeState(StrEnum):
@@ -89,7 +90,7 @@ class Outcome:
     def __str__(self) -> str:
         files = f", {len(self.files)} files" if self.files else ""
         reason = f": {self.error}" if self.error else ""
-        return f"{self.reference}: {self.state.replace('_', ' ')}{files}{reason}"
+        return printable(f"{self.reference}: {self.state.replace('_', ' ')}{files}{reason}")
 
     @property
     def ok(self) -> bool:
@@ -108,7 +109,7 @@ class Outcome:
 
 @frozen(kw_only=True)
 class Event:
-    """Base class of all events; `str()` of an event is one line.
+    """Base class of all events; `str()` of an event is one printable line.
 
     `reference` is that of the request or, if it has none, the one that the orchestrator made. `sequence`
     counts the events of this request from 1. `observed_at` is the time (UTC) at which this process learned of
@@ -121,7 +122,7 @@ class Event:
     observed_at: datetime
 
     def __str__(self) -> str:
-        return f"{self.reference}: {self._describe()}"
+        return printable(f"{self.reference}: {self._describe()}")
 
     def _describe(self) -> str:
         raise NotImplementedError

@@ -1,8 +1,54 @@
-"""Ending tasks."""
+"""Starting tasks, waiting for them although the caller is cancelled, and ending them."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import Context, copy_context
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+def start(
+    function: Callable[[*Args], Coroutine[Any, Any, T]],
+    *args: *Args,
+    name: str | None = None,
+    context: Context | None = None,
+) -> asyncio.Task[T]:
+    """Start `function(*args)` as a task, in a copy of `context`, or else of the current one.
+
+    It begins only after the caller has the task, also under an eager task factory. A worker that several
+    callers share gets `Context()`: it must not log and trace as if it worked for the first of them.
+    """
+    is_assigned = False
+
+    async def begin() -> T:
+        if not is_assigned:  # an eager task factory
+            await asyncio.sleep(0)
+        return await function(*args)
+
+    where = copy_context() if context is None else context.copy()
+    task = asyncio.create_task(begin(), name=name, context=where)
+    is_assigned = True
+    return task
+
+
+async def uninterrupted(work: asyncio.Future[T]) -> T:
+    """Wait for a task or future to its end, and return its result.
+
+    A cancellation is raised only after that, however often it is repeated.
+    """
+    cancellation = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None:
+        if not work.cancelled():
+            work.exception()  # else the loop reports that it was never retrieved
+        raise cancellation
+    return work.result()
 
 
 async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -3,7 +3,7 @@
 import re
 import warnings
 from datetime import UTC, datetime
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import parse_qs, quote, urlsplit
 
 from jarai_async._errors import ConfigurationError
@@ -11,6 +11,10 @@ from jarai_async._errors import ConfigurationError
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 _HOST = re.compile(r"\s*[^:/?#]+://([^/?#]*)")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_SIX_TO_FOUR = IPv6Network("2002::/16")  # contains an IPv4 address, and no public host needs it
+_NAT64 = IPv6Network("64:ff9b::/96")  # how a network without IPv4 reaches any IPv4 address
+_AZURE_HOST = IPv4Address("168.63.129.16")  # serves secrets to every virtual machine of Azure
 SENDABLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -30,6 +34,13 @@ def checked_url(url: str) -> str:
     if parts.scheme == "http" and parts.hostname not in LOCAL_HOSTS:
         warnings.warn(f"the API key is sent to {parts.hostname} unencrypted: use https", stacklevel=3)
     return url.rstrip("/")
+
+
+def canonical_url(url: str) -> str:
+    """Return a URL in the form that is the same for all ways to write it: lower case, no default port."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.lower().removesuffix({"http": ":80", "https": ":443"}.get(parts.scheme, ""))
+    return parts._replace(netloc=netloc, path=parts.path.rstrip("/")).geturl()
 
 
 def is_http_url(url: str, *, https_only: bool) -> bool:
@@ -71,8 +82,10 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or ip
-    return ip.is_global and not ip.is_multicast
+        if ip.ipv4_mapped is None and ip not in _NAT64:
+            return ip in _GLOBAL_UNICAST and ip not in _SIX_TO_FOUR and ip.is_global
+        ip = IPv4Address(int(ip) & 0xFFFF_FFFF)
+    return ip.is_global and not ip.is_multicast and ip != _AZURE_HOST
 
 
 def valid_until(url: str) -> float | None:

@@ -39,6 +39,7 @@ import ssl
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from typing import Self
 
 from aiohttp import HttpVersion11, web
@@ -46,6 +47,7 @@ from aiohttp import HttpVersion11, web
 from jarai_async import webhooks
 from jarai_async._api.models import NIL_ID
 from jarai_async._errors import JournalError, WebhookVerificationError
+from jarai_async._tasks import start, uninterrupted
 from jarai_async.webhooks import Secrets, WebhookEvent, header_values
 
 __all__ = ["Receiver"]
@@ -90,15 +92,18 @@ class Receiver:
         await self.close()
 
     async def close(self) -> None:
-        """Reject further events and wait up to 10 seconds for `on_event`; then drop and log the rest."""
+        """Reject further events and wait up to 10 seconds for `on_event`; then drop and log the rest.
+
+        A cancellation takes effect after that.
+        """
         self._closed = True
-        if self._worker is None:
-            return
-        try:
-            await asyncio.wait([self._worker], timeout=_TIMEOUT)
-        finally:
-            self._worker.cancel()
-        await asyncio.wait([self._worker])
+        if self._worker is not None:
+            await uninterrupted(start(self._end, self._worker))
+
+    async def _end(self, worker: asyncio.Task[None]) -> None:
+        await asyncio.wait([worker], timeout=_TIMEOUT)
+        worker.cancel()
+        await asyncio.wait([worker], timeout=_TIMEOUT)
         if self._queue:
             _log.warning("the receiver was closed: %d accepted webhook events were dropped", len(self._queue))
 
@@ -166,7 +171,7 @@ class Receiver:
             bound_host, bound_port = runner.addresses[0][:2]
             yield f"{scheme}://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}{path}"
         finally:
-            await runner.cleanup()
+            await uninterrupted(start(runner.cleanup))
 
     async def _accept(self, event: WebhookEvent) -> int:
         if self._is_duplicate(event):
@@ -183,7 +188,7 @@ class Receiver:
         if self._on_event is not None:
             self._queue.append(event)
             if self._worker is None or self._worker.done():
-                self._worker = asyncio.create_task(self._process_queue(self._on_event))
+                self._worker = start(self._process_queue, self._on_event, context=Context())
         return 204
 
     def _is_duplicate(self, event: WebhookEvent) -> bool:

@@ -1,5 +1,11 @@
-"""Every async test runs on simulated time, with a real HTTP server in the same event loop."""
+"""Every async test runs on simulated time, with a real HTTP server in the same event loop.
 
+JARAI_TEST_LOOP changes the loop: `eager` starts every task at once (Python 3.12), `debug` turns on asyncio's
+debug mode.
+"""
+
+import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
@@ -15,8 +21,24 @@ settings.register_profile(
 settings.load_profile("jarai")
 
 
+def _eager_loop() -> SimulatedEventLoop:
+    loop = SimulatedEventLoop()
+    loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009  # not in Python 3.11
+    return loop
+
+
+def _debug_loop() -> SimulatedEventLoop:
+    loop = SimulatedEventLoop()
+    loop.set_debug(True)
+    return loop
+
+
+_LOOPS = {"simulated": SimulatedEventLoop, "eager": _eager_loop, "debug": _debug_loop}
+
+
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], SimulatedEventLoop]]:
-    return {"simulated": SimulatedEventLoop}
+    name = os.environ.get("JARAI_TEST_LOOP", "simulated")
+    return {name: _LOOPS[name]}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import jarai_async
 PACKAGE = Path(jarai_async.__file__).parent
 
 LAYERS = (  # each imports only from those listed before it
+    ("_printable",),
     ("_clock", "_errors", "_secret", "_tasks"),
     ("_urls",),
     ("_api",),
@@ -29,16 +30,16 @@ LAYERS = (  # each imports only from those listed before it
     ("__main__",),
 )
 UNITS = [unit for layer in LAYERS for unit in layer]
-PURE = ("_api", "_errors", "_events", "_forecast", "_polling", "_ratelimit", "_secret", "_urls")
+PURE = ("_api", "_errors", "_events", "_forecast", "_polling", "_printable", "_ratelimit", "_secret", "_urls")
 IMPURE_MODULES = {"_polling.poller", "_polling.watch", "_ratelimit.scheduler", "_ratelimit.account_queue"}
 IMPURE = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
 USED_IN = {
-    "aiohttp": {"_http.transport", "receiver", "simulator"},
+    "aiohttp": {"_http.sessions", "_http.transport", "receiver", "simulator"},
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
     "rich": {"_cli.output"},
     "sqlite3": {"_journal.journal"},
-    "yarl": {"_http.transport"},
+    "yarl": {"_http.sessions", "_http.transport"},
 }
 
 
@@ -84,6 +85,18 @@ def test_each_library_is_used_in_few_modules() -> None:
     assert used == USED_IN
 
 
+def test_tasks_are_started_in_one_module() -> None:
+    """`_tasks.start` works under eager task factories too; a TaskGroup may be used as well."""
+    started = {
+        module
+        for module, path in _modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("create_task", "ensure_future")
+        if not (isinstance(node.value, ast.Name) and node.value.id == "group")
+    }
+    assert started == {"_tasks"}
+
+
 def test_simulator_imports_nothing_of_the_client() -> None:
     """Otherwise a wrong field name would be wrong on both sides, and no test would fail."""
     used = {
@@ -93,7 +106,7 @@ def test_simulator_imports_nothing_of_the_client() -> None:
         for imported in _imports(path)
         if imported.startswith("jarai_async.")
     }
-    assert {name for name in used if name.split(".")[1] not in ("_clock", "simulator")} == set()
+    assert {name for name in used if name.split(".")[1] not in ("_clock", "_tasks", "simulator")} == set()
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

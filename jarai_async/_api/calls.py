@@ -120,14 +120,6 @@ def is_refusal(error: JaraiError) -> bool:
 _TEMPORARY = (RateLimitError, ServiceUnavailableError, ServerError)
 
 
-def is_not_ready(error: JaraiError) -> bool:
-    """Return whether a list of deliverables may be there later: 404 or 409.
-
-    The list of a production may lag behind its status (inferred).
-    """
-    return isinstance(error, ApiError) and error.status in (404, 409)
-
-
 # A status that is not in this list (408, 425, an unknown 4xx, a 5xx or a redirect) may be the response to a
 # request that was carried out.
 _CREATED_NOTHING = (

@@ -22,7 +22,7 @@ from jarai_async._api.models import (
     parse_id,
 )
 from jarai_async._api.responses import Response, parse_object
-from jarai_async._errors import InvalidRequestError, InvalidResponseError
+from jarai_async._errors import InvalidRequestError, InvalidResponseError, TransportError
 
 
 def accounts() -> Call[list[Account]]:
@@ -115,7 +115,7 @@ def _submitted(response: Response) -> Production:
         if not isinstance(status, str) or not status:
             status = str(Status.QUEUED)  # inferred: a production that was just accepted is queued
         production = evolve(decode(value | {"status": status}, Production), raw=value)
-    except InvalidResponseError:
+    except TransportError:
         if location_id is None:
             raise
         return Production(location_id, Status.QUEUED)

@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from jarai_async._api import wire
 from jarai_async._errors import ConfigurationError, InvalidRequestError
+from jarai_async._printable import printable
 
 Id = NewType("Id", str)
 """An identifier of the API: a UUID as lower-case text with hyphens."""
@@ -65,7 +66,7 @@ class Status(str):
         return self in _TERMINAL
 
     def __repr__(self) -> str:
-        return f"<Status {self!s}>"
+        return f"<Status {printable(str(self))}>"
 
 
 Status.QUEUED = Status("Queued")

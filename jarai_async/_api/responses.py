@@ -26,6 +26,7 @@ from jarai_async._errors import (
     RateLimitError,
     ServerError,
     ServiceUnavailableError,
+    TransportError,
 )
 
 _MAX_WAIT = 25 * 3600.0  # seconds; the longest documented wait is until midnight UTC, for a daily quota
@@ -35,11 +36,15 @@ _API_KEY = re.compile(r"jarai_[A-Za-z0-9_-]{8,}")
 
 @frozen
 class Response:
-    """A complete response: status, headers and the bytes of the body."""
+    """A response: status, headers and the bytes of the body.
+
+    `failure` says why the body is not complete: then status and headers still count.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    failure: TransportError | None = None
 
     @property
     def correlation_id(self) -> str | None:
@@ -58,7 +63,7 @@ def parse(response: Response) -> Any:
 
 
 def parse_object(response: Response) -> dict[str, Any]:
-    """Parse the body of a response as a JSON object. Raises InvalidResponseError."""
+    """Parse the body of a response as a JSON object. Raises as `parse` does."""
     value = parse(response)
     if not isinstance(value, dict):
         raise InvalidResponseError(f"expected an object, got a JSON {type(value).__name__}")
@@ -70,7 +75,7 @@ def is_answer(response: Response) -> bool:
     if response.status < 300:
         try:
             return isinstance(parse(response), dict | list)
-        except InvalidResponseError:
+        except TransportError:
             return False
     return 400 <= response.status < 500 and isinstance(_envelope(response).get(wire.ERROR_CODE), str)
 
@@ -119,7 +124,7 @@ def _error_class(status: int, code: str | None) -> type[ApiError]:
 def _envelope(response: Response) -> dict[str, Any]:
     try:
         return parse_object(response)
-    except InvalidResponseError:
+    except TransportError:
         return {}
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from jarai_async._api.models import ProductionRequest
 from jarai_async._errors import ConfigurationError, InvalidRequestError
+from jarai_async._printable import printable
 
 ID_FIELDS: Final = ("account_id", "language_id", "country_id", "avatar_id")
 _REQUIRED: Final = ("topic", *ID_FIELDS)
@@ -24,10 +25,11 @@ class BatchError(ConfigurationError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         noun = "problem" if len(problems) == 1 else "problems"
-        super().__init__(f"{len(problems)} {noun} in the batch:\n  " + "\n  ".join(problems))
+        super().__init__(f"{len(problems)} {noun} in the batch")
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.advice}"
+        problems = (f"  {problem}" for problem in self.problems)
+        return "\n".join(map(printable, (f"{self.message}:", *problems, self.advice)))
 
     def __reduce__(self) -> tuple[type["BatchError"], tuple[list[str]]]:
         return type(self), (self.problems,)

@@ -36,7 +36,7 @@ from jarai_async._errors import (
 from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal, journal_path
+from jarai_async._journal.journal import Journal, Server, journal_path
 from jarai_async._orchestrator.decisions import find_created, resolve, retry
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async.simulator import Simulator
@@ -111,7 +111,7 @@ async def _run(options: argparse.Namespace) -> int:
     if not options.simulate:
         requests = read_batch(options.batch, _defaults(options))
         _choose_journal(options)
-        async with JaraiClient(base_url=options.base_url) as client:
+        async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
             return await _run_requests(client, requests, options)
     async with _simulator(options) as simulator:
         requests = read_batch(options.batch, _simulated_ids(simulator) | _defaults(options))
@@ -141,7 +141,7 @@ def _choose_journal(options: argparse.Namespace) -> None:
 
 async def _resume(options: argparse.Namespace) -> int:
     requests = [intent.request() for intent in await _read_journal(options.journal)]
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
         return await _run_requests(client, requests, options)
 
 
@@ -212,7 +212,10 @@ async def _journal(options: argparse.Namespace) -> int:
 
 
 async def _resolve(options: argparse.Namespace) -> int:
-    async with _open_journal(options.journal) as journal, JaraiClient(base_url=options.base_url) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        _open_journal(options.journal, await client.engine.server()) as journal,
+    ):
         production = None
         if options.production_id is not None:
             production = await find_created(
@@ -240,9 +243,9 @@ async def _read_journal(path: str) -> list[Intent]:
 
 
 @asynccontextmanager
-async def _open_journal(path: str) -> AsyncIterator[Journal]:
+async def _open_journal(path: str, server: Server | None = None) -> AsyncIterator[Journal]:
     """Open a journal that exists. Raises OSError or JournalError."""
-    journal = await Journal.open(journal_path(path), create=False)
+    journal = await Journal.open(journal_path(path), server=server, create=False)
     try:
         yield journal
     finally:
@@ -263,7 +266,7 @@ async def _cancel(options: argparse.Namespace) -> int:
 async def _print_productions(
     options: argparse.Namespace, request: Callable[[JaraiClient, str], Awaitable[Production]]
 ) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
 
         async def line(production_id: str) -> dict[str, Any]:
             return json_lines.production_line(await request(client, production_id))
@@ -272,7 +275,7 @@ async def _print_productions(
 
 
 async def _deliverables(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
         deliverables = await client.deliverables(options.production_id)
         folder = Path(options.download_to) if options.download_to else None
         by_name = dict(zip(unique_names(map(file_name, deliverables)), deliverables, strict=True))
@@ -285,7 +288,7 @@ async def _deliverables(options: argparse.Namespace) -> int:
 
 
 async def _accounts(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
         for account in await client.accounts():
             await output.print_line(json_lines.account_line(account))
     return 0

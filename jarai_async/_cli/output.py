@@ -15,6 +15,7 @@ from jarai_async._cli.streams import OutputError, background
 from jarai_async._errors import AuthenticationError, ConfigurationError, JaraiError
 from jarai_async._events import Event
 from jarai_async._forecast.plan import TARGET_LAG, Plan
+from jarai_async._printable import printable
 
 _MAX_PROBLEMS: Final = 20  # printed above the summary
 _GRACE: Final = 5.0  # seconds for writing the rest of the output after an interrupt
@@ -65,7 +66,8 @@ def _json(line: dict[str, Any]) -> str:
 
 def print_message(message: JaraiError | str) -> None:
     """Print a message on standard error, without waiting."""
-    sys.stderr.write(f"jarai: {message}\n")
+    text = str(message) if isinstance(message, JaraiError) else printable(message)  # errors are printable
+    sys.stderr.write(f"jarai: {text}\n")
 
 
 def reason(error: OSError) -> str:
@@ -118,7 +120,7 @@ async def print_plan(plan: Plan, *, recommended: bool) -> None:
     }
     lines = [f"{name:<17}{value}" for name, value in rows.items()]
     for line in [*lines, *(f"{'warning':<17}{text}" for text in plan.warnings), f"({DURATIONS_NOTE})"]:
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(f"{printable(line)}\n")
 
 
 def _duration(seconds: float) -> str:
@@ -171,7 +173,7 @@ def _progress_bar(rich: Any, report: BatchReport, expected_finish: ExpectedFinis
                 next_estimate = bar.get_time() + 1.0
                 finish = expected_finish()
                 eta = f"ETA {finish:%b %d %H:%M} UTC: " if finish else ""
-            bar.update(task, completed=report.finished, description=eta + report.progress())
+            bar.update(task, completed=report.finished, description=printable(eta + report.progress()))
 
         yield show
 
@@ -187,4 +189,4 @@ def print_summary(problems: list[str], summary: str) -> None:
     omitted = len(problems) - _MAX_PROBLEMS
     more = [f"and {omitted} more"] if omitted > 0 else []
     for line in [*problems[:_MAX_PROBLEMS], *more, summary]:
-        (sys.stdout if on_terminal else sys.stderr).write(f"{line}\n")
+        (sys.stdout if on_terminal else sys.stderr).write(f"{printable(line)}\n")

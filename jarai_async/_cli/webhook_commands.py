@@ -33,7 +33,7 @@ async def run(options: argparse.Namespace) -> int:
 
 
 async def _list(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
         for webhook in await client.webhooks():
             await output.print_line(webhook_line(webhook))
     return 0
@@ -41,7 +41,7 @@ async def _list(options: argparse.Namespace) -> int:
 
 async def _create(options: argparse.Namespace) -> int:
     await output.check_output()  # the secret is shown only once, so where it goes is checked first
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
         try:
             webhook = await client.create_webhook(
                 options.endpoint_url,
@@ -87,7 +87,7 @@ def _save(line: dict[str, Any]) -> str:
 
 
 async def _delete(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
 
         async def delete(webhook_id: str) -> dict[str, Any]:
             await client.delete_webhook(webhook_id)
@@ -97,7 +97,7 @@ async def _delete(options: argparse.Namespace) -> int:
 
 
 async def _test(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url) as client:
+    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
         await client.test_webhook(options.webhook_id)
     output.print_message("JARAI will send a test event to the webhook's endpoint")
     return 0

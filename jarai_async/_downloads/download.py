@@ -19,7 +19,7 @@ from typing import NoReturn
 from jarai_async import _clock, _urls
 from jarai_async._api.models import Deliverable
 from jarai_async._downloads import blob_storage
-from jarai_async._downloads.files import PartialFile, in_thread
+from jarai_async._downloads.files import Disk, PartialFile
 from jarai_async._errors import (
     DownloadError,
     IncompleteDownloadError,
@@ -51,7 +51,7 @@ class Download:
     """
 
     def __init__(
-        self, deliverable: Deliverable, target: Path, *, https: bool, progress: Progress | None
+        self, deliverable: Deliverable, target: Path, disk: Disk, *, https: bool, progress: Progress | None
     ) -> None:
         self.deliverable = deliverable
         self.received = 0  # bytes, including those that were discarded
@@ -59,6 +59,7 @@ class Download:
         self.is_host_down = False  # whether the last attempt got no connection: no other URL would help
         self.is_url_refused = False  # whether blob storage rejected the URL in the last attempt
         self._refused_since: float | None = None
+        self._disk = disk
         self._https = https
         self._progress = progress
         self._partial_file = PartialFile(target)
@@ -91,15 +92,15 @@ class Download:
         url = _urls.percent_encoded(self.deliverable.url)
         if not _urls.is_http_url(url, https_only=self._https):
             raise DownloadError(f"the {self.deliverable.type} has no valid https URL")
-        await in_thread(self._partial_file.open)
+        await self._disk.run(self._partial_file.open)
         try:
             await self._fetch(transport, Secret(url))
-            await in_thread(self._flush)
+            await self._disk.run(self._flush)
             await self._verify()
         except IncompleteDownloadError:
-            await in_thread(self._pause)
+            await self._disk.run(self._pause)
             raise
-        modified = await in_thread(self._partial_file.finish)
+        modified = await self._disk.run(self._partial_file.finish)
         return SavedFile(
             deliverable=self.deliverable,
             size=self._offset,
@@ -110,7 +111,7 @@ class Download:
 
     async def discard(self) -> None:
         """Remove the partial file. A file that is already at its target stays."""
-        await in_thread(self._partial_file.discard)
+        await self._disk.run(self._partial_file.discard)
 
     async def _fetch(self, transport: Transport, url: Secret) -> None:
         if self._offset and self._offset == self._expected.size:
@@ -161,7 +162,7 @@ class Download:
         if size is not None and self._offset > size:
             await self._restart(f"the file does not end after the expected {size} bytes")
         if len(self._buffer) >= _BUFFER_SIZE:
-            await in_thread(self._flush)
+            await self._disk.run(self._flush)
         if self._progress is not None:
             # scheduled, so that an exception of the callback goes to the loop's handler, not to the download
             asyncio.get_running_loop().call_soon(self._progress, self._offset, size)
@@ -213,4 +214,4 @@ class Download:
         self._offset = 0
         self._expected = blob_storage.expected_from_list(self.deliverable)
         self._buffer.clear()
-        await in_thread(self._partial_file.discard)
+        await self._disk.run(self._partial_file.discard)

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from jarai_async._api.models import Deliverable
 from jarai_async._downloads.download import Download, Progress
+from jarai_async._downloads.files import Disk
 from jarai_async._downloads.links import Links
 from jarai_async._errors import IncompleteDownloadError, JaraiError
 from jarai_async._events import SavedFile
@@ -27,10 +28,13 @@ class Downloader:
     With `https`, a signed URL with another scheme is rejected. `retrier` is the default retry policy.
     """
 
-    def __init__(self, sender: RequestSender, transport: Transport, random: Random, *, https: bool) -> None:
+    def __init__(
+        self, sender: RequestSender, transport: Transport, random: Random, disk: Disk, *, https: bool
+    ) -> None:
         self._sender = sender
         self._transport = transport
         self._https = https
+        self._disk = disk
         self._links: WeakValueDictionary[str, Links] = WeakValueDictionary()  # by production
         self.retrier = Retrier(_RETRY, random)
 
@@ -53,7 +57,7 @@ class Downloader:
         ConfigurationError or ClosedError if the client is closed.
         """
         retrier = retrier or self.retrier
-        download = Download(deliverable, target, https=self._https, progress=progress)
+        download = Download(deliverable, target, self._disk, https=self._https, progress=progress)
         links = self._links_of(deliverable.production_id)
 
         async def attempt() -> SavedFile:

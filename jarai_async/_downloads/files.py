@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, TypeVar
@@ -22,52 +23,60 @@ from jarai_async._api.models import Deliverable
 from jarai_async._downloads.file_names import file_name
 from jarai_async._errors import FileWriteError
 from jarai_async._events import SavedFile
+from jarai_async._tasks import uninterrupted
 
 T = TypeVar("T")
 
 _log = logging.getLogger("jarai_async")
 
+_THREADS = 8  # at a time: as many as files that an orchestrator downloads at the same time
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; a running download waits at most two hours between two attempts
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """Run a short disk operation in a thread; a cancellation is raised only after the operation has ended.
+class Disk:
+    """The threads in which one client uses the disk.
 
-    Raises FileWriteError for any OSError, and for a path that the file system cannot encode.
+    They are its own: in the event loop's default executor a slow disk would delay the look-up of host names,
+    and so all requests, and the other way round.
     """
-    # a future, not a task: code that cancels all tasks must not separate this one from its thread
-    future = asyncio.get_running_loop().run_in_executor(None, work)
-    cancellation = None
-    while not future.done():
+
+    def __init__(self) -> None:
+        self._threads: ThreadPoolExecutor | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run a short operation in a thread; a cancellation is raised only after the operation has ended.
+
+        Raises FileWriteError for any OSError, and for a path that the file system cannot encode.
+        """
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jarai disk")
         try:
-            await asyncio.wait({future})
-        except asyncio.CancelledError as error:
-            cancellation = error
-    failure = future.exception()
-    if cancellation is not None:
-        raise cancellation
-    if isinstance(failure, OSError):
-        name = f": {failure.filename}" if failure.filename else ""
-        raise FileWriteError(f"{failure.strerror or failure}{name}") from None
-    if isinstance(failure, ValueError):  # a null byte, or a character that the file system cannot encode
-        raise FileWriteError(f"the path is not possible on this machine: {failure}") from None
-    return future.result()
+            # a future, not a task: code that cancels all tasks must not separate this one from its thread
+            return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._threads, work))
+        except OSError as error:
+            name = f": {error.filename}" if error.filename else ""
+            raise FileWriteError(f"{error.strerror or error}{name}") from None
+        except ValueError as error:  # a null byte, or a character that the file system cannot encode
+            raise FileWriteError(f"the path is not possible on this machine: {error}") from None
 
+    def close(self) -> None:
+        """Let the threads end once they have nothing more to do. A later operation starts new ones."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
 
-async def make_folder(folder: Path) -> None:
-    """Create a folder and its parents if they do not exist. Raises FileWriteError."""
-    await in_thread(lambda: folder.mkdir(parents=True, exist_ok=True))
+    async def make_folder(self, folder: Path) -> None:
+        """Create a folder and its parents if they do not exist. Raises FileWriteError."""
+        await self.run(lambda: folder.mkdir(parents=True, exist_ok=True))
 
+    async def target_path(self, path: str | os.PathLike[str], deliverable: Deliverable) -> Path:
+        """Return `path`, or the deliverable's own name in it if `path` is a folder or ends with a slash."""
+        is_folder = os.fspath(path).endswith(("/", os.sep)) or await self.run(Path(path).is_dir)
+        return Path(path) / file_name(deliverable) if is_folder else Path(path)
 
-async def target_path(path: str | os.PathLike[str], deliverable: Deliverable) -> Path:
-    """Return `path`, or the deliverable's own name in it if `path` is a folder or ends with a slash."""
-    is_folder = os.fspath(path).endswith(("/", os.sep)) or await in_thread(Path(path).is_dir)
-    return Path(path) / file_name(deliverable) if is_folder else Path(path)
-
-
-async def write_text(target: Path, text: str) -> None:
-    """Write a small file, completely or not at all. Raises FileWriteError."""
-    await in_thread(lambda: _write_text(target, text))
+    async def write_text(self, target: Path, text: str) -> None:
+        """Write a small file, completely or not at all. Raises FileWriteError."""
+        await self.run(lambda: _write_text(target, text))
 
 
 def _write_text(target: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Awaitable, Callable
 
+from jarai_async._api import wire
 from jarai_async._errors import ConfigurationError
 from jarai_async._secret import Secret
 from jarai_async._urls import SENDABLE
@@ -37,6 +38,10 @@ class Credentials:
                 if self._key is None:
                     self._key = await self._call_provider()
         return self._key
+
+    async def is_sandbox(self) -> bool:
+        """Whether the key is for the sandbox (documented prefix). Raises ConfigurationError."""
+        return (await self.key()).reveal().startswith(wire.SANDBOX_KEY_PREFIX)
 
     def accepted(self, key: Secret) -> None:
         """Record that JARAI accepted a key."""

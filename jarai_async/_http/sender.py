@@ -29,9 +29,10 @@ from jarai_async._errors import ConfigurationError, JaraiError, NotSentError, Tr
 from jarai_async._http.credentials import Credentials
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier, Retry
+from jarai_async._http.sessions import Attempts
 from jarai_async._http.submit_gate import Admission, SubmitGate
 from jarai_async._http.submit_retry import SubmitRetry
-from jarai_async._http.transport import Attempts, Transport
+from jarai_async._http.transport import Transport
 from jarai_async._ratelimit.account_queue import AccountQueues, Releasable
 from jarai_async._ratelimit.limiter import LONGEST_MINUTE_PAUSE
 from jarai_async._ratelimit.scheduler import Scheduler
@@ -74,8 +75,6 @@ class RequestSender:
     ) -> None:
         self.idempotency_keys = idempotency_keys
         """Whether the server honours `Idempotency-Key`."""
-        self.reached = False
-        """Whether the server ever responded: then a failing connection is an outage, not a wrong URL."""
         self.sent: Counter[Kind] = Counter()
         """Requests that were sent, by kind."""
         self.rate_limited = 0
@@ -88,6 +87,11 @@ class RequestSender:
         self._retry_reads = Retrier(_READS, random)
         self._gate = SubmitGate(random, scheduler, self._is_answered)
         self._has_warned = False  # about the server not having been reached yet
+
+    @property
+    def reached(self) -> bool:
+        """Whether the server ever responded: then a failing connection is an outage, not a wrong URL."""
+        return self._transport.reached
 
     async def execute(self, call: Call[T], log: RequestLog, retrier: Retrier | None = None) -> T:
         """Send a call and return its result, retrying as far as that is safe and `retrier` allows.
@@ -227,7 +231,6 @@ class RequestSender:
         except BaseException as error:
             self._record_failure(call, error, attempts, log)
             raise
-        self.reached = True
         self._count(call, log, attempts.count)
         self.rate_limited += response.status == 429
         state = self._rate_limit_state(call, response)

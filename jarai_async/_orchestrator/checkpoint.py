@@ -1,12 +1,13 @@
 """What a client has learned and sent, kept in the journal: a restart neither forgets it nor sends a burst."""
 
 import asyncio
+from contextvars import Context
 
 from jarai_async import _clock
 from jarai_async._engine import Engine
 from jarai_async._errors import JournalError
 from jarai_async._journal.journal import Journal
-from jarai_async._tasks import stop
+from jarai_async._tasks import start, stop
 
 _INTERVAL = 60.0  # seconds: what a crash may lose; the server's headers show the last minute
 
@@ -17,7 +18,7 @@ class Checkpoint:
     def __init__(self, engine: Engine, journal: Journal) -> None:
         self._engine = engine
         self._journal = journal
-        self._task = asyncio.create_task(self._write_regularly(), name="jarai checkpoint")
+        self._task = start(self._write_regularly, name="jarai checkpoint", context=Context())
 
     @classmethod
     async def restore(cls, engine: Engine, journal: Journal) -> "Checkpoint | None":

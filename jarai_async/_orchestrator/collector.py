@@ -14,7 +14,7 @@ from jarai_async._api.models import Deliverable, Production
 from jarai_async._downloads.blob_storage import is_replaced
 from jarai_async._downloads.checksums import from_list
 from jarai_async._downloads.file_names import file_name, folder_name, unique_names
-from jarai_async._downloads.files import in_thread, is_whole, write_text
+from jarai_async._downloads.files import is_whole
 from jarai_async._errors import ApiError, DownloadError, FileWriteError, JaraiError
 from jarai_async._events import DeliverablesReady, Downloaded, Outcome, SavedFile
 from jarai_async._http.retry import Retrier
@@ -45,7 +45,7 @@ class Collector:
                 state.emit(DeliverablesReady, deliverables=state.deliverables, final=final)
             if context.folder is not None:
                 folder = context.folder / folder_name(state.reference, production.id)
-                await in_thread(lambda: _check_owner(folder, production.id))
+                await context.engine.disk.run(lambda: _check_owner(folder, production.id))
                 await self._download_into(folder, production, retrier, final=final)
         except JaraiError as error:
             return error
@@ -58,7 +58,9 @@ class Collector:
         """
         production, folder = outcome.production, self._context.folder
         if production is None or folder is None:
-            return await in_thread(lambda: {path for path in saved if is_whole(path, saved[path])})
+            return await self._context.engine.disk.run(
+                lambda: {path for path in saved if is_whole(path, saved[path])}
+            )
         own_folder = folder / folder_name(self._state.reference, production.id)
         targets = _targets(own_folder, outcome.deliverables)
 
@@ -67,7 +69,7 @@ class Collector:
             return (own_folder / MANIFEST).is_file() and all(whole)
 
         try:
-            return {*targets} if await in_thread(is_complete) else None
+            return {*targets} if await self._context.engine.disk.run(is_complete) else None
         except FileWriteError:  # collecting it again says why
             return None
 
@@ -88,9 +90,9 @@ class Collector:
     async def _download_into(
         self, folder: Path, production: Production, retrier: Retrier, *, final: bool
     ) -> None:
-        state = self._state
+        state, disk = self._state, self._context.engine.disk
         targets = _targets(folder, state.deliverables)
-        state.files = await in_thread(lambda: _current_files(state.files, targets))
+        state.files = await disk.run(lambda: _current_files(state.files, targets))
         missing = [path for path in targets if path not in state.files]
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -98,7 +100,7 @@ class Collector:
                 for path in missing
             ]
         errors = [error for task in tasks if (error := task.result())]
-        await write_text(folder / MANIFEST, self._manifest(production, targets))
+        await disk.write_text(folder / MANIFEST, self._manifest(production, targets))
         if errors:
             message = f"{len(errors)} of {len(targets)} files could not be downloaded; the first: "
             raise DownloadError(message + errors[0].message, status=errors[0].status)

@@ -14,20 +14,21 @@ user's exception.)
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing
+from contextvars import Context
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from attrs import evolve
 
 from jarai_async._api.models import Polling, ProductionRequest
+from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
-from jarai_async._downloads.files import make_folder
 from jarai_async._errors import (
     ClosedError,
     ConfigurationError,
@@ -43,14 +44,14 @@ from jarai_async._orchestrator.checkpoint import Checkpoint
 from jarai_async._orchestrator.decisions import find_created, resolve, retry
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.run import Batch, Requests, Run
-from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue
+from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue, stop_drawing
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.statistics import Monitor, Statistics
 from jarai_async._orchestrator.ticket import History, Ticket
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
-from jarai_async._tasks import stop
+from jarai_async._tasks import start, stop, uninterrupted
 
 if TYPE_CHECKING:  # its server takes as long to import as everything else together
     from jarai_async.receiver import Receiver
@@ -90,7 +91,8 @@ class Orchestrator:
       Ctrl-C, only stops watching: the productions are paid for, and continue.
 
     Raises ConfigurationError. Entering the block raises ConfigurationError where `download_to` cannot be
-    used, and JournalError where the journal cannot be used. Leaving it without an exception raises
+    used or the key provider fails, and JournalError where the journal cannot be used or was made with
+    another server, or with a live key rather than one for the sandbox. Leaving it without an exception raises
     JournalError where the journal could not be written in the end.
     """
 
@@ -151,13 +153,15 @@ class Orchestrator:
         return f"<Orchestrator {len(self.jobs)} running, at most {self.slots.count} in flight>"
 
     async def __aenter__(self) -> Self:
+        self.context.engine.scheduler.check_open()
         if self.context.folder is not None:
             try:
-                await make_folder(self.context.folder)
+                await self.context.engine.disk.make_folder(self.context.folder)
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
-            journal = await Journal.open(self._journal_path)
+            server = None if self._journal_path is None else await self.context.engine.server()
+            journal = await Journal.open(self._journal_path, server=server)
             resources.push_async_callback(journal.close)
             self.context = evolve(self.context, journal=journal)
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
@@ -165,10 +169,15 @@ class Orchestrator:
                 resources.push_async_callback(checkpoint.close)
             if self._receiver is not None:
                 self.context.router.on_unclaimed = self._look_for_created
-                self._remove_listener = self._receiver.add_listener(self.context.router.dispatch)
+                self._remove_listener = self._receiver.add_listener(self._on_webhook)
             self._resources = resources.pop_all()
         self._is_open = True
         return self
+
+    async def _on_webhook(self, event: WebhookEvent) -> None:
+        """Use an event. Raises ConfigurationError if the receiver runs in another event loop."""
+        self.context.engine.scheduler.check_loop()
+        await self.context.router.dispatch(event)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -177,20 +186,20 @@ class Orchestrator:
         self._remove_listener()
         for job in self.jobs.values():
             job.state.may_submit = False  # before anything is awaited
+        await uninterrupted(start(self._leave))
+        if error is None and self.context.journal.failure is not None:
+            raise self.context.journal.failure  # what it holds is older than what was reported
+
+    async def _leave(self) -> None:
         async with self._resources:
             try:
-                batches = [*self._batches.values()]
-                await stop([*self._batches, *self._background])
-                for batch in batches:  # also of a task that had not started
-                    await batch.aclose()
+                await stop_drawing(self._batches, self._background)
                 await cancel_unsent(self.jobs)
                 if self._cancel_on_exit:
                     await cancel_all(self.jobs)
-            finally:  # also where leaving is cancelled
+            finally:
                 log_how_to_continue([job.state for job in self.jobs.values()], self._journal_path)
                 await stop(self.jobs)
-        if error is None and self.context.journal.failure is not None:
-            raise self.context.journal.failure  # what it holds is older than what was reported
 
     # --- Starting jobs -----------------------------------------------------------------------------
 
@@ -215,10 +224,10 @@ class Orchestrator:
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
         batch = Batch(requests)
-        feeder = asyncio.create_task(self._feed(batch), name="jarai feeder")
+        feeder = start(self._feed, batch, name="jarai feeder")
         self._batches[feeder] = batch
         feeder.add_done_callback(self._batches.pop)
-        self._in_background(self._monitor.warn_if_over_quota(), "jarai quota check")
+        self._add_background(start(self._monitor.warn_if_over_quota, name="jarai quota check"))
         feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never started
         return Run(batch, feeder, self.context.journal)
 
@@ -315,7 +324,7 @@ class Orchestrator:
                 [f"the reference {reference!r} is already running: a journal needs distinct references"]
             )
         job = Job(JobState(self.context, request, reference, slot, publish, intent))
-        task = asyncio.create_task(job.run(), name=f"jarai {reference}")
+        task = start(job.run, name=f"jarai {reference}")
         self.jobs[task] = job
         task.add_done_callback(partial(self._job_ended, ended))
         return job, task
@@ -330,15 +339,15 @@ class Orchestrator:
 
     # --- Submits in doubt that webhooks decide ------------------------------------------------------
 
-    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
+    def _add_background(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
     def _look_for_created(self, account_id: str) -> None:
         """Look whether a production of which only a webhook is known belongs to a submit in doubt."""
         if self._is_open:
-            self._in_background(self._continue_created(account_id), "jarai webhook match")
+            name, context = "jarai webhook match", Context()  # not that of the webhook's request
+            self._add_background(start(self._continue_created, account_id, name=name, context=context))
 
     async def _continue_created(self, account_id: str) -> None:
         journal = self.context.journal

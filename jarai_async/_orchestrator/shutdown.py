@@ -2,20 +2,39 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from jarai_async._events import Outcome
 from jarai_async._orchestrator.job import Job
+from jarai_async._orchestrator.run import Batch
 from jarai_async._orchestrator.state import JobState
-from jarai_async._tasks import stop
+from jarai_async._tasks import start, stop
 
 _log = logging.getLogger("jarai_async")
 
 _GRACE = 10.0  # seconds for submits that are on their way
+_DRAW_TIMEOUT = 60.0  # seconds for the caller's iterables of requests to be closed
 _CANCEL_TIMEOUT = 60.0  # seconds for cancelling all productions, with `cancel_on_exit`
 
 _Jobs = Mapping["asyncio.Task[Outcome]", Job]
+
+
+async def stop_drawing(
+    batches: Mapping[asyncio.Task[None], Batch], others: Iterable[asyncio.Task[None]]
+) -> None:
+    """Draw no more requests, and close their iterables, which are the caller's code: for a minute at most."""
+    try:
+        async with asyncio.timeout(_DRAW_TIMEOUT) as timeout:
+            drawn = [*batches.values()]
+            await stop([*batches, *others])
+            for batch in drawn:  # also of a task that had not started
+                await batch.aclose()
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+        _log.warning("an iterable of requests was not closed within %.0f s", _DRAW_TIMEOUT)
 
 
 async def cancel_unsent(jobs: _Jobs) -> None:
@@ -29,9 +48,7 @@ async def cancel_unsent(jobs: _Jobs) -> None:
 
 async def cancel_all(jobs: _Jobs) -> None:
     """Cancel all productions at JARAI, as far as that is possible within a minute."""
-    cancels = {
-        asyncio.ensure_future(job.cancel()): job for job in jobs.values() if job.state.production is not None
-    }
+    cancels = {start(job.cancel): job for job in jobs.values() if job.state.production is not None}
     if not cancels:
         return
     try:
@@ -49,18 +66,23 @@ def log_how_to_continue(jobs: Collection[JobState], journal: Path | None) -> Non
     """Log the productions that continue at JARAI, and the submits that may have created one."""
     how = "wait for them with `JaraiClient.wait(id)`, or look at them with `jarai status ID`"
     if journal is not None:
-        how = f"to continue, run the same batch with the journal {journal}, or `jarai resume {journal}`"
-    _warn(
-        f"stopped watching %d productions, which continue at JARAI and are paid for; {how}:\n%s",
-        [f"  {job.reference}  {job.production.id}" for job in jobs if job.production],
-    )
-    _warn(
-        "left %d submits without a response: check in JARAI Studio whether they created a production before "
-        "you submit them again (reference, idempotency key):\n%s",
-        [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist],
-    )
+        quoted = shlex.quote(str(journal))
+        how = f"to continue, run the same batch with the journal {journal}, or `jarai resume {quoted}`"
+    running = [f"  {job.reference}  {job.production.id}" for job in jobs if job.production]
+    if running:
+        message = "stopped watching %d productions, which continue at JARAI and are paid for; %s:"
+        _log.warning(message, len(running), how)
+    _log_each(running)
+    in_doubt = [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist]
+    if in_doubt:
+        _log.warning(
+            "left %d submits without a response: check in JARAI Studio whether they created a production "
+            "before you submit them again (reference, idempotency key):",
+            len(in_doubt),
+        )
+    _log_each(in_doubt)
 
 
-def _warn(message: str, lines: list[str]) -> None:
-    if lines:
-        _log.warning(message, len(lines), "\n".join(lines))
+def _log_each(lines: list[str]) -> None:
+    for line in lines:
+        _log.warning("%s", line)

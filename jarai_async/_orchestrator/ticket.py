@@ -12,6 +12,8 @@ from jarai_async._events import Event, Outcome
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
+from jarai_async._printable import printable
+from jarai_async._tasks import start
 
 
 class History:
@@ -66,7 +68,7 @@ class Ticket:
         known = f"{self.production_id} {self.status}" if self.production_id else "not submitted yet"
         was_left = self.done and (self._task.cancelled() or self._task.exception() is not None)
         end = ", not watched any more" if was_left else ", ended" if self.done else ""
-        return f"<Ticket {self.reference!r} {known}{end}>"
+        return printable(f"<Ticket {self.reference!r} {known}{end}>")
 
     def __await__(self) -> Generator[Any, None, Outcome]:
         return self.outcome().__await__()
@@ -75,7 +77,7 @@ class Ticket:
     def task(self) -> asyncio.Task[Outcome]:
         """A task that waits for the outcome; a new one if it was cancelled."""
         if self._waiter is None or self._waiter.cancelled():
-            self._waiter = asyncio.create_task(self.outcome(), name=f"{self.reference} outcome")
+            self._waiter = start(self.outcome, name=f"{self.reference} outcome")
         return self._waiter
 
     async def outcome(self) -> Outcome:

@@ -50,7 +50,7 @@ class Observer:
         watch.polled = watch.seen = now
         watch.seen_at = sent_at  # the snapshot describes that time or a later one
         watch.failures, watch.refusals, watch.refused_since = 0, 0, math.inf
-        if has_changed and not production.status.is_terminal:
+        if has_changed:
             self.expect_change(watch)
         elif now >= watch.overdue_at:
             watch.overdue_at = math.inf

@@ -13,8 +13,9 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import Context, copy_context
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from jarai_async import _clock
 from jarai_async._api.calls import Kind, is_refusal
@@ -29,7 +30,9 @@ from jarai_async._polling.sojourn import Sojourns
 from jarai_async._polling.watch import Change, Watch
 from jarai_async._polling.webhook_coverage import WebhookCoverage
 from jarai_async._ratelimit.scheduler import Scheduler
-from jarai_async._tasks import stop
+from jarai_async._tasks import start, stop
+
+Args = TypeVarTuple("Args")
 
 _log = logging.getLogger("jarai_async")
 
@@ -120,24 +123,24 @@ class Poller:
         if watch.is_awaited:
             raise RuntimeError("another caller waits for this watch")
         change: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
-        watch.change = change
+        watch.change, watch.context = change, copy_context()
         self._awaited.add(change)
         self._push(watch)
         if watch.is_urgent:
             self._poll_until_changed(watch)
         coverage = watch.coverage if watch.status == Status.PRODUCING else None
-        began = _clock.monotonic()
+        began, project_type = _clock.monotonic(), watch.project_type  # a response may name another type later
         if coverage is not None:
-            coverage.producing_began(watch.project_type, began)
+            coverage.producing_began(project_type, began)
         try:
             return await change
         finally:
             self._awaited.discard(change)
             self.queue.discard(watch)
             if coverage is not None:
-                coverage.producing_ended(watch.project_type, began, _clock.monotonic())
+                coverage.producing_ended(project_type, began, _clock.monotonic())
             if watch.change is change:  # another waiter may have come before this one resumed
-                watch.change = None
+                watch.change = watch.context = None
 
     # --- Webhooks ----------------------------------------------------------------------------------
 
@@ -167,7 +170,7 @@ class Poller:
 
     def _poll_until_changed(self, watch: Watch) -> None:
         if watch.change is not None:
-            self._start(self._poll_after_event(watch, watch.change, watch.pending_event))
+            self._start(watch, self._poll_after_event, watch.change, watch.pending_event)
 
     async def _poll_after_event(
         self, watch: Watch, change: asyncio.Future[Change], event: WebhookEvent | None
@@ -205,7 +208,7 @@ class Poller:
         self.queue.push(watch, _clock.monotonic())
         self._pushed.set()
         if self._worker is None:
-            self._worker = asyncio.create_task(self._run(), name="jarai poller")
+            self._worker = start(self._run, name="jarai poller", context=Context())
 
     async def _run(self) -> None:
         """Use every slot that polls may have for the production whose poll is worth most."""
@@ -219,7 +222,7 @@ class Poller:
                 if watch is None:
                     self._scheduler.release()
                     continue
-                self._start(self._poll(watch, slot))
+                self._start(watch, self._poll, slot)
         except Exception as error:  # noqa: BLE001  # a bug must reach the waiting callers
             self._fail_all(error)
         finally:
@@ -238,8 +241,11 @@ class Poller:
                 return watch
         return None
 
-    def _start(self, polling: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(polling)
+    def _start(
+        self, watch: Watch, poll: Callable[[Watch, *Args], Coroutine[Any, Any, None]], *args: *Args
+    ) -> None:
+        """Start polls of one production, in the context of the caller that waits for it."""
+        task = start(poll, watch, *args, context=watch.context)
         self._polls.add(task)
         task.add_done_callback(self._polls.discard)
 

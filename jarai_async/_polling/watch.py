@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextvars import Context
 from datetime import datetime
 
 from attrs import define, field, frozen
@@ -37,6 +38,7 @@ class Watch:
       repetition of the request would not help.
     - `overdue_at`: when its status is reported, once, as one that lasts too long.
     - `queued`: its entry in the poll queue; 0 if it is not in the queue.
+    - `change`: what the caller waits for. `context`: that caller's, for tracing and logging its polls.
     """
 
     production: Production
@@ -57,6 +59,7 @@ class Watch:
     overdue_at: float = math.inf
     queued: int = 0
     change: asyncio.Future[Change] | None = field(default=None, repr=False)
+    context: Context | None = field(default=None, repr=False)
 
     def resume(self, seen_at: datetime) -> None:
         """Continue from what an earlier process knew: it had its status at that time (UTC).

@@ -63,6 +63,7 @@ class AccountQueues:
 
         `slot` is released while the account has no productions left today. Raises ClosedError.
         """
+        self._scheduler.check_open()
         queue = self._queues[account_id]
         if slot is not None:
             queue.waiting.add(slot)

@@ -14,7 +14,7 @@ from random import Random
 from jarai_async import _clock
 from jarai_async._api.calls import KINDS, Kind
 from jarai_async._api.responses import RateLimitState
-from jarai_async._errors import ClosedError
+from jarai_async._errors import ClosedError, ConfigurationError
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.priority import Priority
 
@@ -35,6 +35,7 @@ class Scheduler:
         self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
         self._timer: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one that the client is used in
 
     @property
     def is_idle(self) -> bool:
@@ -49,9 +50,20 @@ class Scheduler:
         self.check_open()
 
     def check_open(self) -> None:
-        """Raise ClosedError once the client is closed."""
+        """Raise ClosedError once the client is closed, and ConfigurationError in another event loop."""
         if self._closed.is_set():
             raise ClosedError("the client was closed")
+        self.check_loop()
+
+    def check_loop(self) -> None:
+        """Raise ConfigurationError unless the client is used in the event loop of its first use."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if loop is not self._loop:
+            raise ConfigurationError(
+                "a client belongs to the event loop that it is first used in: "
+                "create one client in each loop, and so in each asyncio.run()"
+            )
 
     async def acquire(self, kind: Kind) -> int:
         """Wait until a request of this kind may be sent, and take a slot for it.

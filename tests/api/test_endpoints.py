@@ -26,7 +26,7 @@ from jarai_async import (
     Status,
 )
 from jarai_async._api import endpoints
-from jarai_async._api.calls import Call, Kind, created_nothing, is_not_ready, may_repeat
+from jarai_async._api.calls import Call, Kind, created_nothing, may_repeat
 from jarai_async._api.codec import body_of
 from jarai_async._api.responses import Response, error_from
 from tests.support.strategies import (
@@ -325,14 +325,6 @@ def test_retry_decision_for_each_error(
     assert may_repeat(SUBMIT, error, idempotency_keys=False) is submit
     assert may_repeat(SUBMIT, error, idempotency_keys=True) is keyed
     assert created_nothing(error) is nothing
-
-
-@pytest.mark.parametrize(
-    ("status", "expected"), [(404, True), (409, True), (408, False), (403, False), (503, False), (400, False)]
-)
-def test_list_of_deliverables_may_be_there_later(status: int, expected: bool) -> None:  # noqa: FBT001
-    """The list may lag behind the status: until then it is not found, or in conflict with the status."""
-    assert is_not_ready(error_for(status)) is expected
 
 
 @given(st.integers(min_value=100, max_value=599), st.none() | st.text())

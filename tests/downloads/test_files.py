@@ -1,16 +1,19 @@
 """Partial files: appended to, renamed to their target, discarded, and removed after a crash."""
 
+import asyncio
 import errno
 import hashlib
 import os
 import socket
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from jarai_async import Deliverable, FileWriteError, SavedFile
-from jarai_async._downloads.files import PartialFile, is_whole, write_text
+from jarai_async import Deliverable, FileWriteError, JaraiClient, SavedFile
+from jarai_async._downloads.files import Disk, PartialFile, is_whole
 
 
 def test_partial_file_of_a_crashed_process_is_removed_after_a_day(tmp_path: Path) -> None:
@@ -52,7 +55,7 @@ async def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_bytes(b"")
     with pytest.raises(FileWriteError, match="folder"):
-        await write_text(tmp_path / "folder", "text")
+        await Disk().write_text(tmp_path / "folder", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
@@ -68,7 +71,7 @@ async def test_content_is_on_the_disk_before_the_rename_and_the_rename_before_th
         synced.append((is_folder, 0 if is_folder else status.st_size, (tmp_path / "target").exists()))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    await write_text(tmp_path / "target", "text")
+    await Disk().write_text(tmp_path / "target", "text")
     assert synced == [(False, 4, False), (True, 0, True)]
 
 
@@ -94,7 +97,7 @@ def test_only_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
 
 async def test_path_that_no_file_can_have_raises_file_write_error(tmp_path: Path) -> None:
     with pytest.raises(FileWriteError, match="null"):
-        await write_text(tmp_path / "a\0b", "text")
+        await Disk().write_text(tmp_path / "a\0b", "text")
 
 
 async def test_folder_that_cannot_be_synced_is_a_warning(
@@ -109,7 +112,7 @@ async def test_folder_that_cannot_be_synced_is_a_warning(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", only_files)
-    await write_text(tmp_path / "target", "text")
+    await Disk().write_text(tmp_path / "target", "text")
     assert (tmp_path / "target").read_text() == "text"
     assert "could not be synced" in caplog.text
 
@@ -133,3 +136,35 @@ def test_saved_file_is_whole_until_its_bytes_change(tmp_path: Path) -> None:
     path.unlink()
     assert not is_whole(path, saved)
     assert not is_whole(tmp_path / "a\0b", saved)
+
+
+async def test_download_does_not_wait_for_the_default_executor(
+    client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """The application may keep every thread of the event loop busy."""
+    await client.download(video, tmp_path / "first")
+    threads, release = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(threads)
+    busy = threads.submit(release.wait, 10)
+    path = await client.download(video, tmp_path / "second")
+    assert path.stat().st_size == video.size
+    assert not busy.done()
+    release.set()
+
+
+async def test_host_names_are_looked_up_while_the_disk_is_frozen() -> None:
+    """A limited number of threads wait for the disk, and they are not those of the event loop."""
+    disk, release = Disk(), threading.Event()
+    frozen = [asyncio.create_task(disk.run(lambda: release.wait(10))) for _ in range(100)]
+    await asyncio.sleep(0)
+    assert await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+    waiting = [thread for thread in threading.enumerate() if thread.name.startswith("jarai disk")]
+    assert len(waiting) == 8
+    release.set()
+    assert await asyncio.gather(*frozen) == [True] * 100
+    disk.close()
+    assert await disk.run(lambda: "a cancelled download cleans up after the client was closed")
+    disk.close()
+    for thread in waiting:
+        thread.join(10)
+        assert not thread.is_alive()

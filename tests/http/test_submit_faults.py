@@ -20,11 +20,11 @@ RETRIED = {"unavailable", "rate_limited", "rate_limited_html"}
 REJECTED = {"unauthorized", "not_found"}
 ACCEPTED = {
     "deep_json", "no_number", "wrong_type", "truncated_json", "wrong_json", "empty_body", "missing_id",
-    "unknown_status", "slow",
+    "unknown_status", "slow", "cut_body", "huge_body",
 }  # fmt: skip
 IN_DOUBT = {
     "internal_error", "internal_error_after", "unavailable_html", "gateway_html", "reset_before",
-    "reset_after", "hang_before", "hang", "cut_body", "huge_body", "missing_id_and_location", "redirect",
+    "reset_after", "hang_before", "hang", "missing_id_and_location", "redirect",
     "other_production", "other_location", "timeout_html",
 }  # fmt: skip
 
@@ -59,11 +59,11 @@ async def test_submit_never_creates_a_duplicate(simulator: Simulator, client: Ja
     assert client.engine.limiter.in_flight == 0
 
 
-@pytest.mark.parametrize("kind", ["missing_id", "truncated_json"])
+@pytest.mark.parametrize("kind", ["missing_id", "truncated_json", "cut_body", "huge_body"])
 async def test_accepted_submit_with_an_unusable_body_is_found_by_its_location(
     simulator: Simulator, client: JaraiClient, kind: str
 ) -> None:
-    """The Location header names the production as well."""
+    """The Location header names the production as well, and it counts once it has arrived."""
     simulator.faults.add(kind, on="submit")
     production = await client.submit(request_for(simulator))
     assert production.id in simulator.productions

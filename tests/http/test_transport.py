@@ -7,12 +7,14 @@ import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 
 import aiohttp
 import pytest
+from yarl import URL
 
-from jarai_async import _clock
+from jarai_async import JaraiClient, ProductionRequest, UncertainSubmitError, _clock
 from jarai_async._api.calls import Call, Kind
 from jarai_async._api.responses import Response
 from jarai_async._errors import (
@@ -21,12 +23,17 @@ from jarai_async._errors import (
     JaraiError,
     NoResponseError,
     NotSentError,
+    TransportError,
 )
-from jarai_async._http.transport import Attempts, Transport, _translated
+from jarai_async._http.sessions import Attempts
+from jarai_async._http.transport import Transport
 from jarai_async._secret import Secret
+from tests.support.certificates import server_context
 from tests.support.raw_server import reply_with, server
+from tests.support.strategies import ID
 
 KEY = "jarai_live_c2VjcmV0"
+REQUEST = ProductionRequest(topic="Tides", account_id=ID, language_id=ID, country_id=ID, avatar_id=ID)
 
 
 @asynccontextmanager
@@ -40,12 +47,19 @@ async def opened(base_url: str) -> AsyncIterator[Transport]:
 
 async def submit(transport: Transport) -> Response:
     call = Call(Kind.SUBMIT, "POST", "/x", lambda response: response, body=b"{}")
-    return await transport.send(call, Secret(KEY), Attempts())
+    return complete(await transport.send(call, Secret(KEY), Attempts()))
 
 
 async def read(transport: Transport) -> Response:
     call = Call(Kind.READ, "GET", "/x", lambda response: response)
-    return await transport.send(call, Secret(KEY), Attempts())
+    return complete(await transport.send(call, Secret(KEY), Attempts()))
+
+
+def complete(response: Response) -> Response:
+    """Return the response, or raise the failure of its body."""
+    if response.failure is not None:
+        raise response.failure
+    return response
 
 
 async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -131,11 +145,60 @@ async def test_request_without_a_tls_handshake_was_not_sent() -> None:
             await submit(transport)
 
 
-async def test_untrusted_certificate_is_a_configuration_error() -> None:
-    """It is not retried."""
-    failure = ssl.SSLCertVerificationError("self-signed")
-    error = aiohttp.ClientConnectorCertificateError(None, failure)  # type: ignore[arg-type]  # no key needed
-    assert isinstance(_translated(error, Attempts()), ConfigurationError)
+async def test_certificate_that_is_not_trusted_is_an_outage_once_the_server_was_reached(
+    tmp_path: Path,
+) -> None:
+    """At first contact it is an error of the configuration; later it may pass. Nothing is sent."""
+    (before, trusted), (after, _) = (server_context(tmp_path, name) for name in ("before", "after"))
+    tls = ssl.create_default_context(cafile=trusted)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, force_close=True)) as session:
+        async with server(reply_with(OK), ssl_context=before) as (url, _):
+            transport = Transport(url, session)
+            await submit(transport)
+        async with server(reply_with(OK), ssl_context=after, port=URL(url).port or 0) as (_, received):
+            for send in (submit, read):
+                with pytest.raises(NotSentError, match="certificate"):
+                    await send(transport)
+                with pytest.raises(ConfigurationError, match="certificate"):
+                    await send(Transport(url, session))
+            assert received == []
+
+
+async def test_error_that_is_not_of_the_network_is_not_reported_as_one() -> None:
+    """A middleware of the user's session fails: the text is not shown, since it may contain the key."""
+
+    async def fail(request: aiohttp.ClientRequest, _: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        raise RuntimeError(request.headers["X-API-Key"])
+
+    async with server(reply_with(OK)) as (url, _), aiohttp.ClientSession(middlewares=(fail,)) as session:
+        with pytest.raises(JaraiError, match="not of the network") as raised:
+            await submit(Transport(url, session))
+        assert not isinstance(raised.value, TransportError | ConfigurationError)
+        assert raised.value.__context__ is None
+        async with JaraiClient(KEY, base_url=url, session=session) as client:
+            with pytest.raises(UncertainSubmitError):  # a middleware may fail after the response
+                await client.submit(REQUEST)
+
+
+@pytest.mark.parametrize("headers", [b"X-%d: 1\r\n", b"X-%d: " + b"a" * 20_000 + b"\r\n"])
+async def test_response_with_many_or_long_headers_is_read(headers: bytes) -> None:
+    """The body decides, not what a gateway adds."""
+    many = b"".join(headers % n for n in range(150 if len(headers) < 100 else 5))
+    script = reply_with(b"HTTP/1.1 202 OK\r\n" + many + b"Content-Length: 2\r\n\r\n{}")
+    async with server(script) as (url, _), opened(url) as transport, aiohttp.ClientSession() as session:
+        for used in (transport, Transport(url, session)):
+            assert (await submit(used)).body == (await read(used)).body == b"{}"
+
+
+async def test_head_of_a_response_counts_although_its_body_is_lost() -> None:
+    """An end of the connection, a timeout and a body without end: status and headers are known."""
+    for script in (IN_DOUBT["incomplete chunk"][0], respond_slowly, IN_DOUBT["wrong content encoding"][0]):
+        async with server(script) as (url, _), opened(url) as transport:
+            call = Call(Kind.SUBMIT, "POST", "/x", lambda response: response, body=b"{}")
+            response = await transport.send(call, Secret(KEY), Attempts())
+            assert response.status // 100 == 2
+            assert isinstance(response.failure, NoResponseError)
+            assert transport.reached
 
 
 async def test_each_submit_uses_a_new_connection() -> None:
@@ -186,7 +249,7 @@ async def test_response_that_never_ends_is_given_up(kind: Kind, seconds: float) 
     call = Call(kind, "POST", "/x", lambda response: response, body=b"{}")
     async with server(respond_slowly) as (url, _), opened(url) as transport:
         with pytest.raises(NoResponseError):
-            await transport.send(call, Secret(KEY), Attempts())
+            complete(await transport.send(call, Secret(KEY), Attempts()))
     assert _clock.monotonic() == pytest.approx(seconds, abs=1)
 
 

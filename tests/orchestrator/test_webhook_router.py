@@ -51,6 +51,30 @@ async def test_unreliable_webhooks_cause_no_duplicate_events() -> None:
     assert all(outcome.ok for outcome in outcomes)
 
 
+async def test_odd_webhooks_change_no_outcome() -> None:
+    """Events of new types, of other partners or without any sense are acknowledged and change nothing."""
+    async with with_webhooks(Deliverability(odd=1.0)) as (simulator, client, receiver):
+        events = await run_batch(Orchestrator(client, webhooks=receiver), simulator, 5)
+        statuses = {status for delivery in simulator.deliveries for _, status in delivery.attempts}
+    outcomes = [event.outcome for event in events if isinstance(event, Finished)]
+    assert [outcome.ok for outcome in outcomes] == [True] * 5
+    assert len(simulator.deliveries) == 2 * 5 * 18
+    assert statuses == {204}
+
+
+async def test_project_type_that_disappears_from_the_status_does_not_end_the_job() -> None:
+    """The project type decides how many events are to be expected while a production is Producing."""
+    async with (
+        with_webhooks() as (simulator, client, receiver),
+        Orchestrator(client, webhooks=receiver) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        async for event in ticket.events():
+            if isinstance(event, StatusChanged) and event.status == Status.PRODUCING:
+                simulator.faults.add("odd_fields", on="fetch", times=None)
+        assert (await ticket).ok
+
+
 # --- Reliability -----------------------------------------------------------------------------------
 
 
@@ -163,6 +187,25 @@ async def test_event_dated_before_the_last_poll_does_not_date_its_change() -> No
         seen = job.state.watch.seen
         content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
         assert await deliver(receiver, content) == 204
+        await asyncio.sleep(1)
+        assert ticket.status == Status.AWAITING_APPROVAL
+        assert job.state.watch.since == pytest.approx((seen + job.state.watch.seen) / 2)
+
+
+async def test_event_without_a_readable_time_or_number_is_polled_immediately() -> None:
+    """Its type and production are enough; the change is dated between the two polls."""
+    async with with_manual_webhooks() as (simulator, receiver, orchestrator):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(100)
+        (production,) = simulator.productions.values()
+        await sleep_until(began(production, Status.AWAITING_APPROVAL) + 0.1)
+        (job,) = orchestrator.jobs.values()
+        assert job.state.watch is not None
+        seen = job.state.watch.seen
+        odd = {"timestamp": "soon", "sequenceNumber": None, "eventId": 5, "accountId": simulator.account_id}
+        for event_type in ("production.step.complete", "deliverable.ready"):
+            content = body(event_type, productionId=ticket.production_id, **odd)
+            assert await deliver(receiver, content) == 204
         await asyncio.sleep(1)
         assert ticket.status == Status.AWAITING_APPROVAL
         assert job.state.watch.since == pytest.approx((seen + job.state.watch.seen) / 2)

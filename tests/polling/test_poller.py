@@ -1,6 +1,7 @@
 """The poller: when it reports a change, what a failed poll means, and how waits end."""
 
 import asyncio
+from datetime import timedelta
 from itertools import pairwise
 from random import Random
 from uuid import UUID
@@ -119,6 +120,20 @@ async def test_production_that_does_not_change_is_reported_once(
         f"{watch.production.id} has been {'Rendering' if kind else 'Producing'} since {begin:%Y-%m-%d} "
         in report
     )
+
+
+async def test_production_that_ends_during_a_long_outage_is_not_reported(
+    queued: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first poll after the outage sees the end, so it is not overdue."""
+    async with watched(queued) as (client, watch):
+        await client.engine.poller.wait_for_change(watch)
+        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
+        queued.faults.add("internal_error", on="fetch", times=None)
+        await asyncio.sleep(101_000)
+        queued.faults.clear()
+        assert (await wait).production.status == Status.PUBLISHED
+    assert "longer than usual" not in caplog.text
 
 
 async def test_wait_for_a_person_is_reported_after_a_day(caplog: pytest.LogCaptureFixture) -> None:
@@ -314,3 +329,16 @@ async def test_closing_the_client_ends_all_waits_and_tasks(queued: Simulator) ->
         assert not client.engine.poller.is_polling
         await asyncio.sleep(1)
         assert {task for task in asyncio.all_tasks() - other_tasks if "jarai" in task.get_name()} == set()
+
+
+async def test_watch_that_is_resumed_is_as_old_as_what_was_last_seen(queued: Simulator) -> None:
+    """It continues from a time of the wall clock; one in the future, of a wrong clock, counts as now."""
+    async with JaraiClient(queued.api_key, base_url=queued.base_url) as client:
+        await asyncio.sleep(1000)
+        now, production = _clock.monotonic(), await client.submit(request_for(queued))
+        for seconds, age in ((300, 300), (-300, 0)):
+            watch = client.engine.poller.watch(production, Polling(), RequestLog())
+            watch.resume(_clock.utc() - timedelta(seconds=seconds))
+            assert now - watch.since == pytest.approx(age, abs=1)
+            assert watch.polled == watch.seen == watch.since
+            assert not watch.age_known

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
@@ -12,7 +13,7 @@ import aiohttp
 import pytest
 
 from jarai_async import _clock
-from jarai_async.simulator import FaultKind, Simulator
+from jarai_async.simulator import FaultKind, Simulator, run
 from jarai_async.simulator._api import fault_kinds
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.responses import Response
@@ -202,6 +203,47 @@ def test_unknown_kind_or_route_is_rejected(options: dict[str, Any], message: str
     """A misspelt kind or route raises an error, because its fault would never affect a request."""
     with pytest.raises(ValueError, match=message):
         Simulator().faults.add(**{"kind": "hang", **options})
+
+
+ROUTES_OF = {
+    **dict.fromkeys(("expired", "wrong_length", "bit_flip"), "download"),
+    **dict.fromkeys(("odd_items", "empty_list", "not_ready"), "deliverables"),
+}
+
+
+async def observed_with(kind: str | None, route: str) -> object:
+    """What a client sees of one request, with this kind of fault or without a fault."""
+    async with open_simulator() as (simulator, api):
+        production_id = await api.start_production()
+        await asyncio.sleep(305)
+        captions = (await api.deliverables(production_id))["captions.vtt"]["sasUrl"]
+        requests: dict[str, Callable[[], Awaitable[RawResponse]]] = {
+            "submit": api.submit,
+            "deliverables": lambda: api.get(f"/productions/{production_id}/deliverables"),
+            "download": lambda: api.request_url("GET", captions),
+        }
+        if kind is not None:
+            simulator.faults.add(kind, on=route)
+        begin = _clock.monotonic()
+        try:
+            async with asyncio.timeout(300):
+                response = await requests[route]()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return type(error)
+        headers = {
+            name: text for name, text in response.headers.items() if name.lower() != "x-correlation-id"
+        }
+        body = re.sub(rb":\d+/", b"/", response.body)  # the port of blob storage
+        return response.status, headers, body, _clock.monotonic() - begin
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_fault_changes_what_a_client_sees(kind: str) -> None:
+    """The same request differs from one without a fault; a fault without effect would test nothing."""
+    route = ROUTES_OF.get(kind, "submit")
+    first, second = run(observed_with(None, route)), run(observed_with(None, route))
+    assert first == second
+    assert run(observed_with(kind, route)) != first
 
 
 def test_every_kind_of_fault_is_described() -> None:

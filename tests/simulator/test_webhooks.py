@@ -163,6 +163,22 @@ async def test_loss_and_duplication_are_as_frequent_as_configured() -> None:
     assert 0.2 < len(bodies) / len(set(bodies)) - 1 < 0.4
 
 
+async def test_odd_events_are_sent_besides_the_others() -> None:
+    """They are signed, and are no documented events of the partner's productions."""
+    deliverability = Deliverability(delay=0.0, odd=1.0)
+    async with open_simulator(deliverability=deliverability) as (_, api), open_endpoint() as endpoint:
+        webhook = await subscribe(api, endpoint.url)
+        production_id = await api.start_production()
+        await asyncio.sleep(400)
+    name = f'"productionId":"{production_id}"'.encode()
+    usual = [arrival for arrival in endpoint.arrivals if name in arrival.body]
+    odd = [arrival for arrival in endpoint.arrivals if arrival not in usual]
+    assert (len(usual), len(odd)) == (18, 18)
+    assert all(arrival.is_signed(webhook["signingSecret"]) for arrival in odd)
+    for sign in (b"partner.notice", b"not JSON", b"production.step.complete"):
+        assert any(sign in arrival.body for arrival in odd)
+
+
 async def test_all_events_can_be_lost() -> None:
     """With a loss of 1 nothing arrives, but the deliveries are recorded."""
     simulator, endpoint = await deliver(3, Deliverability(loss=1.0))

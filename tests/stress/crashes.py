@@ -169,8 +169,10 @@ def _make_task(
     loop: asyncio.AbstractEventLoop, main: Any, context: Context | None = None
 ) -> asyncio.Task[Any]:
     task = asyncio.Task(main, loop=loop, context=context)
-    process = context.get(_CURRENT) if context else _CURRENT.get()
+    process = _CURRENT.get()
     if process is not None:
+        if context is not None and _CURRENT not in context:  # a worker that several callers share
+            context.run(_CURRENT.set, process)
         process.tasks.add(task)
     return task
 

@@ -27,6 +27,9 @@ from tests.support.scenarios import request_for
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory: the disk is not what is tested
 _ONLY_API = {"missing_id", "missing_id_and_location", "other_production", "unknown_status", "unauthorized"}
+_ONLY_API |= {"forbidden", "odd_fields"}
+_ONLY_ON = {"odd_items": "deliverables", "empty_list": "deliverables", "not_ready": "deliverables"}
+_ONLY_ON |= {"only_location": "submit"}
 _ONLY_FILES = {"expired", "wrong_length", "bit_flip"}  # as documented: TLS keeps them out of the API
 _ROUTES = ("submit", "submit", "submit", "fetch", "fetch", "deliverables", "cancel")
 _LEAVE_BY: tuple[LeaveBy, ...] = ("break", "timeout", "raise")
@@ -123,6 +126,7 @@ def _draw_deliverability(random: Random) -> Deliverability | None:
         loss=random.choice((0.0, 0.0, 0.3, 1.0)),
         duplication=random.choice((0.0, 0.5)),
         reordering=random.choice((0.0, 0.3)),
+        odd=random.choice((0.0, 0.2)),
     )
     return deliverability if random.random() < 0.4 else None
 
@@ -149,6 +153,7 @@ def _draw_fault(random: Random) -> PlannedFault:
     on = random.choice(_ROUTES)
     if kind in _ONLY_FILES or (kind not in _ONLY_API and random.random() < 0.2):
         on = "download"
+    on = _ONLY_ON.get(kind, on)
     if kind == "wrong_json" and on == "deliverables":
         on = "fetch"  # an empty list is a valid response there, and no deliverables would be the truth
     times, after = random.randint(1, 2), random.choice((0, 0, 1, 2, 5))

@@ -1,6 +1,7 @@
 """A TCP server that sends exactly the bytes that a test needs."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,9 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def server(script: Script) -> AsyncIterator[tuple[str, list[bytes]]]:
+async def server(
+    script: Script, *, port: int = 0, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[str, list[bytes]]]:
     """Run `script` for each request. Yield the server's URL and the request heads received so far."""
     received: list[bytes] = []
 
@@ -19,9 +22,9 @@ async def server(script: Script) -> AsyncIterator[tuple[str, list[bytes]]]:
         finally:
             writer.close()
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listener = await asyncio.start_server(serve, "127.0.0.1", port, ssl=ssl_context)
     async with listener:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", received
+        yield f"http{'s' if ssl_context else ''}://127.0.0.1:{listener.sockets[0].getsockname()[1]}", received
 
 
 def reply_with(data: bytes) -> Script:

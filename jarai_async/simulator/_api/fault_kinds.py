@@ -8,30 +8,41 @@ limit, and how the response changes. A test can add a kind: `simulator.faults.ki
     unavailable           503 with the API's envelope, not executed
     unavailable_html      503 with a gateway's HTML page, executed
     gateway_html          502 with a gateway's HTML page, not executed
+    gateway_timeout       504 with a gateway's HTML page, executed
     reset_before          the server resets the connection, not executed
     reset_after           the server resets the connection, executed
     hang_before           no response until the client disconnects, not executed
     hang                  no response until the client disconnects, executed
     truncated_json        executed; half of the body, with a Content-Length that fits the half
     cut_body              executed; half of the body, then the connection closes
+    cut_chunks            executed; half of a body without a Content-Length, then the connection closes
     wrong_json            executed; a list instead of an object
     empty_body            executed; no body
     huge_body             executed; a little over 8 MiB of JSON
     deep_json             executed; ten thousand nested lists
     no_number             executed; with a NaN, which JSON does not have
+    no_text               executed; with text that is not UTF-8, and a lone surrogate
+    odd_fields            executed; optional fields have values of other types
+    odd_items             executed; lists have items that are no objects, and an item without a type
+    empty_list            executed; lists are empty
+    many_headers          executed; with 150 more headers
     wrong_type            executed; JSON with the Content-Type text/html
     missing_id            executed; no `productionId`, but the Location is there
     missing_id_and_location  executed; neither `productionId` nor Location
     other_production      executed; the body names another production
     other_location        executed; the Location names another production
+    only_location         executed; no body, and the Location leads to a part of the production
     unknown_status        executed; the status is "Rendering"
     redirect              307 to another origin, not executed
     timeout_html          408 from a gateway, executed
+    too_early             425 from a gateway, not executed
     rate_limited          429 with `seconds` as its `retryAfterSeconds`, not executed
+    rate_limited_ms       the same, with X-RateLimit-Reset in milliseconds
     rate_limited_html     429 from a gateway, without a time to wait, not executed
     unauthorized          401, not executed
     forbidden             403 with PARTNER_NOT_ACTIVE, not executed
     not_found             404, not executed
+    not_ready             409 as for a production without deliverables, not executed
     expired               403 as for an expired signature (download)
     wrong_length          a shorter file, with a Content-Length that fits it (download)
     bit_flip              one bit of the file differs, its headers do not (download)
@@ -134,6 +145,53 @@ def _add_nan(response: Response, _: FaultContext) -> Response:
     return evolve(response, payload=b'{"progress": NaN, ' + response.body()[1:])
 
 
+def _add_invalid_text(response: Response, _: FaultContext) -> Response:
+    return evolve(response, payload=b'{"note": "\xff \\ud800", ' + response.body()[1:])
+
+
+_ODD_FIELDS = {
+    "topic": 5,
+    "projectTypeSlug": ["article"],
+    "currentStep": "seven",
+    "createdAt": "yesterday",
+    "expiresAt": 0,
+    "errorMessage": {},
+    "sandbox": "no",
+}
+
+
+def _with_odd_fields(response: Response, _: FaultContext) -> Response:
+    return _with_fields(response, **_ODD_FIELDS)
+
+
+def _with_odd_items(response: Response, _: FaultContext) -> Response:
+    fields = _fields(response)
+    odd = {name: [None, "odd", *map(_without_type, items)] for name, items in _lists(fields)}
+    return evolve(response, payload=fields | odd)
+
+
+def _without_type(item: object) -> object:
+    return item | {"type": None} if isinstance(item, dict) and "type" in item else item
+
+
+def _with_empty_lists(response: Response, _: FaultContext) -> Response:
+    fields = _fields(response)
+    return evolve(response, payload=fields | {name: [] for name, _ in _lists(fields)})
+
+
+def _lists(fields: dict[str, object]) -> list[tuple[str, list[object]]]:
+    return [(name, value) for name, value in fields.items() if isinstance(value, list)]
+
+
+def _add_headers(response: Response, _: FaultContext) -> Response:
+    return evolve(response, headers=response.headers | {f"X-Gateway-{n}": "x" for n in range(150)})
+
+
+def _only_location(response: Response, _: FaultContext) -> Response:
+    location = response.headers.get("Location", "") + "/status?wait=1"
+    return evolve(response, payload=b"", headers=response.headers | {"Location": location})
+
+
 def _wrong_type(response: Response, _: FaultContext) -> Response:
     return evolve(response, content_type="text/html")
 
@@ -163,11 +221,18 @@ def _rate_limit(_: Response, context: FaultContext) -> Response:
     return response
 
 
+def _rate_limit_ms(response: Response, context: FaultContext) -> Response:
+    response = _rate_limit(response, context)
+    response.headers["X-RateLimit-Reset"] += "000"
+    return response
+
+
 _INTERNAL_ERROR = error_response(500, "INTERNAL_ERROR", "An unexpected error occurred.")
 _UNAVAILABLE = error_response(503, "SERVICE_UNAVAILABLE", "The service is temporarily unavailable.")
 _EXPIRED = storage_error(403, "AuthenticationFailed", "Signature not valid in the given time.")
 _NOT_FOUND = error_response(404, "NOT_FOUND", "There is no such thing.")
 _FORBIDDEN = error_response(403, "PARTNER_NOT_ACTIVE", "The partner is not active.")
+_NOT_READY = error_response(409, "DELIVERABLES_NOT_READY", "The production has no deliverables yet.")
 _TOO_MANY = _html(429, "Too Many Requests")
 _UNAUTHORIZED = error_response(401, "UNAUTHORIZED", "The key is not valid.")
 
@@ -177,30 +242,41 @@ KINDS: dict[str, FaultKind] = {
     "unavailable": FaultKind(_replace_by(_UNAVAILABLE), executes=False),
     "unavailable_html": FaultKind(_replace_by(_html(503, "Service Unavailable")), executes=True),
     "gateway_html": FaultKind(_replace_by(_html(502, "Bad Gateway")), executes=False),
+    "gateway_timeout": FaultKind(_replace_by(_html(504, "Gateway Timeout")), executes=True),
     "reset_before": FaultKind(_send("reset"), executes=False),
     "reset_after": FaultKind(_send("reset"), executes=True),
     "hang_before": FaultKind(_send("hang"), executes=False),
     "hang": FaultKind(_send("hang"), executes=True),
     "truncated_json": FaultKind(_shorten, executes=True),
     "cut_body": FaultKind(_send("cut"), executes=True),
+    "cut_chunks": FaultKind(_send("cut_chunks"), executes=True),
     "wrong_json": FaultKind(_set_payload([]), executes=True),
     "empty_body": FaultKind(_set_payload(b""), executes=True),
     "huge_body": FaultKind(_add_padding, executes=True),
     "deep_json": FaultKind(_set_payload(b"[" * 10_000 + b"]" * 10_000), executes=True),
     "no_number": FaultKind(_add_nan, executes=True),
+    "no_text": FaultKind(_add_invalid_text, executes=True),
+    "odd_fields": FaultKind(_with_odd_fields, executes=True),
+    "odd_items": FaultKind(_with_odd_items, executes=True),
+    "empty_list": FaultKind(_with_empty_lists, executes=True),
+    "many_headers": FaultKind(_add_headers, executes=True),
     "wrong_type": FaultKind(_wrong_type, executes=True),
     "missing_id": FaultKind(_without_id, executes=True),
     "missing_id_and_location": FaultKind(_without_id_and_location, executes=True),
     "other_production": FaultKind(_other_production, executes=True),
     "other_location": FaultKind(_other_location, executes=True),
+    "only_location": FaultKind(_only_location, executes=True),
     "unknown_status": FaultKind(_unknown_status, executes=True),
     "redirect": FaultKind(_redirect, executes=False),
     "timeout_html": FaultKind(_replace_by(_html(408, "Request Timeout")), executes=True),
+    "too_early": FaultKind(_replace_by(_html(425, "Too Early")), executes=False),
+    "rate_limited_ms": FaultKind(_rate_limit_ms, executes=False, counts=False),
     "rate_limited_html": FaultKind(_replace_by(_TOO_MANY), executes=False, counts=False),
     "rate_limited": FaultKind(_rate_limit, executes=False, counts=False),
     "unauthorized": FaultKind(_replace_by(_UNAUTHORIZED), executes=False, counts=False),
     "forbidden": FaultKind(_replace_by(_FORBIDDEN), executes=False),
     "not_found": FaultKind(_replace_by(_NOT_FOUND), executes=False),
+    "not_ready": FaultKind(_replace_by(_NOT_READY), executes=False),
     "expired": FaultKind(_replace_by(_EXPIRED), executes=False),
     "wrong_length": FaultKind(_shorten, executes=True),
     "bit_flip": FaultKind(_flip_bit, executes=True),

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-SendMode = Literal["complete", "cut", "slow", "reset", "hang"]
+SendMode = Literal["complete", "cut", "cut_chunks", "slow", "reset", "hang"]
 Json = dict[str, Any] | list[Any]
 
 
@@ -13,7 +13,8 @@ Json = dict[str, Any] | list[Any]
 class Response:
     """One HTTP response; `payload` is JSON to be encoded, or bytes to be sent as they are.
 
-    `send_mode` says how the server sends it: "complete"; "cut" off after half of the body; "slow", in pieces
+    `send_mode` says how the server sends it: "complete"; "cut" off after half of the body, or
+    the same without a Content-Length ("cut_chunks"); "slow", in pieces
     over `seconds`; or not at all, because the server resets the connection ("reset") or leaves it open
     ("hang"). A response `from_gateway` lacks the headers that the API adds to its own responses.
     """

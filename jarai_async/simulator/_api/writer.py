@@ -43,7 +43,7 @@ class ResponseWriter:
             return web.Response(status=response.status, body=response.body(), headers=headers)
         if response.send_mode == "slow":
             return await _send_slowly(request, response, headers)
-        if response.send_mode == "cut":
+        if response.send_mode in ("cut", "cut_chunks"):
             await _send_half(request, response, headers)
         elif response.send_mode == "reset":
             _reset(request)
@@ -67,14 +67,15 @@ async def _send_slowly(
 
 async def _send_half(request: web.BaseRequest, response: Response, headers: dict[str, str]) -> None:
     body = response.body()
-    stream = await _begin(request, response.status, headers, len(body))
+    length = len(body) if response.send_mode == "cut" else None
+    stream = await _begin(request, response.status, headers, length)
     await stream.write(body[: len(body) // 2])
     if request.transport is not None:
         request.transport.close()
 
 
 async def _begin(
-    request: web.BaseRequest, status: int, headers: dict[str, str], length: int
+    request: web.BaseRequest, status: int, headers: dict[str, str], length: int | None
 ) -> web.StreamResponse:
     stream = web.StreamResponse(status=status, headers=headers)
     stream.content_length = length

@@ -10,15 +10,17 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import json
 import math
 import random
 from urllib.parse import urlsplit
 
 import aiohttp
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from attrs.validators import ge, le
 
 from jarai_async import _clock
+from jarai_async._tasks import start, stop
 from jarai_async.simulator._common import LOOPBACK_HOSTS, draw_uuid
 
 _TIMEOUT_SECONDS = 10.0
@@ -29,17 +31,19 @@ _REORDERING_SECONDS = 30.0  # mean additional delay of an event that later ones 
 
 @frozen
 class Deliverability:
-    """How reliably webhooks are delivered: the median `delay` in seconds, and three probabilities.
+    """How reliably webhooks are delivered: the median `delay` in seconds, and four probabilities.
 
     `loss`: an event never arrives, whatever the receiver does. `duplication`: it is delivered a second time,
     with a delay of its own. `reordering`: it is held back for half a minute on average, so that later events
-    overtake it.
+    overtake it. `odd`: besides it, one is delivered that a receiver can do nothing with: of a new type and
+    without a production, about another partner's production, or not an event at all.
     """
 
     delay: float = field(default=1.0, validator=ge(0))
     loss: float = field(default=0.0, validator=(ge(0), le(1)))
     duplication: float = field(default=0.0, validator=(ge(0), le(1)))
     reordering: float = field(default=0.0, validator=(ge(0), le(1)))
+    odd: float = field(default=0.0, validator=(ge(0), le(1)))
 
 
 @define
@@ -125,6 +129,11 @@ class WebhookSender:
         loss, duplication, reordering = (rng.random() for _ in range(3))
         delays = [options.delay * rng.lognormvariate(0.0, _DELAY_SIGMA) for _ in range(2)]
         additional = rng.expovariate(1 / _REORDERING_SECONDS)
+        if rng.random() < options.odd:
+            odd_event = _odd_event(event, rng)
+            self._start(
+                webhook, Delivery(draw_uuid(rng), webhook.webhook_id, odd_event, _clock.monotonic()), 0.0
+            )
         if loss < options.loss:
             self.deliveries.append(Delivery(ids[0], webhook.webhook_id, event, math.inf))
             return
@@ -133,17 +142,17 @@ class WebhookSender:
         copies = 2 if duplication < options.duplication else 1
         for delivery_id, delay in list(zip(ids, delays, strict=True))[:copies]:
             delivery = Delivery(delivery_id, webhook.webhook_id, event, _clock.monotonic() + delay)
-            self.deliveries.append(delivery)
-            task = asyncio.create_task(self._deliver(webhook, delivery, delay))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(webhook, delivery, delay)
+
+    def _start(self, webhook: SimulatedWebhook, delivery: Delivery, delay: float) -> None:
+        self.deliveries.append(delivery)
+        task = start(self._deliver, webhook, delivery, delay)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Cancel all deliveries."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(self._tasks)
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -179,6 +188,15 @@ class WebhookSender:
                 return response.status
         except (aiohttp.ClientError, TimeoutError):
             return None
+
+
+def _odd_event(event: SimulatedEvent, rng: random.Random) -> SimulatedEvent:
+    """Return an event that a receiver has to acknowledge, although it can do nothing with it."""
+    stranger, event_id = draw_uuid(rng), draw_uuid(rng)
+    fields = {"eventId": event_id, "eventType": "partner.notice", "productionId": None, "data": ["odd"]}
+    foreign = json.loads(event.body) | {"eventId": event_id, "productionId": stranger}
+    body = rng.choice([json.dumps(fields).encode(), json.dumps(foreign).encode(), b"\xff not JSON"])
+    return evolve(event, event_id=event_id, production_id=stranger, body=body)
 
 
 def _new_session() -> aiohttp.ClientSession:
