@@ -69,7 +69,7 @@ class Collector:
             return (own_folder / MANIFEST).is_file() and all(whole)
 
         try:
-            return {*targets} if await self._context.engine.disk.run(is_complete) else None
+            return {*targets} if await disk.run(is_complete) else None
         except FileWriteError:  # collecting it again says why
             return None
 
