@@ -56,11 +56,9 @@ class Collector:
 
         `saved` are all files that were ever downloaded for it.
         """
-        production, folder = outcome.production, self._context.folder
+        production, folder, disk = outcome.production, self._context.folder, self._context.engine.disk
         if production is None or folder is None:
-            return await self._context.engine.disk.run(
-                lambda: {path for path in saved if is_whole(path, saved[path])}
-            )
+            return await disk.run(lambda: {path for path in saved if is_whole(path, saved[path])})
         own_folder = folder / folder_name(self._state.reference, production.id)
         targets = _targets(own_folder, outcome.deliverables)
 
