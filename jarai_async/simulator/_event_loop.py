@@ -10,15 +10,15 @@ is nothing: hours pass in seconds. This requires that both ends of every socket 
 then the bytes sent over loopback can be read as soon as `send` returns. A program that is always busy (anyio
 cancels a task again and again until it ends) sees the clock advance slowly.
 
-Work that is started by `run_in_executor` (so by `asyncio.to_thread` and `getaddrinfo` as well) stops the clock
+Work that is started by `run_in_executor` (so by `asyncio.to_thread` and `getaddrinfo` too) stops the clock
 until it is done. Other work outside of the loop cannot be seen: a thread that a library starts by itself
-(`anyio.to_thread`, database drivers), a subprocess, a server in another process. Hold the clock while you wait
-for it, or the timers jump ahead of it:
+(`anyio.to_thread`, database drivers), a subprocess, a server in another process. Hold the clock while you
+wait for it, or the timers jump ahead of it:
 
     with loop.hold():
         await anyio.to_thread.run_sync(work)
 
-For two processes give both the same `speed` and `epoch`: their clocks then run evenly, and show the same time.
+For two processes give both the same `speed` and `epoch`: their clocks run evenly, and show the same time.
 """
 
 import asyncio
