@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jarai_async._cli.arguments import build_parser, resume_command
+from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
 from jarai_async.simulator import Simulator
 from tests.cli.helpers import JARAI, id_options, run_command, start, write_batch
@@ -17,52 +18,50 @@ from tests.support.strategies import ID
 Printed = pytest.CaptureFixture[str]
 
 
-def run_with_key(folder: Path, *scopes: str) -> tuple[int | None, list[str], dict[str, int]]:
-    """Run a batch of 50 with a key of these scopes (none: an unknown key).
-
-    Returns the exit code, the messages, and how many requests the server received.
-    """
-
-    async def run() -> tuple[int | None, list[str], dict[str, int]]:
-        async with Simulator() as simulator:
-            key = simulator.add_key(*scopes) if scopes else "jarai_live_unknown"
-            ids = {name: getattr(simulator, name) for name in ("account_id", "language_id", "country_id")}
-            command = [*JARAI, "run", write_batch(folder, 50), *id_options(ids | {"avatar_id": ID})]
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                env=os.environ | {"JARAI_API_KEY": key, "JARAI_BASE_URL": simulator.base_url},
-                cwd=folder,
-                stderr=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            _, errors = await asyncio.wait_for(process.communicate(), 60)
-            counts = {route: simulator.count(route) for route in ("accounts", "submit")}
-            return process.returncode, errors.decode().splitlines(), counts
-
-    return asyncio.run(run())
+async def run_with_key(folder: Path, simulator: Simulator, key: str) -> tuple[int | None, list[str]]:
+    """Run a batch of 50, and return the exit code and the messages."""
+    ids = {name: getattr(simulator, name) for name in ID_FIELDS}
+    process = await asyncio.create_subprocess_exec(
+        *[*JARAI, "run", write_batch(folder, 50), *id_options(ids)],
+        env=os.environ | {"JARAI_API_KEY": key, "JARAI_BASE_URL": simulator.base_url},
+        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        cwd=folder,
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, errors.decode().splitlines()
 
 
 def test_wrong_key_is_one_message_and_one_request(tmp_path: Path) -> None:
     """A batch with a wrong key stops before anything is submitted or written, with exit code 2."""
-    code, messages, counts = run_with_key(tmp_path)
-    assert code == 2
-    assert counts == {"accounts": 1, "submit": 0}
-    (message,) = messages
-    assert "401" in message
-    assert "JARAI_API_KEY" in message
+
+    async def run() -> None:
+        async with Simulator() as simulator:
+            code, (message,) = await run_with_key(tmp_path, simulator, "jarai_live_unknown")
+            assert code == 2
+            assert "401" in message
+            assert "JARAI_API_KEY" in message
+            assert [request.route for request in simulator.requests] == ["accounts"]
+
+    asyncio.run(run())
     assert [path.name for path in tmp_path.iterdir()] == ["batch.jsonl"]
 
 
 @pytest.mark.parametrize("scopes", [["accounts:read", "productions:read"], ["productions:read"]])
 def test_key_without_permission_to_submit_is_one_message(scopes: list[str], tmp_path: Path) -> None:
     """A refused submit ends the batch, the next run tries again, and neither needs to read accounts."""
-    for _ in range(2):
-        code, messages, counts = run_with_key(tmp_path, *scopes)
-        assert code == 2
-        assert counts["submit"] == 1
-        (message,) = messages
-        assert "lacks the scope productions:write (403" in message
-        assert "jarai retry" not in message
+
+    async def run() -> None:
+        async with Simulator() as simulator:
+            key = simulator.add_key(*scopes)
+            for count in (1, 2):
+                code, (*_, message) = await run_with_key(tmp_path, simulator, key)
+                assert code == 2
+                assert "lacks the scope productions:write (403" in message
+                assert "jarai retry" not in message
+                assert simulator.count("submit") == count
+
+    asyncio.run(run())
 
 
 def test_resume_uses_the_folder_of_the_first_run(
