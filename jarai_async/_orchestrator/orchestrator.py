@@ -165,6 +165,8 @@ class Orchestrator:
             journal = await Journal.open(self._journal_path, server=server)
             resources.push_async_callback(journal.close)
             self.context = evolve(self.context, journal=journal)
+            if self.context.folder is not None:
+                journal.store("folder", {"path": str(self.context.folder.absolute())})
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
             if checkpoint is not None:
                 resources.push_async_callback(checkpoint.close)
