@@ -10,6 +10,8 @@ import logging
 from datetime import datetime, timedelta
 from uuid import uuid4
 
+from attrs import evolve
+
 from jarai_async import _clock
 from jarai_async._api.models import Production, Status, parse_id
 from jarai_async._api.webhook_models import WebhookEvent
@@ -34,11 +36,14 @@ from jarai_async._events import (
 from jarai_async._forecast.forecast import InFlightProduction, mean_time_to_finish
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.collector import Collector
+from jarai_async._orchestrator.decisions import RETRIED
 from jarai_async._orchestrator.state import JobState
-from jarai_async._orchestrator.submission import RETRIED, End, Submission
+from jarai_async._orchestrator.submission import End, Submission
 from jarai_async._polling.watch import Watch
 
 _log = logging.getLogger("jarai_async")
+
+_LAST_LOOK = 60.0  # seconds for the poll of a production whose deadline has passed already
 
 _RETRY_ADVICE = "To submit it again, call `Orchestrator.retry`, or use `jarai retry`."
 
@@ -82,11 +87,10 @@ class Job:
         try:
             intent = await self.submission.find_or_plan()
             state.sequence = intent.sequence
+            state.files, state.final_list_published = intent.known_files(), intent.listed
             if intent.stage is Stage.ENDED:
-                outcome = intent.final_outcome(state.request)
-                state.accepted, state.sequence = intent.production, intent.sequence - 1
+                outcome = await self._recorded_outcome(intent)
             else:
-                state.files, state.final_list_published = intent.known_files(), intent.listed
                 result = None
                 while result is None:
                     since = intent.since or intent.submitted_at
@@ -103,6 +107,22 @@ class Job:
             outcome.error.advice = f"{type(outcome.error).advice} {_RETRY_ADVICE}".lstrip()
         state.has_outcome = True
         state.emit(Finished, outcome=outcome)
+        return outcome
+
+    async def _recorded_outcome(self, intent: Intent) -> Outcome:
+        """Return the outcome of a request that has ended, after downloading what is not on the disk."""
+        state = self.state
+        state.accepted = intent.production
+        outcome = intent.final_outcome(state.request)
+        if outcome.state is OutcomeState.PUBLISHED:
+            collected = await self._collector.collected(outcome, state.files)
+            if collected is None:
+                intent.stage, intent.outcome = Stage.ACCEPTED, None
+                return await self._conclude(intent, OutcomeState.PUBLISHED, None)
+            outcome = evolve(
+                outcome, files={path: outcome.files[path] for path in outcome.files if path in collected}
+            )
+        state.sequence = intent.sequence - 1
         return outcome
 
     async def _submit(self, intent: Intent) -> End | None:
@@ -164,7 +184,7 @@ class Job:
         context.productions[watch.production.id] = state.reference
         try:
             await context.router.subscribe(watch.production.id, self._on_webhook)
-            async with asyncio.timeout(context.deadline):
+            async with asyncio.timeout(self._time_left(intent, watch)):
                 if state.cancel_requested:  # while the submit was on its way
                     await self._cancel_or_watch()
                 state.accepted = None  # the watch has the latest snapshot
@@ -175,7 +195,7 @@ class Job:
                     if watch.status == Status.AWAITING_APPROVAL:
                         await self._await_approval(watch.production)
         except TimeoutError:
-            message = f"the production did not end within {context.deadline} s"
+            message = f"the production did not end within {context.deadline} s of its acceptance"
             return OutcomeState.TIMED_OUT, DeadlineExceededError(message)
         except NotFoundError as error:
             message = "JARAI does not find the production any more"
@@ -188,6 +208,19 @@ class Job:
         finally:
             context.router.unsubscribe(watch.production.id)
         return final_state(watch.production)
+
+    def _time_left(self, intent: Intent, watch: Watch) -> float | None:
+        """Return the seconds until the deadline, which counts from the acceptance, also across restarts.
+
+        A production whose deadline passed while no process watched it is polled first: it may have ended.
+        """
+        if self._context.deadline is None or intent.submitted_at is None:
+            return self._context.deadline
+        left = self._context.deadline - max(0.0, _clock.wall() - intent.submitted_at)
+        if left > 0:
+            return left
+        self._poller.poll_now(watch)
+        return _LAST_LOOK
 
     def _new_watch(self, intent: Intent, known_since: float | None) -> Watch:
         context, state = self._context, self.state
