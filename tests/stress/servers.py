@@ -39,7 +39,7 @@ LINKS_VALID = 75.0  # seconds; the list is read again at most once a minute
 _SERVERS: dict[str, type[RealServer]] = {"azurite": Azurite, "moto": Moto, "nginx": Nginx}
 _RATE_LIMIT = RateLimit(per_minute=10**6, per_day=10**9)
 _ATTEMPTS = 3  # calls of `download`: each gives up after half a minute without progress
-_PROXIED = 60  # productions
+_PROXIED = 150  # productions
 
 
 @define
