@@ -24,3 +24,22 @@ def wall() -> float:
 def utc() -> datetime:
     """Return the current time in UTC, by the same clock as `wall`."""
     return datetime.fromtimestamp(wall(), UTC)
+
+
+class Deadline:
+    """The end of a wait, by the clock that reaches it first.
+
+    The monotonic clock stops while the machine sleeps; only the wall clock shows that time has passed.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._monotonic = monotonic() + seconds
+        self._wall = wall() + seconds
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left; 0 once it has passed."""
+        return max(0.0, min(self._monotonic - monotonic(), self._wall - wall()))
+
+    def __str__(self) -> str:
+        return f"{datetime.fromtimestamp(self._wall, UTC):%Y-%m-%d %H:%M:%S} UTC"
