@@ -16,6 +16,7 @@ from jarai_async._journal.journal import Server
 from jarai_async._polling.poller import Poller
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.scheduler import Scheduler
+from jarai_async._tasks import start, uninterrupted
 from jarai_async._urls import canonical_url
 
 
@@ -66,10 +67,14 @@ class Engine:
     async def close(self) -> None:
         """Close the connections. Everything that still waits raises ClosedError.
 
-        Raises ConfigurationError in another event loop than the one that the client was used in.
+        A cancellation takes effect after that. Raises ConfigurationError in another event loop than the one
+        that the client was used in.
         """
         self.scheduler.check_loop()
         self.scheduler.close()
+        await uninterrupted(start(self._close))
+
+    async def _close(self) -> None:
         try:
             await self.poller.close()
         finally:

@@ -47,7 +47,7 @@ from aiohttp import HttpVersion11, web
 from jarai_async import webhooks
 from jarai_async._api.models import NIL_ID
 from jarai_async._errors import JournalError, WebhookVerificationError
-from jarai_async._tasks import start
+from jarai_async._tasks import start, uninterrupted
 from jarai_async.webhooks import Secrets, WebhookEvent, header_values
 
 __all__ = ["Receiver"]
@@ -92,15 +92,18 @@ class Receiver:
         await self.close()
 
     async def close(self) -> None:
-        """Reject further events and wait up to 10 seconds for `on_event`; then drop and log the rest."""
+        """Reject further events and wait up to 10 seconds for `on_event`; then drop and log the rest.
+
+        A cancellation takes effect after that.
+        """
         self._closed = True
-        if self._worker is None:
-            return
-        try:
-            await asyncio.wait([self._worker], timeout=_TIMEOUT)
-        finally:
-            self._worker.cancel()
-        await asyncio.wait([self._worker])
+        if self._worker is not None:
+            await uninterrupted(start(self._end, self._worker))
+
+    async def _end(self, worker: asyncio.Task[None]) -> None:
+        await asyncio.wait([worker], timeout=_TIMEOUT)
+        worker.cancel()
+        await asyncio.wait([worker], timeout=_TIMEOUT)
         if self._queue:
             _log.warning("the receiver was closed: %d accepted webhook events were dropped", len(self._queue))
 
@@ -168,7 +171,7 @@ class Receiver:
             bound_host, bound_port = runner.addresses[0][:2]
             yield f"{scheme}://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}{path}"
         finally:
-            await runner.cleanup()
+            await uninterrupted(start(runner.cleanup))
 
     async def _accept(self, event: WebhookEvent) -> int:
         if self._is_duplicate(event):

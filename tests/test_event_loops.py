@@ -6,12 +6,18 @@ import sys
 from contextvars import ContextVar
 from pathlib import Path
 
+import anyio
 import pytest
 
 from jarai_async import JaraiClient, Orchestrator
+from jarai_async._journal.entries import Stage
+from jarai_async._journal.journal import Journal
 from jarai_async._tasks import start
+from jarai_async.receiver import Receiver
 from jarai_async.simulator import Simulator
-from tests.support.orchestrators import outcomes_of
+from jarai_async.webhooks import WebhookEvent
+from tests.support.deliveries import SECRET, deliver, numbered
+from tests.support.orchestrators import library_tasks, outcomes_of
 from tests.support.scenarios import request_for, requests_for
 
 _trace: ContextVar[str] = ContextVar("trace", default="none")
@@ -57,3 +63,63 @@ async def test_each_production_is_polled_in_the_context_of_its_own_caller(
     for number, production_id in enumerate(ids):
         seen = set().union(*(trace for args, trace in traces.items() if production_id in args))
         assert seen == {f"caller {number}"}
+
+
+# --- Cancellation that is repeated -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cancelled_by", ["anyio scope", "anyio task group", "asyncio, again and again"])
+async def test_submit_on_its_way_is_awaited_whatever_cancels_the_block(
+    cancelled_by: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """anyio cancels again at every await until its scope ends. The identifier is not lost all the same."""
+    async with Simulator(latency=0.0) as simulator:
+        simulator.faults.add("slow", on="submit", times=None, seconds=5)
+
+        async def program() -> None:
+            async with (
+                JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+                Orchestrator(client, journal=tmp_path / "journal") as orchestrator,
+            ):
+                await orchestrator.submit(request_for(simulator, reference="tides"))
+
+        if cancelled_by == "anyio scope":
+            with anyio.move_on_after(1) as scope:
+                await program()
+            assert scope.cancelled_caught
+        elif cancelled_by == "anyio task group":
+            async with anyio.create_task_group() as group:
+                group.start_soon(program)
+                await asyncio.sleep(1)
+                group.cancel_scope.cancel()
+        else:
+            task = start(program)
+            for _ in range(30):
+                await asyncio.sleep(0.1)
+                task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert library_tasks() == []
+        (production_id,) = simulator.productions
+    assert f"tides  {production_id}" in caplog.text
+    assert "without a response" not in caplog.text
+    journal = await Journal.open(tmp_path / "journal")
+    (intent,) = await journal.intents()
+    await journal.close()
+    assert intent.stage is Stage.ACCEPTED
+
+
+async def test_receiver_that_is_closed_completes_its_callback_whatever_cancels() -> None:
+    """`on_event` has ten seconds; the events that are still queued then are dropped."""
+    completed = []
+
+    async def on_event(event: WebhookEvent) -> None:
+        await asyncio.sleep(4)
+        completed.append(event.sequence_number)
+
+    receiver = Receiver(SECRET, on_event)
+    assert {await deliver(receiver, numbered(number)) for number in range(3)} == {204}
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await receiver.close()
+    assert completed == [0, 1]

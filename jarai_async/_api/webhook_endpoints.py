@@ -15,7 +15,7 @@ from attrs import evolve
 from jarai_async._api import wire
 from jarai_async._api.calls import Call, Kind, decode_list
 from jarai_async._api.codec import decode, field_name
-from jarai_async._api.models import parse_id
+from jarai_async._api.models import NIL_ID, parse_id
 from jarai_async._api.responses import Response, parse_object
 from jarai_async._api.webhook_models import NewWebhook, Webhook, WebhookDelivery
 from jarai_async._errors import InvalidRequestError
@@ -81,13 +81,17 @@ def test(webhook_id: str) -> Call[None]:
 
 
 def _created(response: Response) -> NewWebhook:
-    """Read a new webhook. The secret is wrapped first, so that no error or traceback shows it."""
+    """Read a new webhook. The secret is wrapped first, so that no error or traceback shows it.
+
+    Nothing else in the response may hide the secret, which is shown only once.
+    """
     fields = parse_object(response)
-    name = field_name(NewWebhook, "signing_secret")
-    if isinstance(fields.get(name), str):
-        fields[name] = Secret(fields[name])
-    webhook = decode(fields, NewWebhook)
-    return evolve(webhook, raw={key: value for key, value in fields.items() if key != name})
+    secret_name, id_name = (field_name(NewWebhook, name) for name in ("signing_secret", "id"))
+    if isinstance(fields.get(secret_name), str):
+        fields[secret_name] = Secret(fields[secret_name])
+    unknown_id = {id_name: NIL_ID} if _id_problems(id_name, fields.get(id_name)) else {}
+    webhook = decode(fields | unknown_id, NewWebhook)
+    return evolve(webhook, raw={name: value for name, value in fields.items() if name != secret_name})
 
 
 def _webhook(response: Response) -> Webhook:

@@ -36,6 +36,7 @@ class Webhook:
 class NewWebhook(Webhook):
     """A webhook that was just created, with its signing secret, which JARAI shows only once (documented).
 
+    `id` is the nil UUID if the response has none that can be read: find the webhook with `webhooks()` then.
     Store `signing_secret.reveal()` with your other secrets: no event can be verified without it. The secret
     appears neither in the `repr` nor in `raw`, and it cannot be pickled.
     """

@@ -65,6 +65,9 @@ _ERRORS: Final = {
 _RENAMED_STATES: Final = {"vanished": "not_found"}  # older journals may hold the first name
 
 
+_ROW_SPACE: Final = 3000  # bytes, taken before a submit, so that its response can be stored on a full disk
+
+
 class Stage(StrEnum):
     """How far a request has come."""
 
@@ -189,6 +192,8 @@ class Intent:
             "outcome": self.outcome,
         }
         text = json.dumps({name: value for name, value in fields.items() if value})
+        if self.stage in (Stage.SENDING, Stage.IN_DOUBT, Stage.ACCEPTED):
+            text = text.ljust(_ROW_SPACE - len(self.stage))
         return self.reference, self.account_id, self.key, self.body, str(self.stage), text
 
     @classmethod

@@ -43,7 +43,7 @@ from jarai_async._journal.journal import Journal, journal_path
 from jarai_async._orchestrator.checkpoint import Checkpoint
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.run import Batch, Requests, Run
-from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue
+from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue, stop_drawing
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.statistics import Monitor, Statistics
@@ -51,7 +51,7 @@ from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async._orchestrator.ticket import History, Ticket
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
-from jarai_async._tasks import start, stop
+from jarai_async._tasks import start, stop, uninterrupted
 
 if TYPE_CHECKING:  # its server takes as long to import as everything else together
     from jarai_async.receiver import Receiver
@@ -186,20 +186,20 @@ class Orchestrator:
         self._remove_listener()
         for job in self.jobs.values():
             job.state.may_submit = False  # before anything is awaited
+        await uninterrupted(start(self._leave))
+        if error is None and self.context.journal.failure is not None:
+            raise self.context.journal.failure  # what it holds is older than what was reported
+
+    async def _leave(self) -> None:
         async with self._resources:
             try:
-                batches = [*self._batches.values()]
-                await stop([*self._batches, *self._background])
-                for batch in batches:  # also of a task that had not started
-                    await batch.aclose()
+                await stop_drawing(self._batches, self._background)
                 await cancel_unsent(self.jobs)
                 if self._cancel_on_exit:
                     await cancel_all(self.jobs)
-            finally:  # also where leaving is cancelled
+            finally:
                 log_how_to_continue([job.state for job in self.jobs.values()], self._journal_path)
                 await stop(self.jobs)
-        if error is None and self.context.journal.failure is not None:
-            raise self.context.journal.failure  # what it holds is older than what was reported
 
     # --- Starting jobs -----------------------------------------------------------------------------
 

@@ -3,20 +3,38 @@
 import asyncio
 import logging
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from jarai_async._events import Outcome
 from jarai_async._orchestrator.job import Job
+from jarai_async._orchestrator.run import Batch
 from jarai_async._orchestrator.state import JobState
 from jarai_async._tasks import start, stop
 
 _log = logging.getLogger("jarai_async")
 
 _GRACE = 10.0  # seconds for submits that are on their way
+_DRAW_TIMEOUT = 60.0  # seconds for the caller's iterables of requests to be closed
 _CANCEL_TIMEOUT = 60.0  # seconds for cancelling all productions, with `cancel_on_exit`
 
 _Jobs = Mapping["asyncio.Task[Outcome]", Job]
+
+
+async def stop_drawing(
+    batches: Mapping[asyncio.Task[None], Batch], others: Iterable[asyncio.Task[None]]
+) -> None:
+    """Draw no more requests, and close their iterables, which are the caller's code: for a minute at most."""
+    try:
+        async with asyncio.timeout(_DRAW_TIMEOUT) as timeout:
+            drawn = [*batches.values()]
+            await stop([*batches, *others])
+            for batch in drawn:  # also of a task that had not started
+                await batch.aclose()
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+        _log.warning("an iterable of requests was not closed within %.0f s", _DRAW_TIMEOUT)
 
 
 async def cancel_unsent(jobs: _Jobs) -> None:

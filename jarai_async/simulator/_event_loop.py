@@ -8,7 +8,8 @@ library and the simulator follow it, so everything behaves as in real time.
 With `speed=None` the clock stands still while there is anything to do, and jumps to the next timer when there
 is nothing: hours pass in seconds. This requires that both ends of every socket are in the same loop, because
 then the bytes sent over loopback can be read as soon as `send` returns. Work in threads stops the clock until
-it is done. For two processes give both the same `speed`: their clocks then run evenly.
+it is done. A program that is always busy (anyio cancels a task again and again until it ends) sees the clock
+advance slowly. For two processes give both the same `speed`: their clocks then run evenly.
 """
 
 import asyncio
@@ -25,6 +26,9 @@ _Select = Callable[[float | None], _Ready]
 
 # A fixed start makes every run the same, including the time until a daily quota resets at midnight.
 START_OF_SIMULATED_TIME = 1_767_258_000.0  # 2026-01-01T09:00:00Z
+
+_BUSY_PASSES = 10_000  # of the loop without input or output: then something waits by running again and again
+_BUSY_STEP = 0.001  # simulated seconds of each further pass
 
 
 def run(main: Coroutine[Any, Any, T], *, speed: float | None = None) -> T:
@@ -94,6 +98,7 @@ class _JumpingClock:
     def __init__(self, must_wait: Callable[[], bool]) -> None:
         self.epoch = START_OF_SIMULATED_TIME
         self._now = 0.0
+        self._busy_passes = 0
         self._must_wait = must_wait
 
     def now(self) -> float:
@@ -101,6 +106,9 @@ class _JumpingClock:
 
     def select(self, select: _Select, timeout: float | None) -> _Ready:
         ready = select(0)
+        self._busy_passes = self._busy_passes + 1 if timeout == 0 and not ready else 0
+        if self._busy_passes > _BUSY_PASSES and not self._must_wait():
+            self._now += _BUSY_STEP
         if ready or timeout == 0:
             return ready
         if timeout is None or self._must_wait():

@@ -9,6 +9,7 @@ from typing import Self
 from aiohttp import web
 
 from jarai_async import _clock
+from jarai_async._tasks import start, uninterrupted
 from jarai_async.simulator._api.endpoints import Endpoints
 from jarai_async.simulator._api.faults import Faults
 from jarai_async.simulator._api.keys import SCOPES, KeyStore
@@ -122,7 +123,7 @@ class Simulator:
             self.faults.trap_url = f"{self._blobs.origin}/trap"
             self._base_url = await self._serve(make_server(api.handle), self._port) + PREFIX
         except BaseException:
-            await self._stop()
+            await uninterrupted(start(self._stop))
             raise
         return self
 
@@ -132,7 +133,7 @@ class Simulator:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._stop()
+        await uninterrupted(start(self._stop))
 
     async def _serve(self, server: web.Server, port: int) -> str:
         runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)

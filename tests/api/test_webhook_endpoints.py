@@ -22,6 +22,7 @@ from jarai_async import (
     Webhook,
 )
 from jarai_async._api import webhook_endpoints
+from jarai_async._api.models import NIL_ID
 from jarai_async.simulator import Simulator
 from jarai_async.webhooks import WebhookTest, sign, verify
 from tests.support.endpoint import open_endpoint
@@ -94,7 +95,7 @@ async def test_signing_secret_does_not_leak(
         pickle.dumps(created)
 
 
-@pytest.mark.parametrize("fields", [{"webhookId": "x"}, {"webhookId": None}, {"signingSecret": ["AAEC"]}])
+@pytest.mark.parametrize("fields", [{"signingSecret": ["AAEC"]}, {"signingSecret": {"value": "AAEC"}}])
 def test_error_for_an_invalid_response_does_not_leak_the_secret(fields: dict[str, Any]) -> None:
     """Neither its text nor the local variables of its frames show the secret."""
     body = {"webhookId": ID, "signingSecret": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"} | fields
@@ -174,6 +175,16 @@ async def test_unknown_webhook_id(simulator: Simulator, client: JaraiClient, nam
     with pytest.raises(NotFoundError):
         await CALLS[name](client, str(uuid4()))
     assert simulator.count(name, 404) == 1
+
+
+@pytest.mark.parametrize("odd", [{}, {"webhookId": 5}, {"id": ID}, {"webhookId": ID, "createdAt": "now"}])
+def test_nothing_odd_hides_the_signing_secret_of_a_new_webhook(odd: dict[str, object]) -> None:
+    """It is shown only once; without an id the webhook can be found in the list."""
+    answer = response({"signingSecret": "AAECAwQFBgcICQoLDA0ODw"} | odd, 201)
+    created = webhook_endpoints.create(URL, TYPES).read(answer)
+    assert created.signing_secret.reveal() == "AAECAwQFBgcICQoLDA0ODw"
+    assert created.id == (ID if odd.get("webhookId") == ID else NIL_ID)
+    assert created.raw == odd
 
 
 @pytest.mark.parametrize("keys", [False, True])

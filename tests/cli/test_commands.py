@@ -1,14 +1,20 @@
 """The command line from the outside: arguments in, printed lines and an exit code out."""
 
+import asyncio
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from jarai_async import JaraiClient
+from jarai_async._api.codec import body_of
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
+from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.journal import Journal
 from tests.cli.helpers import JARAI, id_options, lines, run_command, start, terminal_output, write_batch
+from tests.support.strategies import request as make_request
 
 ID = "11111111-1111-4111-8111-111111111111"
 
@@ -215,6 +221,39 @@ def test_changed_row_exits_with_2_and_sends_nothing(
     main(["retry", f"{path}.journal"])
     assert "to be submitted again" in capsys.readouterr().err
     assert main(["retry", f"{path}.journal", "nothing"]) == 2
+
+
+def test_submit_in_doubt_is_resolved_by_its_production(
+    served: dict[str, str], tmp_path: Path, capsys: Printed
+) -> None:
+    """`jarai journal` shows the idempotency key, by which JARAI can find the production."""
+    request = make_request(reference="mine", **{name: served[name] for name in ID_FIELDS})
+    path = tmp_path / "journal.db"
+
+    async def submit() -> str:
+        async with JaraiClient() as client:
+            journal = await Journal.open(path, server=await client.engine.server())
+            await journal.save(
+                Intent("mine", request.account_id, body_of(request), "a key", stage=Stage.IN_DOUBT)
+            )
+            await journal.close()
+            return (await client.submit(request)).id
+
+    production_id = asyncio.run(submit())
+    assert main(["journal", str(path)]) == 0
+    (before,) = lines(capsys.readouterr().out)
+    assert (before["stage"], before["idempotencyKey"]) == ("in doubt", "a key")
+    assert main(["resolve", str(path), "mine", "--production-id", production_id]) == 0
+    capsys.readouterr()
+    assert main(["journal", str(path)]) == 0
+    (after,) = lines(capsys.readouterr().out)
+    assert (after["stage"], after["productionId"]) == ("accepted", production_id)
+
+
+def test_error_of_the_api_exits_with_1(served: dict[str, str], capsys: Printed) -> None:
+    """2 would say that nothing was done because the command was used wrongly."""
+    assert main(["deliverables", served["account_id"]]) == 1
+    assert "404" in capsys.readouterr().err
 
 
 # --- Interrupted batches ------------------------------------------------------------------------------

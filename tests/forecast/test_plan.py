@@ -69,6 +69,32 @@ def test_high_concurrency_and_low_quota_warn_of_late_changes() -> None:
     assert planned(8, "free").warnings[-1].startswith("the quota of 100 requests a day is low: changes")
 
 
+@pytest.mark.parametrize(
+    ("tier", "concurrency", "lag", "warning"),
+    [
+        ("enterprise", 2, 15.0, ""),
+        ("enterprise", 2, 15.1, "a concurrency of 2 is high"),
+        ("enterprise", 1, 15.1, ""),
+        ("standard", 1, 15.0, ""),
+        ("standard", 1, 15.1, "the quota of 2,000 requests a day is low"),
+        ("standard", 2, 15.1, "a concurrency of 2 is high"),
+    ],
+)
+def test_late_changes_have_one_reason(tier: str, concurrency: int, lag: float, warning: str) -> None:
+    """A concurrency above the recommended one, else a low daily quota; and none up to 15 seconds."""
+    forecast = Plan(
+        productions=9,
+        tier=tier,
+        concurrency=concurrency,
+        recommended=1,
+        duration=3600,
+        days=1,
+        requests=99,
+        lag=lag,
+    )
+    assert [text[: len(warning)] for text in forecast.warnings] == ([warning] if warning else [])
+
+
 @given(st.integers(1, 60), st.sampled_from(["free", "standard", "enterprise"]), st.integers(1, 100))
 def test_every_plan_is_within_bounds(number: int, tier: str, concurrency: int) -> None:
     """Each production needs a submit, a poll and a list of deliverables; polls are 5 s apart or more."""

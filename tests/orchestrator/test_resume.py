@@ -92,21 +92,31 @@ async def test_rejected_resubmit_of_an_expired_production_is_a_failure(tmp_path:
 # --- Restarts --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("hours", "state"), [(22.9, "published"), (23.1, "uncertain")])
-async def test_idempotency_key_is_used_again_for_23_hours(tmp_path: Path, hours: float, state: str) -> None:
-    """A submit in doubt is sent again with its key; later the server could create a duplicate."""
+@pytest.mark.parametrize(
+    ("attempts", "state"),
+    [
+        ([("hang", 22.9)], "published"),
+        ([("hang", 23.1)], "uncertain"),
+        ([("hang", 12), ("hang", 10.9)], "published"),
+        ([("hang", 12), ("hang", 11.1)], "uncertain"),
+        ([("hang", 12), ("unavailable", 11.1)], "uncertain"),
+    ],
+)
+async def test_idempotency_key_is_used_again_for_23_hours(
+    tmp_path: Path, attempts: list[tuple[str, float]], state: str
+) -> None:
+    """A submit in doubt is sent again with its key; 23 hours after its first attempt it no longer is."""
     async with Simulator(idempotency_keys=True, failure_rate=0, approval="auto") as simulator:
-        simulator.faults.add("hang", on="submit")
         request, journal = request_for(simulator, reference="a"), tmp_path / "journal.db"
-        client, later_client = (
-            JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=True)
-            for _ in range(2)
-        )
+        for fault, hours in attempts:
+            simulator.faults.add(fault, on="submit")
+            client = JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=True)
+            async with client, Orchestrator(client, journal=journal) as orchestrator:
+                orchestrator.submit(request)
+                await asyncio.sleep(1)  # the submit is in flight when the program ends
+            await asyncio.sleep(hours * 3600)
+        client = JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=True)
         async with client, Orchestrator(client, journal=journal) as orchestrator:
-            orchestrator.submit(request)
-            await asyncio.sleep(1)  # the submit is in flight when the program ends
-        await asyncio.sleep(hours * 3600)
-        async with later_client, Orchestrator(later_client, journal=journal) as orchestrator:
             outcome = await orchestrator.submit(request)
         assert outcome.state == state
         assert len(simulator.productions) == 1

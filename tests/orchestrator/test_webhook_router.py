@@ -192,6 +192,25 @@ async def test_event_dated_before_the_last_poll_does_not_date_its_change() -> No
         assert job.state.watch.since == pytest.approx((seen + job.state.watch.seen) / 2)
 
 
+async def test_event_without_a_readable_time_or_number_is_polled_immediately() -> None:
+    """Its type and production are enough; the change is dated between the two polls."""
+    async with with_manual_webhooks() as (simulator, receiver, orchestrator):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(100)
+        (production,) = simulator.productions.values()
+        await sleep_until(began(production, Status.AWAITING_APPROVAL) + 0.1)
+        (job,) = orchestrator.jobs.values()
+        assert job.state.watch is not None
+        seen = job.state.watch.seen
+        odd = {"timestamp": "soon", "sequenceNumber": None, "eventId": 5, "accountId": simulator.account_id}
+        for event_type in ("production.step.complete", "deliverable.ready"):
+            content = body(event_type, productionId=ticket.production_id, **odd)
+            assert await deliver(receiver, content) == 204
+        await asyncio.sleep(1)
+        assert ticket.status == Status.AWAITING_APPROVAL
+        assert job.state.watch.since == pytest.approx((seen + job.state.watch.seen) / 2)
+
+
 async def test_event_from_a_clock_that_is_ahead_does_not_delay_changed_after() -> None:
     """`changed_after` is never later than the change, even if the server's clock is ahead of this one."""
     rarely = Polling(min_interval=4_000, max_interval=5_000)

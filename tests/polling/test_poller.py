@@ -1,6 +1,7 @@
 """The poller: when it reports a change, what a failed poll means, and how waits end."""
 
 import asyncio
+from datetime import timedelta
 from itertools import pairwise
 from random import Random
 from uuid import UUID
@@ -328,3 +329,16 @@ async def test_closing_the_client_ends_all_waits_and_tasks(queued: Simulator) ->
         assert not client.engine.poller.is_polling
         await asyncio.sleep(1)
         assert {task for task in asyncio.all_tasks() - other_tasks if "jarai" in task.get_name()} == set()
+
+
+async def test_watch_that_is_resumed_is_as_old_as_what_was_last_seen(queued: Simulator) -> None:
+    """It continues from a time of the wall clock; one in the future, of a wrong clock, counts as now."""
+    async with JaraiClient(queued.api_key, base_url=queued.base_url) as client:
+        await asyncio.sleep(1000)
+        now, production = _clock.monotonic(), await client.submit(request_for(queued))
+        for seconds, age in ((300, 300), (-300, 0)):
+            watch = client.engine.poller.watch(production, Polling(), RequestLog())
+            watch.resume(_clock.utc() - timedelta(seconds=seconds))
+            assert now - watch.since == pytest.approx(age, abs=1)
+            assert watch.polled == watch.seen == watch.since
+            assert not watch.age_known

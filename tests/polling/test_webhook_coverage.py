@@ -161,3 +161,13 @@ def test_productions_seen_before_the_end_of_a_silence_are_polled() -> None:
     assert coverage.trusted_since == 0.0
     coverage.event_arrived(STEP, 1_000.0)
     assert coverage.trusted_since == 1_000.0
+
+
+def test_rate_of_step_events_is_of_all_productions_so_far() -> None:
+    """The time of those that have ended counts with their events, so silence means as much as before."""
+    coverage = coverage_with_steps(3, interval=60.0, until=600.0)
+    for _ in range(3):
+        coverage.producing_ended("short", 0.0, 600.0)
+    coverage.producing_began("short", 600.0)
+    assert coverage.miss_probability(PRODUCING, 660.0 + 2 * 60) < 0.1
+    assert coverage.miss_probability(PRODUCING, 660.0 + 15 * 60) > 0.9

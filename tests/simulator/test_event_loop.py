@@ -202,3 +202,10 @@ async def open_server(seconds: float) -> AsyncIterator[str]:
         yield f"http://{host}:{port}/"
     finally:
         await runner.cleanup()
+
+
+async def test_clock_does_not_stand_still_for_ever_in_a_busy_loop() -> None:
+    """A task that runs again and again until a time comes sees it come."""
+    while _clock.monotonic() < 10:  # noqa: ASYNC110  # that is the point
+        await asyncio.sleep(0)
+    assert _clock.monotonic() == pytest.approx(10, abs=0.01)

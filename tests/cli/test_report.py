@@ -1,0 +1,104 @@
+"""The report of a batch: what its summary and its progress line count."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from jarai_async import (
+    DownloadError,
+    Finished,
+    JaraiError,
+    Outcome,
+    OutcomeState,
+    Production,
+    Status,
+    StatusChanged,
+    Submitted,
+)
+from jarai_async._api.models import parse_id
+from jarai_async._cli.report import BatchReport
+from tests.support.strategies import ID, OTHER, request
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+QUEUED = Production(parse_id(ID), Status.QUEUED)
+INCOMPLETE = DownloadError("1 of 2 files could not be downloaded")
+
+
+def submitted(reference: str = "a", production: Production = QUEUED) -> Submitted:
+    return Submitted(reference=reference, production=production, sequence=1, observed_at=NOW)
+
+
+def finished(
+    state: OutcomeState,
+    error: JaraiError | None = None,
+    reference: str = "a",
+    production: Production | None = None,
+) -> Finished:
+    outcome = Outcome(
+        request=request(reference=reference),
+        reference=reference,
+        state=state,
+        production=production,
+        error=error,
+        submitted_at=NOW,
+        finished_at=NOW,
+        request_count=3,
+    )
+    return Finished(reference=reference, production=production, outcome=outcome, sequence=2, observed_at=NOW)
+
+
+def report(*events: Submitted | Finished, total: int = 1) -> BatchReport:
+    counted = BatchReport(total)
+    for event in events:
+        counted.add(event)
+    return counted
+
+
+def test_accepted_production_without_an_outcome_is_lost_unless_the_batch_was_interrupted() -> None:
+    """An interrupted batch has it still running."""
+    counted = report(submitted(), total=3)
+    assert "1 lost" in counted.summary(interrupted=False)
+    interrupted = counted.summary(interrupted=True)
+    assert "1 still running, 2 not submitted, 0 lost" in interrupted
+
+
+def test_production_that_no_event_has_mentioned_is_lost() -> None:
+    """Only a simulator knows of it."""
+    counted = report(submitted(), finished(OutcomeState.PUBLISHED, production=QUEUED))
+    assert "0 lost" in counted.summary(interrupted=False, created=[ID])
+    assert "1 lost" in counted.summary(interrupted=False, created=[ID, OTHER])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "is_ok"),
+    [
+        ([finished(OutcomeState.PUBLISHED)], True),
+        ([finished(OutcomeState.PUBLISHED, INCOMPLETE)], False),
+        ([finished(OutcomeState.FAILED)], False),
+        ([], False),
+    ],
+)
+def test_batch_is_ok_if_everything_is_published_with_all_files(outcomes: list[Finished], is_ok: bool) -> None:  # noqa: FBT001
+    """What is not has a line that says why."""
+    counted = report(*outcomes)
+    assert counted.ok is is_ok
+    assert counted.problems == ([] if is_ok else [str(finished.outcome) for finished in outcomes])
+    assert ("1 with files missing" in counted.summary(interrupted=False)) is (
+        [finished.outcome.error for finished in outcomes] == [INCOMPLETE]
+    )
+
+
+def test_progress_counts_each_request_once() -> None:
+    """By its status, as not submitted yet, or as not published in the end."""
+    producing = Production(parse_id(ID), Status.PRODUCING)
+    changed = StatusChanged(
+        reference="a",
+        production=producing,
+        previous=Status.QUEUED,
+        changed_after=NOW,
+        sequence=2,
+        observed_at=NOW,
+    )
+    counted = report(submitted(), submitted("b"), finished(OutcomeState.REJECTED, INCOMPLETE, "c"), total=5)
+    counted.add(changed)
+    assert counted.progress() == "2 to submit, 1 Queued, 1 Producing, 1 not published"
