@@ -111,9 +111,9 @@ def _structure_time(value: object, _: Any) -> datetime:
 
 
 @cache
-def _warn_once(field: str, found: str) -> None:
-    """Log an unreadable value, without its content, which may be secret."""
-    _log.warning("JARAI sent a value for %s that cannot be read, and is ignored: %s", field, found)
+def _warn_once(field: str) -> None:
+    """Log the first unreadable value of a field, without its content, which may be secret."""
+    _log.warning("JARAI sent a value for %s that cannot be read; such values are ignored", field)
 
 
 def _optional(default: Any, kind: Any, name: str) -> Callable[[Any, Any], Any]:
@@ -127,7 +127,7 @@ def _optional(default: Any, kind: Any, name: str) -> Callable[[Any, Any], Any]:
         try:
             return hook(value, inner)
         except (*_UNREADABLE, InvalidResponseError):
-            _warn_once(name, type(value).__name__)
+            _warn_once(name)
             return default
 
     return structure

@@ -37,8 +37,8 @@ from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal, Server, journal_path
+from jarai_async._orchestrator.decisions import find_created, resolve, retry
 from jarai_async._orchestrator.orchestrator import Orchestrator
-from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 

@@ -5,8 +5,9 @@ bytes received so far between attempts and requests the missing ones. `blob_stor
 headers; `PartialFile` is the file on disk.
 
 Three limits end a download: the retry policy, which counts attempts in a row that made no progress; three
-restarts from the first byte; and two minutes in which blob storage rejects the signed URL. A URL may become
-valid soon (inferred): the clocks of two hosts differ, or the file is published later than its list.
+restarts from the first byte because a file was wrong; and two minutes in which blob storage rejects the
+signed URL. A URL may become valid soon (inferred): the clocks of two hosts differ, or the file is published
+later than its list.
 
 No other process resumes a partial file: after a power cut it may have a hole.
 """
@@ -54,7 +55,7 @@ class Download:
         self, deliverable: Deliverable, target: Path, disk: Disk, *, https: bool, progress: Progress | None
     ) -> None:
         self.deliverable = deliverable
-        self.received = 0  # bytes, including those that were discarded
+        self.furthest = 0  # bytes of the file that were received in the best attempt
         self.is_list_outdated = False  # whether blob storage seems to have a different file than the list
         self.is_host_down = False  # whether the last attempt got no connection: no other URL would help
         self.is_url_refused = False  # whether blob storage rejected the URL in the last attempt
@@ -67,21 +68,19 @@ class Download:
         self._offset = 0  # bytes of the file received so far
         self._expected = blob_storage.expected_from_list(deliverable)
         self._restarts = 0
-        self._window_start, self._received_before_window = 0.0, 0
+        self._window_start, self._offset_before_window = 0.0, 0
 
     def made_progress(self, *, since: int) -> bool:
-        """Return whether at least 64 KiB arrived since `received` had the given value."""
-        return self.received - since >= _MIN_PROGRESS
+        """Return whether `furthest` has grown by 64 KiB since it had the given value."""
+        return self.furthest - since >= _MIN_PROGRESS
 
     async def renew(self, deliverable: Deliverable) -> None:
         """Continue with a fresh signed URL; restart if it is for a different file."""
         replaced = blob_storage.is_replaced(self.deliverable, deliverable)
         self.deliverable = deliverable
         self.is_list_outdated = False
-        if replaced and self._offset:
-            await self._discard_received("the file was replaced")
         if replaced:
-            self._expected = blob_storage.expected_from_list(deliverable)
+            await self._discard_received()
 
     async def attempt(self, transport: Transport) -> SavedFile:
         """Download the missing bytes, verify the file, and move it to its target.
@@ -139,7 +138,7 @@ class Download:
             except IncompleteDownloadError as error:
                 await self._restart(error.message)
             if self._offset:
-                await self._discard_received("the download broke off and could not be resumed")
+                await self._discard_received()  # without a strong ETag or a checksum it is not resumed
         elif status == 206:
             expected = blob_storage.expected_from_partial_response(self._expected, self._offset, headers)
         if expected is None:
@@ -148,13 +147,13 @@ class Download:
             self._partial_file.hash_with({checksum.algorithm for checksum in expected.checksums})
         self._expected = expected
         self.is_list_outdated = False
-        self._window_start, self._received_before_window = _clock.monotonic(), self.received
+        self._window_start, self._offset_before_window = _clock.monotonic(), self._offset
 
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes of a response."""
         self._buffer += chunk
         self._offset += len(chunk)
-        self.received += len(chunk)
+        self.furthest = max(self.furthest, self._offset)
         self._check_speed()
         size = self._expected.size
         if size is None and self._offset > _MAX_UNKNOWN_SIZE:
@@ -181,9 +180,9 @@ class Download:
         now = _clock.monotonic()
         if now - self._window_start < _SPEED_WINDOW:
             return
-        if self.received - self._received_before_window < _MIN_SPEED * _SPEED_WINDOW:
+        if self._offset - self._offset_before_window < _MIN_SPEED * _SPEED_WINDOW:
             raise IncompleteDownloadError(f"blob storage sent less than {_MIN_SPEED} bytes a second")
-        self._window_start, self._received_before_window = now, self.received
+        self._window_start, self._offset_before_window = now, self._offset
 
     def _pause(self) -> None:
         self._flush()
@@ -201,16 +200,15 @@ class Download:
             await self._restart("the file does not match its checksum")
 
     async def _restart(self, reason: str) -> NoReturn:
-        """End this attempt; the next one requests the complete file."""
+        """End this attempt; the next one requests the complete file, unless that has happened too often."""
         self.is_list_outdated = True
-        await self._discard_received(reason)
-        raise IncompleteDownloadError(reason)
-
-    async def _discard_received(self, reason: str) -> None:
-        """Discard the bytes received so far. Raises DownloadError if that has happened too often."""
+        await self._discard_received()
         self._restarts += 1
         if self._restarts > _MAX_RESTARTS:
             raise DownloadError(f"{reason}; gave up after {_MAX_RESTARTS} restarts from the first byte")
+        raise IncompleteDownloadError(reason)
+
+    async def _discard_received(self) -> None:
         self._offset = 0
         self._expected = blob_storage.expected_from_list(self.deliverable)
         self._buffer.clear()

@@ -69,7 +69,7 @@ class Downloader:
 
         try:
             while True:
-                before = download.received
+                before = download.furthest
                 try:
                     return await retrier(attempt, made_no_progress)
                 except IncompleteDownloadError:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 _log = logging.getLogger("jarai_async")
 
 _THREADS = 8  # at a time: as many as files that an orchestrator downloads at the same time
+_DELAYS_WHILE_FULL = (0.5, 1, 2, 4, 8, 16)  # seconds between attempts to get a file descriptor
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; a running download waits at most two hours between two attempts
 
 
@@ -46,18 +47,24 @@ class Disk:
     async def run(self, work: Callable[[], T]) -> T:
         """Run a short operation in a thread; a cancellation is raised only after the operation has ended.
 
-        Raises FileWriteError for any OSError, and for a path that the file system cannot encode.
+        While too many files are open it is repeated, for half a minute. Raises FileWriteError for any other
+        OSError, and for a path that the file system cannot encode.
         """
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jarai disk")
-        try:
-            # a future, not a task: code that cancels all tasks must not separate this one from its thread
-            return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._threads, work))
-        except OSError as error:
-            name = f": {error.filename}" if error.filename else ""
-            raise FileWriteError(f"{error.strerror or error}{name}") from None
-        except ValueError as error:  # a null byte, or a character that the file system cannot encode
-            raise FileWriteError(f"the path is not possible on this machine: {error}") from None
+        delays = iter(_DELAYS_WHILE_FULL)
+        while True:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jarai disk")
+            try:
+                # a future, not a task: code that cancels all tasks must not separate this one from its thread
+                return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._threads, work))
+            except OSError as error:
+                delay = next(delays, None) if error.errno in (errno.EMFILE, errno.ENFILE) else None
+                if delay is None:
+                    name = f": {error.filename}" if error.filename else ""
+                    raise FileWriteError(f"{error.strerror or error}{name}") from None
+            except ValueError as error:  # a null byte, or a character that the file system cannot encode
+                raise FileWriteError(f"the path is not possible on this machine: {error}") from None
+            await asyncio.sleep(delay)
 
     def close(self) -> None:
         """Let the threads end once they have nothing more to do. A later operation starts new ones."""

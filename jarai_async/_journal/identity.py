@@ -29,9 +29,9 @@ def differences(before: ProductionRequest, now: ProductionRequest) -> Iterator[s
     """Describe each field that differs: its name, the old and the new value, shortened and printable."""
     old, new = _values(before), _values(now)
     for name in old | new:
-        if _canonical(old.get(name)) != _canonical(new.get(name)):
-            label = name if name.isidentifier() else repr(name)
-            yield f"{label[:40]} was {_shown(old.get(name))}, is {_shown(new.get(name))}"
+        if name not in old or name not in new or _canonical(old[name]) != _canonical(new[name]):
+            was, is_ = (_shown(values[name]) if name in values else "absent" for values in (old, new))
+            yield f"{name[:40]} was {was}, is {is_}"
 
 
 @define
@@ -72,7 +72,8 @@ def _normal(text: str) -> str:
 
 def _values(request: ProductionRequest) -> dict[str, Any]:
     as_sent = decode_request(json.loads(body_of(request)), request.account_id)  # only JSON values
-    return {name: getattr(as_sent, name) for name in _FIELDS} | dict(as_sent.extra)
+    extra = {f"extra[{name!r}]": value for name, value in as_sent.extra.items()}
+    return {name: getattr(as_sent, name) for name in _FIELDS} | extra
 
 
 def _canonical(value: Any) -> str:

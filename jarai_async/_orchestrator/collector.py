@@ -15,8 +15,8 @@ from jarai_async._downloads.blob_storage import is_replaced
 from jarai_async._downloads.checksums import from_list
 from jarai_async._downloads.file_names import file_name, folder_name, unique_names
 from jarai_async._downloads.files import is_whole
-from jarai_async._errors import ApiError, DownloadError, JaraiError
-from jarai_async._events import DeliverablesReady, Downloaded, SavedFile
+from jarai_async._errors import ApiError, DownloadError, FileWriteError, JaraiError
+from jarai_async._events import DeliverablesReady, Downloaded, Outcome, SavedFile
 from jarai_async._http.retry import Retrier
 from jarai_async._orchestrator.state import JobState
 
@@ -51,6 +51,26 @@ class Collector:
             return error
         return None
 
+    async def collected(self, outcome: Outcome, saved: Mapping[Path, SavedFile]) -> set[Path] | None:
+        """Return which files of a recorded outcome are on the disk, whole; None if one is missing.
+
+        `saved` are all files that were ever downloaded for it.
+        """
+        production, folder, disk = outcome.production, self._context.folder, self._context.engine.disk
+        if production is None or folder is None:
+            return await disk.run(lambda: {path for path in saved if is_whole(path, saved[path])})
+        own_folder = folder / folder_name(self._state.reference, production.id)
+        targets = _targets(own_folder, outcome.deliverables)
+
+        def is_complete() -> bool:
+            whole = (path in saved and is_whole(path, saved[path]) for path in targets)
+            return (own_folder / MANIFEST).is_file() and all(whole)
+
+        try:
+            return {*targets} if await disk.run(is_complete) else None
+        except FileWriteError:  # collecting it again says why
+            return None
+
     async def _list(self, production: Production, retrier: Retrier, *, final: bool) -> Sequence[Deliverable]:
         """List the deliverables. At the end wait for two minutes for a list that lags behind the status."""
         engine, log = self._context.engine, self._state.log
@@ -69,8 +89,7 @@ class Collector:
         self, folder: Path, production: Production, retrier: Retrier, *, final: bool
     ) -> None:
         state, disk = self._state, self._context.engine.disk
-        names = unique_names([MANIFEST, *map(file_name, state.deliverables)])[1:]
-        targets = {folder / name: file for name, file in zip(names, state.deliverables, strict=True)}
+        targets = _targets(folder, state.deliverables)
         state.files = await disk.run(lambda: _current_files(state.files, targets))
         missing = [path for path in targets if path not in state.files]
         async with asyncio.TaskGroup() as group:
@@ -109,6 +128,11 @@ class Collector:
             "files": [_entry(path, file, state.files.get(path)) for path, file in targets.items()],
         }
         return json.dumps(facts, indent=2) + "\n"
+
+
+def _targets(folder: Path, deliverables: Sequence[Deliverable]) -> dict[Path, Deliverable]:
+    names = unique_names([MANIFEST, *map(file_name, deliverables)])[1:]
+    return {folder / name: file for name, file in zip(names, deliverables, strict=True)}
 
 
 def _entry(path: Path, file: Deliverable, saved: SavedFile | None) -> dict[str, Any]:

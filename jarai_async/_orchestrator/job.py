@@ -10,6 +10,8 @@ import logging
 from datetime import datetime, timedelta
 from uuid import uuid4
 
+from attrs import evolve
+
 from jarai_async import _clock
 from jarai_async._api.models import Production, Status, parse_id
 from jarai_async._api.webhook_models import WebhookEvent
@@ -34,8 +36,9 @@ from jarai_async._events import (
 from jarai_async._forecast.forecast import InFlightProduction, mean_time_to_finish
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.collector import Collector
+from jarai_async._orchestrator.decisions import RETRIED
 from jarai_async._orchestrator.state import JobState
-from jarai_async._orchestrator.submission import RETRIED, End, Submission
+from jarai_async._orchestrator.submission import End, Submission
 from jarai_async._polling.watch import Watch
 
 _log = logging.getLogger("jarai_async")
@@ -82,11 +85,10 @@ class Job:
         try:
             intent = await self.submission.find_or_plan()
             state.sequence = intent.sequence
+            state.files, state.final_list_published = intent.known_files(), intent.listed
             if intent.stage is Stage.ENDED:
-                outcome = intent.final_outcome(state.request)
-                state.accepted, state.sequence = intent.production, intent.sequence - 1
+                outcome = await self._recorded_outcome(intent)
             else:
-                state.files, state.final_list_published = intent.known_files(), intent.listed
                 result = None
                 while result is None:
                     since = intent.since or intent.submitted_at
@@ -103,6 +105,22 @@ class Job:
             outcome.error.advice = f"{type(outcome.error).advice} {_RETRY_ADVICE}".lstrip()
         state.has_outcome = True
         state.emit(Finished, outcome=outcome)
+        return outcome
+
+    async def _recorded_outcome(self, intent: Intent) -> Outcome:
+        """Return the outcome of a request that has ended, after downloading what is not on the disk."""
+        state = self.state
+        state.accepted = intent.production
+        outcome = intent.final_outcome(state.request)
+        if outcome.state is OutcomeState.PUBLISHED:
+            collected = await self._collector.collected(outcome, state.files)
+            if collected is None:
+                intent.stage, intent.outcome = Stage.ACCEPTED, None
+                return await self._conclude(intent, OutcomeState.PUBLISHED, None)
+            outcome = evolve(
+                outcome, files={path: outcome.files[path] for path in outcome.files if path in collected}
+            )
+        state.sequence = intent.sequence - 1
         return outcome
 
     async def _submit(self, intent: Intent) -> End | None:

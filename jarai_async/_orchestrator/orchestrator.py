@@ -41,13 +41,13 @@ from jarai_async._http.retry import Retrier, Retry
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal, journal_path
 from jarai_async._orchestrator.checkpoint import Checkpoint
+from jarai_async._orchestrator.decisions import find_created, resolve, retry
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.run import Batch, Requests, Run
 from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue, stop_drawing
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.statistics import Monitor, Statistics
-from jarai_async._orchestrator.submission import find_created, resolve, retry
 from jarai_async._orchestrator.ticket import History, Ticket
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter

@@ -3,7 +3,7 @@
 import asyncio
 import weakref
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence, Sized
 from contextlib import suppress
 from typing import Any, Self
 
@@ -12,9 +12,9 @@ from jarai_async._errors import InvalidRequestError, JournalError
 from jarai_async._events import Event
 from jarai_async._journal.identity import content_reference
 from jarai_async._journal.journal import Journal
+from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
-from jarai_async._orchestrator.submission import is_same_request, new_intent
 from jarai_async._tasks import stop
 
 Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
@@ -77,12 +77,13 @@ class Batch:
         self._running = 0
         self._all_drawn = False
         self._error: BaseException | None = None
-        if isinstance(requests, Collection):
+        if isinstance(requests, Sized) and isinstance(requests, Iterable):
             for number, item in enumerate(requests, start=1):
                 try:
                     self._known.append(self._named(item, number))
                 except InvalidRequestError as error:
                     self._problems += error.problems
+            self._requests = ()
 
     @property
     def not_drawn(self) -> Sequence[ProductionRequest]:
@@ -138,8 +139,6 @@ class Batch:
         """Draw the requests one by one. Raises InvalidRequestError for one that may not be submitted."""
         for named in self._known:
             yield named
-        if isinstance(self._requests, Collection):
-            return
         number = 0
         async for item in self._items():
             number += 1

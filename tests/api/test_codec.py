@@ -81,7 +81,7 @@ def test_invalid_optional_field_gets_its_default(name: str) -> None:
 
 @pytest.mark.parametrize("value", ["no time", "2026-13-01", "0001-01-01T00:00:00+23:59", 5])
 def test_unreadable_optional_field_is_logged_once(value: object, caplog: pytest.LogCaptureFixture) -> None:
-    """The warning names the field and the JSON type, and does not show the value."""
+    """The warning names the field, and does not show the value."""
     _warn_once.cache_clear()
     for _ in range(3):
         assert decode(production(createdAt=value), Production).created_at is None

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import resource
 import socket
 import stat
 import threading
@@ -168,3 +169,25 @@ async def test_host_names_are_looked_up_while_the_disk_is_frozen() -> None:
     for thread in waiting:
         thread.join(10)
         assert not thread.is_alive()
+
+
+async def test_file_is_written_once_fewer_files_are_open(tmp_path: Path) -> None:
+    """For three seconds the process has no file descriptor left."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    asyncio.get_running_loop().call_later(3, resource.setrlimit, resource.RLIMIT_NOFILE, before)
+    try:
+        await Disk().write_text(tmp_path / "target", "text")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (tmp_path / "target").read_text() == "text"
+
+
+async def test_process_that_stays_without_file_descriptors_gets_an_error(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(FileWriteError, match=r"(?i)too many open files"):
+            await Disk().write_text(tmp_path / "target", "text")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -89,9 +89,9 @@ async def first_error(orchestrator: Orchestrator, requests: Any) -> InvalidReque
         ({"topic": "bees\x1b[2J"}, r"topic was 'tides', is 'bees\x1b[2J'"),
         ({"metadata": "m" * 4000}, "metadata was None, is 'mmm"),
         ({"project_type": "article"}, "project_type was None, is 'article'"),
-        ({"extra": {"mood": [1]}}, "mood was 'calm', is [1]"),
-        ({"extra": {}}, "mood was 'calm', is None"),
-        ({"extra": {"mood": "calm", "flag": True}}, "flag was None, is True"),
+        ({"extra": {"mood": [1]}}, "extra['mood'] was 'calm', is [1]"),
+        ({"extra": {}}, "extra['mood'] was 'calm', is absent"),
+        ({"extra": {"mood": "calm", "metadata": True}}, "extra['metadata'] was absent, is True"),
     ],
 )
 async def test_changed_request_under_a_known_reference_is_refused_before_anything_is_sent(

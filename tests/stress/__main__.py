@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.stress import campaign, downloads, event_logs, mutants, mutation
+from tests.stress import campaign, downloads, event_logs, mutants, mutation, servers
 from tests.stress.campaign import Campaign
 from tests.stress.crashes import watch_databases
 from tests.stress.invariants import violations
@@ -45,8 +45,9 @@ _HELP = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line."""
-    if arguments[:1] == ["downloads"]:
-        return downloads.main(list(arguments[1:]))  # reads its own options
+    own_options = {"downloads": downloads.main, "servers": servers.main}
+    if arguments and arguments[0] in own_options:
+        return own_options[arguments[0]](list(arguments[1:]))
     options = _parser().parse_args(arguments)
     return int(options.run(options))
 
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     mutation.add_arguments(command)
     command.set_defaults(run=mutation.main)
     commands.add_parser("downloads", help="one file under 24 faults of its storage; has options of its own")
+    commands.add_parser("servers", help="downloads from servers of other projects; has options of its own")
     command = commands.add_parser("logs", help="check that the recorded event logs are reproduced")
     _add_processes(command)
     command.add_argument("--record", action="store_true", help="write event_logs.txt again")

@@ -1,0 +1,99 @@
+"""What the journal and the user decide about a request: whether it is known, and what may follow its end."""
+
+from collections.abc import Mapping
+from uuid import uuid4
+
+from jarai_async._api import endpoints
+from jarai_async._api.codec import body_of
+from jarai_async._api.models import Production, ProductionRequest
+from jarai_async._engine import Engine
+from jarai_async._errors import InvalidRequestError
+from jarai_async._events import OutcomeState
+from jarai_async._http.request_log import RequestLog
+from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.identity import compare, differences
+from jarai_async._journal.journal import Journal
+
+RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED, OutcomeState.CANCELLED)
+"""The outcomes after which a request may be submitted again."""
+
+
+def new_intent(reference: str, request: ProductionRequest) -> Intent:
+    """Return the intent of a request that the journal does not know."""
+    return Intent(reference, request.account_id, body_of(request), str(uuid4()))
+
+
+def is_same_request(intent: Intent, request: ProductionRequest) -> bool:
+    """Whether an intent is of this request; False for another request, for which nothing was created.
+
+    Raises JournalError, and InvalidRequestError where another request may have been paid for.
+    """
+    changes = [*differences(intent.request(), request)]
+    if changes and not intent.created_nothing:
+        message = f"the reference {intent.reference[:100]!r} belongs to another request in the journal: "
+        raise InvalidRequestError([f"{message}{'; '.join(changes)}"])
+    return not changes
+
+
+async def find_created(
+    engine: Engine, journal: Journal, reference: str, production_id: str, known: Mapping[str, str]
+) -> Production:
+    """Read a production that a submit in doubt may have created, and check that it fits.
+
+    `known` has the reference of each production of this process. Raises InvalidRequestError where there is
+    nothing to decide, and where the production belongs to another request; ApiError, JournalError.
+    """
+    await _undecided(journal, reference)
+    production = await engine.sender.execute(endpoints.fetch(production_id), RequestLog())
+    intent = await _undecided(journal, reference)  # it may have been decided in the meantime
+    owner = known.get(production.id) or await journal.owner_of(production.id)
+    if owner not in (None, reference):
+        raise InvalidRequestError([f"production {production.id} belongs to the reference {owner!r}"])
+    if differs := compare(intent, production).differs:
+        message = f"production {production.id} does not fit the reference {reference!r}: "
+        raise InvalidRequestError([message + "; ".join(differs)])
+    return production
+
+
+async def resolve(journal: Journal, reference: str, production: Production | None) -> Intent:
+    """Decide a submit that is in doubt: it created this production, or (None) it may be submitted again.
+
+    Raises InvalidRequestError where there is nothing to decide, JournalError.
+    """
+    intent = await _undecided(journal, reference)
+    if production is None:
+        intent.reset(str(uuid4()))
+    else:
+        sent_at = intent.sent_at
+        intent.reset(intent.key)
+        intent.stage, intent.production = Stage.ACCEPTED, production
+        intent.sent_at = intent.submitted_at = sent_at
+    intent.resolved = True
+    await journal.save(intent)
+    return intent
+
+
+async def _undecided(journal: Journal, reference: str) -> Intent:
+    intent = await journal.find(reference)
+    if intent is None or (intent.stage is not Stage.IN_DOUBT and not intent.resolved):
+        raise InvalidRequestError([f"no submit with the reference {reference!r} is in doubt"])
+    if intent.stage is Stage.ENDED:
+        raise InvalidRequestError([f"{reference!r} has ended as {intent.outcome_state}"])
+    return intent
+
+
+async def retry(journal: Journal, reference: str) -> Intent:
+    """Let a request be submitted again that was rejected, failed or was cancelled.
+
+    Raises InvalidRequestError where that is not so, JournalError.
+    """
+    intent = await journal.find(reference)
+    if intent is None:
+        raise InvalidRequestError([f"the journal has no request with the reference {reference!r}"])
+    if (state := intent.outcome_state) not in RETRIED:
+        end = f"ended as {state}" if state else f"is {intent.stage}"
+        raise InvalidRequestError([f"{reference!r} {end}: it cannot be submitted again"])
+    intent.reset(str(uuid4()))
+    intent.expired.clear()
+    await journal.save(intent)
+    return intent

@@ -1,0 +1,109 @@
+"""A batch that has finished is run again: what is not on the disk, whole, is downloaded again."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jarai_async import DeliverablesReady, Downloaded, JaraiClient, Orchestrator, Outcome, Submitted
+from jarai_async.simulator import Simulator
+from tests.support.orchestrators import events_by_reference, outcomes_in
+from tests.support.scenarios import request_for
+
+
+async def run(
+    simulator: Simulator, folder: Path, download_to: str | None = "files"
+) -> tuple[Outcome, list[Path]]:
+    """Run one request as a program does that is started again; return its outcome and what was downloaded."""
+    async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
+        target = None if download_to is None else folder / download_to
+        orchestrator = Orchestrator(client, journal=folder / "journal", download_to=target)
+        events = await events_by_reference(orchestrator, [request_for(simulator, reference="a")])
+    (outcome,) = outcomes_in(events)
+    return outcome, [event.path for event in events["a"] if isinstance(event, Downloaded)]
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def change_one_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replace_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, change_one_byte])
+async def test_file_that_is_missing_or_damaged_is_downloaded_again(
+    simulator: Simulator, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """Only that file; nothing is submitted or polled again."""
+    first, downloaded = await run(simulator, tmp_path)
+    damage(downloaded[2])
+    again, repeated = await run(simulator, tmp_path)
+    assert repeated == [downloaded[2]]
+    assert again.ok
+    assert again.files.keys() == first.files.keys()
+    assert again.submitted_at == first.submitted_at
+    before = len(simulator.requests)
+    last, none = await run(simulator, tmp_path)
+    assert (last.files.keys(), none) == (first.files.keys(), [])
+    assert len(simulator.requests) == before
+    assert simulator.count("submit") == 1
+
+
+async def test_outcome_says_what_cannot_be_downloaded_again(simulator: Simulator, tmp_path: Path) -> None:
+    """Also if the recorded outcome was complete; the next run tries again."""
+    _, downloaded = await run(simulator, tmp_path)
+    replace_by_a_folder(downloaded[0])
+    for _ in range(2):
+        outcome, _ = await run(simulator, tmp_path)
+        assert not outcome.ok
+        assert not outcome.is_final
+        assert "1 of 6 files could not be downloaded" in str(outcome)
+    downloaded[0].rmdir()
+    outcome, repeated = await run(simulator, tmp_path)
+    assert outcome.ok
+    assert repeated == [downloaded[0]]
+
+
+async def test_another_folder_receives_all_files(simulator: Simulator, tmp_path: Path) -> None:
+    """Also if the first run downloaded nothing; the files of a folder that is not asked for do not matter."""
+    nothing, _ = await run(simulator, tmp_path, None)
+    assert not nothing.files
+    for folder in ("first", "second"):
+        outcome, downloaded = await run(simulator, tmp_path, folder)
+        assert len(downloaded) == 6
+        assert {path.parent.parent for path in outcome.files} == {tmp_path / folder}
+    again, downloaded = await run(simulator, tmp_path, "first")
+    assert again.ok
+    assert downloaded == []
+    assert {path.parent.parent for path in again.files} == {tmp_path / "first"}
+
+
+async def test_outcome_lists_only_files_that_exist(simulator: Simulator, tmp_path: Path) -> None:
+    """A run without a folder downloads nothing, and does not report files that were deleted."""
+    _, downloaded = await run(simulator, tmp_path)
+    downloaded[0].unlink()
+    outcome, _ = await run(simulator, tmp_path, None)
+    assert outcome.ok
+    assert set(outcome.files) == set(downloaded[1:])
+
+
+async def test_deleted_manifest_is_written_again(simulator: Simulator, tmp_path: Path) -> None:
+    """No file is downloaded for it, and no event is repeated."""
+    _, downloaded = await run(simulator, tmp_path)
+    manifest = downloaded[0].with_name("manifest.json")
+    content = manifest.read_text()
+    manifest.unlink()
+    async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
+        orchestrator = Orchestrator(client, journal=tmp_path / "journal", download_to=tmp_path / "files")
+        events = (await events_by_reference(orchestrator, [request_for(simulator, reference="a")]))["a"]
+    assert not any(isinstance(event, Submitted | DeliverablesReady | Downloaded) for event in events)
+    assert manifest.read_text() == content
