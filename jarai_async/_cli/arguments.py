@@ -5,6 +5,7 @@
 
 import argparse
 import math
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
@@ -17,6 +18,7 @@ T = TypeVar("T")
 
 _Commands = Any  # what `add_subparsers` returns; argparse has no public name for it
 _Options = Any  # a parser, or a group of options, which has no public name either
+DOWNLOAD_FOLDER: Final = "deliverables"
 _TIERS: Final = tuple(wire.REQUESTS_PER_MINUTE)
 _EPILOG: Final = """\
 environment variables:
@@ -54,6 +56,17 @@ def build_parser() -> argparse.ArgumentParser:
     _add_webhooks(commands)
     _add_simulate(commands)
     return parser
+
+
+def resume_command(options: argparse.Namespace) -> str:
+    """Return the command that continues a batch, with the options of `jarai run` or `jarai resume`."""
+    words = ["jarai", "resume", options.journal]
+    defaults = build_parser().parse_args(["resume", ""])
+    for name, default in vars(defaults).items():
+        value = getattr(options, name, default)
+        if value != default and name not in ("command", "journal"):
+            words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+    return shlex.join(words)
 
 
 def _add(commands: _Commands, name: str, summary: str, details: str = "") -> argparse.ArgumentParser:
@@ -165,8 +178,7 @@ def _add_follow_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--download-to",
         metavar="FOLDER",
-        default="deliverables",
-        help="where to create a folder for each production (default: %(default)s)",
+        help=f"where to create a folder for each production (default: as before, or {DOWNLOAD_FOLDER})",
     )
     parser.add_argument(
         "--concurrency",

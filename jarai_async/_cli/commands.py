@@ -11,19 +11,18 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from jarai_async import _clock
-from jarai_async._api.models import Production, ProductionRequest
+from jarai_async._api.models import Production
 from jarai_async._cli import json_lines, output, webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.batch_file import ID_FIELDS, read_batch
-from jarai_async._cli.report import BatchReport
+from jarai_async._cli.batch_run import exists, open_journal, run_requests
 from jarai_async._cli.signals import interrupted, on_interrupt, stop_event, wait_for
-from jarai_async._cli.streams import OutputError, background_streams
+from jarai_async._cli.streams import background_streams
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
 from jarai_async._errors import (
@@ -31,14 +30,11 @@ from jarai_async._errors import (
     ConfigurationError,
     InvalidRequestError,
     JaraiError,
-    JournalError,
 )
 from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal, Server, journal_path
 from jarai_async._orchestrator.decisions import find_created, resolve, retry
-from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 
@@ -112,11 +108,11 @@ async def _run(options: argparse.Namespace) -> int:
         requests = read_batch(options.batch, _defaults(options))
         _choose_journal(options)
         async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
-            return await _run_requests(client, requests, options)
+            return await run_requests(client, requests, options)
     async with _simulator(options) as simulator:
         requests = read_batch(options.batch, _simulated_ids(simulator) | _defaults(options))
         async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
-            return await _run_requests(client, requests, options, created=simulator.productions.keys)
+            return await run_requests(client, requests, options, created=simulator.productions.keys)
 
 
 def _defaults(options: argparse.Namespace) -> dict[str, str]:
@@ -135,60 +131,14 @@ def _simulated_ids(simulator: Simulator) -> dict[str, str]:
 def _choose_journal(options: argparse.Namespace) -> None:
     if options.journal is None and options.batch != "-":
         options.journal = f"{options.batch}.journal"
-    if options.journal is not None and Path(options.journal).exists():
+    if options.journal is not None and exists(options.journal):
         output.print_message(f"resuming from {options.journal}: nothing is submitted twice")
 
 
 async def _resume(options: argparse.Namespace) -> int:
     requests = [intent.request() for intent in await _read_journal(options.journal)]
     async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
-        return await _run_requests(client, requests, options)
-
-
-async def _run_requests(
-    client: JaraiClient,
-    requests: list[ProductionRequest],
-    options: argparse.Namespace,
-    created: Callable[[], Collection[str]] = tuple,
-) -> int:
-    """Run requests, show their events, and print a summary, even when interrupted.
-
-    `created` returns the IDs of all productions on the server, where a simulator knows them.
-    """
-    report = BatchReport(len(requests))
-    orchestrator = Orchestrator(
-        client,
-        concurrency=options.concurrency,
-        download_to=options.download_to,
-        collect_for_review=options.review,
-        deadline=options.deadline,
-        cancel_on_exit=options.cancel_on_exit,
-        journal=options.journal,
-    )
-    stopped = journal_failed = False
-    run = None
-    with output.progress(report, lambda: orchestrator.statistics().expected_finish) as show:
-        try:
-            async with orchestrator:
-                run = orchestrator.run(requests)
-                async for event in run:
-                    report.add(event)
-                    await show(event)
-        except asyncio.CancelledError:
-            stopped = True
-        except JournalError as error:
-            if run is None:
-                raise  # it cannot be opened: nothing was sent
-            journal_failed = True
-            output.print_message(error)
-        except OutputError as error:
-            stopped = True
-            output.print_message(f"stopped: {error}")
-    for event in run.unread() if run else ():
-        report.add(event)
-    summary = report.summary(interrupted=stopped, created=created())
-    output.print_summary(report.problems, f"{summary}; files in {options.download_to}")
-    return 0 if report.ok and not journal_failed else 1
+        return await run_requests(client, requests, options)
 
 
 async def _plan(options: argparse.Namespace) -> int:
@@ -214,7 +164,7 @@ async def _journal(options: argparse.Namespace) -> int:
 async def _resolve(options: argparse.Namespace) -> int:
     async with (
         JaraiClient(base_url=options.base_url, trust_env=True) as client,
-        _open_journal(options.journal, await client.engine.server()) as journal,
+        open_journal(options.journal, await client.engine.server()) as journal,
     ):
         production = None
         if options.production_id is not None:
@@ -227,7 +177,7 @@ async def _resolve(options: argparse.Namespace) -> int:
 
 
 async def _retry(options: argparse.Namespace) -> int:
-    async with _open_journal(options.journal) as journal:
+    async with open_journal(options.journal) as journal:
         references = options.reference or [
             intent.reference for intent in await journal.intents() if intent.outcome_state in _RETRIED
         ]
@@ -238,18 +188,8 @@ async def _retry(options: argparse.Namespace) -> int:
 
 
 async def _read_journal(path: str) -> list[Intent]:
-    async with _open_journal(path) as journal:
+    async with open_journal(path) as journal:
         return await journal.intents()
-
-
-@asynccontextmanager
-async def _open_journal(path: str, server: Server | None = None) -> AsyncIterator[Journal]:
-    """Open a journal that exists. Raises OSError or JournalError."""
-    journal = await Journal.open(journal_path(path), server=server, create=False)
-    try:
-        yield journal
-    finally:
-        await journal.close()
 
 
 # --- Productions and accounts --------------------------------------------------------------------

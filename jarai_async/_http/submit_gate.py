@@ -7,7 +7,6 @@ that of its own account, so an account whose submits all fail does not stop the 
 
 import asyncio
 import logging
-import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -83,11 +82,9 @@ class SubmitGate:
 
     async def _wait(self, gate: _Gate) -> None:
         """Return when a probe may be sent, or when the outage is over."""
-        slept_until = -math.inf  # a timer may fire a little early
         while (outage := gate.outage) is not None:
             now = self._scheduler.elapsed()
-            if outage.next_at > max(now, slept_until):
-                slept_until = outage.next_at
+            if outage.next_at > now:
                 await self._scheduler.sleep(outage.next_at - now, "submits wait for the end of an outage")
             elif gate is self._api and outage.needs_read:
                 answered = await self._read()

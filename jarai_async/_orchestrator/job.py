@@ -43,6 +43,8 @@ from jarai_async._polling.watch import Watch
 
 _log = logging.getLogger("jarai_async")
 
+_LAST_LOOK = 60.0  # seconds for the poll of a production whose deadline has passed already
+
 _RETRY_ADVICE = "To submit it again, call `Orchestrator.retry`, or use `jarai retry`."
 
 
@@ -182,7 +184,7 @@ class Job:
         context.productions[watch.production.id] = state.reference
         try:
             await context.router.subscribe(watch.production.id, self._on_webhook)
-            async with asyncio.timeout(context.deadline):
+            async with asyncio.timeout(self._time_left(intent, watch)):
                 if state.cancel_requested:  # while the submit was on its way
                     await self._cancel_or_watch()
                 state.accepted = None  # the watch has the latest snapshot
@@ -193,7 +195,7 @@ class Job:
                     if watch.status == Status.AWAITING_APPROVAL:
                         await self._await_approval(watch.production)
         except TimeoutError:
-            message = f"the production did not end within {context.deadline} s"
+            message = f"the production did not end within {context.deadline} s of its acceptance"
             return OutcomeState.TIMED_OUT, DeadlineExceededError(message)
         except NotFoundError as error:
             message = "JARAI does not find the production any more"
@@ -206,6 +208,19 @@ class Job:
         finally:
             context.router.unsubscribe(watch.production.id)
         return final_state(watch.production)
+
+    def _time_left(self, intent: Intent, watch: Watch) -> float | None:
+        """Return the seconds until the deadline, which counts from the acceptance, also across restarts.
+
+        A production whose deadline passed while no process watched it is polled first: it may have ended.
+        """
+        if self._context.deadline is None or intent.submitted_at is None:
+            return self._context.deadline
+        left = self._context.deadline - max(0.0, _clock.wall() - intent.submitted_at)
+        if left > 0:
+            return left
+        self._poller.poll_now(watch)
+        return _LAST_LOOK
 
     def _new_watch(self, intent: Intent, known_since: float | None) -> Watch:
         context, state = self._context, self.state

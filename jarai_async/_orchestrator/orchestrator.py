@@ -79,7 +79,8 @@ class Orchestrator:
     - `download_to`: a folder that receives one folder for each production; None downloads nothing.
     - `polling`: bounds of the seconds between two polls of one production; the rate limit decides within
       them.
-    - `deadline`: seconds from a production's acceptance until the orchestrator stops waiting for it.
+    - `deadline`: seconds from a production's acceptance until the orchestrator stops waiting for it. With a
+      journal it counts across restarts.
     - `collect_for_review`: download deliverables already in `AwaitingApproval`, and at the end those that
       have changed since.
     - `expired_retries`: how often a production that expired before JARAI started it is submitted again.
@@ -164,6 +165,8 @@ class Orchestrator:
             journal = await Journal.open(self._journal_path, server=server)
             resources.push_async_callback(journal.close)
             self.context = evolve(self.context, journal=journal)
+            if self.context.folder is not None:
+                journal.store("folder", {"path": str(self.context.folder.absolute())})
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
             if checkpoint is not None:
                 resources.push_async_callback(checkpoint.close)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shlex
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -66,8 +65,7 @@ def log_how_to_continue(jobs: Collection[JobState], journal: Path | None) -> Non
     """Log the productions that continue at JARAI, and the submits that may have created one."""
     how = "wait for them with `JaraiClient.wait(id)`, or look at them with `jarai status ID`"
     if journal is not None:
-        quoted = shlex.quote(str(journal))
-        how = f"to continue, run the same batch with the journal {journal}, or `jarai resume {quoted}`"
+        how = f"to continue, run the same batch with the journal {journal}"
     running = [f"  {job.reference}  {job.production.id}" for job in jobs if job.production]
     if running:
         message = "stopped watching %d productions, which continue at JARAI and are paid for; %s:"

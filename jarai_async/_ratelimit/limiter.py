@@ -248,21 +248,33 @@ class RateLimiter:
         """Return what was sent as JSON values, for `restore_state`; times are Unix seconds."""
         self.used_slots(now)
         self.left_today(wall)
-        slots = [*self._slots_return_at, *[now + WINDOW] * self.in_flight]
+        in_flight = [now + WINDOW] * self.in_flight
         return {
-            "slots": [round(wall + time - now, 3) for time in slots],
+            "limit": self._server_limit,
+            "slots": [round(wall + time - now, 3) for time in (*self._slots_return_at, *in_flight)],
+            "own": [round(wall + time - now, 3) for time in (*self._own_slots_return_at, *in_flight)],
             "day": self._day,
             "requests": self._sent_today,
         }
 
     def restore_state(self, state: Mapping[str, Any], now: float, wall: float) -> None:
-        """Count what an earlier process sent. Raises ValueError where `state` is not an exported state."""
+        """Count what an earlier process sent, and use the limit that it knew.
+
+        Raises ValueError where `state` is not an exported state.
+        """
         try:
-            times = [now + min(float(time) - wall, WINDOW) for time in state["slots"]]
+            slots, own = (
+                [now + min(float(time) - wall, WINDOW) for time in times]
+                for times in (state["slots"], state.get("own", state["slots"]))
+            )
             day, requests = int(state["day"]), int(state["requests"])
+            limit = int(state.get("limit") or 0)
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not an exported state: {error!r}") from None
-        self._slots_return_at = deque(sorted([*self._slots_return_at, *(t for t in times if t > now)]))
+        self._slots_return_at = deque(sorted([*self._slots_return_at, *(t for t in slots if t > now)]))
+        self._own_slots_return_at = deque(sorted([*self._own_slots_return_at, *(t for t in own if t > now)]))
+        if self._server_limit is None and limit > 0:
+            self._server_limit = limit
         self.left_today(wall)
         if day == self._day:
             self._sent_today += max(requests, 0)

@@ -5,7 +5,6 @@ be sent, `priority` decides which kind goes next, and this module only waits.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections import deque
@@ -34,7 +33,7 @@ class Scheduler:
         self._random = random
         self._priority = Priority()
         self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: _clock.Timer | None = None
         self._closed = asyncio.Event()
         self._clock_difference = math.inf  # between the wall clock and the monotonic one
         self._slept = 0.0  # seconds for which the machine slept
@@ -51,16 +50,12 @@ class Scheduler:
 
         Raises ClosedError when the client is closed in the meantime.
         """
-        deadline, left = _clock.Deadline(seconds), seconds
+        deadline = _clock.Deadline(seconds)
         if reason and seconds > _LONGEST_TIMER:
             _log.warning("%s until %s", reason, deadline)
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, _LONGEST_TIMER)):
-                    await self._closed.wait()
-            self.check_open()
-            if left <= _LONGEST_TIMER or (left := deadline.left) <= 0:
-                return
+        while (left := deadline.left) > 0 and not self._closed.is_set():
+            await _clock.wait_until(_clock.monotonic() + min(left, _LONGEST_TIMER), self._closed)
+        self.check_open()
 
     def elapsed(self) -> float:
         """Return monotonic seconds that include the time for which the machine slept."""
@@ -159,15 +154,14 @@ class Scheduler:
         at = min((self.limiter.earliest_send(kind, now, wall) for kind in waiting), default=math.inf)
         if at < math.inf:
             self._log_quota(at, now, wall)
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(min(at, now + _LONGEST_TIMER), self._hand_out)
+            self._timer = _clock.Timer(min(at, now + _LONGEST_TIMER), self._hand_out)
 
     def _clocks(self) -> tuple[float, float]:
         """Return monotonic and wall time, and let pauses end sooner if the machine slept."""
         now, wall = _clock.monotonic(), _clock.wall()
         slept = wall - now - self._clock_difference
         self._clock_difference = wall - now
-        if slept > _LONGEST_TIMER:
+        if slept > _clock.SHORTEST_SLEEP:
             self._slept += slept
             self.limiter.bring_forward(slept)
         return now, wall

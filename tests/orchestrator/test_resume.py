@@ -1,17 +1,20 @@
 """Resuming with a journal: the same program is run again, and nothing is submitted or reported twice."""
 
 import asyncio
+import contextlib
+from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
-from jarai_async import Event, Finished, JaraiClient, Orchestrator, StatusChanged, Submitted
+from jarai_async import Event, Finished, JaraiClient, Orchestrator, OutcomeState, StatusChanged, Submitted
 from jarai_async._api.codec import body_of
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
 from jarai_async.simulator import Simulator
-from tests.support.scenarios import request_for
+from tests.support.scenarios import request_for, requests_for
 
 
 async def run_program(
@@ -171,3 +174,58 @@ async def test_cancelled_close_releases_the_lock(simulator: Simulator, tmp_path:
         await asyncio.wait({closing})
         if steps == 0:  # closing had not begun
             await journal.close()
+
+
+# --- Deadline and rate limit -----------------------------------------------------------------------
+
+
+async def run_for(
+    seconds: float, simulator: Simulator, folder: Path, count: int, **options: Any
+) -> list[Event]:
+    """Run a batch for this many seconds at most, and return the events."""
+    events: list[Event] = []
+    with contextlib.suppress(TimeoutError):
+        async with (
+            asyncio.timeout(seconds),
+            JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+            Orchestrator(client, journal=folder / "journal", concurrency=300, **options) as orchestrator,
+        ):
+            async for event in orchestrator.run(requests_for(simulator, count)):
+                events.append(event)  # noqa: PERF401  # what was read until the timeout counts
+    return events
+
+
+def endless(*_: object) -> list[tuple[str, float]]:
+    return [("Producing", 1e6)]
+
+
+async def test_deadline_counts_from_acceptance_across_restarts(tmp_path: Path) -> None:
+    """However often the process is restarted, the production times out two hours after its acceptance."""
+    async with Simulator(durations=endless, failure_rate=0) as simulator:
+        began, events = asyncio.get_running_loop().time(), []
+        for _ in range(2):
+            events = await run_for(6000, simulator, tmp_path, 1, deadline=7200)
+        assert isinstance(events[-1], Finished)
+        assert events[-1].outcome.state is OutcomeState.TIMED_OUT
+        assert 7200 <= asyncio.get_running_loop().time() - began < 7300
+
+
+async def test_production_that_ended_unwatched_is_published_after_its_deadline(tmp_path: Path) -> None:
+    """The deadline passed while no process ran: it is polled before it times out."""
+    async with Simulator(durations=lambda *_: [("Producing", 600.0)], failure_rate=0) as simulator:
+        await run_for(60, simulator, tmp_path, 1, deadline=900)
+        await asyncio.sleep(7200)
+        events = await run_for(600, simulator, tmp_path, 1, deadline=900)
+        assert isinstance(events[-1], Finished)
+        assert events[-1].outcome.state is OutcomeState.PUBLISHED
+
+
+async def test_restart_in_full_use_keeps_the_rate_limit_in_full_use(tmp_path: Path) -> None:
+    """The journal keeps the limit and the used slots: no minute is lost, and none has a request too many."""
+    async with Simulator(durations=endless, failure_rate=0) as simulator:
+        await run_for(180, simulator, tmp_path, 250)
+        restarted_at = asyncio.get_running_loop().time()
+        await run_for(180, simulator, tmp_path, 250)
+        minutes = Counter(int((sent.arrived - restarted_at) // 60) for sent in simulator.requests)
+        assert [minutes[minute] for minute in range(3)] == [300, 300, 300]
+        assert not [sent for sent in simulator.requests if sent.status == 429]

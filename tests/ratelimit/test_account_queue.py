@@ -1,6 +1,9 @@
 """The submits of each account, and its quota of productions a day."""
 
 import asyncio
+import math
+
+import pytest
 
 from jarai_async import Finished, JaraiClient, Orchestrator, ProductionRequest, RateLimit, _clock
 from jarai_async.simulator import SimulatedAccount, Simulator
@@ -102,3 +105,27 @@ async def test_submits_of_an_account_are_accepted_in_order_across_days() -> None
                 break
         accepted = sorted(simulator.productions.values(), key=lambda production: production.submitted_at)
         assert [production.body["topic"] for production in accepted] == [f"topic {n}" for n in range(50)]
+
+
+async def test_productions_that_are_left_today(caplog: pytest.LogCaptureFixture) -> None:
+    """They are counted by UTC day; a rejection means that none are left, which is logged once."""
+    async with (
+        Simulator(tier="standard") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        queues = client.engine.sender.account_queues
+        assert queues.left_today("a") == math.inf
+        await client.accounts()
+        for left in range(19, -1, -1):
+            queues.count_accepted("a")
+            assert queues.left_today("a") == left
+        await asyncio.sleep(MIDNIGHT)
+        assert queues.left_today("a") == 20
+        queues.block("a", HOUR)
+        queues.block("a", 2 * HOUR)
+        assert queues.left_today("a") == 0
+        (message,) = caplog.messages
+        assert "until 2026-01-02 01:00:" in message
+        assert queues.left_today("b") == 20
+        await asyncio.sleep(2 * HOUR + 60)
+        assert queues.left_today("a") == 20

@@ -34,7 +34,8 @@ def test_state_is_exported_by_the_wall_clock() -> None:
     limiter = limiter_after(0.12345, 10)
     limiter.acquire(Kind.READ, 20, NOON + 20)
     slots = [NOON + 60.123, NOON + 70, NOON + 90]
-    assert limiter.export_state(30, NOON + 30) == {"slots": slots, "day": 20_000, "requests": 3}
+    state = {"limit": None, "slots": slots, "own": slots, "day": 20_000, "requests": 3}
+    assert limiter.export_state(30, NOON + 30) == state
     assert limiter.export_state(65, NOON + 65)["slots"] == [NOON + 70, NOON + 65 + 60]
 
 
@@ -43,7 +44,34 @@ def test_export_after_midnight_is_of_the_new_day() -> None:
     limiter = limiter_after(0, 10)
     limiter.acquire(Kind.READ, 20, NOON + 20)
     exported = limiter.export_state(DAY / 2, NOON + DAY / 2)
-    assert exported == {"slots": [NOON + DAY / 2 + 60], "day": 20_001, "requests": 1}
+    slots = [NOON + DAY / 2 + 60]
+    assert exported == {"limit": None, "slots": slots, "own": slots, "day": 20_001, "requests": 1}
+
+
+def test_limit_is_kept_across_a_restart() -> None:
+    """Else the slots of the last minute would be counted against the smallest tier. Headers come first."""
+    limiter = limiter_after(per_minute=None)
+    exchange(limiter, RateLimitState(300, 299), 0)
+    state = limiter.export_state(10, NOON + 10)
+    later = limiter_after(per_minute=None)
+    later.restore_state(json.loads(json.dumps(state)), 1000, NOON + 20)
+    assert (later.limit, later.free_slots(1000)) == (300, 299)
+    corrected = limiter_after(per_minute=None)
+    exchange(corrected, RateLimitState(60, 59), 1000)
+    corrected.restore_state(state, 1001, NOON + 20)
+    assert corrected.limit == 60
+
+
+def test_limit_of_the_user_holds_across_a_restart() -> None:
+    """It bounds this client's requests, not those that it saw of other programs."""
+    before = limiter_after(per_minute=2)
+    exchange(before, RateLimitState(300, 200), 0)  # 99 of other programs
+    exchange(before, RateLimitState(300, 199), 1)
+    state = before.export_state(10, NOON + 10)
+    limiter = limiter_after(per_minute=2)
+    limiter.restore_state(state, 1000, NOON + 10)
+    assert len(state["slots"]) > len(state["own"]) == 2
+    assert limiter.earliest_send(Kind.READ, 1000, NOON + 10) == pytest.approx(1050)
 
 
 def test_requests_of_an_earlier_process_count_after_a_restart() -> None:
@@ -91,6 +119,8 @@ def test_negative_count_does_not_enlarge_the_daily_quota() -> None:
         {**STATE, "slots": [None]},
         {**STATE, "day": []},
         {**STATE, "requests": math.inf},
+        {**STATE, "limit": [300]},
+        {**STATE, "own": [None]},
     ],
 )
 def test_restoring_a_damaged_state_is_an_error(state: dict[str, Any]) -> None:

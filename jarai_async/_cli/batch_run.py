@@ -1,0 +1,161 @@
+"""Running a batch: its journal and folder, its events, and its summary.
+
+A batch that JARAI refuses as a whole, because of its key, is one message and not one for each request: a read
+tests the key, and the first request of a new batch goes alone.
+"""
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from jarai_async._api.models import ProductionRequest
+from jarai_async._cli import output
+from jarai_async._cli.arguments import DOWNLOAD_FOLDER, resume_command
+from jarai_async._cli.report import BatchReport
+from jarai_async._cli.streams import OutputError
+from jarai_async._client import JaraiClient
+from jarai_async._errors import (
+    AuthenticationError,
+    ConfigurationError,
+    JaraiError,
+    JournalError,
+    PermissionDeniedError,
+)
+from jarai_async._events import Event, Finished
+from jarai_async._journal.entries import Stage
+from jarai_async._journal.journal import Journal, Server, journal_path
+from jarai_async._orchestrator.orchestrator import Orchestrator
+from jarai_async._orchestrator.slot import Slots
+
+_OF_ONE_ACCOUNT = ("ACCOUNT_NOT_ACTIVE", "INSUFFICIENT_SCOPE")  # codes; documented
+
+
+async def run_requests(
+    client: JaraiClient,
+    requests: list[ProductionRequest],
+    options: argparse.Namespace,
+    created: Callable[[], Collection[str]] = tuple,
+) -> int:
+    """Run requests, show their events, and print a summary, even when interrupted.
+
+    `created` returns the IDs of all productions on the server, where a simulator knows them.
+    """
+    await _check_key(client)
+    is_new, folder = await _read_state(options.journal)
+    options.download_to = options.download_to or folder
+    report = BatchReport(len(requests))
+    orchestrator = Orchestrator(
+        client,
+        concurrency=options.concurrency,
+        download_to=options.download_to,
+        collect_for_review=options.review,
+        deadline=options.deadline,
+        cancel_on_exit=options.cancel_on_exit,
+        journal=options.journal,
+    )
+    first = FirstRequest(orchestrator.slots, accounts=len({request.account_id for request in requests}))
+    stopped = journal_failed = False
+    run = None
+    with output.progress(report, lambda: orchestrator.statistics().expected_finish) as show:
+        try:
+            async with orchestrator:
+                if is_new:
+                    await first.hold_the_others()
+                run = orchestrator.run(requests)
+                async for event in run:
+                    report.add(event)
+                    await show(event)
+                    first.add(event)
+        except (AuthenticationError, PermissionDeniedError) as error:
+            error.advice = type(error).advice  # not to retry: the next run does, as this event was not read
+            output.print_message(error)
+            return 2
+        except asyncio.CancelledError:
+            stopped = True
+        except JournalError as error:
+            if run is None:
+                raise  # it cannot be opened: nothing was sent
+            journal_failed = True
+            output.print_message(error)
+        except OutputError as error:
+            stopped = True
+            output.print_message(f"stopped: {error}")
+    for event in run.unread() if run else ():
+        report.add(event)
+    summary = report.summary(interrupted=stopped, created=created())
+    if stopped and options.journal is not None:
+        output.print_message(f"to continue: {resume_command(options)}")
+    output.print_summary(report.problems, f"{summary}; files in {options.download_to}")
+    return 0 if report.ok and not journal_failed else 1
+
+
+async def _read_state(journal: str | None) -> tuple[bool, str]:
+    """Return whether nothing of a batch was submitted yet, and where its files go, according to its journal.
+
+    Raises JournalError, OSError.
+    """
+    if journal is None or not exists(journal):
+        return True, DOWNLOAD_FOLDER
+    async with open_journal(journal) as opened:
+        is_new = all(intent.stage is Stage.PLANNED for intent in await opened.intents())
+        folder = await opened.load("folder")
+    is_known = isinstance(folder, dict) and isinstance(folder.get("path"), str)
+    return is_new, folder["path"] if is_known else DOWNLOAD_FOLDER
+
+
+async def _check_key(client: JaraiClient) -> None:
+    """Send one read. Raises AuthenticationError, and ConfigurationError if the partner is not active."""
+    try:
+        await client.accounts()
+    except AuthenticationError:
+        raise
+    except JaraiError as error:  # others do not stop a batch: an outage, or a key that may not read accounts
+        if error.code == "PARTNER_NOT_ACTIVE":
+            raise ConfigurationError(str(error)) from None
+
+
+class FirstRequest:
+    """Lets the first request of a new batch go alone: its key may not be allowed to submit."""
+
+    def __init__(self, slots: Slots, accounts: int) -> None:
+        self._slots = slots
+        self._has_one_account = accounts == 1
+        self._held = 0
+
+    async def hold_the_others(self) -> None:
+        """Take all slots but one."""
+        while self._held < self._slots.count - 1:
+            await self._slots.acquire()
+            self._held += 1
+
+    def add(self, event: Event) -> None:
+        """Let the other requests go. Raises the error instead if JARAI would refuse them, too."""
+        error = event.outcome.error if isinstance(event, Finished) and self._held else None
+        if isinstance(error, AuthenticationError):
+            raise error
+        if isinstance(error, PermissionDeniedError) and (
+            self._has_one_account or error.code not in _OF_ONE_ACCOUNT
+        ):
+            raise error
+        while self._held:
+            self._slots.release()
+            self._held -= 1
+
+
+# --- Journals ------------------------------------------------------------------------------------
+
+
+def exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+@asynccontextmanager
+async def open_journal(path: str, server: Server | None = None) -> AsyncIterator[Journal]:
+    """Open a journal that exists. Raises OSError or JournalError."""
+    journal = await Journal.open(journal_path(path), server=server, create=False)
+    try:
+        yield journal
+    finally:
+        await journal.close()

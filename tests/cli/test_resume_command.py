@@ -1,0 +1,106 @@
+"""A batch that JARAI refuses as a whole, and a batch that is continued with the options that it had."""
+
+import asyncio
+import os
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+
+from jarai_async._cli.arguments import build_parser, resume_command
+from jarai_async._cli.batch_file import ID_FIELDS
+from jarai_async._cli.commands import main
+from jarai_async.simulator import Simulator
+from tests.cli.helpers import JARAI, id_options, run_command, start, write_batch
+from tests.support.strategies import ID
+
+Printed = pytest.CaptureFixture[str]
+
+
+async def run_with_key(folder: Path, simulator: Simulator, key: str) -> tuple[int | None, list[str]]:
+    """Run a batch of 50, and return the exit code and the messages."""
+    ids = {name: getattr(simulator, name) for name in ID_FIELDS}
+    process = await asyncio.create_subprocess_exec(
+        *[*JARAI, "run", write_batch(folder, 50), *id_options(ids)],
+        env=os.environ | {"JARAI_API_KEY": key, "JARAI_BASE_URL": simulator.base_url},
+        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        cwd=folder,
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, errors.decode().splitlines()
+
+
+def test_wrong_key_is_one_message_and_one_request(tmp_path: Path) -> None:
+    """A batch with a wrong key stops before anything is submitted or written, with exit code 2."""
+
+    async def run() -> None:
+        async with Simulator() as simulator:
+            code, (message,) = await run_with_key(tmp_path, simulator, "jarai_live_unknown")
+            assert code == 2
+            assert "401" in message
+            assert "JARAI_API_KEY" in message
+            assert [request.route for request in simulator.requests] == ["accounts"]
+
+    asyncio.run(run())
+    assert [path.name for path in tmp_path.iterdir()] == ["batch.jsonl"]
+
+
+@pytest.mark.parametrize("scopes", [["accounts:read", "productions:read"], ["productions:read"]])
+def test_key_without_permission_to_submit_is_one_message(scopes: list[str], tmp_path: Path) -> None:
+    """A refused submit ends the batch, the next run tries again, and neither needs to read accounts."""
+
+    async def run() -> None:
+        async with Simulator() as simulator:
+            key = simulator.add_key(*scopes)
+            for count in (1, 2):
+                code, (*_, message) = await run_with_key(tmp_path, simulator, key)
+                assert code == 2
+                assert "lacks the scope productions:write (403" in message
+                assert "jarai retry" not in message
+                assert simulator.count("submit") == count
+
+    asyncio.run(run())
+
+
+def test_resume_uses_the_folder_of_the_first_run(
+    served: dict[str, str], tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal remembers it, for `jarai resume` and for the same batch run again, from any folder."""
+    monkeypatch.chdir(tmp_path)
+    files = tmp_path / "with space"
+    command = run_command(served, tmp_path, 3, "--download-to", "with space")
+    with start(command, tmp_path) as process:
+        assert process.stdout is not None
+        while '"Submitted"' not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate()
+    (line,) = [line for line in error.splitlines() if line.startswith("jarai: to continue: ")]
+    words = shlex.split(line.partition("continue: ")[2])
+    assert words[:2] == ["jarai", "resume"]
+    assert words[words.index("--download-to") + 1] == "with space"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    main(["resume", f"{tmp_path / 'batch.jsonl'}.journal", "--speed", "600"])
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[-1].endswith(f"; files in {files}")
+    assert list(files.glob("*/manifest.json"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_printed_command_has_all_options_that_are_not_the_default() -> None:
+    """It is quoted for a shell, and has no options of `jarai run` that the journal replaces."""
+    options = build_parser().parse_args(
+        [
+            *("run", "my batch.csv", "--journal", "my batch.csv.journal", "--account-id", ID, "--review"),
+            *("--deadline", "60", "--concurrency", "7", "--download-to", "a b", "--base-url", "https://x/y"),
+        ]
+    )
+    command = resume_command(options)
+    assert command.startswith("jarai resume 'my batch.csv.journal' ")
+    resumed = build_parser().parse_args(shlex.split(command)[1:])
+    for name in ("journal", "review", "deadline", "concurrency", "download_to", "base_url", "cancel_on_exit"):
+        assert getattr(resumed, name) == getattr(options, name)
+    assert "--account-id" not in command
