@@ -375,6 +375,8 @@ class Orchestrator:
         try:
             async with aclosing(batch):
                 await batch.plan(journal, self._running)
+                if self.context.folder is not None:
+                    await batch.warn_if_collected(self.context.engine.disk, self.context.folder)
                 async with aclosing(batch.draw(journal)) as source:
                     await slot.acquire()
                     async for reference, request in source:
