@@ -81,7 +81,10 @@ class JournalError(ConfigurationError):
 
 
 class InvalidRequestError(JaraiError, ValueError):
-    """The request breaks documented rules; `problems` lists all of them. Nothing was sent."""
+    """The request breaks documented rules, or its reference does not allow it; `problems` lists all reasons.
+
+    No submit was sent.
+    """
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)

@@ -5,7 +5,6 @@ be sent, `priority` decides which kind goes next, and this module only waits.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections import deque
@@ -33,7 +32,7 @@ class Scheduler:
         self._random = random
         self._priority = Priority()
         self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: _clock.Timer | None = None
         self._closed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that the client is used in
 
@@ -44,9 +43,7 @@ class Scheduler:
 
     async def sleep(self, seconds: float) -> None:
         """Sleep. Raises ClosedError when the client is closed in the meantime."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._closed.wait()
+        await _clock.wait_until(_clock.monotonic() + seconds, self._closed)
         self.check_open()
 
     def check_open(self) -> None:
@@ -136,8 +133,7 @@ class Scheduler:
             self._waiting[kind].popleft().set_result(self.limiter.acquire(kind, now, wall))
         waiting = [kind for kind in KINDS if self._waiting[kind]]
         at = min((self.limiter.earliest_send(kind, now, wall) for kind in waiting), default=math.inf)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(at, self._hand_out) if at < math.inf else None
+        self._timer = _clock.Timer(at, self._hand_out) if at < math.inf else None
 
     def _sendable_kinds(self, now: float, wall: float) -> list[Kind]:
         for queue in self._waiting:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -249,3 +251,42 @@ async def test_another_request_under_a_known_reference_replaces_it(tmp_path: Pat
     (kept,) = await journal.intents()
     assert (kept.account_id, kept.body, kept.key) == (OTHER, b'{"topic":"Ebbs"}', "another key")
     await journal.close()
+
+
+async def test_all_users_of_an_intent_share_one_object(tmp_path: Path) -> None:
+    """So none of them writes what another has changed since."""
+    journal = await Journal.open(tmp_path / "journal")
+    await journal.save(intent())
+    gc.collect()  # nothing in memory but the file
+    first, second = await asyncio.gather(journal.find("mine"), journal.find("mine"))
+    assert first is second is await journal.find("mine") is not None
+    await journal.close()
+
+
+@pytest.mark.parametrize("name", ["journal", None])
+async def test_submits_in_doubt_are_those_of_one_account(tmp_path: Path, name: str | None) -> None:
+    """One whose submit is on its way is among them before the file says so."""
+    journal = await Journal.open(tmp_path / name if name else None)
+    on_its_way, planned = intent("on its way"), intent("planned")
+    for one in (on_its_way, planned, intent("lost", stage=Stage.IN_DOUBT)):
+        await journal.save(one)
+    await journal.save(Intent("of another", OTHER, b"{}", "a key", stage=Stage.IN_DOUBT))
+    on_its_way.stage = Stage.SENDING
+    assert {one.reference for one in await journal.in_doubt(ID)} == {"on its way", "lost"}
+    assert [one.reference for one in await journal.in_doubt(OTHER)] == ["of another"]
+    await journal.close()
+
+
+async def test_file_that_sqlite_cannot_open_is_unlocked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be opened again once the reason is gone."""
+
+    def connect(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", connect)
+        with pytest.raises(JournalError, match="unable to open"):
+            await Journal.open(tmp_path / "journal")
+    await (await Journal.open(tmp_path / "journal")).close()

@@ -114,6 +114,7 @@ async def test_early_event_that_the_journal_cannot_store_fails_no_job(
         (database,) = databases
         database.execute("PRAGMA query_only = ON")
         assert (await ticket).ok
+        database.execute("PRAGMA query_only = OFF")  # leaving the block would raise its failure
 
 
 async def test_cancelled_delivery_is_accepted_when_it_is_repeated(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The submits of each account, and its quota of productions a day."""
 
 import asyncio
+import math
+
+import pytest
 
 from jarai_async import JaraiClient, Orchestrator, ProductionRequest, RateLimit, _clock
 from jarai_async.simulator import SimulatedAccount, Simulator
@@ -86,3 +89,26 @@ async def test_blocked_account_releases_the_slots_of_its_productions() -> None:
             ticket = orchestrator.submit(request_for(simulator, account_id=other))
             assert (await ticket).ok
             assert asyncio.get_running_loop().time() < 12 * HOUR
+
+
+async def test_productions_that_are_left_today(caplog: pytest.LogCaptureFixture) -> None:
+    """They are counted by UTC day; a rejection means that none are left, which is logged once."""
+    async with (
+        Simulator(tier="standard") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        queues = client.engine.sender.account_queues
+        assert queues.left_today("a") == math.inf
+        await client.accounts()
+        for left in range(19, -1, -1):
+            queues.count_accepted("a")
+            assert queues.left_today("a") == left
+        await asyncio.sleep(MIDNIGHT)
+        assert queues.left_today("a") == 20
+        queues.block("a", HOUR)
+        queues.block("a", 2 * HOUR)
+        assert queues.left_today("a") == 0
+        assert [line[-7:] for line in caplog.text.splitlines()] == ["t 1.0 h"]
+        assert queues.left_today("b") == 20
+        await asyncio.sleep(2 * HOUR + 60)
+        assert queues.left_today("a") == 20

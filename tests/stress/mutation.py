@@ -52,7 +52,9 @@ class Coverage:
         file = folder / ".coverage"
         command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--cov", "--cov-context=test"]
         environment = {**os.environ, "COVERAGE_FILE": str(file), "PYTHONPATH": str(folder)}
-        done = subprocess.run([*command, "--cov-report="], cwd=folder, env=environment, check=False)
+        done = subprocess.run(
+            [*command, "--cov-report=", "--cov-fail-under=0"], cwd=folder, env=environment, check=False
+        )
         return cls.read(file) if done.returncode == 0 else sys.exit("the tests have to pass first")
 
     @classmethod
