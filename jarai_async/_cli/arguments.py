@@ -217,7 +217,7 @@ def _add_deliverables(commands: _Commands) -> None:
         commands, "deliverables", "list or download the files of a production", details
     )
     deliverables.add_argument("production_id", metavar="PRODUCTION_ID")
-    deliverables.add_argument("--download-to", metavar="FOLDER", help="download the files into this folder")
+    deliverables.add_argument("--download-to", metavar="FOLDER", help="download the files into FOLDER/ID")
 
 
 # --- Webhooks ------------------------------------------------------------------------------------

@@ -225,7 +225,8 @@ async def _deliverables(options: argparse.Namespace) -> int:
         by_name = dict(zip(unique_names(map(file_name, deliverables)), deliverables, strict=True))
 
         async def line(name: str) -> dict[str, Any]:
-            path = await client.download(by_name[name], folder / name) if folder else None
+            owner = str(by_name[name].production_id)  # the files of two productions have the same names
+            path = await client.download(by_name[name], folder / owner / name) if folder else None
             return json_lines.deliverable_line(by_name[name], path)
 
         return await output.print_each(list(by_name), line)
