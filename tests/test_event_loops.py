@@ -4,7 +4,9 @@ import asyncio
 import logging
 import sys
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import anyio
 import pytest
@@ -17,6 +19,7 @@ from jarai_async.receiver import Receiver
 from jarai_async.simulator import Simulator
 from jarai_async.webhooks import WebhookEvent
 from tests.support.deliveries import SECRET, deliver, numbered
+from tests.support.event_loops import TickLoop
 from tests.support.orchestrators import library_tasks, outcomes_of
 from tests.support.scenarios import request_for, requests_for
 
@@ -123,3 +126,27 @@ async def test_receiver_that_is_closed_completes_its_callback_whatever_cancels()
         scope.cancel()
         await receiver.close()
     assert completed == [0, 1]
+
+
+# --- Coarse clocks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole_ticks", [True, False])
+def test_batch_is_finished_although_timers_fire_early(*, whole_ticks: bool, tmp_path: Path) -> None:
+    """No wake-up is followed by the same wait, and none sends a request before its slot is free."""
+
+    async def batch() -> tuple[set[str], int, int]:
+        async with (
+            Simulator(tier="standard", approval="auto", failure_rate=0.0, latency=0.0) as simulator,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, random=Random(1)) as client,
+            Receiver(SECRET) as receiver,
+            receiver.serve() as url,
+        ):
+            simulator.add_webhook(url, ["production.queued", "production.published"], signing_secret=SECRET)
+            simulator.faults.add("unavailable", on="submit", times=3)
+            orchestrator = Orchestrator(client, journal=tmp_path / "journal", webhooks=receiver)
+            outcomes = await outcomes_of(orchestrator, requests_for(simulator, 20))
+            return {outcome.state for outcome in outcomes}, len(outcomes), simulator.rate_limited
+
+    with asyncio.Runner(loop_factory=partial(TickLoop, whole_ticks=whole_ticks)) as runner:
+        assert runner.run(batch()) == ({"published"}, 20, 0)

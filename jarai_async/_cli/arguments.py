@@ -158,7 +158,9 @@ def _add_retry(commands: _Commands) -> None:
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
-    batch_help = "JSON Lines file, or CSV file (*.csv) with a header; - for standard input"
+    batch_help = (
+        "JSON Lines, a JSON array, or CSV with a header (comma, semicolon, tab); - for standard input"
+    )
     parser.add_argument("batch", metavar="BATCH", help=batch_help)
     defaults = parser.add_argument_group(
         "batch defaults",
@@ -215,7 +217,7 @@ def _add_deliverables(commands: _Commands) -> None:
         commands, "deliverables", "list or download the files of a production", details
     )
     deliverables.add_argument("production_id", metavar="PRODUCTION_ID")
-    deliverables.add_argument("--download-to", metavar="FOLDER", help="download the files into this folder")
+    deliverables.add_argument("--download-to", metavar="FOLDER", help="download the files into FOLDER/ID")
 
 
 # --- Webhooks ------------------------------------------------------------------------------------

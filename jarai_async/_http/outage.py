@@ -22,7 +22,7 @@ _READ_INTERVAL = 60.0  # seconds after a read that found no JARAI
 
 @define
 class Outage:
-    """One outage. All times are monotonic seconds."""
+    """One outage. All times are seconds of `Scheduler.elapsed`."""
 
     began_at: float
     random: Random

@@ -14,7 +14,6 @@ from random import Random
 
 from attrs import frozen
 
-from jarai_async import _clock
 from jarai_async._errors import ApiError, JaraiError, NotSentError, ServiceUnavailableError
 from jarai_async._http.outage import Outage
 from jarai_async._ratelimit.scheduler import Scheduler
@@ -84,19 +83,19 @@ class SubmitGate:
     async def _wait(self, gate: _Gate) -> None:
         """Return when a probe may be sent, or when the outage is over."""
         while (outage := gate.outage) is not None:
-            now = _clock.monotonic()
+            now = self._scheduler.elapsed()
             if outage.next_at > now:
-                await self._scheduler.sleep(outage.next_at - now)
+                await self._scheduler.sleep(outage.next_at - now, "submits wait for the end of an outage")
             elif gate is self._api and outage.needs_read:
                 answered = await self._read()
-                outage.record_read(_clock.monotonic(), now, answered=answered)
+                outage.record_read(self._scheduler.elapsed(), now, answered=answered)
             else:
                 return
 
     def record_read(self, sent_at: float) -> None:
         """Record that JARAI answered a read that was sent at this time (monotonic)."""
         if self._api.outage is not None:
-            self._api.outage.record_read(_clock.monotonic(), sent_at, answered=True)
+            self._api.outage.record_read(self._scheduler.elapsed(), sent_at, answered=True)
 
     def record(self, admission: Admission, error: BaseException | None, *, in_doubt: bool) -> None:
         """Record how a submit ended; `error` is None if it was accepted.
@@ -104,7 +103,7 @@ class SubmitGate:
         Only a success, or a rejection in JARAI's own words, shows that submits are carried out again.
         """
         (api, account), (probes_api, probes_account) = admission.gates, admission.is_probe
-        now = _clock.monotonic()
+        now = self._scheduler.elapsed()
         if in_doubt:
             if api.outage is not None or not probes_account:  # else only its account is known to fail
                 self._outage(api, error).record_doubt(now, is_probe=probes_api)
@@ -118,7 +117,7 @@ class SubmitGate:
     def _outage(self, gate: _Gate, error: BaseException | None) -> Outage:
         """Return the outage of a gate, which begins now if there is none."""
         if gate.outage is None:
-            gate.outage = Outage(_clock.monotonic(), self._random)
+            gate.outage = Outage(self._scheduler.elapsed(), self._random)
             if gate is self._api:
                 why = error.message if isinstance(error, JaraiError) else type(error).__name__
                 _log.warning(
@@ -130,6 +129,6 @@ class SubmitGate:
         if gate.outage is None or not gate.outage.is_ended_by_success(is_probe=is_probe):
             return
         if gate is self._api:
-            seconds = _clock.monotonic() - gate.outage.began_at
+            seconds = self._scheduler.elapsed() - gate.outage.began_at
             _log.warning("JARAI accepts submits again, after %.0f s", seconds)
         gate.outage = None

@@ -215,7 +215,8 @@ class Poller:
         try:
             while self.queue:
                 if (due := self.queue.next_due(now := _clock.monotonic())) > now:
-                    await self._sleep_until(due)
+                    self._pushed.clear()
+                    await _clock.wait_until(due, self._pushed)
                     continue
                 slot = await self._scheduler.acquire(Kind.POLL)
                 watch = self._next()
@@ -227,13 +228,6 @@ class Poller:
             self._fail_all(error)
         finally:
             self._worker = None
-
-    async def _sleep_until(self, time: float) -> None:
-        """Sleep until a time, or until another production is added."""
-        self._pushed.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(time):
-                await self._pushed.wait()
 
     def _next(self) -> Watch | None:
         while watch := self.queue.pop(_clock.monotonic()):

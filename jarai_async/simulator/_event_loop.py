@@ -7,16 +7,27 @@ library and the simulator follow it, so everything behaves as in real time.
 
 With `speed=None` the clock stands still while there is anything to do, and jumps to the next timer when there
 is nothing: hours pass in seconds. This requires that both ends of every socket are in the same loop, because
-then the bytes sent over loopback can be read as soon as `send` returns. Work in threads stops the clock until
-it is done. A program that is always busy (anyio cancels a task again and again until it ends) sees the clock
-advance slowly. For two processes give both the same `speed`: their clocks then run evenly.
+then the bytes sent over loopback can be read as soon as `send` returns. A program that is always busy (anyio
+cancels a task again and again until it ends) sees the clock advance slowly.
+
+Work that is started by `run_in_executor` (so by `asyncio.to_thread` and `getaddrinfo` too) stops the clock
+until it is done. Other work outside of the loop cannot be seen: a thread that a library starts by itself
+(`anyio.to_thread`, database drivers), a subprocess, a server in another process. Hold the clock while you
+wait for it, or the timers jump ahead of it:
+
+    with loop.hold():
+        await anyio.to_thread.run_sync(work)
+
+For two processes give both the same `speed` and `epoch`: their clocks run evenly, and show the same time.
 """
 
 import asyncio
+import math
 import selectors
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -31,33 +42,38 @@ _BUSY_PASSES = 10_000  # of the loop without input or output: then something wai
 _BUSY_STEP = 0.001  # simulated seconds of each further pass
 
 
-def run(main: Coroutine[Any, Any, T], *, speed: float | None = None) -> T:
-    """Run `main` like `asyncio.run`, on a simulated clock.
-
-    `speed` is the number of simulated seconds per real second. None means as fast as possible, for a client
-    and a simulator in the same loop. Raises ValueError if `speed` is not a positive number.
-    """
-    with asyncio.Runner(loop_factory=lambda: SimulatedEventLoop(speed=speed)) as runner:
+def run(main: Coroutine[Any, Any, T], *, speed: float | None = None, epoch: float | None = None) -> T:
+    """Run `main` like `asyncio.run`, in a `SimulatedEventLoop` with these options. Raises ValueError."""
+    with asyncio.Runner(loop_factory=lambda: SimulatedEventLoop(speed=speed, epoch=epoch)) as runner:
         return runner.run(main)
 
 
 class SimulatedEventLoop(asyncio.SelectorEventLoop):
-    """An event loop on a simulated clock, for `run` and for test frameworks; `speed` is as in `run`.
+    """An event loop on a simulated clock, for `run` and for test frameworks.
 
-    Raises ValueError if `speed` is not a positive number.
+    - `speed`: simulated seconds per real second. None means as fast as possible, for a client and a simulator
+      in the same loop.
+    - `epoch`: Unix time (seconds) from which the wall clock runs at this speed: processes with the same
+      `epoch` and `speed` always have the same wall clock, and one that is restarted continues. By default it
+      is the present. With `speed=None` it is the wall time at which the loop starts, by default 1 January
+      2026, 09:00 UTC: to continue, pass the last `wall_time()`.
+
+    Raises ValueError if `speed` is not a positive number, or `epoch` is not finite.
     """
 
     _closed = True  # the base class reads it in `__del__`, even if `__init__` raised
 
-    def __init__(self, *, speed: float | None = None) -> None:
-        if speed is not None and not 0 < speed < float("inf"):
+    def __init__(self, *, speed: float | None = None, epoch: float | None = None) -> None:
+        if speed is not None and not 0 < speed < math.inf:
             raise ValueError(f"speed must be a positive number or None, not {speed!r}")
-        self._busy_threads = 0
+        if epoch is not None and not math.isfinite(epoch):
+            raise ValueError(f"epoch must be a finite number or None, not {epoch!r}")
+        self._holds = 0
         self._clock: _JumpingClock | _SteadyClock
         if speed is None:
-            self._clock = _JumpingClock(self._is_waiting_for_thread)
+            self._clock = _JumpingClock(START_OF_SIMULATED_TIME if epoch is None else epoch, self._is_held)
         else:
-            self._clock = _SteadyClock(speed)
+            self._clock = _SteadyClock(speed, epoch)
         super().__init__(_ClockedSelector(self._clock))
 
     def time(self) -> float:
@@ -66,37 +82,43 @@ class SimulatedEventLoop(asyncio.SelectorEventLoop):
 
     def wall_time(self) -> float:
         """Return the simulated time in seconds since the Unix epoch."""
-        return self._clock.epoch + self._clock.now()
+        return self._clock.wall_at_start + self._clock.now()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let the clock stand still meanwhile, for work that the loop cannot see; nothing with a `speed`."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Args], T], *args: *Args
     ) -> asyncio.Future[T]:
         """As in asyncio; with `speed=None` the clock stands still until the work is done."""
-        self._busy_threads += 1
         future = super().run_in_executor(executor, func, *args)
+        self._holds += 1
         future.add_done_callback(self._on_thread_done)
         return future
 
     async def shutdown_default_executor(self, *_: Any, **__: Any) -> None:
         """As in asyncio, but without its timeout, which simulated time would reach before the threads end."""
-        self._busy_threads += 1
-        try:
+        with self.hold():
             await super().shutdown_default_executor()
-        finally:
-            self._busy_threads -= 1
 
     def _on_thread_done(self, _: asyncio.Future[Any]) -> None:
-        self._busy_threads -= 1
+        self._holds -= 1
 
-    def _is_waiting_for_thread(self) -> bool:
-        return self._busy_threads > 0
+    def _is_held(self) -> bool:
+        return self._holds > 0
 
 
 class _JumpingClock:
     """A clock that stands still while there is work, and otherwise jumps to the next timer."""
 
-    def __init__(self, must_wait: Callable[[], bool]) -> None:
-        self.epoch = START_OF_SIMULATED_TIME
+    def __init__(self, epoch: float, must_wait: Callable[[], bool]) -> None:
+        self.wall_at_start = epoch
         self._now = 0.0
         self._busy_passes = 0
         self._must_wait = must_wait
@@ -120,8 +142,9 @@ class _JumpingClock:
 class _SteadyClock:
     """A clock that runs `speed` times as fast as real time."""
 
-    def __init__(self, speed: float) -> None:
-        self.epoch = time.time()
+    def __init__(self, speed: float, epoch: float | None) -> None:
+        now = time.time()
+        self.wall_at_start = now if epoch is None else epoch + (now - epoch) * speed
         self._speed = speed
         self._start = time.monotonic()
 

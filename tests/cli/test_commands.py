@@ -171,6 +171,7 @@ def test_commands_work_against_a_server(served: dict[str, str], tmp_path: Path, 
     assert main(["deliverables", published[0], "--download-to", str(tmp_path / "one")]) == 0
     downloaded = [Path(line["path"]) for line in lines(capsys.readouterr().out)]
     assert all(path.stat().st_size for path in downloaded)
+    assert {path.parent for path in downloaded} == {tmp_path / "one" / published[0]}
     assert main(["cancel", published[0]]) == 0
     assert lines(capsys.readouterr().out)[0]["status"] == "Published"
     assert main(["status", "55555555-5555-4555-8555-555555555555", published[0]]) == 1

@@ -131,6 +131,26 @@ def test_closed_standard_error_changes_nothing(served: dict[str, str]) -> None:
     assert run(with_closed("2>", [*JARAI, "status", ID])).returncode == 1
 
 
+def test_closed_standard_input_is_one_message() -> None:
+    """A batch from standard input needs one."""
+    done = run(with_closed("<", [*JARAI, "run", "-", "--simulate"]))
+    assert (done.returncode, done.stderr) == (
+        2,
+        "jarai: standard input is closed: pipe a batch into it, or name a file\n",
+    )
+
+
+def test_wrong_key_exits_with_2_after_one_request(
+    served: dict[str, str], capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other IDs are not tried: the key is wrong for all of them."""
+    monkeypatch.setenv("JARAI_API_KEY", "jarai_live_unknown")
+    for command in (["status", ID, ID], ["cancel", ID, ID], ["deliverables", ID], ["accounts"]):
+        assert main(command) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert served
+
+
 def test_pipe_that_does_not_block_is_written_completely(tmp_path: Path) -> None:
     """Another program may have set the pipe so; a full pipe is then waited for."""
     read, write = os.pipe()

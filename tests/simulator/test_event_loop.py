@@ -1,12 +1,15 @@
 """Simulated time: the loop's clock jumps, or runs at a speed, and everything in the loop follows it."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+import anyio.to_thread
 import pytest
 from aiohttp import ClientSession, ClientTimeout, web
 from hypothesis import given
@@ -102,6 +105,39 @@ async def test_clock_stands_still_while_a_thread_works() -> None:
     alarm.cancel()
 
 
+@pytest.mark.parametrize("work", ["anyio thread", "thread of a driver", "subprocess"])
+async def test_clock_is_held_for_work_that_the_loop_cannot_see(work: str) -> None:
+    """Holds may be nested, and end with an exception too."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedEventLoop)
+    async with asyncio.timeout(30):
+        with loop.hold(), loop.hold():
+            if work == "anyio thread":
+                await anyio.to_thread.run_sync(time.sleep, 0.05)
+            elif work == "subprocess":
+                program = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+                assert await program.wait() == 0
+            else:
+                done = asyncio.Event()
+                threading.Timer(0.05, loop.call_soon_threadsafe, [done.set]).start()
+                await done.wait()
+    with pytest.raises(LookupError), loop.hold():
+        raise LookupError
+    assert _clock.monotonic() == 0
+    await asyncio.sleep(1)
+    assert _clock.monotonic() == 1
+
+
+async def test_clock_stands_still_for_every_executor() -> None:
+    """Also for `asyncio.to_thread`, and for the look-up of a host name."""
+    async with asyncio.timeout(30):
+        await asyncio.to_thread(time.sleep, 0.05)
+        await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+        with ThreadPoolExecutor(1) as threads:
+            await asyncio.get_running_loop().run_in_executor(threads, time.sleep, 0.05)
+    assert _clock.monotonic() == 0
+
+
 async def test_clock_continues_after_a_job_that_fails() -> None:
     """The caller receives the exception of the thread, and time passes again."""
 
@@ -162,6 +198,37 @@ def test_run_waits_for_its_threads() -> None:
 
     run(leave_it_running())
     assert finished.is_set()
+
+
+def test_processes_with_one_epoch_and_speed_have_one_wall_clock() -> None:
+    """Also if one starts later, or again: the clock of the first was not set back."""
+
+    async def date() -> float:
+        return _clock.wall()
+
+    epoch = time.time() - 100
+    before = epoch + (time.time() - epoch) * 1000
+    first = run(date(), speed=1000, epoch=epoch)
+    second = run(date(), speed=1000, epoch=epoch)
+    after = epoch + (time.time() - epoch) * 1000
+    assert epoch + 100_000 <= before <= first < second <= after + 1
+
+
+def test_simulated_time_continues_from_an_epoch() -> None:
+    """Without a speed the epoch is where the wall clock starts."""
+
+    async def sleep() -> float:
+        await asyncio.sleep(3600)
+        return _clock.wall()
+
+    first = run(sleep())
+    assert run(sleep(), epoch=first) == first + 3600
+
+
+@pytest.mark.parametrize("epoch", [float("inf"), float("nan")])
+def test_epoch_must_be_finite(epoch: float) -> None:
+    with pytest.raises(ValueError, match="epoch"):
+        SimulatedEventLoop(epoch=epoch)
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("inf"), float("nan")])

@@ -4,9 +4,9 @@ Without a webhook nothing is scheduled, drawn or sent. After the first one is ad
 waits for its next event. Code that changes a timeline calls `emit_due`, which schedules the timer again.
 """
 
-import asyncio
 import json
 import random
+from functools import partial
 from typing import Any
 
 from jarai_async import _clock
@@ -17,7 +17,6 @@ from jarai_async.simulator._productions.state import SimulatedProduction, World
 from jarai_async.simulator._webhooks.delivery import SimulatedEvent, SimulatedWebhook, WebhookSender
 
 _MAX_ITEMS = 100  # documented, of `deliverable.ready`
-_TIMER_TOLERANCE = 1e-6  # seconds: a timer may fire early by a rounding error
 
 
 class WebhookEmitter:
@@ -30,7 +29,7 @@ class WebhookEmitter:
         self._blobs = blobs
         self._sender = sender
         self._emitted: dict[str, int] = {}  # number of events, by production
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, _clock.Timer] = {}
         self._tests = 0
         self._active = False
 
@@ -55,13 +54,13 @@ class WebhookEmitter:
         if timer is not None:
             timer.cancel()
         emitted, events = self._emitted.get(production_id, 0), scheduled_events(production)
-        while emitted < len(events) and events[emitted].occurs_at <= now + _TIMER_TOLERANCE:
+        while emitted < len(events) and events[emitted].occurs_at <= now:
             emitted += 1
             self._emit(production, events[emitted - 1], emitted)
         self._emitted[production_id] = emitted
         if emitted < len(events):
-            loop = asyncio.get_running_loop()
-            self._timers[production_id] = loop.call_at(events[emitted].occurs_at, self.emit_due, production)
+            at = events[emitted].occurs_at
+            self._timers[production_id] = _clock.Timer(at, partial(self.emit_due, production))
 
     def test(self, webhook: SimulatedWebhook) -> None:
         """Send a test event to one webhook."""
