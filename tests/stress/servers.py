@@ -113,9 +113,9 @@ async def interrupt_downloads(
     """Download all files until the server was killed so often. Return the results, counted."""
     random = Random(interruptions)
     downloads = Downloads({f"file {size}.bin": random.randbytes(size) for size in sizes})
-    await server.start()
-    await server.store(downloads.files)
     try:
+        await server.start()
+        await server.store(downloads.files)
         async with (
             api(server, list(downloads.files), valid) as (base_url, requests),
             JaraiClient("jarai_test_x", base_url=base_url, rate_limit=_RATE_LIMIT) as client,
@@ -156,7 +156,7 @@ async def interrupt_proxy(folder: Path, interruptions: int) -> Counter[str]:
         durations=lambda _, __: stages, failure_rate=0, approval="auto", idempotency_keys=True
     ) as simulator:
         proxy = NginxProxy(folder, simulator.base_url.removesuffix("/v1/partner"))
-        await proxy.start()
+        await proxy.start()  # if this raises, no process is left
         batch = asyncio.create_task(_run_batch(simulator, f"{proxy.origin}/v1/partner", folder, result))
         random = Random(interruptions)
         try:
