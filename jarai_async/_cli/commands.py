@@ -33,7 +33,7 @@ from jarai_async._errors import (
 )
 from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
-from jarai_async._journal.entries import Intent
+from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
@@ -108,7 +108,7 @@ def _run_event_loop(command: Coroutine[Any, Any, int], options: argparse.Namespa
 async def _run(options: argparse.Namespace) -> int:
     if not options.simulate:
         requests = parse_file(options.batch, options.text, _defaults(options))
-        _choose_journal(options)
+        await _choose_journal(options)
         async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
             return await run_requests(client, requests, options)
     async with _simulator(options) as simulator:
@@ -130,11 +130,13 @@ def _simulated_ids(simulator: Simulator) -> dict[str, str]:
     return {name: getattr(simulator, name) for name in ID_FIELDS}
 
 
-def _choose_journal(options: argparse.Namespace) -> None:
+async def _choose_journal(options: argparse.Namespace) -> None:
     if options.journal is None and options.batch != "-":
         options.journal = f"{options.batch}.journal"
     if options.journal is not None and exists(options.journal):
-        output.print_message(f"resuming from {options.journal}: nothing is submitted twice")
+        stages = Counter(intent.stage for intent in await _read_journal(options.journal))
+        found = f"{stages.total()} requests, of which {stages[Stage.ENDED]} have ended"
+        output.print_message(f"{options.journal} has {found if stages else 'no requests'}")
 
 
 async def _resume(options: argparse.Namespace) -> int:

@@ -390,9 +390,13 @@ class Orchestrator:
         try:
             async with aclosing(batch):
                 await batch.plan(journal, self._running)
+                if self.context.folder is not None:
+                    await batch.warn_if_collected(self.context.engine.disk, self.context.folder)
                 async with aclosing(batch.draw(journal)) as source:
                     await slot.acquire()
                     async for reference, request in source:
+                        if not self._is_open:
+                            break  # the block was left just before this task could be stopped
                         self._start(reference, request, slot, batch.publish, batch.job_ended)
                         batch.job_started()
                         slot = Slot(self.slots)

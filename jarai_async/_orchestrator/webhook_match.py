@@ -38,9 +38,7 @@ class WebhookMatcher:
         self._engine = engine
         self._router = router
         self._known = known
-        self._read: dict[
-            str, Production | None
-        ] = {}  # by id; None where JARAI refuses that, or another request owns it
+        self._read: dict[str, Production | None] = {}  # by id; None: refused, or owned by a request
         self._proposed: dict[str, list[str]] = {}  # ids of productions, by reference
         self._resume_at = 0.0  # when reads may be sent again
         self._lock = asyncio.Lock()  # no production is read twice

@@ -137,6 +137,7 @@ def test_gateway_page_is_distinguished_from_a_response_of_jarai() -> None:
         == "the response came from a gateway, not from JARAI: no content type"
     )
     assert error_from(response(b"", 404)).message == "the API responded with status 404"
+    assert "from a gateway" in error_from(response(b"", 500)).message
     own = {"error": "INTERNAL_ERROR", "message": "out of order"}
     assert error_from(response(own, 500)).message == "out of order"
 

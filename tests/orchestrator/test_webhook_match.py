@@ -3,15 +3,30 @@
 import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from attrs import evolve
 
-from jarai_async import Finished, InvalidRequestError, Orchestrator, Outcome, OutcomeState
+from jarai_async import (
+    Finished,
+    InvalidRequestError,
+    JaraiClient,
+    Orchestrator,
+    Outcome,
+    OutcomeState,
+    Production,
+    Status,
+)
+from jarai_async._api.codec import body_of
 from jarai_async._api.models import parse_id
-from jarai_async._journal.entries import Stage
+from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.journal import Journal
+from jarai_async._orchestrator.webhook_match import WebhookMatcher
+from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async.simulator import Deliverability, FaultKind, Simulator
-from jarai_async.webhooks import ProductionQueued
+from jarai_async.webhooks import ProductionPublished, ProductionQueued
+from tests.support.journals import intent
 from tests.support.scenarios import request_for
 from tests.support.webhook_events import webhook_event
 from tests.support.webhook_scenarios import with_webhooks
@@ -158,3 +173,29 @@ async def test_leaving_does_not_wait_for_webhooks(tmp_path: Path) -> None:
             leaving_at = loop.time()
         assert loop.time() - leaving_at < 1
         assert (await ticket).state is OutcomeState.UNCERTAIN
+
+
+async def test_production_is_read_once_and_only_if_the_submit_may_have_created_it(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Not if a job or another request has it, nor by an old event; at most a hundred for one submit."""
+    known, owned = [(await client.submit(request_for(simulator))).id for _ in range(2)]
+    unreadable = [str(UUID(int=n, version=4)) for n in range(101)]
+    journal, router = await Journal.open(tmp_path / "journal"), WebhookRouter(has_receiver=True)
+    await journal.save(intent("other", production=Production(owned, Status.QUEUED), stage=Stage.ACCEPTED))
+    for id_ in (known, owned, *unreadable):
+        await router.dispatch(event := webhook_event(ProductionPublished, id_))
+    matcher = WebhookMatcher(client.engine, router, {known})
+    submit = Intent("mine", event.account_id, body_of(request_for(simulator)), "a key", stage=Stage.IN_DOUBT)
+    assert event.timestamp is not None
+    reads = []
+    for seconds in (601, 599, 599, 599):  # a clock may be wrong by ten minutes
+        submit.sent_at = event.timestamp.timestamp() + seconds
+        before = simulator.count("fetch")
+        assert await matcher.find(journal, submit) is None
+        reads.append(simulator.count("fetch") - before)
+    assert reads == [0, 99, 2, 0]
+    await router.dispatch(webhook_event(ProductionPublished, str(UUID(int=200, version=4))))
+    simulator.faults.add("reset_before", on="fetch", times=None)
+    assert await matcher.find(journal, submit) is None  # an error of the network is none of this submit
+    await journal.close()

@@ -115,7 +115,9 @@ async def test_productions_that_are_left_today(caplog: pytest.LogCaptureFixture)
     ):
         queues = client.engine.sender.account_queues
         assert queues.left_today("a") == math.inf
-        await client.accounts()
+        request = request_for(simulator)
+        await client.submit(request)
+        assert queues.left_today(request.account_id) == 19
         for left in range(19, -1, -1):
             queues.count_accepted("a")
             assert queues.left_today("a") == left
