@@ -21,8 +21,6 @@ _LOCKED_BYTES = (0x40000000, 512)  # start and length; SQLite locks them, and ne
 class FileLock:
     """An open and locked file. Methods raise OSError."""
 
-    _descriptor = -1
-
     def __init__(self, path: Path, *, create: bool) -> None:
         """Open and lock a file. Raises JournalError where it is locked, or not a file."""
         self._path = path.absolute()
@@ -46,9 +44,6 @@ class FileLock:
             is_there = False
         if not is_there:
             raise JournalError(f"the journal {self._path} was deleted, moved or replaced while it was open")
-
-    def __del__(self) -> None:
-        self.close()  # of a journal whose event loop ended before it was closed
 
     def close(self) -> None:
         """Close the file, and with that unlock it."""

@@ -1,15 +1,12 @@
 """A journal has one owner at a time: one open journal in one process, by whatever path it is opened."""
 
-import asyncio
 import contextlib
-import gc
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -156,22 +153,6 @@ async def test_lock_outlasts_opens_copies_and_closes_in_the_same_process(
     await journal.save(intent(stage=Stage.SENDING))
     await journal.close()
     assert other.open(path) == "opened ['mine']"
-
-
-def test_journal_that_was_never_closed_can_be_opened_again(tmp_path: Path) -> None:
-    """Its event loop ended before, as in a notebook. Nothing refers to it any more."""
-
-    async def use(*, close: bool) -> None:
-        journal = await Journal.open(tmp_path / "journal")
-        if close:
-            await journal.close()
-
-    with warnings.catch_warnings(
-        action="ignore", category=ResourceWarning
-    ):  # of the database, since Python 3.13
-        asyncio.run(use(close=False))
-        gc.collect()
-    asyncio.run(use(close=True))
 
 
 async def test_other_sqlite_programs_are_locked_out(tmp_path: Path) -> None:
