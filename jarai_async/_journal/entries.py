@@ -88,6 +88,7 @@ class Intent:
     - `webhook_pending`: a webhook announced a change that no acknowledged event has reported yet.
     - `files`: the downloaded files that were acknowledged, by path.
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
+    - `earlier`: ids of its productions before the user had it submitted again.
     - `resolved`: the user decided what became of its submit, and may still decide otherwise; or JARAI does
       not find its production, so the user may name another.
     """
@@ -106,6 +107,7 @@ class Intent:
     webhook_pending: bool = False
     files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
     expired: list[str] = field(factory=list)
+    earlier: list[str] = field(factory=list)
     resolved: bool = False
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -191,6 +193,7 @@ class Intent:
             "hinted": self.webhook_pending,
             "files": self.files,
             "expired": self.expired,
+            "earlier": self.earlier,
             "resolved": self.resolved,
             "outcome": self.outcome,
         }
@@ -220,7 +223,8 @@ class Intent:
                 listed=_checked(fields.get("listed", False), bool),
                 webhook_pending=_checked(fields.get("hinted", False), bool),
                 files=_checked(fields.get("files", {}), dict),
-                expired=[parse_id(expired) for expired in _checked(fields.get("expired", []), list)],
+                expired=[parse_id(id_) for id_ in _checked(fields.get("expired", []), list)],
+                earlier=[parse_id(id_) for id_ in _checked(fields.get("earlier", []), list)],
                 resolved=_checked(fields.get("resolved", False), bool),
                 outcome=_checked(fields.get("outcome", {}), dict) or None,
             )
