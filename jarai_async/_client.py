@@ -57,8 +57,9 @@ class JaraiClient:
       reached. It stays open when the client is closed. With the session's own `trust_env=True` aiohttp also
       sends the API a password that netrc has for its host.
     - `rate_limit`: what this client may use of the partner's rate limit.
-    - `timeout`: seconds to wait for the first byte of a response, and between two of its parts. A submit that
-      gets no response is uncertain.
+    - `timeout`: seconds to wait for the response to a submit, or for a file, and between two parts of it. A
+      submit takes at most four times as long in all, and a read twice. A submit that gets no response is
+      uncertain.
     - `trust_env`: without a `session`, whether to use the proxies in the environment (HTTPS_PROXY,
       HTTP_PROXY, NO_PROXY). A proxy resolves host names itself, so it is the proxy that has to keep files
       from being read from addresses that are not public.
@@ -198,11 +199,12 @@ class JaraiClient:
     ) -> Path:
         """Download a file to `path`, and return its path.
 
-        If `path` is a folder, or ends with a slash, the file keeps its own name there; missing folders are
-        created. The file is written beside its target, checked against every length and checksum that is
-        offered, and then renamed. A broken download is resumed, and an expired signed URL is renewed.
-        `progress` is called after each piece with the bytes received and the size of the file (None if not
-        known); an exception that it raises goes to the event loop's exception handler.
+        If `path` is a folder, or ends with a slash, the file keeps its own name there: give each production a
+        folder, because a file of the same name is replaced. Missing folders are created. The file is written
+        beside its target, checked against every length and checksum that is offered, and then renamed. A
+        broken download is resumed, and an expired signed URL is renewed. `progress` is called after each
+        piece with the bytes received and the size of the file (None if not known); an exception that it
+        raises goes to the event loop's exception handler.
 
         Raises DownloadError; IncompleteDownloadError after seven attempts without progress (half a minute on
         average); FileWriteError where this machine cannot store it, and where `path` is a device, a pipe or a

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+SHORTEST_SLEEP = 60.0  # seconds by which the wall clock is ahead if the machine slept
+
 
 def monotonic() -> float:
     """Return the running loop's time in seconds; only differences are meaningful."""
@@ -30,6 +32,27 @@ def wall() -> float:
 def utc() -> datetime:
     """Return the current time in UTC, by the same clock as `wall`."""
     return datetime.fromtimestamp(wall(), UTC)
+
+
+class Deadline:
+    """The end of a wait.
+
+    The monotonic clock stops while the machine sleeps; only the wall clock shows that time has passed. So it
+    counts where it is far ahead.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._monotonic = monotonic() + seconds
+        self._wall = wall() + seconds
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left; 0 once it has passed."""
+        left, left_by_wall = self._monotonic - monotonic(), self._wall - wall()
+        return max(0.0, left_by_wall if left - left_by_wall > SHORTEST_SLEEP else left)
+
+    def __str__(self) -> str:
+        return f"{datetime.fromtimestamp(self._wall, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 class Timer:

@@ -2,11 +2,19 @@
 
 import asyncio
 import warnings
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from jarai_async import ClosedError, ConfigurationError, JaraiClient, ProductionRequest, UncertainSubmitError
+from jarai_async import (
+    ClosedError,
+    ConfigurationError,
+    Deliverable,
+    JaraiClient,
+    ProductionRequest,
+    UncertainSubmitError,
+)
 from jarai_async.simulator import Simulator
 from tests.support.raw_server import server
 from tests.support.scenarios import request_for
@@ -93,6 +101,24 @@ async def test_longer_timeout_waits_for_a_slow_response() -> None:
         JaraiClient("jarai_test_x", base_url=url, timeout=25) as client,
     ):
         assert (await client.submit(REQUEST)).id == ID
+
+
+async def test_timeout_applies_to_reads_and_to_the_first_byte_of_a_file(tmp_path: Path) -> None:
+    """A server that takes 31 seconds is in time for a client that waits for 40."""
+
+    async def respond_after_31_seconds(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(31)
+        body = b'{"productionId": "%s", "status": "Queued"}' % ID.encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async with (
+        server(respond_after_31_seconds) as (url, received),
+        JaraiClient("jarai_test_x", base_url=url, timeout=40) as client,
+    ):
+        assert (await client.submit(REQUEST)).id == ID
+        assert (await client.fetch(ID)).id == ID
+        await client.download(Deliverable("Text", url), tmp_path)
+        assert len(received) == 3
 
 
 # --- Sessions --------------------------------------------------------------------------------------

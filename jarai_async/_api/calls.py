@@ -120,6 +120,14 @@ def is_refusal(error: JaraiError) -> bool:
 _TEMPORARY = (RateLimitError, ServiceUnavailableError, ServerError)
 
 
+def is_key_in_use(error: JaraiError) -> bool:
+    """Return whether an error may mean that an earlier request with the same key is still carried out.
+
+    The code is not documented: any 409 that is not about the budget.
+    """
+    return error.status == 409 and not isinstance(error, BudgetExceededError)
+
+
 # A status that is not in this list (408, 425, an unknown 4xx, a 5xx or a redirect) may be the response to a
 # request that was carried out.
 _CREATED_NOTHING = (

@@ -3,7 +3,6 @@
 The functions accept any bytes and any headers. They raise only the errors that their docstrings name.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from datetime import UTC
@@ -31,6 +30,8 @@ from jarai_async._errors import (
 
 _MAX_WAIT = 25 * 3600.0  # seconds; the longest documented wait is until midnight UTC, for a daily quota
 _WINDOW = 60.0  # seconds, of the rate limit
+_DAY = 86_400.0  # seconds
+_NUMBER = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{0,9})?)\s*(?:[,;].*)?", re.DOTALL)
 _API_KEY = re.compile(r"jarai_[A-Za-z0-9_-]{8,}")
 
 
@@ -101,7 +102,7 @@ def error_from(response: Response) -> JaraiError:
         "status": response.status,
         "code": code,
         "correlation_id": response.correlation_id,
-        "retry_after": retry_after(response) if response.status in (429, 503) else None,
+        "retry_after": retry_after(response) if response.status in (409, 429, 503) else None,
     }
     if 300 <= response.status < 400:
         return InvalidResponseError("the API redirected; the key is not sent to another address", **facts)
@@ -159,25 +160,30 @@ def rate_limit_state(response: Response) -> RateLimitState:
 
 
 def retry_after(response: Response) -> float | None:
-    """Return the seconds to wait: the longest that the body, Retry-After and the reset header ask for.
+    """Return the seconds to wait: by the body, or else Retry-After, or else (for a 429) the reset header.
 
-    The result is at least 1 second and at most 25 hours. For a response that names no time it is None, or for
-    a 429 the full 60 seconds of the rate limit. The reset header (used for a 429 only) and a Retry-After that
-    is a date are times of the server's clock, so they are compared with the `Date` header of the same
-    response, never with the local clock.
+    The result is at least 1 second. A value that is not plausible is ignored: zero or less, or more than 25
+    hours. For a response that names no time the result is None, or for a 429 the full 60 seconds of the rate
+    limit. The reset header and a Retry-After that is a date are times of the server's clock, so they are
+    compared with the `Date` header of the same response, never with the local clock.
     """
-    header = response.headers.get("Retry-After")
+    header, now = response.headers.get("Retry-After"), parse_date(response.headers.get("Date"))
     waits = [_seconds(_envelope(response).get(wire.RETRY_AFTER)), _seconds(header)]
-    times = [parse_date(header)]
+    if now is not None and (date := parse_date(header)) is not None:
+        waits.append(date - now)
     if response.status == 429:
-        times.append(_seconds(response.headers.get(wire.RATE_RESET)))
-    now = parse_date(response.headers.get("Date"))
-    if now is not None:
-        waits += [time - now for time in times if time is not None]
-    known = [wait for wait in waits if wait is not None]
-    if not known:
-        return _WINDOW if response.status == 429 else None
-    return min(max(1.0, *known), _MAX_WAIT)
+        if now is not None:
+            waits.append(_until_reset(response, now))
+        waits.append(_WINDOW)
+    return next((max(1.0, wait) for wait in waits if wait is not None and 0 < wait <= _MAX_WAIT), None)
+
+
+def _until_reset(response: Response, now: float) -> float | None:
+    """Return the seconds until the reset, which ends a minute, or the day at midnight UTC (documented)."""
+    reset = _seconds(response.headers.get(wire.RATE_RESET))
+    if reset is None or not (reset - now <= 2 * _WINDOW or (reset + _WINDOW) % _DAY <= 2 * _WINDOW):
+        return None
+    return reset - now
 
 
 def parse_date(text: str | None) -> float | None:
@@ -190,13 +196,16 @@ def parse_date(text: str | None) -> float | None:
 
 
 def _seconds(value: object) -> float | None:
+    """Return a number; of text the number at its beginning, as in `60.0`, `60, 60` or `60;w=60`."""
+    if isinstance(value, str):
+        number = _NUMBER.fullmatch(value)
+        return float(number[1]) if number else None
     try:
-        number = float(value) if isinstance(value, int | float | str) else math.nan
-    except (ValueError, OverflowError):
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
         return None
-    return number if math.isfinite(number) else None
 
 
 def _count(value: str | None) -> int | None:
-    # `isdecimal` and `int` both accept the digits of other scripts; a longer number is not a request count
-    return int(value) if value is not None and value.isdecimal() and len(value) <= 6 else None
+    number = _seconds(value)
+    return int(number) if number is not None and number < 1_000_000 and number.is_integer() else None

@@ -60,12 +60,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def resume_command(options: argparse.Namespace) -> str:
     """Return the command that continues a batch, with the options of `jarai run` or `jarai resume`."""
-    words = ["jarai", "resume", options.journal]
+    journal: str = options.journal
+    words = ["jarai", "resume", f"./{journal}" if journal.startswith("-") else journal]
     defaults = build_parser().parse_args(["resume", ""])
     for name, default in vars(defaults).items():
         value = getattr(options, name, default)
         if value != default and name not in ("command", "journal"):
-            words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+            option = f"--{name.replace('_', '-')}"
+            words.append(option if value is True else f"{option}={value}")
     return shlex.join(words)
 
 
@@ -158,7 +160,9 @@ def _add_retry(commands: _Commands) -> None:
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
-    batch_help = "JSON Lines file, or CSV file (*.csv) with a header; - for standard input"
+    batch_help = (
+        "JSON Lines, a JSON array, or CSV with a header (comma, semicolon, tab); - for standard input"
+    )
     parser.add_argument("batch", metavar="BATCH", help=batch_help)
     defaults = parser.add_argument_group(
         "batch defaults",
@@ -215,7 +219,7 @@ def _add_deliverables(commands: _Commands) -> None:
         commands, "deliverables", "list or download the files of a production", details
     )
     deliverables.add_argument("production_id", metavar="PRODUCTION_ID")
-    deliverables.add_argument("--download-to", metavar="FOLDER", help="download the files into this folder")
+    deliverables.add_argument("--download-to", metavar="FOLDER", help="download the files into FOLDER/ID")
 
 
 # --- Webhooks ------------------------------------------------------------------------------------

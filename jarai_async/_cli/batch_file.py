@@ -1,11 +1,12 @@
-"""Read a batch file, JSON Lines or CSV: return all its requests, or report every problem with its line."""
+"""Read a batch file, JSON or CSV: return all its requests, or report every problem with its lines."""
 
 import csv
 import io
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from jarai_async._api.models import ProductionRequest
@@ -16,9 +17,15 @@ ID_FIELDS: Final = ("account_id", "language_id", "country_id", "avatar_id")
 _REQUIRED: Final = ("topic", *ID_FIELDS)
 _FIELDS: Final = (*_REQUIRED, "project_type", "metadata", "reference", "extra")
 
+_MAX_SIZE: Final = 100_000_000  # bytes
+_MAX_PROBLEMS: Final = 20  # in the text of a BatchError
+_MAX_PROBLEM_LENGTH: Final = 500  # characters
+_CSV_SUFFIXES: Final = (".csv", ".tsv", ".txt")
+_JSON_SUFFIXES: Final = (".json", ".jsonl", ".ndjson")
+
 
 class BatchError(ConfigurationError):
-    """A batch has invalid lines; each of `problems` starts with a line number. Nothing was submitted."""
+    """A batch has invalid lines; each of `problems` starts with line numbers. Nothing was submitted."""
 
     advice = "Nothing was submitted: correct the batch and run the command again."
 
@@ -28,25 +35,49 @@ class BatchError(ConfigurationError):
         super().__init__(f"{len(problems)} {noun} in the batch")
 
     def __str__(self) -> str:
-        problems = (f"  {problem}" for problem in self.problems)
-        return "\n".join(map(printable, (f"{self.message}:", *problems, self.advice)))
+        shown = [f"  {problem[:_MAX_PROBLEM_LENGTH]}" for problem in self.problems[:_MAX_PROBLEMS]]
+        if more := len(self.problems) - len(shown):
+            shown.append(f"  and {more} more")
+        return "\n".join(map(printable, (f"{self.message}:", *shown, self.advice)))
 
     def __reduce__(self) -> tuple[type["BatchError"], tuple[list[str]]]:
         return type(self), (self.problems,)
 
 
-def read_batch(path: str, defaults: Mapping[str, str | None]) -> list[ProductionRequest]:
-    """Read a batch from a file, or from standard input if `path` is `-`; see `parse_batch`.
+def read_text(path: str) -> str:
+    """Read a batch file, or standard input if `path` is `-`, in UTF-8 or UTF-16.
 
-    Raises OSError, ConfigurationError if the content is not UTF-8, and BatchError.
+    Raises OSError, and ConfigurationError if the content is not such a text.
     """
-    content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    if path == "-" and sys.stdin is None:  # Python's value for a stream that was closed at the start
+        raise ConfigurationError("standard input is closed: pipe a batch into it, or name a file")
+    if path == "-":
+        content = sys.stdin.buffer.read(_MAX_SIZE + 1)
+    else:
+        with Path(path).open("rb") as file:
+            content = file.read(_MAX_SIZE + 1)
+    if len(content) > _MAX_SIZE:
+        raise ConfigurationError(f"the batch is larger than {_MAX_SIZE // 1_000_000} MB: divide it")
+    if content.startswith(b"PK\x03\x04"):
+        raise ConfigurationError("the batch is a workbook or an archive: save it as CSV (UTF-8) first")
+    is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # spreadsheets write byte order marks
     try:
-        text = content.decode("utf-8-sig")  # spreadsheets write a byte order mark
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         reason = f"{error.reason} at byte {error.start}"
         raise ConfigurationError(f"the batch is not UTF-8 ({reason}): save it as UTF-8 first") from None
-    as_csv = path.endswith(".csv") or (path == "-" and not text.lstrip().startswith("{"))
+    if (position := text.find("\0")) >= 0:
+        line = text.count("\n", 0, position) + 1
+        raise ConfigurationError(f"the batch is not a text, line {line} has a NUL: save it as UTF-8 first")
+    return text
+
+
+def parse_file(path: str, text: str, defaults: Mapping[str, str | None]) -> list[ProductionRequest]:
+    """Parse the text of a file. Its name decides how, or else its first character. Raises BatchError."""
+    suffix = PurePath(path).suffix.lower()
+    as_csv = suffix in _CSV_SUFFIXES or (
+        suffix not in _JSON_SUFFIXES and not text.lstrip().startswith(("{", "["))
+    )
     return parse_batch(text, as_csv=as_csv, defaults=defaults)
 
 
@@ -55,28 +86,40 @@ def parse_batch(text: str, *, as_csv: bool, defaults: Mapping[str, str | None]) 
 
     Raises BatchError with the problems of all lines.
     """
+    unit, rows = ("line", _csv_rows(text)) if as_csv else _json_rows(text)
     requests: list[ProductionRequest] = []
-    problems: list[str] = []
+    lines_of: dict[str, list[int]] = {}  # by problem
     line_of: dict[str, int] = {}  # by reference
-    for line, row in _csv_rows(text) if as_csv else _json_rows(text):
+    for line, row in rows:
         try:
             request = _request(row, defaults)
         except InvalidRequestError as error:
-            problems += [f"line {line}: {problem}" for problem in error.problems]
+            for problem in error.problems:
+                lines_of.setdefault(problem, []).append(line)
             continue
-        reference = request.reference
-        if reference in line_of:
-            problems.append(
-                f"line {line}: reference {reference!r} is already used in line {line_of[reference]}"
-            )
-        elif reference is not None:
-            line_of[reference] = line
         requests.append(request)
+        if request.reference is not None and (first := line_of.setdefault(request.reference, line)) != line:
+            problem = f"reference {request.reference!r} is already used in {unit} {first}"
+            lines_of.setdefault(problem, []).append(line)
+    problems = [f"{_where(unit, lines)}: {problem}" for problem, lines in lines_of.items()]
     if not requests and not problems:
         problems.append("it has no requests")
     if problems:
         raise BatchError(problems)
     return requests
+
+
+def _where(unit: str, lines: list[int]) -> str:
+    """Name lines, such as "lines 2-41, 43"."""
+    ranges: list[list[int]] = []
+    for line in lines:
+        if ranges and line == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [line]
+        else:
+            ranges.append([line])
+    shown = ", ".join("-".join(map(str, part)) for part in ranges[:10])
+    more = f" and {len(ranges) - 10} more places" if len(ranges) > 10 else ""
+    return f"{unit}{'s' if len(lines) > 1 else ''} {shown}{more}"
 
 
 def _request(row: object, defaults: Mapping[str, str | None]) -> ProductionRequest:
@@ -96,17 +139,34 @@ def _request(row: object, defaults: Mapping[str, str | None]) -> ProductionReque
     try:
         request = ProductionRequest(**values)
     except InvalidRequestError as error:
-        raise InvalidRequestError([*unknown, *error.problems]) from None
+        raise InvalidRequestError([*unknown, *map(_with_advice, error.problems)]) from None
     if unknown:
         raise InvalidRequestError(unknown)
     return request
 
 
-# Both readers yield each row with the number of the line on which it starts. A row that cannot be read is
-# yielded as an error, so that reading continues with the next one.
+def _with_advice(problem: str) -> str:
+    name = problem.removesuffix(" is missing")
+    return f"{problem}: give --{name.replace('_', '-')}" if name in ID_FIELDS else problem
 
 
-def _json_rows(text: str) -> Iterator[tuple[int, object]]:
+# Both readers yield each row with its number. A row that cannot be read is yielded as an error, so that
+# reading continues with the next one.
+
+
+def _json_rows(text: str) -> tuple[str, Iterable[tuple[int, object]]]:
+    """Read a JSON array, a single JSON object, or JSON Lines; return what is counted as well."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("["):  # an array is one mistake, not one in each of its lines
+            line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+            return "line", [(line, InvalidRequestError([f"not JSON: {error}"]))]
+        return "line", _json_lines(text)
+    return ("item", enumerate(value, start=1)) if isinstance(value, list) else ("line", [(1, value)])
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, object]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -117,27 +177,43 @@ def _json_rows(text: str) -> Iterator[tuple[int, object]]:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    sheet = io.StringIO(text, newline="")
     start = 1
+    if directive := re.match(r"sep=(.)(?:\r\n?|\n)", text):  # Excel's way to name the delimiter
+        sheet.seek(directive.end())
+        start = 2
+    skipped = start - 1
+    reader = csv.reader(sheet, strict=True, delimiter=directive[1] if directive else _delimiter(text))
+    header: list[str] = []
     try:
-        header = [name.strip() for name in next(reader, [])]
-        duplicates = sorted({name for name in header if name and header.count(name) > 1})
-        if duplicates:
-            yield (
-                1,
-                InvalidRequestError([f"the header has more than one column named {', '.join(duplicates)}"]),
-            )
-            return
-        start = reader.line_num + 1
         for cells in reader:
-            if cells:
+            is_blank = not any(map(str.strip, cells))  # spreadsheets write rows of delimiters only
+            if header and not is_blank:
                 yield start, _csv_row(header, cells)
-            start = reader.line_num + 1
+            elif not is_blank:
+                header = [name.strip() for name in cells]
+                if duplicates := sorted({name for name in header if name and header.count(name) > 1}):
+                    names = ", ".join(duplicates)
+                    yield start, InvalidRequestError([f"the header has more than one column named {names}"])
+                    return
+            start = reader.line_num + skipped + 1
     except csv.Error as error:
         yield start, InvalidRequestError([f"not CSV: {error}"])
 
 
+def _delimiter(text: str) -> str:
+    """Return the delimiter with which the first line has the most known columns: comma, semicolon or tab."""
+    header = text.lstrip(" ,;\t\r\n").split("\n", 1)[0]
+
+    def known_columns(delimiter: str) -> int:
+        return sum(name.strip().strip('"') in _FIELDS for name in header.split(delimiter))
+
+    return max(",;\t", key=known_columns)
+
+
 def _csv_row(header: list[str], cells: list[str]) -> object:
+    while len(cells) > len(header) and not cells[-1].strip():
+        cells.pop()
     if len(cells) > len(header):
         return InvalidRequestError([f"{len(cells)} cells, but the header has only {len(header)}"])
     row: dict[str, Any] = dict(zip(header, cells, strict=False))

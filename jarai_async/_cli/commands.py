@@ -19,7 +19,7 @@ from jarai_async import _clock
 from jarai_async._api.models import Production
 from jarai_async._cli import json_lines, output, webhook_commands
 from jarai_async._cli.arguments import build_parser
-from jarai_async._cli.batch_file import ID_FIELDS, read_batch
+from jarai_async._cli.batch_file import ID_FIELDS, parse_file, read_text
 from jarai_async._cli.batch_run import exists, open_journal, run_requests
 from jarai_async._cli.signals import interrupted, on_interrupt, stop_event, wait_for
 from jarai_async._cli.streams import background_streams
@@ -33,8 +33,8 @@ from jarai_async._errors import (
 )
 from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
-from jarai_async._journal.entries import Intent
-from jarai_async._orchestrator.decisions import find_created, resolve, retry
+from jarai_async._journal.entries import Intent, Stage
+from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 
@@ -67,6 +67,8 @@ def _execute(arguments: list[str] | None) -> int:
         parser.error("--simulate has its own clock and address: leave out --speed and --base-url")
     warnings.showwarning = lambda message, *_: output.print_message(str(message))
     try:
+        if hasattr(options, "batch"):
+            options.text = read_text(options.batch)  # here, Ctrl-C ends the reading of standard input
         return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
     except (ConfigurationError, InvalidRequestError, AuthenticationError) as error:
         output.print_message(error)
@@ -105,12 +107,12 @@ def _run_event_loop(command: Coroutine[Any, Any, int], options: argparse.Namespa
 
 async def _run(options: argparse.Namespace) -> int:
     if not options.simulate:
-        requests = read_batch(options.batch, _defaults(options))
-        _choose_journal(options)
+        requests = parse_file(options.batch, options.text, _defaults(options))
+        await _choose_journal(options)
         async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
             return await run_requests(client, requests, options)
     async with _simulator(options) as simulator:
-        requests = read_batch(options.batch, _simulated_ids(simulator) | _defaults(options))
+        requests = parse_file(options.batch, options.text, _simulated_ids(simulator) | _defaults(options))
         async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
             return await run_requests(client, requests, options, created=simulator.productions.keys)
 
@@ -128,11 +130,13 @@ def _simulated_ids(simulator: Simulator) -> dict[str, str]:
     return {name: getattr(simulator, name) for name in ID_FIELDS}
 
 
-def _choose_journal(options: argparse.Namespace) -> None:
+async def _choose_journal(options: argparse.Namespace) -> None:
     if options.journal is None and options.batch != "-":
         options.journal = f"{options.batch}.journal"
     if options.journal is not None and exists(options.journal):
-        output.print_message(f"resuming from {options.journal}: nothing is submitted twice")
+        stages = Counter(intent.stage for intent in await _read_journal(options.journal))
+        found = f"{stages.total()} requests, of which {stages[Stage.ENDED]} have ended"
+        output.print_message(f"{options.journal} has {found if stages else 'no requests'}")
 
 
 async def _resume(options: argparse.Namespace) -> int:
@@ -142,7 +146,7 @@ async def _resume(options: argparse.Namespace) -> int:
 
 
 async def _plan(options: argparse.Namespace) -> int:
-    requests = read_batch(options.batch, _defaults(options))
+    requests = parse_file(options.batch, options.text, _defaults(options))
     planned = plan(requests, options.tier, concurrency=options.concurrency, wall=_clock.wall())
     await output.print_plan(planned, recommended=options.concurrency is None)
     return 0
@@ -168,10 +172,9 @@ async def _resolve(options: argparse.Namespace) -> int:
     ):
         production = None
         if options.production_id is not None:
-            production = await find_created(
-                client.engine, journal, options.reference, options.production_id, {}
-            )
-        intent = await resolve(journal, options.reference, production)
+            production = await find_created(client.engine, journal, options.reference, options.production_id)
+        await check_decision(journal, options.reference, production, {})
+        intent = await resolve(journal, options.reference, production, {})
     await output.print_line(json_lines.resolved_line(intent))
     return 0
 
@@ -221,7 +224,8 @@ async def _deliverables(options: argparse.Namespace) -> int:
         by_name = dict(zip(unique_names(map(file_name, deliverables)), deliverables, strict=True))
 
         async def line(name: str) -> dict[str, Any]:
-            path = await client.download(by_name[name], folder / name) if folder else None
+            owner = str(by_name[name].production_id)  # the files of two productions have the same names
+            path = await client.download(by_name[name], folder / owner / name) if folder else None
             return json_lines.deliverable_line(by_name[name], path)
 
         return await output.print_each(list(by_name), line)

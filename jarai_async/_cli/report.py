@@ -26,6 +26,7 @@ class BatchReport:
         self._outcomes: Counter[OutcomeState] = Counter()
         self._running: dict[str, Production] = {}  # by reference
         self._with_missing_files = 0
+        self._not_sent = 0  # requests that ended before they were sent
         self._submitted: set[str] = set()  # references, of this process or an earlier one
         self._production_ids: set[str] = set()
 
@@ -38,9 +39,12 @@ class BatchReport:
         if isinstance(event, Finished):
             outcome = event.outcome
             self._running.pop(event.reference, None)
-            self._outcomes[outcome.state] += 1
-            if outcome.state in (OutcomeState.REJECTED, OutcomeState.UNCERTAIN):
-                self._submitted.add(event.reference)
+            if outcome.state is OutcomeState.REJECTED and not outcome.request_count:
+                self._not_sent += 1
+            else:
+                self._outcomes[outcome.state] += 1
+                if outcome.state in (OutcomeState.REJECTED, OutcomeState.UNCERTAIN):
+                    self._submitted.add(event.reference)
             if not outcome.ok:
                 self._with_missing_files += outcome.state is OutcomeState.PUBLISHED
                 self.problems.append(str(outcome))
@@ -48,7 +52,7 @@ class BatchReport:
     @property
     def finished(self) -> int:
         """The number of requests that have an outcome."""
-        return self._outcomes.total()
+        return self._outcomes.total() + self._not_sent
 
     @property
     def ok(self) -> bool:
@@ -58,7 +62,7 @@ class BatchReport:
     def progress(self) -> str:
         """Summarise in one line how many are not submitted yet, the others by status, and how many failed."""
         statuses: Counter[str] = Counter(production.status for production in self._running.values())
-        counts = {"to submit": self.total - len(self._submitted)}
+        counts = {"to submit": self.total - len(self._submitted) - self._not_sent}
         counts |= {status: statuses.pop(status, 0) for status in _STATUSES} | dict(statuses)
         counts["not published"] = len(self.problems)
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
@@ -76,5 +80,7 @@ class BatchReport:
             counts.append(f"{self._with_missing_files} with files missing")
         submitted = len(self._submitted)
         if interrupted:
-            counts += [f"{len(self._running)} still running", f"{self.total - submitted} not submitted"]
+            counts.append(f"{len(self._running)} still running")
+        if interrupted or self._not_sent:
+            counts.append(f"{self.total - submitted} not submitted")
         return f"{submitted} submitted, {self.finished} finished: {', '.join(counts)}, {lost} lost"

@@ -4,6 +4,7 @@ Polls are not retried here: a failed poll is rescheduled, because two nested loo
 against a limit of ten a minute. Nor is a 429: the scheduler pauses all requests once.
 """
 
+import logging
 import warnings
 from collections.abc import Awaitable, Callable, Generator
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 
+from jarai_async import _clock
 from jarai_async._errors import JaraiError
 
 with warnings.catch_warnings():
@@ -19,6 +21,10 @@ with warnings.catch_warnings():
     import backoff
 
 T = TypeVar("T")
+
+_log = logging.getLogger("jarai_async")
+
+_LONG_DELAY = 60.0  # seconds
 
 
 class _RetryableError(Exception):
@@ -46,7 +52,10 @@ class Retry:
         """Generate delays for backoff, which discards the first value and passes each failure to `send()`."""
         failure = yield 0.0
         for failures in range(1, self.attempts + 1):
-            failure = yield self.delay(failures, failure.error, random)
+            delay = self.delay(failures, failure.error, random)
+            if delay > _LONG_DELAY:
+                _log.warning("a request waits until %s: %s", _clock.Deadline(delay), failure.error)
+            failure = yield delay
 
 
 class Retrier:

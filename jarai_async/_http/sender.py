@@ -2,8 +2,8 @@
 
 A read goes through `execute`. A submit costs money, so its caller sees each step:
 
-    async with sender.submit_slot(account_id) as permit:  # waits: account queue, outage, rate limit, key
-        ...                                               # write to the journal that it is about to be sent
+    async with sender.submit_slot(account_id, place) as permit:  # waits: account, outage, rate limit, key
+        ...                                                      # write to the journal that it is sent now
         production = await sender.submit(permit, call, log)
 
 `SubmitRetry` decides after each failure whether the submit may be sent again.
@@ -22,7 +22,7 @@ from attrs import define
 
 from jarai_async import _clock
 from jarai_async._api import endpoints
-from jarai_async._api.calls import Call, Kind, created_nothing, may_repeat
+from jarai_async._api.calls import Call, Kind, created_nothing, is_key_in_use, may_repeat
 from jarai_async._api.models import Production
 from jarai_async._api.responses import RateLimitState, Response, is_answer, rate_limit_state
 from jarai_async._errors import ConfigurationError, JaraiError, NotSentError, TransportError
@@ -121,15 +121,16 @@ class RequestSender:
 
     @asynccontextmanager
     async def submit_slot(
-        self, account_id: str, production_slot: Releasable | None = None
+        self, account_id: str, place: int, production_slot: Releasable | None = None
     ) -> AsyncIterator[SubmitPermit]:
         """Wait until a submit of this account may be sent, and hold that permission.
 
+        `place` is from `account_queues.new_place`: a submit that has to wait for another permit keeps it.
         `production_slot` is released if the account has no productions left today. Raises ClosedError, and
         ConfigurationError where there is no API key.
         """
         async with (
-            self.account_queues.turn(account_id, production_slot),
+            self.account_queues.turn(account_id, place, production_slot),
             self._gate.enter(account_id) as admission,
         ):
             rate_slot = await self._scheduler.acquire(Kind.SUBMIT)
@@ -168,7 +169,8 @@ class RequestSender:
             production = call.read(response)
         except JaraiError as error:
             permit.in_doubt = not created_nothing(error)
-            self._gate.record(permit.admission, error, in_doubt=permit.in_doubt)
+            is_answered = self.idempotency_keys and is_key_in_use(error)
+            self._gate.record(permit.admission, error, in_doubt=permit.in_doubt and not is_answered)
             raise
         self._gate.record(permit.admission, None, in_doubt=False)
         self.account_queues.count_accepted(call.account_id or "")
@@ -191,12 +193,13 @@ class RequestSender:
         """
         retry = SubmitRetry(call, self._random, honours_keys=self.idempotency_keys)
         production, delay, in_doubt = None, 0.0, False
+        place = self.account_queues.new_place()
         try:
             while production is None:
                 try:
                     if delay:
-                        await self._scheduler.sleep(delay)
-                    async with self.submit_slot(call.account_id or "") as permit:
+                        await self._scheduler.sleep(delay, "a submit waits")
+                    async with self.submit_slot(call.account_id or "", place) as permit:
                         retry.before_attempt(_clock.wall())
                         try:
                             production = await self.submit(permit, call, log)
@@ -204,7 +207,7 @@ class RequestSender:
                             in_doubt = in_doubt or permit.in_doubt
                 except JaraiError as error:
                     retry.after_failure(error, _clock.wall(), outlast_outage=False)
-                    delay = retry.delay(error)
+                    delay, place = retry.delay(error), self.account_queues.new_place()
         except asyncio.CancelledError:
             if in_doubt:
                 _log.warning("a cancelled submit may have been accepted, key %s", call.idempotency_key)
@@ -225,7 +228,7 @@ class RequestSender:
         self, call: Call[Any], rate_slot: int, key: Secret, log: RequestLog, attempts: Attempts
     ) -> Response:
         """Use a slot of the rate limit to send a call once, and record the outcome."""
-        log.last_sent_at, sent_at = _clock.utc(), _clock.monotonic()
+        log.last_sent_at, sent_at = _clock.utc(), self._scheduler.elapsed()
         try:
             response = await self._transport.send(call, key, attempts)
         except BaseException as error:

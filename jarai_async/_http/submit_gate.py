@@ -14,7 +14,6 @@ from random import Random
 
 from attrs import frozen
 
-from jarai_async import _clock
 from jarai_async._errors import ApiError, JaraiError, NotSentError, ServiceUnavailableError
 from jarai_async._http.outage import Outage
 from jarai_async._ratelimit.scheduler import Scheduler
@@ -84,27 +83,27 @@ class SubmitGate:
     async def _wait(self, gate: _Gate) -> None:
         """Return when a probe may be sent, or when the outage is over."""
         while (outage := gate.outage) is not None:
-            now = _clock.monotonic()
+            now = self._scheduler.elapsed()
             if outage.next_at > now:
-                await self._scheduler.sleep(outage.next_at - now)
+                await self._scheduler.sleep(outage.next_at - now, "submits wait for the end of an outage")
             elif gate is self._api and outage.needs_read:
                 answered = await self._read()
-                outage.record_read(_clock.monotonic(), now, answered=answered)
+                outage.record_read(self._scheduler.elapsed(), now, answered=answered)
             else:
                 return
 
     def record_read(self, sent_at: float) -> None:
         """Record that JARAI answered a read that was sent at this time (monotonic)."""
         if self._api.outage is not None:
-            self._api.outage.record_read(_clock.monotonic(), sent_at, answered=True)
+            self._api.outage.record_read(self._scheduler.elapsed(), sent_at, answered=True)
 
     def record(self, admission: Admission, error: BaseException | None, *, in_doubt: bool) -> None:
         """Record how a submit ended; `error` is None if it was accepted.
 
-        Only a success, or a rejection in JARAI's own words, shows that submits are carried out again.
+        Only a success, or a rejection in JARAI's own words, shows that JARAI responds again.
         """
         (api, account), (probes_api, probes_account) = admission.gates, admission.is_probe
-        now = _clock.monotonic()
+        now = self._scheduler.elapsed()
         if in_doubt:
             if api.outage is not None or not probes_account:  # else only its account is known to fail
                 self._outage(api, error).record_doubt(now, is_probe=probes_api)
@@ -113,12 +112,12 @@ class SubmitGate:
             self._outage(api, error).record_refusal(now, error.retry_after or 0.0, is_probe=probes_api)
         elif error is None or (isinstance(error, ApiError) and error.code is not None):
             for gate, is_probe in zip(admission.gates, admission.is_probe, strict=True):
-                self._end(gate, is_probe=is_probe)
+                self._end(gate, is_accepted_probe=is_probe and error is None)
 
     def _outage(self, gate: _Gate, error: BaseException | None) -> Outage:
         """Return the outage of a gate, which begins now if there is none."""
         if gate.outage is None:
-            gate.outage = Outage(_clock.monotonic(), self._random)
+            gate.outage = Outage(self._scheduler.elapsed(), self._random)
             if gate is self._api:
                 why = error.message if isinstance(error, JaraiError) else type(error).__name__
                 _log.warning(
@@ -126,10 +125,10 @@ class SubmitGate:
                 )
         return gate.outage
 
-    def _end(self, gate: _Gate, *, is_probe: bool) -> None:
-        if gate.outage is None or not gate.outage.is_ended_by_success(is_probe=is_probe):
+    def _end(self, gate: _Gate, *, is_accepted_probe: bool) -> None:
+        if gate.outage is None or not (is_accepted_probe or gate.outage.ends_with_any_answer):
             return
         if gate is self._api:
-            seconds = _clock.monotonic() - gate.outage.began_at
+            seconds = self._scheduler.elapsed() - gate.outage.began_at
             _log.warning("JARAI accepts submits again, after %.0f s", seconds)
         gate.outage = None

@@ -8,13 +8,14 @@ account's budget, for example, may be exceeded because the first attempt has use
 from datetime import UTC, datetime
 from random import Random
 
-from jarai_async._api.calls import Call, created_nothing, may_repeat
+from jarai_async._api.calls import Call, created_nothing, is_key_in_use, may_repeat
 from jarai_async._api.models import Production
 from jarai_async._errors import JaraiError, NoResponseError, UncertainSubmitError
 from jarai_async._http.retry import Retry
 
 ATTEMPTS = 8  # of one submit, while there is no outage
 KEY_VALID = 23 * 3600.0  # seconds: servers that honour idempotency keys keep them for a day or more
+_KEY_IN_USE_PAUSE = 10.0  # seconds
 _RETRY = Retry(attempts=ATTEMPTS)
 _OUTAGE_STATUSES = (None, 503)  # no response, or one that says that JARAI is not available
 
@@ -64,13 +65,15 @@ class SubmitRetry:
     def after_failure(self, error: JaraiError, now: float, *, outlast_outage: bool) -> None:
         """Record a failed attempt, and raise `error` if the submit may not be sent again.
 
-        With `outlast_outage` the number of attempts is not limited while JARAI cannot be reached. Raises
+        With `outlast_outage` the number of attempts is not limited while JARAI cannot be reached. If the key
+        is in use, the attempt in doubt is still being carried out, so it is waited for. Raises
         UncertainSubmitError instead where a production may have been created.
         """
-        if not created_nothing(error):
-            self._doubt = error
         recognises_key = self._recognises_key(now)
-        may_send_again = may_repeat(self._call, error, idempotency_keys=recognises_key)
+        in_progress = self._doubt is not None and recognises_key and is_key_in_use(error)
+        if not (in_progress or created_nothing(error)):
+            self._doubt = error
+        may_send_again = in_progress or may_repeat(self._call, error, idempotency_keys=recognises_key)
         if may_send_again and (self._doubt is None or recognises_key):
             self.failures += 1
             if self.failures % ATTEMPTS or (outlast_outage and error.status in _OUTAGE_STATUSES):
@@ -86,7 +89,8 @@ class SubmitRetry:
     def delay(self, error: JaraiError) -> float:
         """Return the seconds until the submit is sent again after this failure."""
         failures = self.failures % ATTEMPTS
-        return _RETRY.delay(failures, error, self._random) if failures else 0.0
+        delay = _RETRY.delay(failures, error, self._random) if failures else 0.0
+        return max(delay, _KEY_IN_USE_PAUSE) if is_key_in_use(error) else delay
 
     def _uncertain(self, doubt: JaraiError, last: JaraiError) -> UncertainSubmitError:
         """Explain both what left the submit in doubt and how it ended."""

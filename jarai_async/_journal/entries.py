@@ -62,7 +62,7 @@ _ERRORS: Final = {
     for kind in vars(_errors).values()
     if isinstance(kind, type) and issubclass(kind, JaraiError) and kind is not InvalidRequestError
 }
-_RENAMED_STATES: Final = {"vanished": "not_found"}  # older journals may hold the first name
+_NOT_FOUND: Final = ("vanished", "not_found")  # earlier versions recorded them as final
 
 
 _ROW_SPACE: Final = 3000  # bytes, taken before a submit, so that its response can be stored on a full disk
@@ -88,7 +88,9 @@ class Intent:
     - `webhook_pending`: a webhook announced a change that no acknowledged event has reported yet.
     - `files`: the downloaded files that were acknowledged, by path.
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
-    - `resolved`: the user decided what became of its submit, and may still decide otherwise.
+    - `earlier`: ids of its productions before the user had it submitted again.
+    - `resolved`: the user decided what became of its submit, and may still decide otherwise; or JARAI does
+      not find its production, so the user may name another.
     """
 
     reference: str
@@ -105,6 +107,7 @@ class Intent:
     webhook_pending: bool = False
     files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
     expired: list[str] = field(factory=list)
+    earlier: list[str] = field(factory=list)
     resolved: bool = False
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -137,6 +140,8 @@ class Intent:
                 self.files[str(event.path)] = _saved_fields(event.saved)
             case Finished(outcome=outcome) if outcome.is_final:
                 self.stage, self.outcome = Stage.ENDED, _outcome_fields(outcome)
+            case Finished(outcome=outcome) if outcome.state is OutcomeState.NOT_FOUND:
+                self.resolved = True
 
     def reset_for_resubmit(self, key: str) -> None:
         """Return to PLANNED with a new idempotency key, in place of a production that never began."""
@@ -159,7 +164,7 @@ class Intent:
         """Return the outcome of a request that has ENDED. Raises JournalError if it cannot be decoded."""
         fields = self.outcome or {}
         try:
-            state = OutcomeState(_RENAMED_STATES.get(fields["state"], fields["state"]))
+            state = OutcomeState(fields["state"])
             submitted = fields.get("submittedAt")
             return Outcome(
                 request=request,
@@ -188,6 +193,7 @@ class Intent:
             "hinted": self.webhook_pending,
             "files": self.files,
             "expired": self.expired,
+            "earlier": self.earlier,
             "resolved": self.resolved,
             "outcome": self.outcome,
         }
@@ -217,11 +223,14 @@ class Intent:
                 listed=_checked(fields.get("listed", False), bool),
                 webhook_pending=_checked(fields.get("hinted", False), bool),
                 files=_checked(fields.get("files", {}), dict),
-                expired=[parse_id(expired) for expired in _checked(fields.get("expired", []), list)],
+                expired=[parse_id(id_) for id_ in _checked(fields.get("expired", []), list)],
+                earlier=[parse_id(id_) for id_ in _checked(fields.get("earlier", []), list)],
                 resolved=_checked(fields.get("resolved", False), bool),
                 outcome=_checked(fields.get("outcome", {}), dict) or None,
             )
             intent.known_files()
+            if intent.outcome_state in _NOT_FOUND:
+                intent.stage, intent.outcome, intent.resolved = Stage.ACCEPTED, None, True
         except _DECODING_ERRORS as error:
             raise _unreadable(reference, error) from None
         return intent

@@ -52,6 +52,7 @@ _SELECT = "SELECT reference, account_id, key, body, stage, kept FROM intents"
 _SELECT_ONE = f"{_SELECT} WHERE reference = ?"
 _SELECT_IN_DOUBT = f"{_SELECT} WHERE account_id = ? AND stage IN (?, ?)"
 _SELECT_ALL = f"{_SELECT} ORDER BY rowid"
+_SELECT_CREATED = "SELECT 1 FROM intents WHERE stage NOT IN (?, ?) OR kept LIKE '%\"production\"%' LIMIT 1"
 _INSERT = "INSERT INTO intents (reference, account_id, key, body, stage, kept) VALUES (?, ?, ?, ?, ?, ?)"
 _UPSERT = f"""
 {_INSERT} ON CONFLICT (reference) DO UPDATE SET account_id = excluded.account_id, key = excluded.key,
@@ -165,8 +166,9 @@ class Journal:
         execute("COMMIT")
 
     def _bind(self, database: _Database, server: Server) -> None:
-        """Record the server of a journal that has none yet. Raises JournalError where it has another one."""
-        rows = database.execute("SELECT value FROM facts WHERE name = 'server'").fetchall()
+        """Record the server of a journal. Raises JournalError where another one may have its productions."""
+        used = database.execute(_SELECT_CREATED, (str(Stage.PLANNED), str(Stage.ENDED))).fetchall()
+        rows = database.execute("SELECT value FROM facts WHERE name = 'server'").fetchall() if used else []
         bound = _decoded_server(rows[0][0]) if rows else server
         if bound is None:
             raise JournalError(f"the journal {self.path} is damaged: its server cannot be read")

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,15 @@ def _entry(path: Path, file: Deliverable, saved: SavedFile | None) -> dict[str, 
     if saved is not None:
         entry |= {"size": saved.size, "md5": saved.md5, "verifiedBy": saved.verified_by}
     return entry
+
+
+def collected_references(folder: Path) -> set[str]:
+    """Return the references of the productions that have a folder in this one. Blocking."""
+    manifests = []
+    for path in folder.glob(f"*/{MANIFEST}"):
+        with suppress(OSError, ValueError):  # a file of that name from another program
+            manifests.append(json.loads(path.read_bytes()))
+    return {str(manifest.get("reference")) for manifest in manifests if isinstance(manifest, dict)}
 
 
 def _check_owner(folder: Path, production_id: str) -> None:

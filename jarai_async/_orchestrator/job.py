@@ -198,7 +198,7 @@ class Job:
             message = f"the production did not end within {context.deadline} s of its acceptance"
             return OutcomeState.TIMED_OUT, DeadlineExceededError(message)
         except NotFoundError as error:
-            message = "JARAI does not find the production any more"
+            message = "JARAI does not find the production: is this its partner's key? The next run asks again"
             not_found = ProductionFailedError(
                 message, status=error.status, correlation_id=error.correlation_id
             )

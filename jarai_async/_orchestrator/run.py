@@ -1,21 +1,30 @@
 """One call of `Orchestrator.run`: requests from an iterable, events through an iterator."""
 
 import asyncio
+import logging
 import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence, Sized
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from jarai_async._api.models import ProductionRequest
-from jarai_async._errors import InvalidRequestError, JournalError
+from jarai_async._downloads.files import Disk
+from jarai_async._errors import FileWriteError, InvalidRequestError, JournalError
 from jarai_async._events import Event
 from jarai_async._journal.identity import content_reference
 from jarai_async._journal.journal import Journal
+from jarai_async._orchestrator.collector import collected_references
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
 from jarai_async._tasks import stop
+
+_log = logging.getLogger("jarai_async")
+
+_SHOWN = 20  # references in a warning
 
 Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
 Named = tuple[str, ProductionRequest]  # with its reference
@@ -73,6 +82,7 @@ class Batch:
         self._requests: Iterable[Any] | AsyncIterable[Any] = requests
         self._occurrences = Counter[str]()  # of references that are made from the content
         self._known: list[Named] = []
+        self._new: list[str] = []  # known references that the journal does not know
         self._problems: list[str] = []
         self._running = 0
         self._all_drawn = False
@@ -106,7 +116,11 @@ class Batch:
 
         Raises InvalidRequestError, with all problems.
         """
-        changed = await self._compare(journal) if journal.path is not None else []
+        changed = []
+        if journal.path is not None:
+            changed = await self._compare(journal)
+        else:
+            self._new = [reference for reference, _ in self._known]
         if journal.path is not None:
             counts = Counter(reference for reference, _ in self._known)
             self._problems += [f"{ref!r} is already running" for ref in counts if running(ref)]
@@ -121,13 +135,29 @@ class Batch:
             journal.plan(new_intent(reference, request))
         await journal.flush()
 
+    async def warn_if_collected(self, disk: Disk, folder: Path) -> None:
+        """Warn about new requests that have files in this folder: an earlier run has paid for them."""
+        collected: set[str] = set()
+        with suppress(FileWriteError):  # the downloads say it
+            collected = await disk.run(partial(collected_references, folder)) if self._new else set()
+        if again := [reference for reference in self._new if reference in collected]:
+            _log.warning(
+                "%s has files of %d of these requests, but the journal does not know them (is it the right "
+                "one?): they are submitted and paid for again: %s",
+                folder,
+                len(again),
+                ", ".join(again[:_SHOWN]) + (" ..." if len(again) > _SHOWN else ""),
+            )
+
     async def _compare(self, journal: Journal) -> list[Named]:
         """Return the known requests whose content has changed since they were planned; note the problems."""
         changed = []
         for reference, request in self._known:
             try:
                 intent = await journal.find(reference)
-                if intent is not None and not is_same_request(intent, request):
+                if intent is None:
+                    self._new.append(reference)
+                elif not is_same_request(intent, request):
                     changed.append((reference, request))
             except InvalidRequestError as error:
                 self._problems += error.problems

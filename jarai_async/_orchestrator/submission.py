@@ -98,14 +98,14 @@ class Submission:
             in_doubt=state.in_doubt,
             sent_at=intent.sent_at,
         )
-        production, delay = None, 0.0
+        production, delay, place = None, 0.0, sender.account_queues.new_place()
         while production is None and state.may_submit:
             retry.check_doubt(_clock.wall())
             await state.slot.acquire()  # it was released if the account had no productions left for the day
             try:
                 if delay:
-                    await self._engine.scheduler.sleep(delay)
-                async with sender.submit_slot(intent.account_id, state.slot) as permit:
+                    await self._engine.scheduler.sleep(delay, f"{state.reference} waits")
+                async with sender.submit_slot(intent.account_id, place, state.slot) as permit:
                     if state.may_submit and state.slot.is_held:
                         retry.before_attempt(_clock.wall())
                         try:
@@ -119,6 +119,7 @@ class Submission:
                 if retry.failures == ATTEMPTS:
                     _log.warning("%s is not accepted yet, trying again: %s", state.reference, error)
                 delay = retry.delay(error) if state.may_submit else 0.0
+                place = sender.account_queues.new_place()
         return production
 
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:

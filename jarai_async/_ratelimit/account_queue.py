@@ -2,11 +2,13 @@
 
 The only sign of that quota is the first rejection. So while there may be a quota, the submits of an
 account are sent one after the other: only the first that is rejected for the day costs a request, and the
-others wait with it until midnight (UTC).
+others wait with it until midnight (UTC). It keeps its place before them.
 """
 
 import asyncio
+import itertools
 import logging
+from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,23 +32,38 @@ class Releasable(Protocol):
 
 
 @define(eq=False)
-class _AccountQueue:
-    """The submits of one account; `blocked_until` is when its next day's quota begins (monotonic)."""
+class _Waiter:
+    """A submit that waits for its turn, or has it."""
 
-    one_at_a_time: asyncio.Lock = field(factory=asyncio.Lock)
-    blocked_until: float = 0.0
+    place: int
+    slot: Releasable | None
+    woken: asyncio.Event = field(factory=asyncio.Event)
+
+
+@define(eq=False)
+class _AccountQueue:
+    """The submits of one account, by their places; `blocked` ends when its next day's quota begins."""
+
+    waiters: list[_Waiter] = field(factory=list)
+    is_submitting: bool = False
+    blocked: _clock.Deadline | None = None
     accepted: Counter[int] = field(factory=Counter)  # by UTC day
-    waiting: set[Releasable] = field(factory=set)
 
     @property
     def seconds_blocked(self) -> float:
-        return max(0.0, self.blocked_until - _clock.monotonic())
+        return self.blocked.left if self.blocked is not None else 0.0
+
+    def wake_first(self) -> None:
+        """Let the submit with the first place look whether it is its turn."""
+        if self.waiters:
+            self.waiters[0].woken.set()
 
     def release_while_blocked(self) -> None:
         """Let other accounts use the production slots of submits that wait for hours."""
         if self.seconds_blocked:
-            for slot in self.waiting:
-                slot.release()
+            for waiter in self.waiters:
+                if waiter.slot is not None:
+                    waiter.slot.release()
 
 
 class AccountQueues:
@@ -55,30 +72,49 @@ class AccountQueues:
     def __init__(self, scheduler: Scheduler, random: Random) -> None:
         self._scheduler = scheduler
         self._random = random
+        self._places = itertools.count()
         self._queues: defaultdict[str, _AccountQueue] = defaultdict(_AccountQueue)
 
+    def new_place(self) -> int:
+        """Return the place after all others. A submit keeps its place until it is accepted."""
+        return next(self._places)
+
     @asynccontextmanager
-    async def turn(self, account_id: str, slot: Releasable | None) -> AsyncIterator[None]:
+    async def turn(self, account_id: str, place: int, slot: Releasable | None) -> AsyncIterator[None]:
         """Wait until the account may submit; one submit at a time while there may be a daily quota.
 
-        `slot` is released while the account has no productions left today. Raises ClosedError.
+        The lowest place goes first. `slot` is released while the account has no productions left today.
+        Raises ClosedError.
         """
         self._scheduler.check_open()
-        queue = self._queues[account_id]
-        if slot is not None:
-            queue.waiting.add(slot)
+        queue, waiter = self._queues[account_id], _Waiter(place, slot)
+        insort(queue.waiters, waiter, key=_place)
         queue.release_while_blocked()
+        has_turn = False
         try:
-            async with queue.one_at_a_time:
-                if seconds := queue.seconds_blocked:
-                    await self._scheduler.sleep(seconds)
-                if self._scheduler.limiter.has_daily_quotas:
-                    yield
-                    return
+            await self._wait_for_turn(queue, waiter)
+            if self._scheduler.limiter.has_daily_quotas:
+                has_turn = queue.is_submitting = True
+            else:
+                queue.waiters.remove(waiter)
+                queue.wake_first()
             yield
         finally:
-            if slot is not None:
-                queue.waiting.discard(slot)
+            if has_turn:
+                queue.is_submitting = False
+            if waiter in queue.waiters:
+                queue.waiters.remove(waiter)
+            queue.wake_first()
+
+    async def _wait_for_turn(self, queue: _AccountQueue, waiter: _Waiter) -> None:
+        while True:
+            if seconds := queue.seconds_blocked:
+                await self._scheduler.sleep(seconds)
+            elif queue.is_submitting or queue.waiters[0] is not waiter:
+                waiter.woken.clear()
+                await waiter.woken.wait()
+            else:
+                return
 
     def count_accepted(self, account_id: str) -> None:
         """Count a production that was accepted today."""
@@ -94,11 +130,19 @@ class AccountQueues:
     def block(self, account_id: str, seconds: float) -> None:
         """Let the submits of an account wait for its next day."""
         queue = self._queues[account_id]
-        if not queue.seconds_blocked:
-            hours = seconds / 3600
-            _log.warning("account %s has no productions left today: submits wait %.1f h", account_id, hours)
-        queue.blocked_until = _clock.monotonic() + seconds + self._random.uniform(0, 60)
+        was_blocked = bool(queue.seconds_blocked)
+        queue.blocked = _clock.Deadline(seconds + self._random.uniform(0, 60))
+        if not was_blocked:
+            _log.warning(
+                "account %s has no productions left today: its submits wait until %s",
+                account_id,
+                queue.blocked,
+            )
         queue.release_while_blocked()
+
+
+def _place(waiter: _Waiter) -> int:
+    return waiter.place
 
 
 def _today() -> int:

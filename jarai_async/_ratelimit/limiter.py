@@ -215,6 +215,11 @@ class RateLimiter:
         self.paused_until = max(self.paused_until, time)
         self._has_response = False
 
+    def bring_forward(self, seconds: float) -> None:
+        """Let pauses end sooner: the machine slept for so long, and the monotonic clock did not notice."""
+        self.paused_until -= seconds
+        self._next_poll_at -= seconds
+
     def _keep_slots(self, slots: int, now: float) -> None:
         """Keep this client's slots in use for a minute from now."""
         self._slots_return_at.extend([now + WINDOW] * slots)

@@ -19,6 +19,7 @@ from jarai_async._ratelimit.priority import Priority
 
 _log = logging.getLogger("jarai_async")
 
+_LONGEST_TIMER = 60.0  # seconds; then the wall clock is read again, because the machine may have slept
 _SLOTS_AT_ONCE = 20  # before the event loop runs something else: each starts a third of a millisecond of work
 
 
@@ -34,6 +35,9 @@ class Scheduler:
         self._waiting: list[deque[asyncio.Future[int]]] = [deque() for _ in KINDS]  # by kind
         self._timer: _clock.Timer | None = None
         self._closed = asyncio.Event()
+        self._clock_difference = math.inf  # between the wall clock and the monotonic one
+        self._slept = 0.0  # seconds for which the machine slept
+        self._quota_logged_until = -math.inf  # Unix time
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that the client is used in
 
     @property
@@ -41,10 +45,22 @@ class Scheduler:
         """Whether no request waits and no timer runs."""
         return self._timer is None and not any(self._waiting)
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep. Raises ClosedError when the client is closed in the meantime."""
-        await _clock.wait_until(_clock.monotonic() + seconds, self._closed)
+    async def sleep(self, seconds: float, reason: str = "") -> None:
+        """Sleep; a sleep of the machine counts. A wait of over a minute is logged with its reason.
+
+        Raises ClosedError when the client is closed in the meantime.
+        """
+        deadline = _clock.Deadline(seconds)
+        if reason and seconds > _LONGEST_TIMER:
+            _log.warning("%s until %s", reason, deadline)
+        while (left := deadline.left) > 0 and not self._closed.is_set():
+            await _clock.wait_until(_clock.monotonic() + min(left, _LONGEST_TIMER), self._closed)
         self.check_open()
+
+    def elapsed(self) -> float:
+        """Return monotonic seconds that include the time for which the machine slept."""
+        now, _ = self._clocks()
+        return now + self._slept
 
     def check_open(self) -> None:
         """Raise ClosedError once the client is closed, and ConfigurationError in another event loop."""
@@ -70,7 +86,7 @@ class Scheduler:
         """
         self.check_open()
         if not any(self._waiting):
-            now, wall = _clock.monotonic(), _clock.wall()
+            now, wall = self._clocks()
             if self.limiter.earliest_send(kind, now, wall) <= now:
                 return self.limiter.acquire(self._priority.choose([kind]), now, wall)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -89,7 +105,10 @@ class Scheduler:
         """Record a response: correct the rate limit by its headers."""
         now = _clock.monotonic()
         if state.retry_after is not None and self.limiter.paused_until <= now:
-            _log.warning("the rate limit is used up (429): all requests wait %.0f s", state.retry_after)
+            end = _clock.Deadline(state.retry_after)
+            _log.warning(
+                "the rate limit is used up (429): all requests wait %.0f s, until %s", state.retry_after, end
+            )
         self.limiter.record_response(state, slot, now, self._random, attempts=attempts)
         if state.limit is not None:
             self.limit_known.set()
@@ -125,7 +144,7 @@ class Scheduler:
         self._stop_timer()
         if not any(self._waiting):
             return
-        now, wall = _clock.monotonic(), _clock.wall()
+        now, wall = self._clocks()
         for _ in range(_SLOTS_AT_ONCE):
             if not (sendable := self._sendable_kinds(now, wall)):
                 break
@@ -133,7 +152,28 @@ class Scheduler:
             self._waiting[kind].popleft().set_result(self.limiter.acquire(kind, now, wall))
         waiting = [kind for kind in KINDS if self._waiting[kind]]
         at = min((self.limiter.earliest_send(kind, now, wall) for kind in waiting), default=math.inf)
-        self._timer = _clock.Timer(at, self._hand_out) if at < math.inf else None
+        if at < math.inf:
+            self._log_quota(at, now, wall)
+            self._timer = _clock.Timer(min(at, now + _LONGEST_TIMER), self._hand_out)
+
+    def _clocks(self) -> tuple[float, float]:
+        """Return monotonic and wall time, and let pauses end sooner if the machine slept."""
+        now, wall = _clock.monotonic(), _clock.wall()
+        slept = wall - now - self._clock_difference
+        self._clock_difference = wall - now
+        if slept > _clock.SHORTEST_SLEEP:
+            self._slept += slept
+            self.limiter.bring_forward(slept)
+        return now, wall
+
+    def _log_quota(self, at: float, now: float, wall: float) -> None:
+        """Log once a day that requests wait for the next day's quota."""
+        if at - now > _LONGEST_TIMER and self.limiter.paused_until < at and wall >= self._quota_logged_until:
+            self._quota_logged_until = wall + at - now
+            kinds = "polls wait" if self.limiter.left_today(wall) > 0 else "all requests wait"
+            _log.warning(
+                "the day's quota of requests is used up: %s until %s", kinds, _clock.Deadline(at - now)
+            )
 
     def _sendable_kinds(self, now: float, wall: float) -> list[Kind]:
         for queue in self._waiting:

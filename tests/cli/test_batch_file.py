@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jarai_async import ConfigurationError, InvalidRequestError
-from jarai_async._cli.batch_file import ID_FIELDS, BatchError, parse_batch, read_batch
+from jarai_async import ConfigurationError, InvalidRequestError, ProductionRequest
+from jarai_async._cli.batch_file import ID_FIELDS, BatchError, parse_batch, parse_file, read_text
 from tests.support.strategies import ID, OTHER, json_values, request
 
 OPTIONAL = ("project_type", "metadata", "reference", "extra")
@@ -27,8 +27,12 @@ def problems(text: str, *, as_csv: bool = False, **defaults: str | None) -> list
         parse_batch(text, as_csv=as_csv, defaults={**IDS, **defaults})
     message = str(caught.value)
     assert message.endswith("\nNothing was submitted: correct the batch and run the command again.")
-    assert all(problem in message for problem in caught.value.problems)
+    assert all(problem[:500] in message for problem in caught.value.problems[:20])
     return caught.value.problems
+
+
+def read_batch(path: Path) -> list[ProductionRequest]:
+    return parse_file(str(path), read_text(str(path)), IDS)
 
 
 def topics(text: str, *, as_csv: bool = False) -> list[str]:
@@ -105,8 +109,8 @@ def test_every_problem_is_reported_with_its_line() -> None:
 def test_missing_ids_without_a_default_are_reported() -> None:
     """Every identifier that neither the line nor the defaults contain is a problem of its own."""
     assert problems(lines({"topic": "A"}), account_id=None, avatar_id="") == [
-        "line 1: account_id is missing",
-        "line 1: avatar_id is missing",
+        "line 1: account_id is missing: give --account-id",
+        "line 1: avatar_id is missing: give --avatar-id",
     ]
 
 
@@ -134,7 +138,9 @@ def test_any_text_returns_requests_or_a_batch_error(text: str, as_csv: bool) -> 
     except BatchError as error:
         requests, reported = [], error.problems
     assert bool(requests) != bool(reported)
-    assert all(problem.startswith("line ") or problem == "it has no requests" for problem in reported)
+    assert all(
+        problem.startswith(("line", "item")) or problem == "it has no requests" for problem in reported
+    )
 
 
 # --- CSV -------------------------------------------------------------------------------------------
@@ -142,12 +148,9 @@ def test_any_text_returns_requests_or_a_batch_error(text: str, as_csv: bool) -> 
 
 def test_quoted_cells_may_contain_commas_quotes_and_line_breaks() -> None:
     """A problem names the line on which its row starts."""
-    text = 'topic,metadata\r\n"A, ""B""","# one\ntwo\r\nthree"\r\nC,\r\n\r\n," "\r\n'
-    assert problems(text, as_csv=True) == [
-        "line 7: topic is missing",
-        "line 7: metadata must be text that is not blank, not ' '",
-    ]
-    requests = parse_batch(text[:-7], as_csv=True, defaults=IDS)
+    text = 'topic,metadata\r\n"A, ""B""","# one\ntwo\r\nthree"\r\nC,\r\n\r\n'
+    assert problems(text + ",m\r\n", as_csv=True) == ["line 7: topic is missing"]
+    requests = parse_batch(text, as_csv=True, defaults=IDS)
     assert [(parsed.topic, parsed.metadata) for parsed in requests] == [
         ('A, "B"', "# one\ntwo\r\nthree"),
         ("C", None),
@@ -170,9 +173,6 @@ def test_csv_cells_are_matched_to_the_header() -> None:
         "line 2: 2 cells, but the header has only 1",
         "line 3: 3 cells, but the header has only 1",
     ]
-    assert problems("topic;avatar_id\nA;B\n", as_csv=True)[0].startswith(
-        "line 2: unknown field 'topic;avatar_id'"
-    )
 
 
 def test_duplicate_column_in_the_csv_header_is_rejected() -> None:
@@ -207,10 +207,7 @@ def test_unclosed_quote_is_reported_with_the_line_where_it_starts() -> None:
 def test_duplicate_references_are_reported_with_the_first_line() -> None:
     """References identify the results, so each may be used once."""
     text = "topic,reference\nA,x\nB,y\nC,x\nD,\nE,\nF,x\n"
-    assert problems(text, as_csv=True) == [
-        "line 4: reference 'x' is already used in line 2",
-        "line 7: reference 'x' is already used in line 2",
-    ]
+    assert problems(text, as_csv=True) == ["lines 4, 7: reference 'x' is already used in line 2"]
 
 
 # --- Files and errors --------------------------------------------------------------------------------
@@ -222,14 +219,113 @@ def test_duplicate_references_are_reported_with_the_first_line() -> None:
 def test_byte_order_mark_is_ignored_and_other_encodings_are_rejected(
     name: str, text: str, tmp_path: Path
 ) -> None:
-    """UTF-8 files are read with or without the byte order mark that spreadsheets write."""
+    """UTF-8 is read with or without a byte order mark, and UTF-16, which spreadsheets write, with it."""
     path = tmp_path / name
-    for encoding in ("utf-8", "utf-8-sig"):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         path.write_bytes(text.encode(encoding))
-        assert [parsed.topic for parsed in read_batch(str(path), IDS)] == ["Tide für alle"]
+        assert [parsed.topic for parsed in read_batch(path)] == ["Tide für alle"]
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigurationError, match="not UTF-8"):
-        read_batch(str(path), IDS)
+        read_batch(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("BATCH.CSV", "topic,project_type\nA,p\nB,p\n"),
+        ("a.csv", "topic;project_type\r\nA;p\r\nB;p\r\n"),
+        ("a.csv", "sep=;\r\ntopic;project_type\r\nA;p\r\nB;p\r\n"),
+        ("a.tsv", "project_type\ttopic\np\tA\np\tB\n"),
+        ("a.csv", "topic,project_type,,\nA,p,,\n,,,\nB,p,,,,\n , ,,\n,,,\n"),
+        ("a.json", '[{"topic": "A", "project_type": "p"},\n {"topic": "B", "project_type": "p"}]'),
+        ("batch", '  [{"topic": "A", "project_type": "p"}, {"topic": "B", "project_type": "p"}]'),
+        ("batch", '{"topic": "A", "project_type": "p"}\n{"topic": "B", "project_type": "p"}'),
+        ("batch", "topic,project_type\nA,p\nB,p"),
+    ],
+)
+def test_forms_that_spreadsheets_and_programs_write_are_read(name: str, text: str, tmp_path: Path) -> None:
+    """Capital suffixes, other delimiters, empty rows and cells, and JSON arrays."""
+    path = tmp_path / name
+    path.write_text(text, newline="")
+    assert [(parsed.topic, parsed.project_type) for parsed in read_batch(path)] == [("A", "p"), ("B", "p")]
+
+
+def test_json_object_over_several_lines_is_one_request(tmp_path: Path) -> None:
+    """Files with one indented object are not JSON Lines."""
+    (path := tmp_path / "a.json").write_text(json.dumps({"topic": "A"}, indent=2))
+    assert [parsed.topic for parsed in read_batch(path)] == ["A"]
+
+
+@pytest.mark.parametrize("end", ["", ",\n]", "\n"])
+def test_array_that_is_not_json_is_one_problem(end: str) -> None:
+    """Its lines are not JSON by themselves, so a problem for each of them would say nothing."""
+    array = json.dumps([{"topic": f"topic {n}"} for n in range(20)], indent=2).removesuffix("\n]") + end
+    (problem,) = problems(array)
+    assert problem.startswith("line 6")
+    assert "not JSON" in problem
+
+
+@pytest.mark.parametrize("text", ["\n\ntopic;reference\nA;a\n", ";;\r\ntopic;reference\r\nA;a\r\n"])
+def test_blank_rows_before_the_csv_header_are_skipped(text: str) -> None:
+    """Spreadsheets write them where the table does not begin in the first row."""
+    (parsed,) = parse_batch(text, as_csv=True, defaults=IDS)
+    assert (parsed.topic, parsed.reference) == ("A", "a")
+
+
+def test_items_of_an_array_are_counted_as_items() -> None:
+    """They have no lines of their own."""
+    assert problems('[{"topic": "A"}, 5, {"topic": ""}]') == [
+        "item 2: expected a JSON object, not int",
+        "item 3: topic is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04...", "is a workbook or an archive: save it as CSV"),
+        ("topic\nA\n".encode("utf-16-le"), "line 1 has a NUL"),
+        (b"topic\nA\nB\0\n", "line 3 has a NUL"),
+        (b"\xff\xfe\x00", "is not UTF-8"),
+        (b"x" * 100_000_001, "is larger than 100 MB"),
+    ],
+    ids=["workbook", "UTF-16 without mark", "NUL", "half a character", "100 MB"],
+)
+def test_file_that_is_no_text_is_one_message(content: bytes, message: str, tmp_path: Path) -> None:
+    """The message says what it is, and what to do."""
+    (path := tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        read_batch(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "topic\n", "topic,reference\r\n,\r\n,,\r\n"])
+def test_file_without_rows_has_no_requests(text: str) -> None:
+    """A header alone, and rows of commas only, are not requests."""
+    assert problems(text, as_csv=True) == ["it has no requests"]
+
+
+def test_equal_problems_are_one_line() -> None:
+    """It names the lines as ranges, and what to do."""
+    text = "topic\n" + "A\n" * 40
+    assert problems(text, as_csv=True, account_id=None) == [
+        "lines 2-41: account_id is missing: give --account-id"
+    ]
+    rows = [{"topic": "A"} | ({"x": 1} if n % 2 else {}) for n in range(60)]
+    (problem,) = problems(lines(*rows))
+    assert problem.startswith(
+        "lines 2, 4, 6, 8, 10, 12, 14, 16, 18, 20 and 20 more places: unknown field 'x'"
+    )
+
+
+def test_text_of_many_or_long_problems_is_short() -> None:
+    """It has at most 20 problems of 500 characters; the attribute has all of them."""
+    rows = [{"topic": "A", "x" * 10_000 + str(n): 1} for n in range(50)]
+    with pytest.raises(BatchError) as caught:
+        parse_batch(lines(*rows), as_csv=False, defaults=IDS)
+    assert len(caught.value.problems) == 50
+    assert "\n  and 30 more\n" in str(caught.value)
+    assert len(str(caught.value)) < 11_000
 
 
 def test_batch_error_can_be_pickled() -> None:

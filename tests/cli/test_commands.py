@@ -171,6 +171,7 @@ def test_commands_work_against_a_server(served: dict[str, str], tmp_path: Path, 
     assert main(["deliverables", published[0], "--download-to", str(tmp_path / "one")]) == 0
     downloaded = [Path(line["path"]) for line in lines(capsys.readouterr().out)]
     assert all(path.stat().st_size for path in downloaded)
+    assert {path.parent for path in downloaded} == {tmp_path / "one" / published[0]}
     assert main(["cancel", published[0]]) == 0
     assert lines(capsys.readouterr().out)[0]["status"] == "Published"
     assert main(["status", "55555555-5555-4555-8555-555555555555", published[0]]) == 1
@@ -183,7 +184,7 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     codes = [main(["run", path, *id_options(served), *options]) for _ in range(2)]
     codes.append(main(["resume", f"{path}.journal", *options]))
     printed = capsys.readouterr()
-    assert printed.err.count("nothing is submitted twice") == 1
+    assert printed.err.count(f"{path}.journal has 3 requests, of which ") == 1
     *_, first, second, third = (
         line for line in printed.err.splitlines() if "3 submitted, 3 finished" in line
     )

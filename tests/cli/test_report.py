@@ -8,6 +8,7 @@ from jarai_async import (
     DownloadError,
     Finished,
     JaraiError,
+    JournalError,
     Outcome,
     OutcomeState,
     Production,
@@ -33,6 +34,7 @@ def finished(
     error: JaraiError | None = None,
     reference: str = "a",
     production: Production | None = None,
+    request_count: int = 3,
 ) -> Finished:
     outcome = Outcome(
         request=request(reference=reference),
@@ -42,7 +44,7 @@ def finished(
         error=error,
         submitted_at=NOW,
         finished_at=NOW,
-        request_count=3,
+        request_count=request_count,
     )
     return Finished(reference=reference, production=production, outcome=outcome, sequence=2, observed_at=NOW)
 
@@ -102,3 +104,19 @@ def test_progress_counts_each_request_once() -> None:
     counted = report(submitted(), submitted("b"), finished(OutcomeState.REJECTED, INCOMPLETE, "c"), total=5)
     counted.add(changed)
     assert counted.progress() == "2 to submit, 1 Queued, 1 Producing, 1 not published"
+
+
+def test_request_that_was_never_sent_counts_only_as_not_submitted() -> None:
+    """For instance on a full disk: every request counts in one state."""
+    counted = report(
+        submitted("published"),
+        finished(OutcomeState.PUBLISHED, reference="published", production=QUEUED),
+        finished(OutcomeState.REJECTED, JournalError("full"), reference="unsent", request_count=0),
+        finished(OutcomeState.REJECTED, JaraiError("no"), reference="rejected"),
+        total=3,
+    )
+    summary = "2 submitted, 3 finished: 1 published, 0 failed, 1 rejected, 1 not submitted, 0 lost"
+    assert counted.summary(interrupted=False) == summary
+    assert counted.progress() == "2 not published"
+    assert not counted.ok
+    assert len(counted.problems) == 2

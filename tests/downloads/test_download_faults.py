@@ -30,7 +30,7 @@ from tests.stress.faulty_storage import (
     serving,
 )
 
-PERMANENT = {"an encoding", DISK_FULL}
+PERMANENT = {DISK_FULL}
 UNCHANGED = FAULTS[DISK_FULL].corrupt  # the full disk is not a fault of the storage
 STEP = 100_000  # bytes; enough progress that the next attempt follows without a wait
 

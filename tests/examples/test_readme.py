@@ -45,7 +45,7 @@ async def test_single_calls_download_files_and_cancel(simulator: Simulator, tmp_
     """`by_hand` submits, waits and downloads; `stop` cancels."""
     names = defined_by(BY_HAND)
     await names["by_hand"](request_for(simulator))
-    assert list(tmp_path.glob("files/*.mp4"))
+    assert list(tmp_path.glob("files/*/*.mp4"))
     (production_id,) = simulator.productions
     await names["stop"](production_id)
 

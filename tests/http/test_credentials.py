@@ -157,3 +157,37 @@ async def test_pauses_for_a_rejected_key_grow_until_a_key_is_accepted() -> None:
         now += pause
         assert not await credentials.replaced(key, now)
     assert pauses == [30, 60, 120, 240, 300, 300, 30]
+
+
+async def test_requests_that_are_rejected_together_wait_for_one_new_key() -> None:
+    """The provider is called once; a key that it returns again is no new one."""
+    keys = [KEY, f"{KEY}1", f"{KEY}1"]
+    calls: list[str] = []
+
+    async def provide() -> str:
+        calls.append(keys[len(calls)])
+        await asyncio.sleep(1)
+        return calls[-1]
+
+    credentials = Credentials(provide)
+    first = await credentials.key()
+    assert await asyncio.gather(*(credentials.replaced(first, 1.0) for _ in range(3))) == [True] * 3
+    second = await credentials.key()
+    assert (second.reveal(), len(calls)) == (keys[1], 2)
+    credentials.accepted(second)
+    assert await asyncio.gather(*(credentials.replaced(second, 2.0) for _ in range(3))) == [False] * 3
+    assert len(calls) == 3
+    assert await credentials.key() is second
+
+
+async def test_wait_continues_when_a_rejected_key_works_again(simulator: Simulator) -> None:
+    """The production goes on meanwhile, so a call that waits for its end needs no new one."""
+    async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
+        production = await client.submit(request_for(simulator))
+        waiting = asyncio.create_task(client.wait(production.id))
+        await asyncio.sleep(60)
+        simulator.faults.add("unauthorized", on="fetch", times=None)
+        await asyncio.sleep(3 * 3600)
+        simulator.faults.clear()
+        assert (await waiting).status == "Published"
+    assert 3 < rejected(simulator) < 50

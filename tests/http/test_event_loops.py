@@ -1,5 +1,6 @@
 """A client belongs to one event loop."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from jarai_async import (
     Orchestrator,
     ProductionRequest,
 )
+from jarai_async.receiver import Receiver
 from jarai_async.simulator import run
+from tests.support.deliveries import SECRET, deliver, numbered
 from tests.support.strategies import ID
 
 REQUEST = ProductionRequest(topic="Tides", account_id=ID, language_id=ID, country_id=ID, avatar_id=ID)
@@ -64,6 +67,18 @@ def test_client_in_a_second_event_loop_is_a_configuration_error(use: str) -> Non
             await USES[use](client)
 
     run(use_again())
+
+
+async def test_receiver_in_another_event_loop_than_its_orchestrator_is_a_configuration_error() -> None:
+    """Its events would reach the orchestrator from another thread."""
+    async with (
+        Receiver(SECRET) as receiver,
+        JaraiClient("jarai_test_x", base_url="http://127.0.0.1:9") as client,
+        Orchestrator(client, webhooks=receiver),
+    ):
+        with pytest.raises(ConfigurationError, match="event loop"):
+            await asyncio.to_thread(run, deliver(receiver, numbered(1)))
+        assert await deliver(receiver, numbered(1)) == 204
 
 
 def test_client_may_be_created_outside_of_its_event_loop() -> None:

@@ -13,7 +13,8 @@ from jarai_async import (
     ServiceUnavailableError,
     UncertainSubmitError,
 )
-from jarai_async.simulator import Simulator
+from jarai_async.simulator import FaultKind, Simulator
+from jarai_async.simulator._api.responses import error_response
 from tests.support.scenarios import request_for
 
 RETRIED = {"unavailable", "rate_limited", "rate_limited_html"}
@@ -92,6 +93,23 @@ async def test_retries_after_different_failures_create_one_production() -> None:
         production = await client.submit(request_for(simulator))
         assert list(simulator.productions) == [production.id]
         assert simulator.count("submit") == 4
+
+
+async def test_submit_whose_key_is_in_use_is_sent_again_until_it_is_done() -> None:
+    """The server answers 409 while it still carries out the first attempt."""
+    response = error_response(409, "IDEMPOTENCY_CONFLICT", "A request with this key is in progress.")
+
+    async with (
+        Simulator(idempotency_keys=True) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=True) as client,
+    ):
+        simulator.faults.kinds["in_use"] = FaultKind(lambda _, __: response, executes=False)
+        simulator.faults.add("reset_after")
+        simulator.faults.add("in_use", times=3)
+        production = await client.submit(request_for(simulator))
+        assert list(simulator.productions) == [production.id]
+        assert simulator.count("submit") == 5
+        assert 30 < asyncio.get_running_loop().time() < 90
 
 
 @pytest.mark.parametrize("rejection", ["unauthorized", "not_found"])

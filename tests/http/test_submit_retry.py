@@ -160,6 +160,28 @@ def test_rejection_after_a_doubt_proves_nothing() -> None:
     assert uncertain.value.status == 409
 
 
+KEY_IN_USE = ApiError("a request with this key is in progress", status=409, code="IDEMPOTENCY_CONFLICT")
+
+
+def test_submit_whose_key_is_in_use_is_waited_for() -> None:
+    """The attempt in doubt is still being carried out: it is sent again with the same key, after a pause."""
+    submit = FailingSubmit(key_honoured=True)
+    assert submit.may_retry(NO_RESPONSE)
+    for _ in range(6):
+        assert submit.may_retry(KEY_IN_USE)
+        assert submit.retry.delay(KEY_IN_USE) >= 10
+    with pytest.raises(UncertainSubmitError) as uncertain:
+        submit.fail(KEY_IN_USE, outlast_outage=True)
+    assert uncertain.value.__cause__ is NO_RESPONSE
+
+
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_conflict_is_not_waited_for_without_a_doubt_or_an_honoured_key(*, in_doubt: bool) -> None:
+    """Another 409 is permanent."""
+    with pytest.raises(UncertainSubmitError):
+        FailingSubmit(key_honoured=not in_doubt, in_doubt=in_doubt).fail(KEY_IN_USE)
+
+
 def test_latest_doubt_is_the_cause() -> None:
     """Where several attempts were in doubt, the error names the latest of them."""
     submit = FailingSubmit(key_honoured=True)

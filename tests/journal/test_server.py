@@ -1,6 +1,7 @@
 """A journal belongs to the server, and to the kind of key, that its productions were made with."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,13 @@ LIVE, SANDBOX = "jarai_live_x", "jarai_test_x"
 
 def client_of(url: str, key: str = LIVE) -> JaraiClient:
     return JaraiClient(key, base_url=url)
+
+
+async def save(path: Path, **fields: Any) -> None:
+    """Write an intent as an earlier version did, without a server."""
+    journal = await Journal.open(path)
+    await journal.save(intent(**fields))
+    await journal.close()
 
 
 async def enter(client: JaraiClient, path: Path) -> None:
@@ -58,6 +66,7 @@ async def test_journal_of_another_server_is_refused_before_anything_is_sent(
 async def test_journal_of_the_sandbox_is_refused_for_a_live_key(tmp_path: Path) -> None:
     """The productions of the sandbox do not exist for a live key; its key may be replaced by another."""
     path, url = tmp_path / "journal", "https://127.0.0.1:1/v1"
+    await save(path, stage=Stage.ACCEPTED)
     await enter(client_of(url, SANDBOX), path)
     await enter(client_of(url, f"{SANDBOX}_rotated"), path)
     with pytest.raises(JournalError, match=rf"was made for {url} with a sandbox key.* {url} with a live key"):
@@ -71,10 +80,13 @@ async def test_live_keys_of_both_documented_forms_are_the_same(tmp_path: Path) -
         await enter(client_of("https://127.0.0.1:1/v1", key), tmp_path / "journal")
 
 
-async def test_journal_without_a_server_adopts_the_first(tmp_path: Path) -> None:
-    """An earlier version recorded none; neither does a command that only reads the journal."""
+async def test_journal_without_productions_adopts_a_server(tmp_path: Path) -> None:
+    """An earlier version recorded none, and the first URL may have been wrong."""
     path = tmp_path / "journal"
-    await (await Journal.open(path)).close()
+    await save(path)
+    await enter(client_of("https://127.0.0.1:1/wrong"), path)
+    await save(path, stage=Stage.IN_DOUBT)
+    execute(path, "DELETE FROM facts WHERE name = 'server'")
     await enter(client_of("https://127.0.0.1:1/a"), path)
     with pytest.raises(JournalError, match="use the same again, or another journal"):
         await enter(client_of("https://127.0.0.1:1/b"), path)
@@ -84,7 +96,7 @@ async def test_journal_without_a_server_adopts_the_first(tmp_path: Path) -> None
 async def test_damaged_record_of_the_server_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     for value in ("{", "[]", "null", '{"url": 1}'):
-        await (await Journal.open(path)).close()
+        await save(path, stage=Stage.ACCEPTED)
         execute(path, f"INSERT OR REPLACE INTO facts VALUES ('server', '{value}')")  # noqa: S608
         with pytest.raises(JournalError, match="damaged: its server cannot be read"):
             await Journal.open(path, server=Server("https://a", is_sandbox=False))

@@ -16,6 +16,7 @@ from jarai_async import (
 )
 from jarai_async.simulator import FaultKind, Simulator
 from jarai_async.simulator._api.responses import error_response
+from tests.support.journals import execute
 from tests.support.orchestrators import outcomes_of
 from tests.support.scenarios import request_for
 
@@ -128,3 +129,35 @@ async def test_rejected_request_may_be_corrected(simulator: Simulator, tmp_path:
     corrected = await outcome_of(simulator, tmp_path / "journal", topic="How bees dance")
     assert corrected.ok
     assert [production.body["topic"] for production in simulator.productions.values()] == ["How bees dance"]
+
+
+async def test_production_that_is_not_found_is_asked_for_again_and_may_be_resolved(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """The key may have been another partner's; or the user names another production."""
+    path = tmp_path / "journal"
+    simulator.faults.add("not_found", on="fetch", times=None)
+    assert (await outcome_of(simulator, path)).state is OutcomeState.NOT_FOUND
+    simulator.faults.clear()
+    other = await client.submit(request_for(simulator))
+    async with Orchestrator(client, journal=path) as orchestrator:
+        outcome = await (await orchestrator.resolve("a", production_id=other.id))
+    assert outcome.state is OutcomeState.PUBLISHED
+    assert outcome.production is not None
+    assert outcome.production.id == other.id
+
+
+async def test_production_that_was_not_found_is_published_in_the_next_run(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """Also where an earlier version recorded that as final, by either of its names."""
+    path = tmp_path / "journal"
+    for state in (None, "vanished", "not_found"):
+        simulator.faults.add("not_found", on="fetch", times=None)
+        assert (await outcome_of(simulator, path)).state is OutcomeState.NOT_FOUND
+        simulator.faults.clear()
+        if state is not None:
+            fields = f"json_set(kept, '$.outcome', json('{{\"state\": \"{state}\"}}'))"
+            execute(path, f"UPDATE intents SET stage = 'ended', kept = {fields}")  # noqa: S608
+        assert (await outcome_of(simulator, path)).state is OutcomeState.PUBLISHED
+        path.unlink()

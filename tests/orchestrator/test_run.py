@@ -18,7 +18,7 @@ from jarai_async import (
 )
 from jarai_async._journal.journal import Journal
 from jarai_async.simulator import Simulator
-from tests.support.orchestrators import events_by_reference, statuses
+from tests.support.orchestrators import events_by_reference, outcomes_of, statuses
 from tests.support.scenarios import request_for, requests_for
 
 
@@ -133,3 +133,31 @@ async def test_next_event_comes_after_the_one_before_is_acknowledged_on_disk(
             assert kept.sequence == handled
             handled = event.sequence
     assert handled > 3
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+async def test_request_whose_files_are_there_already_is_warned_about(
+    simulator: Simulator,
+    client: JaraiClient,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    has_journal: bool,
+) -> None:
+    """The journal was lost or is another one, so the request is paid for again. A known request is not."""
+    files, requests = tmp_path / "files", requests_for(simulator, 3)
+
+    async def warnings_of(journal: str, count: int) -> list[str]:
+        caplog.clear()
+        path = tmp_path / journal if has_journal else None
+        await outcomes_of(Orchestrator(client, journal=path, download_to=files), requests[:count])
+        return [record.getMessage() for record in caplog.records if "paid for again" in record.getMessage()]
+
+    assert await warnings_of("journal", 2) == []
+    (files / "other").mkdir()
+    (files / "other" / "manifest.json").write_text("[1, {")
+    (warning,) = await warnings_of("another journal", 3)
+    assert f"{files} has files of 2 of these requests" in warning
+    assert warning.endswith("item-0, item-1")
+    if has_journal:
+        assert await warnings_of("another journal", 3) == []

@@ -3,14 +3,32 @@
 import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from attrs import evolve
 
-from jarai_async import Finished, Orchestrator, Outcome, OutcomeState
-from jarai_async._journal.entries import Stage
+from jarai_async import (
+    Finished,
+    InvalidRequestError,
+    JaraiClient,
+    Orchestrator,
+    Outcome,
+    OutcomeState,
+    Production,
+    Status,
+)
+from jarai_async._api.codec import body_of
+from jarai_async._api.models import parse_id
+from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.journal import Journal
+from jarai_async._orchestrator.webhook_match import WebhookMatcher
+from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async.simulator import Deliverability, FaultKind, Simulator
+from jarai_async.webhooks import ProductionPublished, ProductionQueued
+from tests.support.journals import intent
 from tests.support.scenarios import request_for
+from tests.support.webhook_events import webhook_event
 from tests.support.webhook_scenarios import with_webhooks
 
 SOON, LATE = Deliverability(delay=1.0), Deliverability(delay=300.0)
@@ -37,13 +55,16 @@ async def test_webhook_decides_a_submit_whose_response_was_lost(tmp_path: Path) 
             assert outcome.production.id == created[outcome.request.topic]
 
 
-async def test_webhook_that_arrives_after_the_outcome_is_used(tmp_path: Path) -> None:
-    """The production is then watched to its end, and the next run returns its outcome."""
+@pytest.mark.parametrize("restarted", [True, False])
+async def test_webhook_that_arrives_after_the_outcome_is_used(tmp_path: Path, *, restarted: bool) -> None:
+    """The production is then watched to its end, also in a process that was not given the request."""
     async with with_webhooks(LATE) as (simulator, client, receiver):
         await client.accounts()
         async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
             (outcome,) = await run(orchestrator, simulator, "tides")
             assert outcome.state is OutcomeState.UNCERTAIN
+            await asyncio.sleep(0 if restarted else 4 * 3600)
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
             await asyncio.sleep(4 * 3600)
             stored = await orchestrator.context.journal.find("r0")
         assert stored is not None
@@ -103,6 +124,43 @@ async def test_production_without_a_topic_is_only_proposed(tmp_path: Path) -> No
         assert next(iter(simulator.productions)) in str(outcome.error)
 
 
+async def test_production_that_could_not_be_read_is_read_after_a_later_event(tmp_path: Path) -> None:
+    """An outage may lose the response to a submit, and then those to reads."""
+    async with with_webhooks(SOON) as (simulator, client, receiver):
+        await client.accounts()
+        simulator.faults.add("gateway_html", on="fetch", times=None)
+        asyncio.get_running_loop().call_later(180, simulator.faults.clear)
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            (outcome,) = await run(orchestrator, simulator, "tides")
+            assert outcome.state is OutcomeState.UNCERTAIN
+            await asyncio.sleep(4 * 3600)
+            stored = await orchestrator.context.journal.find("r0")
+        assert stored is not None
+        assert stored.stage is Stage.ENDED
+
+
+async def test_production_before_a_retry_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
+    """Its webhook is repeated in a later process, while the second submit is in doubt."""
+    async with with_webhooks(SOON) as (simulator, client, receiver):
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            ticket = orchestrator.submit(request_for(simulator, reference="a"))
+            await asyncio.sleep(5)
+            await ticket.cancel()
+            first = (await ticket).production
+        assert first is not None
+        simulator.faults.add("hang_before", on="submit")
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            ticket = await orchestrator.retry("a")
+            event = webhook_event(ProductionQueued, first.id)
+            account = parse_id(simulator.account_id)
+            await orchestrator.context.router.dispatch(evolve(event, account_id=account, timestamp=None))
+            outcome = await ticket
+            with pytest.raises(InvalidRequestError, match="of an earlier submit of 'a'"):
+                await orchestrator.resolve("a", production_id=first.id)
+        assert outcome.state is OutcomeState.UNCERTAIN
+        assert first.id not in str(outcome.error)
+
+
 async def test_leaving_does_not_wait_for_webhooks(tmp_path: Path) -> None:
     """The submit stays in doubt, and the next process can decide it."""
     async with with_webhooks(LATE) as (simulator, client, receiver):
@@ -115,3 +173,29 @@ async def test_leaving_does_not_wait_for_webhooks(tmp_path: Path) -> None:
             leaving_at = loop.time()
         assert loop.time() - leaving_at < 1
         assert (await ticket).state is OutcomeState.UNCERTAIN
+
+
+async def test_production_is_read_once_and_only_if_the_submit_may_have_created_it(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Not if a job or another request has it, nor by an old event; at most a hundred for one submit."""
+    known, owned = [(await client.submit(request_for(simulator))).id for _ in range(2)]
+    unreadable = [str(UUID(int=n, version=4)) for n in range(101)]
+    journal, router = await Journal.open(tmp_path / "journal"), WebhookRouter(has_receiver=True)
+    await journal.save(intent("other", production=Production(owned, Status.QUEUED), stage=Stage.ACCEPTED))
+    for id_ in (known, owned, *unreadable):
+        await router.dispatch(event := webhook_event(ProductionPublished, id_))
+    matcher = WebhookMatcher(client.engine, router, {known})
+    submit = Intent("mine", event.account_id, body_of(request_for(simulator)), "a key", stage=Stage.IN_DOUBT)
+    assert event.timestamp is not None
+    reads = []
+    for seconds in (601, 599, 599, 599):  # a clock may be wrong by ten minutes
+        submit.sent_at = event.timestamp.timestamp() + seconds
+        before = simulator.count("fetch")
+        assert await matcher.find(journal, submit) is None
+        reads.append(simulator.count("fetch") - before)
+    assert reads == [0, 99, 2, 0]
+    await router.dispatch(webhook_event(ProductionPublished, str(UUID(int=200, version=4))))
+    simulator.faults.add("reset_before", on="fetch", times=None)
+    assert await matcher.find(journal, submit) is None  # an error of the network is none of this submit
+    await journal.close()

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from jarai_async import JaraiClient, Orchestrator, ProductionRequest, RateLimit, _clock
+from jarai_async import Finished, JaraiClient, Orchestrator, ProductionRequest, RateLimit, _clock
 from jarai_async.simulator import SimulatedAccount, Simulator
 from tests.support.limiters import NO_DAILY_QUOTA
 from tests.support.scenarios import request_for
@@ -91,6 +91,22 @@ async def test_blocked_account_releases_the_slots_of_its_productions() -> None:
             assert asyncio.get_running_loop().time() < 12 * HOUR
 
 
+async def test_submits_of_an_account_are_accepted_in_order_across_days() -> None:
+    """The one that is refused for the day is the first on the next day."""
+    rate_limit = RateLimit(per_day=NO_DAILY_QUOTA)
+    async with (
+        Simulator(tier="standard", failure_rate=0, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=rate_limit) as client,
+        Orchestrator(client, concurrency=30) as orchestrator,
+    ):
+        requests = [request_for(simulator, topic=f"topic {n}", reference=str(n)) for n in range(50)]
+        async for event in orchestrator.run(requests):
+            if isinstance(event, Finished) and len(simulator.productions) == 50:
+                break
+        accepted = sorted(simulator.productions.values(), key=lambda production: production.submitted_at)
+        assert [production.body["topic"] for production in accepted] == [f"topic {n}" for n in range(50)]
+
+
 async def test_productions_that_are_left_today(caplog: pytest.LogCaptureFixture) -> None:
     """They are counted by UTC day; a rejection means that none are left, which is logged once."""
     async with (
@@ -99,7 +115,9 @@ async def test_productions_that_are_left_today(caplog: pytest.LogCaptureFixture)
     ):
         queues = client.engine.sender.account_queues
         assert queues.left_today("a") == math.inf
-        await client.accounts()
+        request = request_for(simulator)
+        await client.submit(request)
+        assert queues.left_today(request.account_id) == 19
         for left in range(19, -1, -1):
             queues.count_accepted("a")
             assert queues.left_today("a") == left
@@ -108,7 +126,8 @@ async def test_productions_that_are_left_today(caplog: pytest.LogCaptureFixture)
         queues.block("a", HOUR)
         queues.block("a", 2 * HOUR)
         assert queues.left_today("a") == 0
-        assert [line[-7:] for line in caplog.text.splitlines()] == ["t 1.0 h"]
+        (message,) = caplog.messages
+        assert "until 2026-01-02 01:00:" in message
         assert queues.left_today("b") == 20
         await asyncio.sleep(2 * HOUR + 60)
         assert queues.left_today("a") == 20

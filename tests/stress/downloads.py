@@ -30,7 +30,7 @@ from tests.support.figures import Figure, options, show
 
 _COLUMNS = ("whole", "error", "corrupt", "left", "fired")
 _RATE_LIMIT = RateLimit(per_minute=10**6, per_day=10**9)
-_GOAL = 18  # faults of which one leaves the complete file, at every position
+_GOAL = 23  # faults of which one leaves the complete file, at every position
 
 
 async def download_under(

@@ -69,6 +69,7 @@ class RealServer:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
             except ConnectionRefusedError:
                 if self._process.returncode is not None or time.monotonic() > until:
+                    await self.stop()
                     raise
                 await asyncio.sleep(0.02)
             else:

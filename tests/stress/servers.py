@@ -38,7 +38,8 @@ SIZES = (0, 1, 65_536, 1 << 20, 20 << 20, 200 << 20)  # bytes
 LINKS_VALID = 75.0  # seconds; the list is read again at most once a minute
 _SERVERS: dict[str, type[RealServer]] = {"azurite": Azurite, "moto": Moto, "nginx": Nginx}
 _RATE_LIMIT = RateLimit(per_minute=10**6, per_day=10**9)
-_PROXIED = 60  # productions
+_ATTEMPTS = 3  # calls of `download`: each gives up after half a minute without progress
+_PROXIED = 150  # productions
 
 
 @define
@@ -63,11 +64,16 @@ class Downloads:
 
         async def one(n: int) -> None:
             name = listed[n].file_name or ""
-            try:
-                path = await client.download(listed[n], folder / name, progress=self.count)
-            except DownloadError as error:
+            path = None
+            for _ in range(_ATTEMPTS):
+                try:
+                    path = await client.download(listed[n], folder / name, progress=self.count)
+                    break
+                except DownloadError as error:
+                    self.result["given up, downloaded again"] += 1
+                    print(f"  {name}: {error}")
+            if path is None:
                 self.result["error"] += 1
-                print(f"  {name}: {error}")
                 return
             self.result["whole" if path.read_bytes() == self.files[name] else "corrupt"] += 1
             path.unlink()
@@ -107,9 +113,9 @@ async def interrupt_downloads(
     """Download all files until the server was killed so often. Return the results, counted."""
     random = Random(interruptions)
     downloads = Downloads({f"file {size}.bin": random.randbytes(size) for size in sizes})
-    await server.start()
-    await server.store(downloads.files)
     try:
+        await server.start()
+        await server.store(downloads.files)
         async with (
             api(server, list(downloads.files), valid) as (base_url, requests),
             JaraiClient("jarai_test_x", base_url=base_url, rate_limit=_RATE_LIMIT) as client,
@@ -150,7 +156,7 @@ async def interrupt_proxy(folder: Path, interruptions: int) -> Counter[str]:
         durations=lambda _, __: stages, failure_rate=0, approval="auto", idempotency_keys=True
     ) as simulator:
         proxy = NginxProxy(folder, simulator.base_url.removesuffix("/v1/partner"))
-        await proxy.start()
+        await proxy.start()  # if this raises, no process is left
         batch = asyncio.create_task(_run_batch(simulator, f"{proxy.origin}/v1/partner", folder, result))
         random = Random(interruptions)
         try:
