@@ -72,13 +72,16 @@ def joined_url(base: str, reference: str) -> str:
 def percent_encoded(url: str) -> str:
     """Encode what is illegal in a URL, such as a space; "" if that is not possible.
 
-    All else stays byte for byte: it may be signed.
+    All else stays byte for byte: it may be signed. A URL without a scheme (`//host/path`) gets https.
     """
+    url = url.strip()
+    if url.startswith("//"):
+        url = f"https:{url}"
     host = _HOST.match(url)
     try:
         if host and not host[1].isascii():
             url = url.replace(host[1], host[1].encode("idna").decode(), 1)
-        return quote(_STRAY_PERCENT.sub("%25", url.strip()), safe="%:/?#[]@!$&'()*+,;=-._~")
+        return quote(_STRAY_PERCENT.sub("%25", url), safe="%:/?#[]@!$&'()*+,;=-._~")
     except UnicodeError:
         return ""
 

@@ -32,6 +32,7 @@ _MAX_WAIT = 25 * 3600.0  # seconds; the longest documented wait is until midnigh
 _WINDOW = 60.0  # seconds, of the rate limit
 _DAY = 86_400.0  # seconds
 _NUMBER = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{0,9})?)\s*(?:[,;].*)?", re.DOTALL)
+_WAITABLE = (404, 409, 429, 503)  # a list of deliverables may be not found yet
 _API_KEY = re.compile(r"jarai_[A-Za-z0-9_-]{8,}")
 
 
@@ -102,7 +103,7 @@ def error_from(response: Response) -> JaraiError:
         "status": response.status,
         "code": code,
         "correlation_id": response.correlation_id,
-        "retry_after": retry_after(response) if response.status in (409, 429, 503) else None,
+        "retry_after": retry_after(response) if response.status in _WAITABLE else None,
     }
     if 300 <= response.status < 400:
         return InvalidResponseError("the API redirected; the key is not sent to another address", **facts)
@@ -167,14 +168,22 @@ def retry_after(response: Response) -> float | None:
     limit. The reset header and a Retry-After that is a date are times of the server's clock, so they are
     compared with the `Date` header of the same response, never with the local clock.
     """
-    header, now = response.headers.get("Retry-After"), parse_date(response.headers.get("Date"))
-    waits = [_seconds(_envelope(response).get(wire.RETRY_AFTER)), _seconds(header)]
-    if now is not None and (date := parse_date(header)) is not None:
-        waits.append(date - now)
+    waits = [_seconds(_envelope(response).get(wire.RETRY_AFTER)), retry_after_header(response.headers)]
     if response.status == 429:
-        if now is not None:
+        if (now := parse_date(response.headers.get("Date"))) is not None:
             waits.append(_until_reset(response, now))
         waits.append(_WINDOW)
+    return _first_plausible(waits)
+
+
+def retry_after_header(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds in Retry-After, a number or a date; None where it is missing or not plausible."""
+    header, now = headers.get("Retry-After"), parse_date(headers.get("Date"))
+    date = None if now is None else parse_date(header)
+    return _first_plausible([_seconds(header), None if date is None or now is None else date - now])
+
+
+def _first_plausible(waits: list[float | None]) -> float | None:
     return next((max(1.0, wait) for wait in waits if wait is not None and 0 < wait <= _MAX_WAIT), None)
 
 

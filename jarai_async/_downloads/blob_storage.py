@@ -11,22 +11,24 @@ A download is resumed only if a strong ETag or a checksum can show that both hal
 The ETag is sent in `If-Match`, and the partial response is still checked: popular clients that trusted every
 206 have joined halves of two different files.
 
-A file may be stored in an encoding such as gzip. It is kept as it is stored if a checksum, or a length in the
-list or beside a strong ETag, shows that these are the stored bytes.
+A file may be stored in an encoding such as gzip. It is kept as it is stored if a length or a checksum shows
+where it ends; `SavedFile.content_encoding` names the encoding.
 """
 
 import re
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jarai_async._api.models import Deliverable
+from jarai_async._api.responses import retry_after_header
 from jarai_async._downloads.checksums import Checksum, from_headers, from_list
 from jarai_async._errors import DownloadError, IncompleteDownloadError
 from jarai_async._urls import url_path
 
 _TRANSIENT = (206, 408, 429)  # and 5xx: a later attempt may succeed (206 if no range was requested)
 _RESUME_STATUSES = (206, 412, 416)  # the missing bytes; a different ETag; a different length
+_MAX_WAIT = 300.0  # seconds
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _HTML_NAME = re.compile(r"\.x?html?$", re.IGNORECASE)
@@ -34,19 +36,25 @@ _HTML_NAME = re.compile(r"\.x?html?$", re.IGNORECASE)
 
 @frozen
 class ExpectedFile:
-    """What is known of a complete file: size in bytes, checksums, a strong ETag with its quotes, encoding."""
+    """What is known of a complete file: size in bytes, checksums, a strong ETag with its quotes, encoding.
+
+    `is_chunked`: the body says itself where it ends.
+    """
 
     size: int | None = None
     checksums: frozenset[Checksum] = frozenset()
     etag: str | None = None
     encoding: str = ""
+    is_chunked: bool = False
 
     @property
     def verified_by(self) -> str:
-        """What shows that a file that fits is complete: the name of its best checksum, "length", "chunks"."""
+        """What shows that a file that fits is complete, as in `SavedFile.verified_by`."""
         if self.checksums:
             return max(self.checksums, key=lambda checksum: len(checksum.digest)).algorithm
-        return "chunks" if self.size is None else "length"
+        if self.size is not None:
+            return "length"
+        return "chunks" if self.is_chunked else "repetition"
 
 
 def expected_from_list(deliverable: Deliverable) -> ExpectedFile:
@@ -74,14 +82,13 @@ def expected_from_full_response(deliverable: Deliverable, headers: Mapping[str, 
     checksums = listed.checksums | from_headers(headers, is_complete=True)
     etag = headers.get("ETag", "")
     strong_etag = etag if _STRONG_ETAG.fullmatch(etag) else None
-    if size is None and not checksums and headers.get("Transfer-Encoding", "").lower() != "chunked":
-        raise IncompleteDownloadError("neither a length nor a checksum shows where the file ends")
     if listed == ExpectedFile() and not checksums and not etag and _may_be_a_page(deliverable, headers):
         raise IncompleteDownloadError("the response may be a gateway's web page: it has no ETag or checksum")
     encoding = _encoding(headers)
-    if encoding and not checksums and None in (size, listed.size or strong_etag):
+    if encoding and size is None and not checksums:
         raise DownloadError("blob storage sent the file in an encoding that was not requested")
-    return ExpectedFile(size, checksums, strong_etag, encoding)
+    is_chunked = headers.get("Transfer-Encoding", "").lower() == "chunked"
+    return ExpectedFile(size, checksums, strong_etag, encoding, is_chunked)
 
 
 def expected_from_partial_response(
@@ -101,19 +108,21 @@ def expected_from_partial_response(
     known = {"md5", *(checksum.algorithm for checksum in expected.checksums)}
     stated = from_headers(headers, is_complete=False)
     checksums = expected.checksums | {checksum for checksum in stated if checksum.algorithm in known}
-    return ExpectedFile(size, checksums, expected.etag, expected.encoding)
+    return evolve(expected, size=size, checksums=checksums)
 
 
-def check_status(status: int, *, resuming: bool) -> None:
+def check_status(status: int, headers: Mapping[str, str], *, resuming: bool) -> None:
     """Accept 200, and when resuming also 206, 412 and 416.
 
-    Any other status raises DownloadError: IncompleteDownloadError if a later attempt may succeed.
+    Any other status raises DownloadError: IncompleteDownloadError if a later attempt may succeed, not before
+    the time in `Retry-After`, which counts up to five minutes.
     """
     if status == 200 or (resuming and status in _RESUME_STATUSES):
         return
     transient = status in _TRANSIENT or status >= 500
     kind = IncompleteDownloadError if transient else DownloadError
-    raise kind(f"blob storage responded with status {status}", status=status)
+    wait = min(_MAX_WAIT, retry_after_header(headers) or 0.0) or None
+    raise kind(f"blob storage responded with status {status}", status=status, retry_after=wait)
 
 
 def is_refusal(status: int) -> bool:

@@ -59,6 +59,7 @@ class Download:
         self.is_list_outdated = False  # whether blob storage seems to have a different file than the list
         self.is_host_down = False  # whether the last attempt got no connection: no other URL would help
         self.is_url_refused = False  # whether blob storage rejected the URL in the last attempt
+        self.is_url_fresh = False  # whether the URL was renewed since the last attempt
         self._refused_since: float | None = None
         self._disk = disk
         self._https = https
@@ -68,6 +69,9 @@ class Download:
         self._offset = 0  # bytes of the file received so far
         self._expected = blob_storage.expected_from_list(deliverable)
         self._restarts = 0
+        self._received_before: tuple[int, bytes] | None = (
+            None  # size and MD5, if nothing else verifies the file
+        )
         self._window_start, self._offset_before_window = 0.0, 0
 
     def made_progress(self, *, since: int) -> bool:
@@ -79,6 +83,7 @@ class Download:
         replaced = blob_storage.is_replaced(self.deliverable, deliverable)
         self.deliverable = deliverable
         self.is_list_outdated = False
+        self.is_url_fresh = True
         if replaced:
             await self._discard_received()
 
@@ -88,6 +93,7 @@ class Download:
         Raises IncompleteDownloadError if another attempt may succeed, DownloadError if not (with the `status`
         of blob storage if that was the reason), and FileWriteError.
         """
+        self.is_url_fresh = False
         url = Secret(_urls.percent_encoded(self.deliverable.url))  # never a local variable as text
         if not _urls.is_http_url(url.reveal(), https_only=self._https):
             raise DownloadError(f"the {self.deliverable.type} has no valid https URL")
@@ -106,6 +112,7 @@ class Download:
             md5=self._partial_file.digest("md5").hex(),
             modified=modified,
             verified_by=self._expected.verified_by,
+            content_encoding=self._expected.encoding or None,
         )
 
     async def discard(self) -> None:
@@ -129,7 +136,7 @@ class Download:
             raise self._refusal(status)
         self._refused_since = None
         resuming = bool(blob_storage.request_headers(self._expected, self._offset))
-        blob_storage.check_status(status, resuming=resuming)
+        blob_storage.check_status(status, headers, resuming=resuming)
         self.is_list_outdated = True  # until the response turns out to be about the same file
         expected = None
         if status == 200:
@@ -198,6 +205,11 @@ class Download:
         digest = self._partial_file.digest
         if any(checksum.digest != digest(checksum.algorithm) for checksum in self._expected.checksums):
             await self._restart("the file does not match its checksum")
+        if self._expected.verified_by == "repetition":
+            received, before = (self._offset, digest("md5")), self._received_before
+            self._received_before = received
+            if not self._offset or received != before:
+                await self._restart("neither a length nor a checksum shows where the file ends")
 
     async def _restart(self, reason: str) -> NoReturn:
         """End this attempt; the next one requests the complete file, unless that has happened too often."""

@@ -50,7 +50,8 @@ class Downloader:
     ) -> SavedFile:
         """Download a file to `target` and verify it. A failed or cancelled download leaves nothing behind.
 
-        The retry policy limits the attempts in a row that make no progress: seven by default. `slot` is held
+        The retry policy limits the attempts in a row that make no progress: seven by default. It starts again
+        where the last of them showed that the signed URL had expired, and the URL was renewed. `slot` is held
         only while bytes flow, not while waiting to try again.
         Raises DownloadError, IncompleteDownloadError when out of attempts, FileWriteError; ApiError or
         InvalidResponseError if the list of deliverables cannot be read again to renew the signed URL; and
@@ -73,8 +74,9 @@ class Downloader:
                 try:
                     return await retrier(attempt, made_no_progress)
                 except IncompleteDownloadError:
-                    if not download.made_progress(since=before):
-                        raise  # out of attempts; after progress the next attempt follows immediately
+                    # out of attempts; after progress, or with a renewed URL, the next follows immediately
+                    if not (download.made_progress(since=before) or download.is_url_fresh):
+                        raise
         finally:
             await download.discard()
 

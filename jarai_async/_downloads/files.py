@@ -3,7 +3,8 @@
 All of it runs in threads, so that a slow disk never blocks the event loop. OSErrors become FileWriteError.
 
 A temporary file that has not changed for a day was left by a crashed process. No process resumes it, and the
-next one that writes into the same folder removes it.
+next one that writes into the same folder removes it. In the folder of a production an orchestrator does so at
+once: the production has one journal, and the journal one owner.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import contextlib
 import errno
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -193,10 +195,14 @@ def _temporary_path(target: Path) -> Path:
 
 def _remove_abandoned_files(new_file: Path) -> None:
     """Remove abandoned files in the folder of a new one; its timestamp is the file system's present time."""
-    now = new_file.stat().st_mtime
-    for path in new_file.parent.glob(".jarai-*.part"):
+    remove_partial_files(new_file.parent, before=new_file.stat().st_mtime - _ABANDONED_AFTER)
+
+
+def remove_partial_files(folder: Path, *, before: float = math.inf) -> None:
+    """Remove the temporary files in a folder that were last changed before a Unix time. Blocking."""
+    for path in folder.glob(".jarai-*.part"):
         with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > _ABANDONED_AFTER:
+            if path.stat().st_mtime < before:
                 path.unlink()
 
 

@@ -280,6 +280,7 @@ def _saved_fields(saved: SavedFile) -> dict[str, Any]:
         "modified": saved.modified,
         "verifiedBy": saved.verified_by,
         "final": saved.final,
+        "contentEncoding": saved.content_encoding,
     }
 
 
@@ -291,6 +292,7 @@ def _saved_file(fields: dict[str, Any]) -> SavedFile:
         modified=_checked(fields["modified"], int),
         verified_by=_checked(fields["verifiedBy"], str),
         final=_checked(fields["final"], bool),
+        content_encoding=_checked(fields.get("contentEncoding") or "", str) or None,
     )
 
 

@@ -15,15 +15,17 @@ from jarai_async._api.models import Deliverable, Production
 from jarai_async._downloads.blob_storage import is_replaced
 from jarai_async._downloads.checksums import from_list
 from jarai_async._downloads.file_names import file_name, folder_name, unique_names
-from jarai_async._downloads.files import is_whole
+from jarai_async._downloads.files import is_whole, remove_partial_files
 from jarai_async._errors import ApiError, DownloadError, FileWriteError, JaraiError
 from jarai_async._events import DeliverablesReady, Downloaded, Outcome, SavedFile
 from jarai_async._http.retry import Retrier
 from jarai_async._orchestrator.state import JobState
+from jarai_async._urls import is_http_url, percent_encoded
 
 MANIFEST = "manifest.json"
 _NOT_YET = (404, 409, 425)  # inferred: the list may lag behind the status
-_DELAYS_WHILE_LAGGING = (5, 15, 40, 60)  # seconds; after them an empty list counts
+_DELAYS_WHILE_LAGGING = (5, 15, 40, 60)  # seconds; after them an empty list, or a file without URL, counts
+_MAX_WAIT = 300.0  # seconds
 
 
 class Collector:
@@ -46,7 +48,7 @@ class Collector:
                 state.emit(DeliverablesReady, deliverables=state.deliverables, final=final)
             if context.folder is not None:
                 folder = context.folder / folder_name(state.reference, production.id)
-                await context.engine.disk.run(lambda: _check_owner(folder, production.id))
+                await context.engine.disk.run(lambda: _prepare(folder, production.id))
                 await self._download_into(folder, production, retrier, final=final)
         except JaraiError as error:
             return error
@@ -73,17 +75,23 @@ class Collector:
             return None
 
     async def _list(self, production: Production, retrier: Retrier, *, final: bool) -> Sequence[Deliverable]:
-        """List the deliverables. At the end wait for two minutes for a list that lags behind the status."""
+        """List the deliverables. At the end wait for two minutes for a list that lags behind the status.
+
+        It waits longer if the API names a longer time, up to five minutes for each request.
+        """
         engine, log = self._context.engine, self._state.log
         call = endpoints.deliverables(production.id)
         for delay in _DELAYS_WHILE_LAGGING if final else ():
+            wait = 0.0
             try:
-                if listed := await engine.sender.execute(call, log, retrier):
+                listed = await engine.sender.execute(call, log, retrier)
+                if listed and all(map(_has_url, listed)):
                     return listed
             except ApiError as error:
                 if error.status not in _NOT_YET:
                     raise
-            await engine.scheduler.sleep(delay)
+                wait = error.retry_after or 0.0
+            await engine.scheduler.sleep(max(delay, min(wait, _MAX_WAIT)))
         return await engine.sender.execute(call, log, retrier)
 
     async def _download_into(
@@ -131,6 +139,10 @@ class Collector:
         return json.dumps(facts, indent=2) + "\n"
 
 
+def _has_url(file: Deliverable) -> bool:
+    return is_http_url(percent_encoded(file.url), https_only=False)
+
+
 def _targets(folder: Path, deliverables: Sequence[Deliverable]) -> dict[Path, Deliverable]:
     names = unique_names([MANIFEST, *map(file_name, deliverables)])[1:]
     return {folder / name: file for name, file in zip(names, deliverables, strict=True)}
@@ -145,6 +157,8 @@ def _entry(path: Path, file: Deliverable, saved: SavedFile | None) -> dict[str, 
     }
     if saved is not None:
         entry |= {"size": saved.size, "md5": saved.md5, "verifiedBy": saved.verified_by}
+        if saved.content_encoding is not None:
+            entry["contentEncoding"] = saved.content_encoding
     return entry
 
 
@@ -155,6 +169,12 @@ def collected_references(folder: Path) -> set[str]:
         with suppress(OSError, ValueError):  # a file of that name from another program
             manifests.append(json.loads(path.read_bytes()))
     return {str(manifest.get("reference")) for manifest in manifests if isinstance(manifest, dict)}
+
+
+def _prepare(folder: Path, production_id: str) -> None:
+    """Check whose folder it is, and remove what an earlier process left there half-downloaded. Blocking."""
+    _check_owner(folder, production_id)
+    remove_partial_files(folder)
 
 
 def _check_owner(folder: Path, production_id: str) -> None:

@@ -80,10 +80,10 @@ def test_weak_or_malformed_etag_is_not_sent_back(etag: str) -> None:
 @given(status=st.integers(100, 599), resuming=st.booleans())
 def test_status_is_accepted_or_raises_a_retryable_or_final_error(*, status: int, resuming: bool) -> None:
     if status == 200 or (resuming and status in (206, 412, 416)):
-        check_status(status, resuming=resuming)
+        check_status(status, {}, resuming=resuming)
         return
     with pytest.raises(DownloadError) as caught:
-        check_status(status, resuming=resuming)
+        check_status(status, {}, resuming=resuming)
     assert caught.value.status == status
     transient = status in (206, 408, 429) or status >= 500
     assert isinstance(caught.value, IncompleteDownloadError) == transient

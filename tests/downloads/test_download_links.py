@@ -114,6 +114,16 @@ async def test_renewal_is_retried_during_an_outage(
     assert simulator.faults.fired == {"expired": 2, "unavailable": 1}
 
 
+async def test_url_that_has_expired_by_the_last_attempt_is_renewed(
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """The download goes on with the new one."""
+    simulator.faults.add("unavailable", on="download", times=6)
+    simulator.faults.add("expired", on="download", times=1)
+    assert (await client.download(video, tmp_path)).stat().st_size == video.size
+    assert simulator.faults.fired == {"unavailable": 6, "expired": 1}
+
+
 async def test_renewal_that_cannot_succeed_is_not_retried(
     simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
 ) -> None:
@@ -214,6 +224,7 @@ async def test_only_what_is_illegal_in_a_url_is_percent_encoded(tmp_path: Path, 
 def test_host_outside_ascii_is_encoded_for_the_look_up() -> None:
     """A URL that cannot be encoded is not valid."""
     assert percent_encoded("https://bücher.example/ü") == "https://xn--bcher-kva.example/%C3%BC"
+    assert percent_encoded(" //h/a b") == "https://h/a%20b"
     assert percent_encoded("https://ü..example/") == percent_encoded("https://h/\ud800") == ""
 
 

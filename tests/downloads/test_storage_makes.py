@@ -1,5 +1,6 @@
 """Blob storage of every make: each file is complete, and what verified it is recorded."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ MAKES = {
     "no ranges": (BlobStorage(ranges=False), "md5"),
     "a stored encoding": (BlobStorage(encoding="gzip"), "md5"),
     "a stored encoding without MD5": (BlobStorage(encoding="gzip", md5="none"), "length"),
+    "a stored encoding without MD5 and ETag": (
+        BlobStorage(encoding="gzip", md5="none", etag="none", documented_only=True),
+        "length",
+    ),
     "links with a space": (BlobStorage(raw_links=True, documented_only=True), "md5"),
 }
 
@@ -41,6 +46,10 @@ async def test_files_of_any_blob_storage_are_complete(tmp_path: Path, make: str,
         saved = {event.path: event.saved for event in events if isinstance(event, Downloaded)}
         assert simulator.faults.fired[kind] > 3
         assert {file.verified_by for file in saved.values()} == {verified_by}
+        assert {file.content_encoding for file in saved.values()} == {storage.encoding or None}
+        (manifest,) = tmp_path.glob("*/manifest.json")
+        entries = json.loads(manifest.read_bytes())["files"]
+        assert {entry.get("contentEncoding") for entry in entries} == {storage.encoding or None}
         (production_id,) = simulator.productions
         expected = sorted(simulator.files(production_id).values())
     assert sorted(path.read_bytes() for path in saved) == expected

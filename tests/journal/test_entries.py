@@ -44,7 +44,15 @@ PRODUCING = Production(
 VIDEO = Deliverable(
     "Video", "https://blob/x?sig=secret", platform="YouTube", size=5, raw={"sasUrl": "secret"}
 )
-SAVED = SavedFile(deliverable=VIDEO, size=5, md5="00" * 16, modified=7, verified_by="length", final=True)
+SAVED = SavedFile(
+    deliverable=VIDEO,
+    size=5,
+    md5="00" * 16,
+    modified=7,
+    verified_by="length",
+    final=True,
+    content_encoding="gzip",
+)
 SAVED_FIELDS = {
     "deliverable": {"type": "Video"},
     "size": 5,
@@ -52,6 +60,7 @@ SAVED_FIELDS = {
     "modified": 7,
     "verifiedBy": "length",
     "final": True,
+    "contentEncoding": "gzip",
 }
 FINAL = {OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.REJECTED}
 

@@ -15,7 +15,7 @@ from attrs import evolve
 from jarai_async import DeliverablesReady, Downloaded, FileWriteError, JaraiClient, Orchestrator, Outcome
 from jarai_async.simulator import Simulator
 from jarai_async.simulator._api.fault_kinds import FaultContext, FaultKind
-from jarai_async.simulator._api.responses import Response
+from jarai_async.simulator._api.responses import Response, error_response
 from tests.support.orchestrators import events_by_reference, outcomes_of
 from tests.support.scenarios import request_for, requests_for
 
@@ -119,18 +119,60 @@ async def test_files_that_differ_only_in_their_urls_are_renewed_each_for_itself(
 
 
 @pytest.mark.parametrize(
-    "first", [Response(404), Response(409), Response(425), Response(200, [])], ids=lambda r: str(r.status)
+    "first",
+    [
+        Response(404),
+        Response(409),
+        Response(425),
+        Response(200, []),
+        Response(200, [{"type": "Video", "sasUrl": None}]),
+        Response(200, [{"type": "Video", "sasUrl": "soon"}]),
+    ],
+    ids=["404", "409", "425", "empty", "no URL", "unusable URL"],
 )
 async def test_list_that_lags_behind_the_status_is_waited_for(
     simulator: Simulator, client: JaraiClient, tmp_path: Path, first: Response
 ) -> None:
-    """For some seconds after the end it is not found, refused or empty."""
+    """For some seconds after the end it is not found, refused or empty, or its files have no URL."""
     simulator.faults.kinds["lag"] = FaultKind(lambda _, __: first, executes=True)
     simulator.faults.add("lag", on="deliverables", times=2)
     (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
     assert outcome.ok
     assert len(outcome.files) == 6
     assert simulator.count("deliverables") == 3
+
+
+@pytest.mark.parametrize(("status", "named", "wait"), [(404, 50, 50), (409, 50, 50), (409, 86_400, 300)])
+async def test_list_that_names_a_time_is_not_asked_sooner(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, *, status: int, named: int, wait: int
+) -> None:
+    """But it is asked again after five minutes."""
+    not_ready = error_response(status, "NOT_READY", "Not yet.", retry_after=named)
+    simulator.faults.kinds["lag"] = FaultKind(lambda _, __: not_ready, executes=True)
+    simulator.faults.add("lag", on="deliverables")
+    (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
+    assert outcome.ok
+    first, second = (r.arrived for r in simulator.requests if r.route == "deliverables")
+    assert wait <= second - first < wait + 30
+
+
+async def test_what_a_killed_process_left_half_downloaded_is_removed(tmp_path: Path) -> None:
+    """At once, in the folder of the production that is collected."""
+
+    async def collect() -> None:
+        async with (
+            Simulator(seed=3, approval="auto", failure_rate=0) as simulator,
+            JaraiClient(simulator.api_key, base_url=simulator.base_url, random=Random(1)) as client,
+        ):
+            await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
+
+    await collect()  # the same seed gives the same production
+    (folder,) = tmp_path.iterdir()
+    whole = {path.name for path in folder.iterdir()}
+    for name in (".jarai-dead.part", "other.part"):
+        (folder / name).write_bytes(b"half")
+    await collect()
+    assert {path.name for path in folder.iterdir()} == {*whole, "other.part"}
 
 
 async def test_list_that_stays_empty_is_accepted_after_two_minutes(
