@@ -395,9 +395,8 @@ class Orchestrator:
                 async with aclosing(batch.draw(journal)) as source:
                     await slot.acquire()
                     async for reference, request in source:
-                        if not self._is_open:  # the block was left just before this task could be stopped
-                            failure = ClosedError("the orchestrator's block has ended")
-                            break
+                        if not self._is_open:
+                            break  # the block was left just before this task could be stopped
                         self._start(reference, request, slot, batch.publish, batch.job_ended)
                         batch.job_started()
                         slot = Slot(self.slots)
