@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from jarai_async._api import wire
 from jarai_async._api.codec import decode_items
-from jarai_async._api.responses import Response, error_from, parse
+from jarai_async._api.responses import Response, error_from, parse_list
 from jarai_async._errors import (
     ApiError,
     AuthenticationError,
@@ -75,16 +75,11 @@ class Call(Generic[T]):
 
 
 def decode_list(response: Response, route: str, model: type[T]) -> list[T]:
-    """Decode a list, either bare or in an object under its name: which of the two is not documented.
+    """Decode a list. An item that cannot be read is logged and left out.
 
-    An item that cannot be read is logged and left out. Raises InvalidResponseError if none can be read.
+    Raises InvalidResponseError if none can be read.
     """
-    value = parse(response)
-    if isinstance(value, dict):
-        value = value.get(wire.LISTS[route])
-    if not isinstance(value, list):
-        raise InvalidResponseError(f"expected a list of {wire.LISTS[route]}")
-    return decode_items(value, model)
+    return decode_items(parse_list(response, wire.LISTS[route]), model)
 
 
 # --- What may be sent again ------------------------------------------------------------------------

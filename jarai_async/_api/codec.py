@@ -39,8 +39,9 @@ T = TypeVar("T")
 _log = logging.getLogger("jarai_async")
 
 _UNREADABLE = (BaseValidationError, ValueError, TypeError, OverflowError)
+_MAX_INT = 1 << 53  # the greatest of which every JSON parser reads each number exactly
 _BODY_ATTRIBUTES = ("topic", "language_id", "country_id", "avatar_id", "project_type", "metadata")
-_KNOWN_STATUSES = {str(status): status for status in vars(Status).values() if isinstance(status, Status)}
+KNOWN_STATUSES = {str(status): status for status in vars(Status).values() if isinstance(status, Status)}
 
 
 def field_name(model: type, attribute: str) -> str:
@@ -102,7 +103,15 @@ def _exactly(kind: type[T]) -> Callable[[object, Any], T]:
 def _structure_status(value: object, _: Any) -> Status:
     if not isinstance(value, str) or not value:
         raise TypeError(f"expected a status, not {type(value).__name__}")
-    return _KNOWN_STATUSES.get(value) or Status(value)
+    return KNOWN_STATUSES.get(value) or Status(value)
+
+
+def _structure_int(value: object, _: Any) -> int:
+    """Accept 7.0, which some serializers send, but no number that cannot be a count or a size (inferred)."""
+    number = int(value) if isinstance(value, float) and value.is_integer() else _exactly(int)(value, int)
+    if not 0 <= number <= _MAX_INT:
+        raise ValueError("expected a number of things or bytes")
+    return number
 
 
 def _structure_time(value: object, _: Any) -> datetime:
@@ -189,8 +198,9 @@ def decode_items(items: list[Any], model: type[T]) -> list[T]:
 
 
 _converter = Converter()
-for _kind in (str, int, bool, Secret):
+for _kind in (str, bool, Secret):
     _converter.register_structure_hook(_kind, _exactly(_kind))
+_converter.register_structure_hook(int, _structure_int)
 _converter.register_structure_hook(Status, _structure_status)
 _converter.register_structure_hook(datetime, _structure_time)
 _converter.register_structure_hook_func(lambda kind: kind is Id, lambda value, _: parse_id(value))

@@ -3,13 +3,14 @@
 A function that takes a `production_id` raises InvalidRequestError if that is not a UUID.
 """
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import evolve
 
 from jarai_async._api import wire
 from jarai_async._api.calls import Call, Kind, decode_list
-from jarai_async._api.codec import decode
+from jarai_async._api.codec import KNOWN_STATUSES, decode, field_name
 from jarai_async._api.listing import with_listing
 from jarai_async._api.models import (
     Account,
@@ -23,6 +24,8 @@ from jarai_async._api.models import (
 )
 from jarai_async._api.responses import Response, parse_object
 from jarai_async._errors import InvalidRequestError, InvalidResponseError, TransportError
+
+_ID = field_name(Production, "id")
 
 
 def accounts() -> Call[list[Account]]:
@@ -95,12 +98,27 @@ def _path(route: str, production_id: Id) -> str:
 
 
 def _production(response: Response, requested: Id) -> Production:
-    production = decode(parse_object(response), Production)
+    production = _decode(parse_object(response, _ID, "status"), requested)
     if production.id != requested:
         raise InvalidResponseError(
             f"requested production {requested}, but the response is about {production.id}"
         )
     return production
+
+
+def _decode(value: dict[str, Any], expected: Id | None) -> Production:
+    """Decode a production. Without `productionId` it is that of `id`, or else the expected one (inferred).
+
+    It is the expected one only with a documented status: the object could be anything else.
+    """
+    if value.get(_ID) is not None:
+        return decode(value, Production)
+    try:
+        production_id: Id | None = parse_id(value.get(wire.ID))
+    except ValueError:
+        status = value.get("status")
+        production_id = expected if isinstance(status, str) and status in KNOWN_STATUSES else None
+    return evolve(decode(value | {_ID: production_id}, Production), raw=value)
 
 
 def _submitted(response: Response) -> Production:
@@ -110,11 +128,11 @@ def _submitted(response: Response) -> Production:
     """
     location_id = _id_in_location(response)
     try:
-        value = parse_object(response)
+        value = parse_object(response, _ID, wire.ID)
         status = value.get("status")
         if not isinstance(status, str) or not status:
             status = str(Status.QUEUED)  # inferred: a production that was just accepted is queued
-        production = evolve(decode(value | {"status": status}, Production), raw=value)
+        production = evolve(_decode(value | {"status": status}, location_id), raw=value)
     except TransportError:
         if location_id is None:
             raise

@@ -64,11 +64,39 @@ def parse(response: Response) -> Any:
         raise InvalidResponseError(message) from None
 
 
-def parse_object(response: Response) -> dict[str, Any]:
-    """Parse the body of a response as a JSON object. Raises as `parse` does."""
+def parse_object(response: Response, *needed: str) -> dict[str, Any]:
+    """Parse the body of a response as a JSON object. Raises as `parse` does.
+
+    The object that has the first of the fields `needed` (or else the second, ...) may be the only member with
+    it of another object, as in `{"data": {...}}` (inferred).
+    """
     value = parse(response)
     if not isinstance(value, dict):
         raise InvalidResponseError(f"expected an object, got a JSON {type(value).__name__}")
+    return _unwrap(value, *needed)
+
+
+def parse_list(response: Response, name: str) -> list[Any]:
+    """Parse the body of a response as a JSON list. Raises as `parse` does.
+
+    The list is the body, or in an object: under its name, or else as the only list. Which of them is not
+    documented.
+    """
+    value = parse(response)
+    if isinstance(value, dict):
+        fields = _unwrap(value, name)
+        lists = [item for item in fields.values() if isinstance(item, list)]
+        value = lists[0] if name not in fields and len(lists) == 1 else fields.get(name)
+    if not isinstance(value, list):
+        raise InvalidResponseError(f"expected a list of {name}")
+    return value
+
+
+def _unwrap(value: dict[str, Any], *needed: str) -> dict[str, Any]:
+    for name in needed:
+        inner = [item for item in value.values() if isinstance(item, dict) and name in item]
+        if name in value or len(inner) == 1:
+            return value if name in value else inner[0]
     return value
 
 

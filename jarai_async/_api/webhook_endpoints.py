@@ -85,8 +85,8 @@ def _created(response: Response) -> NewWebhook:
 
     Nothing else in the response may hide the secret, which is shown only once.
     """
-    fields = parse_object(response)
     secret_name, id_name = (field_name(NewWebhook, name) for name in ("signing_secret", "id"))
+    fields = parse_object(response, secret_name)
     if isinstance(fields.get(secret_name), str):
         fields[secret_name] = Secret(fields[secret_name])
     unknown_id = {id_name: NIL_ID} if _id_problems(id_name, fields.get(id_name)) else {}
@@ -95,7 +95,7 @@ def _created(response: Response) -> NewWebhook:
 
 
 def _webhook(response: Response) -> Webhook:
-    return decode(parse_object(response), Webhook)
+    return decode(parse_object(response, field_name(Webhook, "id")), Webhook)
 
 
 def _path(route: str, webhook_id: str) -> str:

@@ -60,6 +60,8 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "WebhookDelivery": {"id": "deliveryId"},  # I
 }
 
+ID: Final = "id"  # I: stands for `productionId` in a response that does not have it
+
 # The field that holds the list, if a response is an object with a list in it. I
 LISTS: Final[Mapping[str, str]] = {
     ACCOUNTS: "accounts",

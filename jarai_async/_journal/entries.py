@@ -32,7 +32,13 @@ from attrs import define, evolve, field
 from jarai_async import _errors
 from jarai_async._api.codec import decode, decode_request, encode
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, parse_id
-from jarai_async._errors import InvalidRequestError, InvalidResponseError, JaraiError, JournalError
+from jarai_async._errors import (
+    InvalidRequestError,
+    InvalidResponseError,
+    JaraiError,
+    JournalError,
+    ProductionFailedError,
+)
 from jarai_async._events import (
     DeliverablesReady,
     Downloaded,
@@ -222,7 +228,11 @@ class Intent:
                 sequence=_checked(fields.get("sequence", 0), int),
                 listed=_checked(fields.get("listed", False), bool),
                 webhook_pending=_checked(fields.get("hinted", False), bool),
-                files=_checked(fields.get("files", {}), dict),
+                files={
+                    path: saved
+                    for path, saved in _checked(fields.get("files", {}), dict).items()
+                    if "deliverable" in saved  # else of format 1, without a size: it is downloaded again
+                },
                 expired=[parse_id(id_) for id_ in _checked(fields.get("expired", []), list)],
                 earlier=[parse_id(id_) for id_ in _checked(fields.get("earlier", []), list)],
                 resolved=_checked(fields.get("resolved", False), bool),
@@ -264,6 +274,8 @@ def _error_fields(error: JaraiError) -> dict[str, Any]:
 def _error(fields: dict[str, Any]) -> JaraiError | None:
     if fields["error"] is None:
         return None
+    if isinstance(fields["error"], str):  # format 1
+        return ProductionFailedError(fields["error"], code=fields["code"])
     kind, message, status, code, correlation_id = (
         _checked(fields["error"], dict)[name]
         for name in ("type", "message", "status", "code", "correlation_id")

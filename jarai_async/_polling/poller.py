@@ -266,7 +266,8 @@ class Poller:
         message = "polling %s failed (%d in a row), it will be polled again: %s"
         _log.log(level, message, watch.production.id, watch.failures, error)
         if not is_refusal(error):
-            watch.refusals, watch.refused_since = 0, math.inf
+            if watch.refusals < _REFUSALS:  # later failures between refusals do not prolong the wait
+                watch.refusals, watch.refused_since = 0, math.inf
             return
         watch.refusals += 1
         watch.refused_since = min(watch.refused_since, now)

@@ -1,6 +1,7 @@
 """Decoding of JSON into models: required fields are checked, and optional fields never prevent decoding."""
 
 import json
+import math
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -77,6 +78,21 @@ def test_invalid_optional_field_gets_its_default(name: str) -> None:
     for odd in ({"a": 1}, [1], 1.5):
         assert decode(production(**{name: odd}), Production) == decode(production(), Production)
     assert decode(production(currentStep=True), Production).current_step is None
+
+
+@pytest.mark.parametrize(("sent", "read"), [(7, 7), (7.0, 7), (0.0, 0), (1234.0, 1234), (2.0**53, 2**53)])
+def test_integer_may_be_sent_as_a_float(sent: float, read: int) -> None:
+    """Some serializers write 7 as 7.0."""
+    step = decode(production(currentStep=sent), Production).current_step
+    size = decode({"sizeBytes": sent}, Deliverable).size
+    assert (step, size, type(step), type(size)) == (read, read, int, int)
+
+
+@pytest.mark.parametrize("absurd", [-1, -1.0, 1.5, 1e300, 2**53 + 2, 10**400, "5", True, math.inf, math.nan])
+def test_number_that_cannot_be_a_size_is_ignored(absurd: object) -> None:
+    """A size is a promise that the download is checked against, so an impossible one is no size."""
+    assert decode({"sizeBytes": absurd}, Deliverable).size is None
+    assert decode(production(currentStep=absurd), Production).current_step is None
 
 
 @pytest.mark.parametrize("value", ["no time", "2026-13-01", "0001-01-01T00:00:00+23:59", 5])

@@ -142,6 +142,57 @@ def test_submit_returns_the_accepted_production(status: int) -> None:
     assert (accepted.id, accepted.status, accepted.raw) == (OTHER, "Producing", body)
 
 
+WRAPPED: list[Callable[[object], object]] = [
+    lambda value: value,
+    lambda value: {"data": value},
+    lambda value: {"production": value, "links": {"self": "/"}, "id": "r-1"},
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+@pytest.mark.parametrize("named", [{}, {"id": ID}, {"id": 7}, {"productionId": None}, {"productionId": ID}])
+def test_status_is_read_wrapped_and_without_its_production_id(
+    wrap: Callable[[object], object], named: dict[str, Any]
+) -> None:
+    """The client knows which production it asked for, and an object may be a member of another one."""
+    body = {"status": "Producing", **named}
+    read = endpoints.fetch(ID).read(response(wrap(body)))
+    assert (read.id, read.status, read.raw) == (ID, Status.PRODUCING, body)
+
+
+def test_status_in_an_envelope_with_a_status_of_its_own_is_read() -> None:
+    """The object that names the production is the one that is read."""
+    assert (
+        endpoints.fetch(ID).read(response({"status": "success", "data": production()})).status == "Producing"
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "ok"},
+        {"status": ["Producing"]},
+        {"id": OTHER, "status": "Producing"},
+        {"data": production(productionId=OTHER)},
+        {"a": production(), "b": production()},
+    ],
+)
+def test_status_that_may_be_about_something_else_is_an_error(body: object) -> None:
+    """A gateway's page, another production, or two of them."""
+    with pytest.raises(InvalidResponseError):
+        endpoints.fetch(ID).read(response(body))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrap"), [*(("productionId", wrap) for wrap in WRAPPED), *(("id", wrap) for wrap in WRAPPED[:2])]
+)
+def test_accepted_submit_is_read_wrapped_and_with_any_name_of_its_id(
+    name: str, wrap: Callable[[object], object]
+) -> None:
+    """Otherwise each submit would be in doubt."""
+    assert SUBMIT.read(response(wrap({name: OTHER}), 202)).id == OTHER
+
+
 def test_submit_response_that_names_two_productions_is_in_doubt() -> None:
     """If body and Location disagree, one of the productions belongs to another submit."""
     with pytest.raises(InvalidResponseError) as caught:
@@ -225,6 +276,15 @@ def test_lists_are_read_bare_or_from_an_object(wrapped: bool) -> None:  # noqa: 
     assert endpoints.accounts().read(response({"accounts": []} if wrapped else [])) == []
 
 
+@pytest.mark.parametrize("key", ["deliverables", "items", "data", "value", "results"])
+def test_list_is_read_under_any_name(key: str) -> None:
+    """Its own name counts before any other list; otherwise it is the only one."""
+    others: dict[str, Any] = {"total": 1, "links": [1]} if key == "deliverables" else {"total": 1}
+    body = {key: [{"type": "Video"}], **others}
+    for answer in (body, {"data": body} if key == "deliverables" else body):
+        assert [item.type for item in endpoints.deliverables(ID).read(response(answer))] == ["Video"]
+
+
 def test_odd_items_do_not_hide_the_other_items_of_a_list(caplog: pytest.LogCaptureFixture) -> None:
     """An account without an id is left out; a deliverable with a link is kept, whatever else is odd."""
     body = [None, {"sasUrl": "https://b.example/x", "type": None, "sizeBytes": "5"}, 7, {"type": "Video"}]
@@ -247,7 +307,9 @@ def test_list_without_a_readable_item_is_an_error(body: object) -> None:
         endpoints.accounts().read(response(body))
 
 
-@pytest.mark.parametrize("body", [{}, {"accounts": {}}, {"items": []}, 5, None, "x"])
+@pytest.mark.parametrize(
+    "body", [{}, {"accounts": {}}, {"accounts": None, "items": []}, {"a": [], "b": []}, 5, None, "x"]
+)
 def test_missing_list_is_an_error(body: object) -> None:
     """A response without a list is not read as an empty list."""
     with pytest.raises(InvalidResponseError, match="expected a list of accounts"):

@@ -242,6 +242,14 @@ async def test_refusal_that_lasts_for_an_hour_ends_the_wait(
         assert len(refused) < 25
 
 
+async def test_other_failures_between_refusals_do_not_prolong_the_wait(queued: Simulator) -> None:
+    async with watched(queued) as (client, watch):
+        queued.faults.add("internal_error", on="fetch", times=None, probability=0.5)
+        queued.faults.add("forbidden", on="fetch", times=None)
+        with pytest.raises(PermissionDeniedError):
+            await asyncio.wait_for(client.engine.poller.wait_for_change(watch), 6 * 3_600)
+
+
 async def test_refusals_for_less_than_an_hour_are_waited_out(queued: Simulator) -> None:
     """A person may have made the partner active again."""
     async with watched(queued) as (client, watch):
