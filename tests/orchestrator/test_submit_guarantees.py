@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -167,7 +166,12 @@ async def test_accepted_production_is_named_when_leaving_before_the_journal_has_
 ) -> None:
     """Its identifier is in the log although its acceptance is still being written."""
     loop, committing = asyncio.get_running_loop(), asyncio.Event()
-    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=SlowDisk))
+    connect = sqlite3.connect
+
+    def connect_slowly(*args: Any, factory: type[sqlite3.Connection], **options: Any) -> sqlite3.Connection:
+        return connect(*args, factory=type("Slow", (SlowDisk, factory), {}), **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect_slowly)
     orchestrator = Orchestrator(client, journal=tmp_path / "journal")
     await orchestrator.__aenter__()
     ticket = orchestrator.submit(request_for(simulator, reference="mine"))
@@ -176,7 +180,8 @@ async def test_accepted_production_is_named_when_leaving_before_the_journal_has_
     monkeypatch.setattr(
         SlowDisk, "before_commit", staticmethod(lambda: loop.call_soon_threadsafe(committing.set))
     )
-    await committing.wait()
+    async with asyncio.timeout(60):
+        await committing.wait()
     leaving = asyncio.create_task(orchestrator.__aexit__(None, None, None))
     for _ in range(100):  # the clock stands still while the journal writes
         await asyncio.sleep(0)
