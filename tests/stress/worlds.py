@@ -30,8 +30,8 @@ _ONLY_API = {"missing_id", "missing_id_and_location", "other_production", "unkno
 _ONLY_API |= {"forbidden", "odd_fields"}
 _ONLY_ON = {"odd_items": "deliverables", "empty_list": "deliverables", "not_ready": "deliverables"}
 _ONLY_ON |= {"only_location": "submit"}
-_CORRUPT_FILES = {"wrong_length", "bit_flip"}  # only a checksum can show them
-_ONLY_FILES = {"expired", *_CORRUPT_FILES}  # as documented: TLS keeps them out of the API
+_ONLY_FILES = {"expired", "wrong_length", "bit_flip"}  # as documented: TLS keeps them out of the API
+_CUT_FILES = {"expired", "cut_body", "cut_chunks", "reset_before", "reset_after", "unavailable"}
 _NAMES_BY_TYPE = ("Article", "Article-2", "Attribution")  # of an article whose files are listed without names
 _ROUTES = ("submit", "submit", "submit", "fetch", "fetch", "deliverables", "cancel")
 _LEAVE_BY: tuple[LeaveBy, ...] = ("break", "timeout", "raise")
@@ -127,23 +127,24 @@ def _draw(seed: str, fewest: int, most: int) -> Scenario:
         faults=tuple(faults),
         plans=(*plans, RunPlan(read_delay=random.choice((0.0, 0.0, 0.1, 20.0)))),
         deliverability=_draw_deliverability(Random(f"{seed}:webhooks")),
-        blob_storage=_draw_storage(
-            Random(f"{seed}:storage"), corrupt=any(fault.kind in _CORRUPT_FILES for fault in faults)
-        ),
+        blob_storage=_draw_storage(Random(f"{seed}:storage"), faults),
     )
 
 
-def _draw_storage(random: Random, *, corrupt: bool) -> BlobStorage:
-    """Draw a make, Azure's in most worlds; with checksums if files are `corrupt` on their way."""
-    md5: Literal["base64", "hexadecimal", "none"] = random.choice(
-        ("base64", "hexadecimal") if corrupt else ("base64", "hexadecimal", "none", "none")
-    )
+def _draw_storage(random: Random, faults: Sequence[PlannedFault]) -> BlobStorage:
+    """Draw a make, Azure's in most worlds. It has checksums if only they show that a file is not the right one.
+
+    Its list has names if a fault hides the types, of which names would be made.
+    """
+    is_corrupt = any(fault.on == "download" and fault.kind not in _CUT_FILES for fault in faults)
+    has_types = all(fault.kind != "odd_items" for fault in faults)
+    md5: Literal["base64", "hexadecimal", "none"] = random.choice(("base64", "hexadecimal", "none", "none"))
     make = BlobStorage(
         etag=random.choice(("strong", "weak", "none")),
-        md5=md5,
+        md5="base64" if is_corrupt and md5 == "none" else md5,
         ranges=random.random() < 0.5,
         encoding="" if md5 == "none" else random.choice(("", "gzip")),  # it is rejected without a checksum
-        documented_only=random.random() < 0.5,
+        documented_only=random.random() < 0.5 and has_types,
         raw_links=random.random() < 0.2,
     )
     return make if random.random() < 0.25 else BlobStorage()
