@@ -61,6 +61,14 @@ def url_path(url: str) -> str:
         return ""
 
 
+def url_query(url: str) -> str:
+    """Return the query of a URL; "" if the URL is invalid."""
+    try:
+        return urlsplit(url).query
+    except ValueError:
+        return ""
+
+
 def percent_encoded(url: str) -> str:
     """Encode what is illegal in a URL, such as a space; "" if that is not possible.
 
