@@ -69,7 +69,7 @@ class Scenario:
     faults: tuple[PlannedFault, ...]
     plans: tuple[RunPlan, ...]
     deliverability: Deliverability | None
-    blob_storage: BlobStorage
+    blob_storage: BlobStorage = BlobStorage()  # noqa: RUF009  # frozen
 
 
 @define
@@ -87,7 +87,7 @@ class WorldResult:
 
     def files(self, production_id: str) -> dict[str, bytes]:
         """Return the final files of a production by the name that they must have on the disk."""
-        files = self.simulator.files(production_id)
+        files = dict(self.simulator.files(production_id))
         if self.scenario.blob_storage.documented_only:
             return dict(zip(_NAMES_BY_TYPE, files.values(), strict=True))
         return files
@@ -132,9 +132,9 @@ def _draw(seed: str, fewest: int, most: int) -> Scenario:
 
 
 def _draw_storage(random: Random, faults: Sequence[PlannedFault]) -> BlobStorage:
-    """Draw a make, Azure's in most worlds. It has checksums if only they show that a file is not the right one.
+    """Draw a make, Azure's in most worlds.
 
-    Its list has names if a fault hides the types, of which names would be made.
+    It has checksums if only they can show that a file is corrupt, and names if a fault hides the types.
     """
     is_corrupt = any(fault.on == "download" and fault.kind not in _CUT_FILES for fault in faults)
     has_types = all(fault.kind != "odd_items" for fault in faults)
