@@ -91,12 +91,12 @@ class Download:
         Raises IncompleteDownloadError if another attempt may succeed, DownloadError if not (with the `status`
         of blob storage if that was the reason), and FileWriteError.
         """
-        url = _urls.percent_encoded(self.deliverable.url)
-        if not _urls.is_http_url(url, https_only=self._https):
+        url = Secret(_urls.percent_encoded(self.deliverable.url))
+        if not _urls.is_http_url(url.reveal(), https_only=self._https):
             raise DownloadError(f"the {self.deliverable.type} has no valid https URL")
         await self._disk.run(self._partial_file.open)
         try:
-            await self._fetch(transport, Secret(url))
+            await self._fetch(transport, url)
             await self._disk.run(self._flush)
             await self._verify()
         except IncompleteDownloadError:
