@@ -63,7 +63,8 @@ class JaraiError(Exception):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        facts = [str(fact) for fact in (self.status, self.code) if fact is not None]
+        status = None if f"status {self.status}" in self.message else self.status
+        facts = [str(fact) for fact in (status, self.code) if fact is not None]
         if self.correlation_id:
             facts.append(f"correlation id {self.correlation_id}")
         text = f"{self.message.rstrip('.')} ({', '.join(facts)})" if facts else self.message

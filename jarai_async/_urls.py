@@ -4,7 +4,7 @@ import re
 import warnings
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 from jarai_async._errors import ConfigurationError
 
@@ -65,6 +65,14 @@ def url_query(url: str) -> str:
     """Return the query of a URL; "" if the URL is invalid."""
     try:
         return urlsplit(url).query
+    except ValueError:
+        return ""
+
+
+def joined_url(base: str, reference: str) -> str:
+    """Return the URL that a reference in a response means; "" if it is invalid."""
+    try:
+        return urljoin(base, reference.strip())
     except ValueError:
         return ""
 

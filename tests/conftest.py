@@ -1,10 +1,11 @@
 """Every async test runs on simulated time, with a real HTTP server in the same event loop.
 
 JARAI_TEST_LOOP changes the loop: `eager` starts every task at once (Python 3.12), `debug` turns on asyncio's
-debug mode.
+debug mode, and `uvloop` runs in real time, so only for tests in which no time has to pass.
 """
 
 import asyncio
+import importlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -33,10 +34,20 @@ def _debug_loop() -> SimulatedEventLoop:
     return loop
 
 
-_LOOPS = {"simulated": SimulatedEventLoop, "eager": _eager_loop, "debug": _debug_loop}
+def _uvloop() -> asyncio.AbstractEventLoop:
+    loop: asyncio.AbstractEventLoop = importlib.import_module("uvloop").new_event_loop()
+    return loop
 
 
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], SimulatedEventLoop]]:
+_LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "simulated": SimulatedEventLoop,
+    "eager": _eager_loop,
+    "debug": _debug_loop,
+    "uvloop": _uvloop,
+}
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     name = os.environ.get("JARAI_TEST_LOOP", "simulated")
     return {name: _LOOPS[name]}
 

@@ -11,12 +11,12 @@ from random import Random
 import anyio
 import pytest
 
-from jarai_async import JaraiClient, Orchestrator
-from jarai_async._journal.entries import Stage
+from jarai_async import JaraiClient, Orchestrator, Polling
+from jarai_async._journal import entries
 from jarai_async._journal.journal import Journal
 from jarai_async._tasks import start
 from jarai_async.receiver import Receiver
-from jarai_async.simulator import Simulator
+from jarai_async.simulator import Simulator, Stage
 from jarai_async.webhooks import WebhookEvent
 from tests.support.deliveries import SECRET, deliver, numbered
 from tests.support.event_loops import TickLoop
@@ -109,7 +109,7 @@ async def test_submit_on_its_way_is_awaited_whatever_cancels_the_block(
     journal = await Journal.open(tmp_path / "journal")
     (intent,) = await journal.intents()
     await journal.close()
-    assert intent.stage is Stage.ACCEPTED
+    assert intent.stage is entries.Stage.ACCEPTED
 
 
 async def test_receiver_that_is_closed_completes_its_callback_whatever_cancels() -> None:
@@ -150,3 +150,64 @@ def test_batch_is_finished_although_timers_fire_early(*, whole_ticks: bool, tmp_
 
     with asyncio.Runner(loop_factory=partial(TickLoop, whole_ticks=whole_ticks)) as runner:
         assert runner.run(batch()) == ({"published"}, 20, 0)
+
+
+# --- Other loops, in real time ---------------------------------------------------------------------
+
+
+async def _whole_program(folder: Path) -> None:
+    """Use the client, an orchestrator with its journal and files, webhooks and a cancel scope."""
+
+    def durations(_: Random, __: str) -> list[Stage]:
+        return [("Queued", 0.1), ("Producing", 0.2), ("Distributing", 0.1)]
+
+    async with (
+        Simulator(durations=durations, approval="auto", failure_rate=0.0, latency=0.01) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Receiver(SECRET) as receiver,
+        receiver.serve() as url,
+        anyio.create_task_group() as group,
+    ):
+        simulator.add_webhook(url, ["production.queued", "production.published"], signing_secret=SECRET)
+        orchestrator = Orchestrator(
+            client,
+            journal=folder / "journal",
+            download_to=folder / "files",
+            polling=Polling(min_interval=0.1, max_interval=0.5),
+            webhooks=receiver,
+        )
+        with anyio.fail_after(60):
+            group.start_soon(client.accounts)
+            outcomes = await outcomes_of(orchestrator, requests_for(simulator, 1))
+        assert [outcome.state for outcome in outcomes] == ["published"]
+        assert all(path.exists() for outcome in outcomes for path in outcome.files)
+        with anyio.move_on_after(0.05) as scope:
+            await client.wait((await client.submit(request_for(simulator))).id)
+        assert scope.cancelled_caught
+
+
+def _loop(name: str) -> asyncio.AbstractEventLoop:
+    if name == "uvloop":
+        loop: asyncio.AbstractEventLoop = pytest.importorskip("uvloop").new_event_loop()
+        return loop
+    loop = asyncio.new_event_loop()
+    loop.set_debug(name == "debug")
+    if name == "eager":
+        loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
+    return loop
+
+
+_EAGER = pytest.param(
+    "eager", marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks need Python 3.12")
+)
+
+
+@pytest.mark.parametrize("name", ["asyncio", "debug", "uvloop", _EAGER])
+def test_whole_program_runs_in_each_event_loop(name: str, tmp_path: Path) -> None:
+    """Real time, real sockets, the loop's own timers."""
+    with asyncio.Runner(loop_factory=partial(_loop, name)) as runner:
+        runner.run(_whole_program(tmp_path))
+
+
+def test_whole_program_runs_under_anyio(tmp_path: Path) -> None:
+    anyio.run(_whole_program, tmp_path, backend="asyncio")

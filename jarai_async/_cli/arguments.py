@@ -60,12 +60,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def resume_command(options: argparse.Namespace) -> str:
     """Return the command that continues a batch, with the options of `jarai run` or `jarai resume`."""
-    words = ["jarai", "resume", options.journal]
+    journal: str = options.journal
+    words = ["jarai", "resume", f"./{journal}" if journal.startswith("-") else journal]
     defaults = build_parser().parse_args(["resume", ""])
     for name, default in vars(defaults).items():
         value = getattr(options, name, default)
         if value != default and name not in ("command", "journal"):
-            words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+            option = f"--{name.replace('_', '-')}"
+            words.append(option if value is True else f"{option}={value}")
     return shlex.join(words)
 
 

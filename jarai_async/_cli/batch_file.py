@@ -158,7 +158,10 @@ def _json_rows(text: str) -> tuple[str, Iterable[tuple[int, object]]]:
     """Read a JSON array, a single JSON object, or JSON Lines; return what is counted as well."""
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("["):  # an array is one mistake, not one in each of its lines
+            line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+            return "line", [(line, InvalidRequestError([f"not JSON: {error}"]))]
         return "line", _json_lines(text)
     return ("item", enumerate(value, start=1)) if isinstance(value, list) else ("line", [(1, value)])
 
@@ -176,22 +179,23 @@ def _json_lines(text: str) -> Iterator[tuple[int, object]]:
 def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
     sheet = io.StringIO(text, newline="")
     start = 1
-    if directive := re.match(r"sep=(.)\r?\n", text):  # Excel's way to name the delimiter
+    if directive := re.match(r"sep=(.)(?:\r\n?|\n)", text):  # Excel's way to name the delimiter
         sheet.seek(directive.end())
         start = 2
     skipped = start - 1
     reader = csv.reader(sheet, strict=True, delimiter=directive[1] if directive else _delimiter(text))
+    header: list[str] = []
     try:
-        header = [name.strip() for name in next(reader, [])]
-        duplicates = sorted({name for name in header if name and header.count(name) > 1})
-        if duplicates:
-            names = ", ".join(duplicates)
-            yield start, InvalidRequestError([f"the header has more than one column named {names}"])
-            return
-        start = reader.line_num + skipped + 1
         for cells in reader:
-            if any(map(str.strip, cells)):  # spreadsheets write rows of delimiters only
+            is_blank = not any(map(str.strip, cells))  # spreadsheets write rows of delimiters only
+            if header and not is_blank:
                 yield start, _csv_row(header, cells)
+            elif not is_blank:
+                header = [name.strip() for name in cells]
+                if duplicates := sorted({name for name in header if name and header.count(name) > 1}):
+                    names = ", ".join(duplicates)
+                    yield start, InvalidRequestError([f"the header has more than one column named {names}"])
+                    return
             start = reader.line_num + skipped + 1
     except csv.Error as error:
         yield start, InvalidRequestError([f"not CSV: {error}"])
@@ -199,7 +203,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
 
 def _delimiter(text: str) -> str:
     """Return the delimiter with which the first line has the most known columns: comma, semicolon or tab."""
-    header = text.split("\n", 1)[0]
+    header = text.lstrip(" ,;\t\r\n").split("\n", 1)[0]
 
     def known_columns(delimiter: str) -> int:
         return sum(name.strip().strip('"') in _FIELDS for name in header.split(delimiter))

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from jarai_async._api.calls import is_refusal
 from jarai_async._api.models import ProductionRequest
 from jarai_async._cli import output
 from jarai_async._cli.arguments import DOWNLOAD_FOLDER, resume_command
@@ -19,6 +20,7 @@ from jarai_async._client import JaraiClient
 from jarai_async._errors import (
     AuthenticationError,
     ConfigurationError,
+    InvalidResponseError,
     JaraiError,
     JournalError,
     PermissionDeniedError,
@@ -106,13 +108,18 @@ async def _read_state(journal: str | None) -> tuple[bool, str]:
 
 
 async def _check_key(client: JaraiClient) -> None:
-    """Send one read. Raises AuthenticationError, and ConfigurationError if the partner is not active."""
+    """Send one read.
+
+    Raises AuthenticationError, and ConfigurationError if the partner is not active, or if the base URL does
+    not lead to the API.
+    """
     try:
         await client.accounts()
     except AuthenticationError:
         raise
     except JaraiError as error:  # others do not stop a batch: an outage, or a key that may not read accounts
-        if error.code == "PARTNER_NOT_ACTIVE":
+        may_submit = isinstance(error, PermissionDeniedError) and error.code != "PARTNER_NOT_ACTIVE"
+        if isinstance(error, InvalidResponseError) or (is_refusal(error) and not may_submit):
             raise ConfigurationError(str(error)) from None
 
 

@@ -34,7 +34,7 @@ from jarai_async._errors import (
 from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent, Stage
-from jarai_async._orchestrator.decisions import find_created, resolve, retry
+from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 
@@ -172,10 +172,9 @@ async def _resolve(options: argparse.Namespace) -> int:
     ):
         production = None
         if options.production_id is not None:
-            production = await find_created(
-                client.engine, journal, options.reference, options.production_id, {}
-            )
-        intent = await resolve(journal, options.reference, production)
+            production = await find_created(client.engine, journal, options.reference, options.production_id)
+        await check_decision(journal, options.reference, production, {})
+        intent = await resolve(journal, options.reference, production, {})
     await output.print_line(json_lines.resolved_line(intent))
     return 0
 

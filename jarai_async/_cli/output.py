@@ -82,21 +82,17 @@ async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict
     """
     code = 0
     for number, id_ in enumerate(ids):
+        line = None
         try:
             line = await request(id_)
+            await print_line(line)
         except asyncio.CancelledError:
             print_message(f"interrupted during {id_}; not tried: {', '.join(ids[number + 1 :]) or 'none'}")
             raise
         except JaraiError as error:
             if isinstance(error, AuthenticationError) and number == 0:
                 raise
-            print_message(f"{id_}: {error}")
-            code = 1
-            continue
-        try:
-            await print_line(line)
-        except OutputError as error:
-            print_message(f"{error}: {_json(line)}")
+            print_message(f"{id_}: {error}" if line is None else f"{error}: {_json(line)}")
             code = 1
     return code
 

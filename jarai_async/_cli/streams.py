@@ -10,6 +10,7 @@ import io
 import os
 import select
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from jarai_async._errors import JaraiError
 
 T = TypeVar("T")
 
-_MAX_QUEUED: Final = 10_000  # texts; then progress bars and messages, which wait for nothing, are dropped
+_MAX_QUEUED: Final = 10_000  # texts; then the oldest are dropped: progress bars and messages do not wait
 
 
 class OutputError(JaraiError):
@@ -53,6 +54,7 @@ class BackgroundStream(io.TextIOBase):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._thread = _DaemonThread()
+        self._texts: deque[str] = deque(maxlen=_MAX_QUEUED)
         self._error: OSError | None = None
         self._error_was_raised = False
 
@@ -70,9 +72,10 @@ class BackgroundStream(io.TextIOBase):
         return self._stream.isatty()
 
     def write(self, text: str, /) -> int:
-        """Add text to the queue; it is dropped if the queue is very long."""
-        if self._thread.waiting < _MAX_QUEUED:
-            self._thread.submit(self._write, text)
+        """Add text to the queue, which drops its oldest text if it is very long."""
+        self._texts.append(text)
+        if self._thread.waiting < _MAX_QUEUED:  # else those calls write this text, too
+            self._thread.submit(self._write_queued)
         return len(text)
 
     async def written(self) -> None:
@@ -101,11 +104,10 @@ class BackgroundStream(io.TextIOBase):
             reason = self._error.strerror or str(self._error)
             raise OutputError(f"the output cannot be written: {reason}") from None
 
-    def _write(self, text: str) -> None:
-        if self._error is not None:
-            return
+    def _write_queued(self) -> None:
         try:
-            self._write_now(text)
+            while self._texts and self._error is None:
+                self._write_now(self._texts.popleft())
         except OSError as error:
             self._error = error
         except ValueError:  # Python's streams raise it after they were closed

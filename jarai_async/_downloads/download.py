@@ -91,7 +91,7 @@ class Download:
         Raises IncompleteDownloadError if another attempt may succeed, DownloadError if not (with the `status`
         of blob storage if that was the reason), and FileWriteError.
         """
-        url = Secret(_urls.percent_encoded(self.deliverable.url))
+        url = Secret(_urls.percent_encoded(self.deliverable.url))  # never a local variable as text
         if not _urls.is_http_url(url.reveal(), https_only=self._https):
             raise DownloadError(f"the {self.deliverable.type} has no valid https URL")
         await self._disk.run(self._partial_file.open)

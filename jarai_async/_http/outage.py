@@ -2,11 +2,11 @@
 
 A submit without a usable response is in doubt, and a person has to settle it. So after the first one no
 submit is sent until a later read has been answered. Then one submit at a time is sent, as a probe, and only a
-probe that succeeds ends the outage. A gateway may answer reads and still lose submits: while probes are in
+probe that is accepted ends the outage. A gateway may answer reads and still lose submits: while probes are in
 doubt, the pause between two of them grows from one minute to five.
 
 A submit that is refused before anything was done costs nothing. So the pauses between such probes are
-shorter, no read is needed, and the success of any submit ends the outage.
+shorter, no read is needed, and any submit that JARAI accepts or rejects ends the outage.
 """
 
 import math
@@ -58,9 +58,13 @@ class Outage:
         self._pause(now + pause)
         self.needs_read, self._doubt_at = True, now
 
-    def is_ended_by_success(self, *, is_probe: bool) -> bool:
-        """Return whether a submit that succeeded ends the outage: it may have been sent before it began."""
-        return is_probe or not self._has_doubt
+    @property
+    def ends_with_any_answer(self) -> bool:
+        """Whether a rejection by JARAI ends it, too, and a success of a submit that was sent before it began.
+
+        They do not show whether submits are lost: a request may be rejected before the step that fails.
+        """
+        return not self._has_doubt
 
     def record_read(self, now: float, sent_at: float, *, answered: bool) -> None:
         """Record a read that was made to find out whether JARAI responds, or any other that was answered."""

@@ -100,7 +100,7 @@ class SubmitGate:
     def record(self, admission: Admission, error: BaseException | None, *, in_doubt: bool) -> None:
         """Record how a submit ended; `error` is None if it was accepted.
 
-        Only a success, or a rejection in JARAI's own words, shows that submits are carried out again.
+        Only a success, or a rejection in JARAI's own words, shows that JARAI responds again.
         """
         (api, account), (probes_api, probes_account) = admission.gates, admission.is_probe
         now = self._scheduler.elapsed()
@@ -112,7 +112,7 @@ class SubmitGate:
             self._outage(api, error).record_refusal(now, error.retry_after or 0.0, is_probe=probes_api)
         elif error is None or (isinstance(error, ApiError) and error.code is not None):
             for gate, is_probe in zip(admission.gates, admission.is_probe, strict=True):
-                self._end(gate, is_probe=is_probe)
+                self._end(gate, is_accepted_probe=is_probe and error is None)
 
     def _outage(self, gate: _Gate, error: BaseException | None) -> Outage:
         """Return the outage of a gate, which begins now if there is none."""
@@ -125,8 +125,8 @@ class SubmitGate:
                 )
         return gate.outage
 
-    def _end(self, gate: _Gate, *, is_probe: bool) -> None:
-        if gate.outage is None or not gate.outage.is_ended_by_success(is_probe=is_probe):
+    def _end(self, gate: _Gate, *, is_accepted_probe: bool) -> None:
+        if gate.outage is None or not (is_accepted_probe or gate.outage.ends_with_any_answer):
             return
         if gate is self._api:
             seconds = self._scheduler.elapsed() - gate.outage.began_at

@@ -29,6 +29,7 @@ from jarai_async._errors import (
 )
 from jarai_async._http.sessions import Attempts, NotPublicError, Session, Sessions
 from jarai_async._secret import Secret
+from jarai_async._urls import is_http_url, joined_url, percent_encoded
 
 _MAX_BODY = 1 << 20  # bytes; a status is under 2 KiB
 _MAX_LIST_BODY = 4 << 20  # bytes; more than 100 deliverables with signed URLs fit
@@ -46,6 +47,8 @@ _NOT_CONNECTED = (  # the last: a proxy refused to open a tunnel
     aiohttp.ServerFingerprintMismatch,
     aiohttp.ClientHttpProxyError,
 )
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MAX_REDIRECTS = 5
 _NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError)
 
 
@@ -131,10 +134,11 @@ class Transport:
             return Response(response.status, response.headers, body, failure)
 
     async def read_blob(self, url: Secret, headers: Mapping[str, str], sink: Sink) -> None:
-        """Read a signed URL into a sink: without the key, cookies, redirects or content encodings.
+        """Read a signed URL into a sink: without the key, cookies or content encodings.
 
+        At most five redirects are followed, each checked like the URL, and none from https to http.
         Raises NotSentError, NoResponseError or InvalidResponseError, none of which contains the URL, and
-        DownloadError where the URL leads to an address that is not public.
+        DownloadError where a redirect is not allowed or the URL leads to an address that is not public.
         """
         try:
             return await self._read_blob(url, headers, sink)
@@ -149,27 +153,41 @@ class Transport:
         raise failure  # outside, as in `send`
 
     async def _read_blob(self, url: Secret, headers: Mapping[str, str], sink: Sink) -> None:
-        target = URL(url.reveal(), encoded=True)
         headers = {"Accept-Encoding": "identity", **headers}
-        session, options = await self._sessions.for_file(target, headers)
-        async with session.get(
-            target,
-            headers=headers,
-            allow_redirects=False,
-            raise_for_status=False,
-            auto_decompress=False,
-            timeout=self._file_timeout,
-            **_HEAD_LIMITS,
-            **options,
-        ) as response:
-            self._files_reached = True
-            await sink.begin(response.status, response.headers)
-            async for chunk in response.content.iter_chunked(_CHUNK):
-                await sink.write(chunk)
+        for _ in range(_MAX_REDIRECTS + 1):
+            target = URL(url.reveal(), encoded=True)
+            session, options = await self._sessions.for_file(target, headers)
+            async with session.get(
+                target,
+                headers=headers,
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=False,
+                timeout=self._file_timeout,
+                **_HEAD_LIMITS,
+                **options,
+            ) as response:
+                self._files_reached = True
+                location = response.headers.get("Location")
+                if response.status not in _REDIRECTS or not location:
+                    await sink.begin(response.status, response.headers)
+                    async for chunk in response.content.iter_chunked(_CHUNK):
+                        await sink.write(chunk)
+                    return
+            url = _redirected(url, location)
+        raise DownloadError(f"the signed URL leads to more than {_MAX_REDIRECTS} redirects")
 
     async def close(self) -> None:
         """Close the sessions that the client created; a session that the user passed stays open."""
         await self._sessions.close()
+
+
+def _redirected(url: Secret, location: str) -> Secret:
+    """Return the URL that a redirect leads to. Raises DownloadError where it may not be requested."""
+    target = percent_encoded(joined_url(url.reveal(), location))
+    if not is_http_url(target, https_only=url.reveal().lower().startswith("https:")):
+        raise DownloadError("the signed URL redirects to an address that is not a valid https URL")
+    return Secret(target)
 
 
 def _headers(call: Call[Any], api_key: Secret) -> dict[str, str]:

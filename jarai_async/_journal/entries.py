@@ -32,7 +32,13 @@ from attrs import define, evolve, field
 from jarai_async import _errors
 from jarai_async._api.codec import decode, decode_request, encode
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, parse_id
-from jarai_async._errors import InvalidRequestError, InvalidResponseError, JaraiError, JournalError
+from jarai_async._errors import (
+    InvalidRequestError,
+    InvalidResponseError,
+    JaraiError,
+    JournalError,
+    ProductionFailedError,
+)
 from jarai_async._events import (
     DeliverablesReady,
     Downloaded,
@@ -88,6 +94,7 @@ class Intent:
     - `webhook_pending`: a webhook announced a change that no acknowledged event has reported yet.
     - `files`: the downloaded files that were acknowledged, by path.
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
+    - `earlier`: ids of its productions before the user had it submitted again.
     - `resolved`: the user decided what became of its submit, and may still decide otherwise; or JARAI does
       not find its production, so the user may name another.
     """
@@ -106,6 +113,7 @@ class Intent:
     webhook_pending: bool = False
     files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
     expired: list[str] = field(factory=list)
+    earlier: list[str] = field(factory=list)
     resolved: bool = False
     outcome: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -191,6 +199,7 @@ class Intent:
             "hinted": self.webhook_pending,
             "files": self.files,
             "expired": self.expired,
+            "earlier": self.earlier,
             "resolved": self.resolved,
             "outcome": self.outcome,
         }
@@ -219,8 +228,13 @@ class Intent:
                 sequence=_checked(fields.get("sequence", 0), int),
                 listed=_checked(fields.get("listed", False), bool),
                 webhook_pending=_checked(fields.get("hinted", False), bool),
-                files=_checked(fields.get("files", {}), dict),
-                expired=[parse_id(expired) for expired in _checked(fields.get("expired", []), list)],
+                files={
+                    path: saved
+                    for path, saved in _checked(fields.get("files", {}), dict).items()
+                    if "deliverable" in saved  # else of format 1, without a size: it is downloaded again
+                },
+                expired=[parse_id(id_) for id_ in _checked(fields.get("expired", []), list)],
+                earlier=[parse_id(id_) for id_ in _checked(fields.get("earlier", []), list)],
                 resolved=_checked(fields.get("resolved", False), bool),
                 outcome=_checked(fields.get("outcome", {}), dict) or None,
             )
@@ -260,6 +274,8 @@ def _error_fields(error: JaraiError) -> dict[str, Any]:
 def _error(fields: dict[str, Any]) -> JaraiError | None:
     if fields["error"] is None:
         return None
+    if isinstance(fields["error"], str):  # format 1
+        return ProductionFailedError(fields["error"], code=fields["code"])
     kind, message, status, code, correlation_id = (
         _checked(fields["error"], dict)[name]
         for name in ("type", "message", "status", "code", "correlation_id")

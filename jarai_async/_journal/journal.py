@@ -40,7 +40,8 @@ T = TypeVar("T")
 _log = logging.getLogger("jarai_async")
 
 _APPLICATION_ID = 0x4A415249  # "JARI": identifies the file, to us and to file(1)
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+_SELECT_POSITIONAL = "SELECT 1 FROM intents WHERE reference GLOB 'request-[0-9][0-9][0-9][0-9]*'"
 _SCHEMA = """
 CREATE TABLE intents (
     reference TEXT PRIMARY KEY, account_id TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
@@ -159,7 +160,12 @@ class Journal:
             for statement in _SCHEMA.split(";"):
                 execute(statement)
             execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            execute(f"PRAGMA user_version = {_FORMAT_VERSION}")
+        elif version < 2 and execute(_SELECT_POSITIONAL).fetchall():
+            raise JournalError(  # the same batch would be submitted again
+                f"{path} names requests by their position in the batch, as earlier versions did: finish it "
+                "with the version that wrote it"
+            )
+        execute(f"PRAGMA user_version = {_FORMAT_VERSION}")
         if server is not None:
             self._bind(database, server)
         execute("UPDATE intents SET stage = ? WHERE stage = ?", (str(Stage.IN_DOUBT), str(Stage.SENDING)))

@@ -35,32 +35,46 @@ def is_same_request(intent: Intent, request: ProductionRequest) -> bool:
     return not changes
 
 
-async def find_created(
-    engine: Engine, journal: Journal, reference: str, production_id: str, known: Mapping[str, str]
-) -> Production:
-    """Read a production that a submit in doubt may have created, and check that it fits.
+async def find_created(engine: Engine, journal: Journal, reference: str, production_id: str) -> Production:
+    """Read a production that a submit in doubt may have created.
 
-    `known` has the reference of each production of this process. Raises InvalidRequestError where there is
-    nothing to decide, and where the production belongs to another request; ApiError, JournalError.
+    Raises InvalidRequestError where there is nothing to decide; ApiError, JournalError.
     """
     await _undecided(journal, reference)
-    production = await engine.sender.execute(endpoints.fetch(production_id), RequestLog())
-    intent = await _undecided(journal, reference)  # it may have been decided in the meantime
-    owner = known.get(production.id) or await journal.owner_of(production.id)
+    return await engine.sender.execute(endpoints.fetch(production_id), RequestLog())
+
+
+async def check_decision(
+    journal: Journal, reference: str, production: Production | None, known: Mapping[str, str]
+) -> None:
+    """Check that a submit is in doubt, and that the production fits it and belongs to no other request.
+
+    `known` has the reference of each production of this process. Raises InvalidRequestError, JournalError.
+    """
+    intent = await _undecided(journal, reference)
+    if production is None:
+        return
+    stored = await journal.owner_of(production.id)
+    owner = known.get(production.id) or stored  # after waiting: another decision may have been made
     if owner not in (None, reference):
         raise InvalidRequestError([f"production {production.id} belongs to the reference {owner!r}"])
+    if production.id in intent.earlier:
+        raise InvalidRequestError([f"production {production.id} is of an earlier submit of {reference!r}"])
     if differs := compare(intent, production).differs:
         message = f"production {production.id} does not fit the reference {reference!r}: "
         raise InvalidRequestError([message + "; ".join(differs)])
-    return production
 
 
-async def resolve(journal: Journal, reference: str, production: Production | None) -> Intent:
+async def resolve(
+    journal: Journal, reference: str, production: Production | None, known: dict[str, str]
+) -> Intent:
     """Decide a submit that is in doubt: it created this production, or (None) it may be submitted again.
 
     Raises InvalidRequestError where there is nothing to decide, JournalError.
     """
     intent = await _undecided(journal, reference)
+    if intent.production is not None:
+        known.pop(intent.production.id, None)  # of an earlier decision
     if production is None:
         intent.reset(str(uuid4()))
     else:
@@ -68,6 +82,7 @@ async def resolve(journal: Journal, reference: str, production: Production | Non
         intent.reset(intent.key)
         intent.stage, intent.production = Stage.ACCEPTED, production
         intent.sent_at = intent.submitted_at = sent_at
+        known[production.id] = reference
     intent.resolved = True
     await journal.save(intent)
     return intent
@@ -93,7 +108,8 @@ async def retry(journal: Journal, reference: str) -> Intent:
     if (state := intent.outcome_state) not in RETRIED:
         end = f"ended as {state}" if state else f"is {intent.stage}"
         raise InvalidRequestError([f"{reference!r} {end}: it cannot be submitted again"])
-    intent.reset(str(uuid4()))
+    intent.earlier += [*intent.expired, *([intent.production.id] if intent.production else [])]
     intent.expired.clear()
+    intent.reset(str(uuid4()))
     await journal.save(intent)
     return intent

@@ -26,7 +26,7 @@ from uuid import uuid4
 
 from attrs import evolve
 
-from jarai_async._api.models import Polling, ProductionRequest
+from jarai_async._api.models import Polling, Production, ProductionRequest
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
 from jarai_async._errors import (
@@ -41,7 +41,7 @@ from jarai_async._http.retry import Retrier, Retry
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal, journal_path
 from jarai_async._orchestrator.checkpoint import Checkpoint
-from jarai_async._orchestrator.decisions import find_created, resolve, retry
+from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.run import Batch, Requests, Run
 from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue, stop_drawing
@@ -137,6 +137,7 @@ class Orchestrator:
         """The running jobs."""
         self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws their requests
         self._background: set[asyncio.Task[None]] = set()
+        self._deciding = asyncio.Lock()  # one decision about a submit in doubt at a time
         self._monitor = Monitor(
             client.engine,
             self.jobs.values(),
@@ -263,19 +264,25 @@ class Orchestrator:
         if (production_id is None) != resubmit:
             raise InvalidRequestError(["resolve() takes either production_id or resubmit=True"])
         self._check_open()
+        self._replaceable(reference)
+        context, production = self.context, None
+        if production_id is not None:
+            production = await find_created(context.engine, context.journal, reference, production_id)
+        async with self._deciding:
+            running = self._replaceable(reference)
+            await check_decision(context.journal, reference, production, context.productions)
+            for job in running.values():
+                job.state.is_replaced = True
+            await stop(running)
+            intent = await resolve(context.journal, reference, production, context.productions)
+            return self._new_ticket(reference, intent.request(), intent)
+
+    def _replaceable(self, reference: str) -> dict[asyncio.Task[Outcome], Job]:
+        """Return the jobs that another decision replaces. Raises InvalidRequestError where it may not."""
         running = self._running(reference)
         if not all(job.state.is_resolved for job in running.values()):
             raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
-        context, production = self.context, None
-        if production_id is not None:
-            production = await find_created(
-                context.engine, context.journal, reference, production_id, context.productions
-            )
-        for job in running.values():
-            job.state.is_replaced = True
-        await stop(running)
-        intent = await resolve(context.journal, reference, production)
-        return self._new_ticket(reference, intent.request(), intent)
+        return running
 
     async def retry(self, reference: str) -> Ticket:
         """Submit a request again that was rejected, failed or was cancelled, and return its new ticket.
@@ -358,13 +365,21 @@ class Orchestrator:
             for intent in await journal.in_doubt(account_id):
                 if self._running(intent.reference):
                     continue  # its own job looks
-                production = await self.context.matcher.find(journal, intent)
-                is_decided = intent.stage is not Stage.IN_DOUBT or self._running(intent.reference)
-                if production is not None and not is_decided:
-                    decided = await resolve(journal, intent.reference, production)
-                    self._new_ticket(decided.reference, decided.request(), decided)
+                if (production := await self.context.matcher.find(journal, intent)) is not None:
+                    await self._use_created(intent.reference, production)
         except JaraiError as error:
             _log.warning("it is not known what a webhook says about a submit in doubt: %s", error)
+
+    async def _use_created(self, reference: str, production: Production) -> None:
+        """Watch what a webhook shows, unless the submit was decided in the meantime."""
+        context = self.context
+        async with self._deciding:
+            intent = await context.journal.find(reference)
+            if intent is None or intent.stage is not Stage.IN_DOUBT or self._running(reference):
+                return
+            await check_decision(context.journal, reference, production, context.productions)
+            intent = await resolve(context.journal, reference, production, context.productions)
+            self._new_ticket(reference, intent.request(), intent)
 
     # --- Drawing requests --------------------------------------------------------------------------
 
@@ -380,6 +395,8 @@ class Orchestrator:
                 async with aclosing(batch.draw(journal)) as source:
                     await slot.acquire()
                     async for reference, request in source:
+                        if not self._is_open:
+                            break  # the block was left just before this task could be stopped
                         self._start(reference, request, slot, batch.publish, batch.job_ended)
                         batch.job_started()
                         slot = Slot(self.slots)

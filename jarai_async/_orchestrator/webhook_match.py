@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Container
 
 from jarai_async._api import endpoints
-from jarai_async._api.calls import Kind
+from jarai_async._api.calls import Kind, is_refusal
 from jarai_async._api.models import Production
 from jarai_async._engine import Engine
 from jarai_async._errors import ApiError, TransportError
@@ -28,6 +28,7 @@ _log = logging.getLogger("jarai_async")
 
 _CLOCK_SKEW = 600.0  # seconds by which JARAI's clock and this machine's may differ
 _MAX_READS = 100  # for one submit
+_READ_PAUSE = 30.0  # seconds after a read that failed
 
 
 class WebhookMatcher:
@@ -37,8 +38,9 @@ class WebhookMatcher:
         self._engine = engine
         self._router = router
         self._known = known
-        self._read: dict[str, Production | None] = {}  # by id; None where that failed, or another owns it
+        self._read: dict[str, Production | None] = {}  # by id; None: refused, or owned by a request
         self._proposed: dict[str, list[str]] = {}  # ids of productions, by reference
+        self._resume_at = 0.0  # when reads may be sent again
         self._lock = asyncio.Lock()  # no production is read twice
 
     async def find(self, journal: Journal, intent: Intent) -> Production | None:
@@ -52,7 +54,8 @@ class WebhookMatcher:
         if len(fitting) == 1 and fitting[0].topic is not None:
             (production,) = fitting
             in_doubt = await journal.in_doubt(intent.account_id)
-            if [one for one in in_doubt if not compare(one, production).differs] == [intent]:
+            fits = [one.reference for one in in_doubt if not compare(one, production).differs]
+            if fits == [intent.reference] and production.id not in self._known:
                 facts = ", ".join(compare(intent, production).matches)
                 _log.warning("%s has created production %s: %s", intent.reference, production.id, facts)
                 return production
@@ -65,22 +68,27 @@ class WebhookMatcher:
         for event in self._router.unclaimed(intent.account_id):
             id_, sent_at = event.production_id, intent.sent_at or 0.0
             is_old = event.timestamp is not None and event.timestamp.timestamp() < sent_at - _CLOCK_SKEW
-            if id_ in self._known or is_old or (id_ not in self._read and reads == _MAX_READS):
+            if id_ in self._known or is_old:
                 continue
-            if id_ not in self._read:
+            may_read = reads < _MAX_READS and self._engine.scheduler.elapsed() >= self._resume_at
+            if id_ not in self._read and may_read:
                 reads += 1
-                self._read[id_] = await self._read_unowned(journal, event.production_id)
-            if (production := self._read[id_]) is not None:
+                await self._read_unowned(journal, id_)
+            if (production := self._read.get(id_)) is not None:
                 found.append(production)
         return found
 
-    async def _read_unowned(self, journal: Journal, production_id: str) -> Production | None:
-        if await journal.owner_of(production_id) is not None:
-            return None
+    async def _read_unowned(self, journal: Journal, production_id: str) -> None:
+        """Read a production, unless another request owns it. If that fails, a later event tries again."""
+        production, sender = None, self._engine.sender
         try:
-            return await self._engine.sender.execute(endpoints.fetch(production_id, Kind.POLL), RequestLog())
-        except (ApiError, TransportError):
-            return None
+            if await journal.owner_of(production_id) is None:
+                production = await sender.execute(endpoints.fetch(production_id, Kind.POLL), RequestLog())
+        except (ApiError, TransportError) as error:
+            if not is_refusal(error):
+                self._resume_at = self._engine.scheduler.elapsed() + _READ_PAUSE
+                return
+        self._read[production_id] = production
 
     # --- What is not certain -----------------------------------------------------------------------
 

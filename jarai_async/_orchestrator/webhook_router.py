@@ -30,7 +30,7 @@ class WebhookRouter:
         self.arrived = asyncio.Event()
         """Set, and then replaced, when an event of a production arrives that no job has claimed."""
         self.on_unclaimed: Callable[[str], None] = lambda _: None
-        """Called with the account of the first event of a production that no job has claimed."""
+        """Called with the account of an event of a production that no job has claimed."""
         self._subscribers: dict[str, Subscriber] = {}
         self._early: OrderedDict[str, WebhookEvent] = OrderedDict()  # by production
         self._coverages: dict[str, WebhookCoverage] = {}  # by account
@@ -78,11 +78,9 @@ class WebhookRouter:
         if subscriber is not None:
             await subscriber(event)
             return
-        is_first = event.production_id not in self._early
         self._early[event.production_id] = event
         self.arrived.set()
         self.arrived = asyncio.Event()
-        if is_first:
-            self.on_unclaimed(event.account_id)
+        self.on_unclaimed(event.account_id)
         if len(self._early) > _EARLY_EVENTS:
             self._early.popitem(last=False)

@@ -39,6 +39,7 @@ _log = logging.getLogger("jarai_async")
 _NOT_FOUND_SECONDS = 300.0  # a new production may not be readable at once (inferred)
 _REFUSED_SECONDS = 3_600.0  # a person may correct it: an inactive partner, a key without the scope
 _REFUSALS = 3  # in a row
+_FAILURES_PER_WARNING = 250  # about one warning a day
 _POLLS_AFTER_EVENT = (0, 1, 2, 4)  # the delay before each, in minimum intervals, until one sees a change
 _POLLS_AFTER_UNKNOWN_EVENT = (1,)  # events of a type that this version does not know may be frequent
 
@@ -261,8 +262,9 @@ class Poller:
         now = _clock.monotonic()
         watch.polled = now
         watch.failures += 1
-        level = logging.WARNING if watch.failures == 1 else logging.DEBUG
-        _log.log(level, "polling %s failed, it will be polled again: %s", watch.production.id, error)
+        level = logging.WARNING if watch.failures % _FAILURES_PER_WARNING == 1 else logging.DEBUG
+        message = "polling %s failed (%d in a row), it will be polled again: %s"
+        _log.log(level, message, watch.production.id, watch.failures, error)
         if not is_refusal(error):
             watch.refusals, watch.refused_since = 0, math.inf
             return

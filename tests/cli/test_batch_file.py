@@ -256,6 +256,22 @@ def test_json_object_over_several_lines_is_one_request(tmp_path: Path) -> None:
     assert [parsed.topic for parsed in read_batch(path)] == ["A"]
 
 
+@pytest.mark.parametrize("end", ["", ",\n]", "\n"])
+def test_array_that_is_not_json_is_one_problem(end: str) -> None:
+    """Its lines are not JSON by themselves, so a problem for each of them would say nothing."""
+    array = json.dumps([{"topic": f"topic {n}"} for n in range(20)], indent=2).removesuffix("\n]") + end
+    (problem,) = problems(array)
+    assert problem.startswith("line 6")
+    assert "not JSON" in problem
+
+
+@pytest.mark.parametrize("text", ["\n\ntopic;reference\nA;a\n", ";;\r\ntopic;reference\r\nA;a\r\n"])
+def test_blank_rows_before_the_csv_header_are_skipped(text: str) -> None:
+    """Spreadsheets write them where the table does not begin in the first row."""
+    (parsed,) = parse_batch(text, as_csv=True, defaults=IDS)
+    assert (parsed.topic, parsed.reference) == ("A", "a")
+
+
 def test_items_of_an_array_are_counted_as_items() -> None:
     """They have no lines of their own."""
     assert problems('[{"topic": "A"}, 5, {"topic": ""}]') == [

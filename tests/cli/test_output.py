@@ -1,6 +1,8 @@
 """Output that cannot be written or that no program reads: nothing is lost, and no command hangs."""
 
+import asyncio
 import fcntl
+import io
 import os
 import pty
 import signal
@@ -9,10 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from jarai_async._cli.commands import main
+from jarai_async._cli.output import print_each
+from jarai_async._cli.streams import BackgroundStream
 from tests.cli.helpers import JARAI, id_options, lines, run_command, start, write_batch
 
 ID = "11111111-1111-4111-8111-111111111111"
@@ -123,6 +128,23 @@ def test_every_id_is_tried_if_the_output_cannot_be_written(
     assert "nothing was sent" not in done.stderr
 
 
+def test_interrupt_while_a_result_is_printed_names_what_was_not_tried(
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    """A pipe that is not read may delay the result for long."""
+    monkeypatch.setattr("sys.stdout", BackgroundStream(io.StringIO()))
+
+    async def request(id_: str) -> dict[str, str]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()  # takes effect where the result is printed
+        return {"id": id_}
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(print_each(["a", "b", "c"], request))
+    assert capsys.readouterr().err == "jarai: interrupted during a; not tried: b, c\n"
+
+
 def test_closed_standard_error_changes_nothing(served: dict[str, str]) -> None:
     """Messages are dropped."""
     done = run(with_closed("2>", [*JARAI, "accounts"]))
@@ -218,6 +240,25 @@ def test_batch_continues_and_can_be_stopped_while_its_output_is_not_read(
         wait_for_manifests(tmp_path / "files", 5)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) in (0, 1)
+
+
+def test_last_text_is_written_after_output_that_was_not_read_for_long() -> None:
+    """The queue is limited, and drops old progress bars rather than the summary."""
+    read, write = os.pipe()
+    texts: list[str] = []
+    with os.fdopen(read) as reader, os.fdopen(write, "w") as file:
+        stream = BackgroundStream(file)
+        for number in range(30_000):
+            stream.write(f"progress {number}\n")
+        stream.write("summary\n")
+        reading = Thread(target=lambda: texts.extend(reader))
+        reading.start()
+        stream.finish(60)
+        file.close()
+        reading.join()
+    assert texts[0] == "progress 0\n"
+    assert texts[-1] == "summary\n"
+    assert 10_000 < len(texts) < 30_000
 
 
 def wait_for_manifests(folder: Path, count: int) -> None:

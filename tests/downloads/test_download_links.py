@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -28,6 +29,7 @@ from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier, Retry
 from jarai_async._urls import percent_encoded
 from jarai_async.simulator import Simulator
+from tests.support.certificates import server_context
 from tests.support.raw_server import reply_with, server
 
 PRODUCTION = "11111111-1111-4111-8111-111111111111"
@@ -257,3 +259,63 @@ def test_host_outside_ascii_is_encoded_for_the_look_up() -> None:
     """A URL that cannot be encoded is not valid."""
     assert percent_encoded("https://bücher.example/ü") == "https://xn--bcher-kva.example/%C3%BC"
     assert percent_encoded("https://ü..example/") == percent_encoded("https://h/\ud800") == ""
+
+
+def _redirect(status: int, location: str) -> bytes:
+    return f"HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_of_blob_storage_is_followed(tmp_path: Path, status: int) -> None:
+    """Up to five times, without cookies; the URL of the list stays that of the deliverable."""
+    answers = [_redirect(status, f"/b c?sig={n}") for n in range(5)]
+    answers[0] = answers[0][:-2] + b"Set-Cookie: a=b\r\n\r\n"
+
+    async def storage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reply_with(answers.pop(0) if answers else OK)(reader, writer)
+
+    async with (
+        server(storage) as (url, received),
+        JaraiClient("jarai_test_x", base_url="http://127.0.0.1:9/v1/partner") as client,
+    ):
+        path = await client.download(Deliverable("Video", f"{url}/a"), tmp_path)
+    assert path.read_bytes() == b"ok"
+    requested = [head.split(b" ")[1].decode() for head in received]
+    assert requested == ["/a", *(f"/b%20c?sig={n}" for n in range(5))]
+    assert not any(b"cookie" in head.lower() for head in received)
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("/again", "more than 5 redirects"),
+        ("ftp://127.0.0.1/a", "not a valid https URL"),
+        ("http://user:password@127.0.0.1/a", "not a valid https URL"),
+        ("http://[", "not a valid https URL"),
+        ("", r"status 302\. "),
+    ],
+)
+async def test_redirect_that_is_not_allowed_ends_the_download(
+    tmp_path: Path, location: str, message: str
+) -> None:
+    """The status is in the message once."""
+    async with (
+        server(reply_with(_redirect(302, location))) as (url, _),
+        JaraiClient("jarai_test_x", base_url="http://127.0.0.1:9/v1/partner") as client,
+    ):
+        with pytest.raises(DownloadError, match=message):
+            await client.download(Deliverable("Video", url), tmp_path)
+
+
+async def test_redirect_never_leads_from_https_to_http(tmp_path: Path) -> None:
+    context, certificate = server_context(tmp_path, "storage")
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=certificate))
+    async with (
+        server(reply_with(OK)) as (plain, received),
+        server(reply_with(_redirect(307, plain)), ssl_context=context) as (url, _),
+        aiohttp.ClientSession(connector=connector) as session,
+        JaraiClient("jarai_test_x", base_url="http://127.0.0.1:9/v1/partner", session=session) as client,
+    ):
+        with pytest.raises(DownloadError, match="not a valid https URL"):
+            await client.download(Deliverable("Video", url), tmp_path / "file")
+    assert received == []

@@ -23,6 +23,8 @@ from jarai_async import (
     OutcomeState,
 )
 from jarai_async.simulator import Simulator
+from jarai_async.simulator._api.fault_kinds import FaultKind
+from jarai_async.simulator._api.responses import Response
 from tests.support.scenarios import request_for, requests_for
 
 
@@ -142,7 +144,8 @@ async def test_failed_downloads_are_reported_in_outcome_and_manifest(
 ) -> None:
     """The production is published, and the outcome and the manifest show the missing files."""
     caplog.set_level(logging.ERROR)
-    simulator.faults.add("redirect", on="download", times=2)  # no later attempt would succeed
+    simulator.faults.kinds["moved"] = FaultKind(lambda _, __: Response(302), executes=False)
+    simulator.faults.add("moved", on="download", times=2)  # no later attempt would succeed
     async with Orchestrator(client, download_to=tmp_path) as orchestrator:
         ticket = orchestrator.submit(request_for(simulator))
         outcome = await ticket
@@ -202,11 +205,11 @@ async def test_slow_response_is_retried(
 async def test_permanent_error_is_not_retried(
     simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
 ) -> None:
-    """A redirect, which is not followed, is received once."""
+    """Of a redirect in a circle, five more are received."""
     simulator.faults.add("redirect", on="download", times=None)
-    with pytest.raises(DownloadError, match="307"):
+    with pytest.raises(DownloadError, match="more than 5 redirects"):
         await client.download(video, tmp_path)
-    assert simulator.faults.fired["redirect"] == 1
+    assert simulator.faults.fired["redirect"] == 6
 
 
 async def test_failing_downloads_do_not_block_the_others(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from tests.support.scenarios import request_for
 
 UNAVAILABLE = ServiceUnavailableError("maintenance", status=503, code="SERVICE_UNAVAILABLE")
 LOST = NoResponseError("lost")
+REJECTED = BadRequestError("wrong", status=400, code="INVALID_REQUEST")
 
 
 # --- The pauses ------------------------------------------------------------------------------------
@@ -136,17 +137,24 @@ async def test_one_submit_at_a_time_is_sent_during_an_outage(error: JaraiError) 
     assert gate.reads == (5 if error is LOST else 0)
 
 
-@pytest.mark.parametrize("begun_by", [UNAVAILABLE, LOST])
-@pytest.mark.parametrize("result", [None, BadRequestError("wrong", status=400, code="INVALID_REQUEST")])
-async def test_success_or_a_rejection_by_jarai_ends_the_outage(
-    begun_by: JaraiError, result: JaraiError | None
+@pytest.mark.parametrize(
+    ("begun_by", "result", "ends"),
+    [
+        (UNAVAILABLE, None, True),
+        (UNAVAILABLE, REJECTED, True),
+        (LOST, None, True),
+        (LOST, REJECTED, False),  # it may be rejected before the step that fails
+    ],
+)
+async def test_success_ends_the_outage_and_a_rejection_one_without_doubt(
+    begun_by: JaraiError, result: JaraiError | None, *, ends: bool
 ) -> None:
-    """All submits that wait are sent at once."""
+    """Then all submits that wait are sent at once, otherwise one after the other."""
     gate = Gate()
     await gate.submit(begun_by)
     await asyncio.gather(*(gate.submit(result, 10) for _ in range(5)))
     first, *others = gate.passed_at[1:]
-    assert others == [first + 10] * 4
+    assert others == [first + 10 * (1 if ends else n) for n in range(1, 5)]
 
 
 @pytest.mark.parametrize("result", [NotFoundError("a gateway", status=404), asyncio.CancelledError()])

@@ -111,6 +111,23 @@ async def test_private_address_in_a_signed_url_is_refused_before_a_proxy(
         assert len(received) == 1
 
 
+async def test_redirect_to_a_private_address_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is checked like the signed URL itself."""
+    redirect = b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/a\r\nContent-Length: 0\r\n\r\n"
+    async with open_proxy(host="127.0.0.1") as (proxy, received), server(reply_with(redirect)) as (url, _):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        with pytest.warns(UserWarning, match="unencrypted"):
+            client = JaraiClient("jarai_test_x", base_url="http://api.invalid", trust_env=True)
+        async with client:
+            with pytest.raises(DownloadError, match="not public"):
+                await client.download(
+                    Deliverable("Video", url.replace("127.0.0.1", "files.invalid")), tmp_path
+                )
+    assert len(received) == 1
+
+
 async def test_request_for_a_file_carries_no_password_cookie_or_header_of_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

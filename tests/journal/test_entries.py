@@ -209,6 +209,20 @@ def test_final_outcome_without_submit_time_or_error_code() -> None:
     assert restored.error.code is None
 
 
+def test_outcome_and_files_of_format_1_can_be_read() -> None:
+    """Its errors are text, and its files have no size: they are downloaded again."""
+    original = outcome(OutcomeState.FAILED, ProductionFailedError("it failed"))
+    entry = intent()
+    entry.acknowledge(event(Finished, outcome=original))
+    assert entry.outcome is not None
+    entry.outcome |= {"error": "it failed", "code": "PIPELINE_STEP_FAILED"}
+    entry.files["video.mp4"] = {"type": "Video"}
+    restored = stored(entry).final_outcome(original.request)
+    assert restored.files == {}
+    assert isinstance(restored.error, ProductionFailedError)
+    assert (restored.error.message, restored.error.code) == ("it failed", "PIPELINE_STEP_FAILED")
+
+
 @pytest.mark.parametrize("name", ["state", "error", "deliverables", "finishedAt", "requests"])
 @given(value=json_values)
 def test_damaged_outcome_raises_journal_error(name: str, value: object) -> None:

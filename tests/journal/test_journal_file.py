@@ -23,7 +23,7 @@ async def test_file_identifies_application_and_version(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     await (await Journal.open(path)).close()
     pragmas = ("application_id", "user_version", "journal_mode")
-    assert execute(path, *(f"PRAGMA {name}" for name in pragmas)) == [0x4A415249, 1, "delete"]
+    assert execute(path, *(f"PRAGMA {name}" for name in pragmas)) == [0x4A415249, 2, "delete"]
     assert path.read_bytes()[68:72] == b"JARI"
 
 
@@ -76,10 +76,10 @@ async def test_failed_open_leaves_no_lock_and_no_thread(tmp_path: Path) -> None:
     """The file can be opened as soon as the reason is gone."""
     path = tmp_path / "journal"
     await (await Journal.open(path)).close()
-    execute(path, "PRAGMA user_version = 2")
+    execute(path, "PRAGMA user_version = 3")
     with pytest.raises(JournalError, match="was written by a newer version of jarai-async"):
         await Journal.open(path)
-    execute(path, "PRAGMA user_version = 1")
+    execute(path, "PRAGMA user_version = 2")
     await (await Journal.open(path)).close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("jarai journal")]
 
@@ -381,6 +381,20 @@ async def test_copy_of_the_file_alone_is_complete_after_a_kill(tmp_path: Path) -
     journal = await Journal.open(copy)
     assert len(await journal.intents()) == 50
     await journal.close()
+
+
+async def test_journal_of_format_1_with_references_by_position_is_refused_unchanged(tmp_path: Path) -> None:
+    """References are made from the content now: its whole batch would be submitted and paid for again."""
+    path = tmp_path / "journal"
+    journal = await Journal.open(path)
+    await journal.save(intent("request-0001", stage=Stage.ACCEPTED))
+    await journal.close()
+    await (await Journal.open(path)).close()  # in format 2 it is a reference of the user
+    execute(path, "PRAGMA user_version = 1")
+    for _ in range(2):
+        with pytest.raises(JournalError, match="finish it with the version that wrote it"):
+            await Journal.open(path)
+    assert execute(path, "PRAGMA user_version") == [1]
 
 
 async def test_journal_with_a_write_ahead_log_is_converted(tmp_path: Path) -> None:

@@ -134,6 +134,39 @@ async def test_decision_can_be_changed_until_the_request_has_ended(
             await orchestrator.resolve("a", production_id=wrong.id)
 
 
+async def test_production_of_a_changed_decision_can_be_of_another_request(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """The one that was decided first had the production of the other."""
+    journal = tmp_path / "journal"
+    await client.accounts()
+    created = [await leave_in_doubt(simulator, client, journal, reference=name) for name in ("a", "b")]
+    async with Orchestrator(client, journal=journal) as orchestrator:
+        await orchestrator.resolve("a", production_id=created[1])
+        await asyncio.sleep(60)
+        first = await orchestrator.resolve("a", production_id=created[0])
+        second = await orchestrator.resolve("b", production_id=created[1])
+        assert [(await ticket).ok for ticket in (first, second)] == [True, True]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_one_of_two_simultaneous_decisions_is_used(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, *, kept: bool
+) -> None:
+    """A request has one job, and a production one request, whatever an application does at once."""
+    await client.accounts()
+    async with Orchestrator(client, journal=tmp_path / "journal" if kept else None) as orchestrator:
+        simulator.faults.add("reset_after", on="submit", times=2)
+        for reference in ("a", "b"):
+            await orchestrator.submit(request_for(simulator, reference=reference))
+        created = next(iter(simulator.productions))
+        decisions = [orchestrator.resolve(reference, production_id=created) for reference in "aabb"]
+        tickets = await asyncio.gather(*decisions, return_exceptions=True)
+        assert len({job.state.reference for job in orchestrator.jobs.values()}) == 1
+        assert len(orchestrator.jobs) == 1
+        assert sum(isinstance(ticket, InvalidRequestError) for ticket in tickets) == 2
+
+
 async def test_decision_to_resubmit_can_be_changed_until_it_is_sent(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:

@@ -8,14 +8,24 @@ from uuid import UUID
 import pytest
 from attrs import evolve
 
-from jarai_async import Finished, JaraiClient, Orchestrator, Outcome, OutcomeState, Production, Status
+from jarai_async import (
+    Finished,
+    InvalidRequestError,
+    JaraiClient,
+    Orchestrator,
+    Outcome,
+    OutcomeState,
+    Production,
+    Status,
+)
 from jarai_async._api.codec import body_of
+from jarai_async._api.models import parse_id
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async.simulator import Deliverability, FaultKind, Simulator
-from jarai_async.webhooks import ProductionPublished
+from jarai_async.webhooks import ProductionPublished, ProductionQueued
 from tests.support.journals import intent
 from tests.support.scenarios import request_for
 from tests.support.webhook_events import webhook_event
@@ -45,13 +55,16 @@ async def test_webhook_decides_a_submit_whose_response_was_lost(tmp_path: Path) 
             assert outcome.production.id == created[outcome.request.topic]
 
 
-async def test_webhook_that_arrives_after_the_outcome_is_used(tmp_path: Path) -> None:
-    """The production is then watched to its end, and the next run returns its outcome."""
+@pytest.mark.parametrize("restarted", [True, False])
+async def test_webhook_that_arrives_after_the_outcome_is_used(tmp_path: Path, *, restarted: bool) -> None:
+    """The production is then watched to its end, also in a process that was not given the request."""
     async with with_webhooks(LATE) as (simulator, client, receiver):
         await client.accounts()
         async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
             (outcome,) = await run(orchestrator, simulator, "tides")
             assert outcome.state is OutcomeState.UNCERTAIN
+            await asyncio.sleep(0 if restarted else 4 * 3600)
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
             await asyncio.sleep(4 * 3600)
             stored = await orchestrator.context.journal.find("r0")
         assert stored is not None
@@ -109,6 +122,43 @@ async def test_production_without_a_topic_is_only_proposed(tmp_path: Path) -> No
             (outcome,) = await run(orchestrator, simulator, "tides")
         assert outcome.state is OutcomeState.UNCERTAIN
         assert next(iter(simulator.productions)) in str(outcome.error)
+
+
+async def test_production_that_could_not_be_read_is_read_after_a_later_event(tmp_path: Path) -> None:
+    """An outage may lose the response to a submit, and then those to reads."""
+    async with with_webhooks(SOON) as (simulator, client, receiver):
+        await client.accounts()
+        simulator.faults.add("gateway_html", on="fetch", times=None)
+        asyncio.get_running_loop().call_later(180, simulator.faults.clear)
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            (outcome,) = await run(orchestrator, simulator, "tides")
+            assert outcome.state is OutcomeState.UNCERTAIN
+            await asyncio.sleep(4 * 3600)
+            stored = await orchestrator.context.journal.find("r0")
+        assert stored is not None
+        assert stored.stage is Stage.ENDED
+
+
+async def test_production_before_a_retry_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
+    """Its webhook is repeated in a later process, while the second submit is in doubt."""
+    async with with_webhooks(SOON) as (simulator, client, receiver):
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            ticket = orchestrator.submit(request_for(simulator, reference="a"))
+            await asyncio.sleep(5)
+            await ticket.cancel()
+            first = (await ticket).production
+        assert first is not None
+        simulator.faults.add("hang_before", on="submit")
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            ticket = await orchestrator.retry("a")
+            event = webhook_event(ProductionQueued, first.id)
+            account = parse_id(simulator.account_id)
+            await orchestrator.context.router.dispatch(evolve(event, account_id=account, timestamp=None))
+            outcome = await ticket
+            with pytest.raises(InvalidRequestError, match="of an earlier submit of 'a'"):
+                await orchestrator.resolve("a", production_id=first.id)
+        assert outcome.state is OutcomeState.UNCERTAIN
+        assert first.id not in str(outcome.error)
 
 
 async def test_leaving_does_not_wait_for_webhooks(tmp_path: Path) -> None:

@@ -168,6 +168,20 @@ async def test_failed_polls_are_repeated_less_and_less_often(queued: Simulator) 
         assert watch.failures == watch.refusals == 0
 
 
+async def test_polls_that_keep_failing_are_reported_again(
+    queued: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A production that JARAI can never show keeps its slot, so one warning at the start is not enough."""
+    async with watched(queued) as (client, watch):
+        queued.faults.add("internal_error", on="fetch", times=None)
+        wait = asyncio.create_task(client.engine.poller.wait_for_change(watch))
+        await asyncio.sleep(7 * 86_400)
+        assert not wait.done()
+        wait.cancel()
+    warnings = [record for record in caplog.records if "in a row" in record.message]
+    assert 5 <= len([record for record in warnings if record.levelname == "WARNING"]) <= 8
+
+
 async def test_429_is_not_a_failed_poll(queued: Simulator) -> None:
     """It pauses all requests, and the production is polled again as soon as the pause is over."""
     async with watched(queued) as (client, watch):

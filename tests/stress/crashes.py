@@ -170,9 +170,11 @@ def _make_task(
 ) -> asyncio.Task[Any]:
     task = asyncio.Task(main, loop=loop, context=context)
     process = _CURRENT.get()
-    if process is not None:
-        if context is not None and _CURRENT not in context:  # a worker that several callers share
+    if context is not None:
+        if _CURRENT not in context:  # a worker that several callers share
             context.run(_CURRENT.set, process)
+        process = context[_CURRENT]
+    if process is not None:
         process.tasks.add(task)
     return task
 
