@@ -61,6 +61,14 @@ def url_path(url: str) -> str:
         return ""
 
 
+def url_query(url: str) -> str:
+    """Return the query of a URL; "" if the URL is invalid."""
+    try:
+        return urlsplit(url).query
+    except ValueError:
+        return ""
+
+
 def joined_url(base: str, reference: str) -> str:
     """Return the URL that a reference in a response means; "" if it is invalid."""
     try:

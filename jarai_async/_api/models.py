@@ -132,10 +132,10 @@ class Production:
 
 @frozen
 class Listing:
-    """The list in which a deliverable was found: its index, the paths of all URLs, and the other fields."""
+    """The list in which a deliverable was found: its index, all signed URLs, and the other fields."""
 
     index: int
-    paths: tuple[str, ...]
+    urls: tuple[str, ...] = field(repr=False)
     descriptions: tuple[tuple[object, ...], ...]
 
 

@@ -125,9 +125,10 @@ def check_status(status: int, headers: Mapping[str, str], *, resuming: bool) -> 
     raise kind(f"blob storage responded with status {status}", status=status, retry_after=wait)
 
 
-def is_refusal(status: int) -> bool:
+def is_refusal(status: int, *, resuming: bool) -> bool:
     """Return whether blob storage rejects the signed URL itself: it has expired, or is not valid yet."""
-    return 400 <= status < 500 and status not in (*_TRANSIENT, *_RESUME_STATUSES)
+    is_about_file = resuming and status in _RESUME_STATUSES
+    return 400 <= status < 500 and status not in _TRANSIENT and not is_about_file
 
 
 def is_replaced(before: Deliverable, now: Deliverable) -> bool:

@@ -6,13 +6,14 @@ headers; `PartialFile` is the file on disk.
 
 Three limits end a download: the retry policy, which counts attempts in a row that made no progress; three
 restarts from the first byte because a file was wrong; and two minutes in which blob storage rejects the
-signed URL. A URL may become valid soon (inferred): the clocks of two hosts differ, or the file is published
-later than its list.
+signed URL, also a fresh one. A URL may become valid soon (inferred): the clocks of two hosts differ, or the
+file is published later than its list.
 
 No other process resumes a partial file: after a power cut it may have a hole.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -61,6 +62,7 @@ class Download:
         self.is_url_refused = False  # whether blob storage rejected the URL in the last attempt
         self.is_url_fresh = False  # whether the URL was renewed since the last attempt
         self._refused_since: float | None = None
+        self._renewed_at = -math.inf
         self._disk = disk
         self._https = https
         self._progress = progress
@@ -84,6 +86,7 @@ class Download:
         self.deliverable = deliverable
         self.is_list_outdated = False
         self.is_url_fresh = True
+        self._renewed_at = _clock.monotonic()
         if replaced:
             await self._discard_received()
 
@@ -127,15 +130,15 @@ class Download:
         try:
             await transport.read_blob(url, headers, self)
         except (NotSentError, NoResponseError, InvalidResponseError) as error:
-            self.is_host_down = isinstance(error, NotSentError)
+            self.is_host_down, self._refused_since = isinstance(error, NotSentError), None
             raise IncompleteDownloadError(f"blob storage: {error.message}") from error
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Accept or reject a response."""
-        if blob_storage.is_refusal(status):
+        resuming = bool(blob_storage.request_headers(self._expected, self._offset))
+        if blob_storage.is_refusal(status, resuming=resuming):
             raise self._refusal(status)
         self._refused_since = None
-        resuming = bool(blob_storage.request_headers(self._expected, self._offset))
         blob_storage.check_status(status, headers, resuming=resuming)
         self.is_list_outdated = True  # until the response turns out to be about the same file
         expected = None
@@ -174,12 +177,13 @@ class Download:
             asyncio.get_running_loop().call_soon(self._progress, self._offset, size)
 
     def _refusal(self, status: int) -> DownloadError:
-        """Return the error for a rejected URL. After two minutes of rejections it is final."""
+        """Return the error for a rejected URL. It is final after two minutes, if a fresh URL was rejected."""
         self.is_url_refused = True
         now = _clock.monotonic()
         if self._refused_since is None:
             self._refused_since = now
-        kind = IncompleteDownloadError if now - self._refused_since < _MAX_REFUSED else DownloadError
+        is_final = now - self._refused_since >= _MAX_REFUSED and self._renewed_at >= self._refused_since
+        kind = DownloadError if is_final else IncompleteDownloadError
         return kind(f"blob storage rejected the signed URL with status {status}", status=status)
 
     def _check_speed(self) -> None:

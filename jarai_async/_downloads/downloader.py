@@ -94,12 +94,15 @@ class Downloader:
         expires_soon = expires - self._transport.server_time < _MIN_VALIDITY
         if links and not download.is_host_down and (download.is_list_outdated or expires_soon):
             await _renew(download, links, log)
+        before = download.deliverable
         try:
             return await download.attempt(self._transport)
         except IncompleteDownloadError:
             if links and download.is_url_refused:
                 await _renew(download, links, log)
-            raise
+            if download.deliverable.url == before.url:
+                raise
+        return await download.attempt(self._transport)  # an expired URL does not count as a failed attempt
 
 
 async def _renew(download: Download, links: Links, log: RequestLog) -> None:

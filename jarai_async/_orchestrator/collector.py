@@ -67,7 +67,7 @@ class Collector:
 
         def is_complete() -> bool:
             whole = (path in saved and is_whole(path, saved[path]) for path in targets)
-            return (own_folder / MANIFEST).is_file() and all(whole)
+            return bool(_read_manifest(own_folder / MANIFEST)) and all(whole)
 
         try:
             return {*targets} if await disk.run(is_complete) else None
@@ -166,9 +166,9 @@ def collected_references(folder: Path) -> set[str]:
     """Return the references of the productions that have a folder in this one. Blocking."""
     manifests = []
     for path in folder.glob(f"*/{MANIFEST}"):
-        with suppress(OSError, ValueError):  # a file of that name from another program
-            manifests.append(json.loads(path.read_bytes()))
-    return {str(manifest.get("reference")) for manifest in manifests if isinstance(manifest, dict)}
+        with suppress(OSError):
+            manifests.append(_read_manifest(path))
+    return {str(manifest.get("reference")) for manifest in manifests}
 
 
 def _prepare(folder: Path, production_id: str) -> None:
@@ -179,13 +179,17 @@ def _prepare(folder: Path, production_id: str) -> None:
 
 def _check_owner(folder: Path, production_id: str) -> None:
     """Raise FileExistsError if the manifest in a folder names another production. Blocking."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-        return
-    owner = manifest.get("productionId") if isinstance(manifest, dict) else None
-    if owner not in (None, production_id):
+    if _read_manifest(folder / MANIFEST).get("productionId", production_id) != production_id:
         raise FileExistsError(errno.EEXIST, "the folder belongs to another production", str(folder))
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Return a manifest, empty if there is none or the file is of another program. Blocking."""
+    manifest = None
+    if path.is_file():  # a pipe would be read for ever
+        with suppress(ValueError, RecursionError):
+            manifest = json.loads(path.read_bytes())
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def _current_files(

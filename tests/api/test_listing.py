@@ -66,6 +66,14 @@ def test_twin_is_not_recognised_by_position_in_a_list_that_has_changed(
     assert [find_again(file, fresh) for file in before] == [None] * 3
 
 
+def test_twins_that_differ_in_a_query_parameter_are_told_apart_in_any_order() -> None:
+    """A parameter that has the same values in both lists is not part of the signature."""
+    before = with_listing([evolve(file, url=one_path(file.url)) for file in twins(3)])
+    fresh = renewed([before[2], before[0], before[1]])
+    assert [find_again(file, fresh) for file in before] == [fresh[1], fresh[2], fresh[0]]
+    assert [find_again(file, renewed(before[1:])) for file in before] == [None] * 3
+
+
 def test_removed_twin_is_not_replaced_by_a_new_one() -> None:
     """The paths of the others show that paths are kept, so its position does not count."""
     before = twins(3)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import quote
 
@@ -21,8 +22,11 @@ from jarai_async import (
     IncompleteDownloadError,
     JaraiClient,
     NotFoundError,
+    SavedFile,
     _clock,
 )
+from jarai_async._http.request_log import RequestLog
+from jarai_async._http.retry import Retrier, Retry
 from jarai_async._urls import percent_encoded
 from jarai_async.simulator import Simulator
 from tests.support.certificates import server_context
@@ -122,6 +126,46 @@ async def test_url_that_has_expired_by_the_last_attempt_is_renewed(
     simulator.faults.add("expired", on="download", times=1)
     assert (await client.download(video, tmp_path)).stat().st_size == video.size
     assert simulator.faults.fired == {"unavailable": 6, "expired": 1}
+
+
+async def test_expired_url_is_kept_through_a_long_outage_of_the_api(
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """That the old URL is rejected for minutes says nothing while there is no fresh one."""
+    await asyncio.sleep(3700)
+    simulator.faults.add("unavailable", on="deliverables", times=None)
+    download = asyncio.create_task(_download_patiently(client, video, tmp_path / "video.mp4"))
+    await asyncio.sleep(600)
+    assert not download.done()
+    assert simulator.count("download", 403) > 3
+    simulator.faults.clear()
+    assert (await download).size == video.size
+
+
+async def _download_patiently(
+    client: JaraiClient, deliverable: Deliverable, target: Path, attempts: int = 100
+) -> SavedFile:
+    retrier = Retrier(Retry(attempts, base=30, cap=30), Random(1))
+    return await client.engine.downloader.download(deliverable, target, RequestLog(), retrier=retrier)
+
+
+async def test_rejections_with_an_outage_between_them_are_not_one_long_rejection(
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """Blob storage rejects the URL, cannot be reached for minutes, and rejects it once more."""
+    for kind, times in (("expired", 1), ("reset_before", 20), ("expired", 1)):
+        simulator.faults.add(kind, on="download", times=times)
+    assert (await _download_patiently(client, video, tmp_path / "video.mp4")).size == video.size
+    assert simulator.faults.fired == {"expired": 2, "reset_before": 20}
+
+
+async def test_expired_url_costs_no_attempt(
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """The fresh one is requested at once."""
+    await asyncio.sleep(10)
+    simulator.faults.add("expired", on="download")
+    assert (await _download_patiently(client, video, tmp_path / "video.mp4", attempts=1)).size == video.size
 
 
 async def test_renewal_that_cannot_succeed_is_not_retried(

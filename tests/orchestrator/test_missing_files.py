@@ -96,12 +96,15 @@ async def test_outcome_lists_only_files_that_exist(simulator: Simulator, tmp_pat
     assert set(outcome.files) == set(downloaded[1:])
 
 
-async def test_deleted_manifest_is_written_again(simulator: Simulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("[" * 100_000)])
+async def test_deleted_or_unreadable_manifest_is_written_again(
+    simulator: Simulator, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
     """No file is downloaded for it, and no event is repeated."""
     _, downloaded = await run(simulator, tmp_path)
     manifest = downloaded[0].with_name("manifest.json")
     content = manifest.read_text()
-    manifest.unlink()
+    damage(manifest)
     async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
         orchestrator = Orchestrator(client, journal=tmp_path / "journal", download_to=tmp_path / "files")
         events = (await events_by_reference(orchestrator, [request_for(simulator, reference="a")]))["a"]

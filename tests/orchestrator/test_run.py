@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -156,6 +157,10 @@ async def test_request_whose_files_are_there_already_is_warned_about(
     assert await warnings_of("journal", 2) == []
     (files / "other").mkdir()
     (files / "other" / "manifest.json").write_text("[1, {")
+    (files / "deep").mkdir()
+    (files / "deep" / "manifest.json").write_text("[" * 100_000)
+    (files / "pipe").mkdir()
+    os.mkfifo(files / "pipe" / "manifest.json")
     (warning,) = await warnings_of("another journal", 3)
     assert f"{files} has files of 2 of these requests" in warning
     assert warning.endswith("item-0, item-1")

@@ -120,7 +120,7 @@ def _check_files(result: WorldResult) -> Iterator[str]:
     for outcome in result.runs[-1].outcomes.values():
         if not outcome.ok or outcome.production is None:
             continue
-        files = result.simulator.files(outcome.production.id)
+        files = result.files(outcome.production.id)
         folders = {path.parent for path in outcome.files}
         if len(outcome.files) != len(files) or len(folders) != 1:
             yield f"{outcome}, but there are {len(files)} files"
@@ -136,7 +136,7 @@ def _check_files(result: WorldResult) -> Iterator[str]:
 
 def _check_disk(result: WorldResult) -> Iterator[str]:
     """What was reported as downloaded is there, and each folder has complete files of one production only."""
-    everything = {name: result.simulator.files(name) for name in result.simulator.productions}
+    everything = {name: result.files(name) for name in result.simulator.productions}
     for record in result.runs:
         for event in record.events:
             if isinstance(event, Downloaded) and not _is_one_of(event.path, everything[event.production.id]):

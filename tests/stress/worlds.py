@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from attrs import define, evolve, field, frozen
 
 from jarai_async import ProductionRequest
-from jarai_async.simulator import Deliverability, Simulator
+from jarai_async.simulator import BlobStorage, Deliverability, Simulator
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.rate_limits import TierName
 from tests.stress.crashes import CrashableLoop, CrashableProcess
@@ -31,6 +31,8 @@ _ONLY_API |= {"forbidden", "odd_fields"}
 _ONLY_ON = {"odd_items": "deliverables", "empty_list": "deliverables", "not_ready": "deliverables"}
 _ONLY_ON |= {"only_location": "submit"}
 _ONLY_FILES = {"expired", "wrong_length", "bit_flip"}  # as documented: TLS keeps them out of the API
+_CUT_FILES = {"expired", "cut_body", "cut_chunks", "reset_before", "reset_after", "unavailable"}
+_NAMES_BY_TYPE = ("Article", "Article-2", "Attribution")  # of an article whose files are listed without names
 _ROUTES = ("submit", "submit", "submit", "fetch", "fetch", "deliverables", "cancel")
 _LEAVE_BY: tuple[LeaveBy, ...] = ("break", "timeout", "raise")
 _LEAVE_TICKETS_BY: tuple[LeaveBy, ...] = ("end", "break", "timeout")
@@ -67,6 +69,7 @@ class Scenario:
     faults: tuple[PlannedFault, ...]
     plans: tuple[RunPlan, ...]
     deliverability: Deliverability | None
+    blob_storage: BlobStorage = BlobStorage()  # noqa: RUF009  # frozen
 
 
 @define
@@ -81,6 +84,13 @@ class WorldResult:
     log: list[str] = field(factory=list)
     problems: list[str] = field(factory=list)
     ended_at: float = 0.0
+
+    def files(self, production_id: str) -> dict[str, bytes]:
+        """Return the final files of a production by the name that they must have on the disk."""
+        files = dict(self.simulator.files(production_id))
+        if self.scenario.blob_storage.documented_only:
+            return dict(zip(_NAMES_BY_TYPE, files.values(), strict=True))
+        return files
 
 
 def scenario_of(seed: str) -> Scenario:
@@ -117,7 +127,27 @@ def _draw(seed: str, fewest: int, most: int) -> Scenario:
         faults=tuple(faults),
         plans=(*plans, RunPlan(read_delay=random.choice((0.0, 0.0, 0.1, 20.0)))),
         deliverability=_draw_deliverability(Random(f"{seed}:webhooks")),
+        blob_storage=_draw_storage(Random(f"{seed}:storage"), faults),
     )
+
+
+def _draw_storage(random: Random, faults: Sequence[PlannedFault]) -> BlobStorage:
+    """Draw a make, Azure's in most worlds.
+
+    It has checksums if only they can show that a file is corrupt, and names if a fault hides the types.
+    """
+    is_corrupt = any(fault.on == "download" and fault.kind not in _CUT_FILES for fault in faults)
+    has_types = all(fault.kind != "odd_items" for fault in faults)
+    md5: Literal["base64", "hexadecimal", "none"] = random.choice(("base64", "hexadecimal", "none", "none"))
+    make = BlobStorage(
+        etag=random.choice(("strong", "weak", "none")),
+        md5="base64" if is_corrupt and md5 == "none" else md5,
+        ranges=random.random() < 0.5,
+        encoding="" if md5 == "none" else random.choice(("", "gzip")),  # it is rejected without a checksum
+        documented_only=random.random() < 0.5 and has_types,
+        raw_links=random.random() < 0.2,
+    )
+    return make if random.random() < 0.25 else BlobStorage()
 
 
 def _draw_deliverability(random: Random) -> Deliverability | None:
@@ -217,6 +247,7 @@ def make_simulator(scenario: Scenario) -> Simulator:
         spend_ceiling=scenario.spend_ceiling,
         latency=scenario.latency,
         deliverability=scenario.deliverability or Deliverability(),
+        blob_storage=scenario.blob_storage,
     )
     for fault in scenario.faults:
         simulator.faults.add(
