@@ -36,25 +36,19 @@ _HTML_NAME = re.compile(r"\.x?html?$", re.IGNORECASE)
 
 @frozen
 class ExpectedFile:
-    """What is known of a complete file: size in bytes, checksums, a strong ETag with its quotes, encoding.
-
-    `is_chunked`: the body says itself where it ends.
-    """
+    """What is known of a complete file: size in bytes, checksums, a strong ETag with its quotes, encoding."""
 
     size: int | None = None
     checksums: frozenset[Checksum] = frozenset()
     etag: str | None = None
     encoding: str = ""
-    is_chunked: bool = False
 
     @property
     def verified_by(self) -> str:
         """What shows that a file that fits is complete, as in `SavedFile.verified_by`."""
         if self.checksums:
             return max(self.checksums, key=lambda checksum: len(checksum.digest)).algorithm
-        if self.size is not None:
-            return "length"
-        return "chunks" if self.is_chunked else "repetition"
+        return "chunks" if self.size is None else "length"
 
 
 def expected_from_list(deliverable: Deliverable) -> ExpectedFile:
@@ -82,13 +76,14 @@ def expected_from_full_response(deliverable: Deliverable, headers: Mapping[str, 
     checksums = listed.checksums | from_headers(headers, is_complete=True)
     etag = headers.get("ETag", "")
     strong_etag = etag if _STRONG_ETAG.fullmatch(etag) else None
+    if size is None and not checksums and headers.get("Transfer-Encoding", "").lower() != "chunked":
+        raise IncompleteDownloadError("neither a length nor a checksum shows where the file ends")
     if listed == ExpectedFile() and not checksums and not etag and _may_be_a_page(deliverable, headers):
         raise IncompleteDownloadError("the response may be a gateway's web page: it has no ETag or checksum")
     encoding = _encoding(headers)
     if encoding and size is None and not checksums:
         raise DownloadError("blob storage sent the file in an encoding that was not requested")
-    is_chunked = headers.get("Transfer-Encoding", "").lower() == "chunked"
-    return ExpectedFile(size, checksums, strong_etag, encoding, is_chunked)
+    return ExpectedFile(size, checksums, strong_etag, encoding)
 
 
 def expected_from_partial_response(

@@ -71,9 +71,6 @@ class Download:
         self._offset = 0  # bytes of the file received so far
         self._expected = blob_storage.expected_from_list(deliverable)
         self._restarts = 0
-        self._received_before: tuple[int, bytes] | None = (
-            None  # size and MD5, if nothing else verifies the file
-        )
         self._window_start, self._offset_before_window = 0.0, 0
 
     def made_progress(self, *, since: int) -> bool:
@@ -209,11 +206,6 @@ class Download:
         digest = self._partial_file.digest
         if any(checksum.digest != digest(checksum.algorithm) for checksum in self._expected.checksums):
             await self._restart("the file does not match its checksum")
-        if self._expected.verified_by == "repetition":
-            received, before = (self._offset, digest("md5")), self._received_before
-            self._received_before = received
-            if not self._offset or received != before:
-                await self._restart("neither a length nor a checksum shows where the file ends")
 
     async def _restart(self, reason: str) -> NoReturn:
         """End this attempt; the next one requests the complete file, unless that has happened too often."""

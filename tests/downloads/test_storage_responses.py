@@ -56,11 +56,10 @@ COMPLETE: dict[str, tuple[bytes, dict[str, Any]]] = {
         response(f"Content-Length: {len(DATA)}\r\nContent-Encoding: gzip"),
         {},
     ),
-    "twice the same bytes up to the end of the connection": (response("X: y"), {}),
     "an announced checksum": (response(f"Content-Length: {len(DATA)}"), {"content_md5": MD5}),
 }
 REJECTED: dict[str, tuple[bytes, dict[str, Any], str]] = {
-    "nothing, up to the end of the connection": (response("X: y", b""), {}, "neither a length"),
+    "neither length nor checksum": (response("X: y"), {}, "neither a length"),
     "chunks without an end": (
         response("Transfer-Encoding: chunked", CHUNKED[:-5]),
         {},
@@ -108,28 +107,6 @@ async def test_incomplete_or_wrong_file_is_rejected(client: JaraiClient, tmp_pat
         with pytest.raises(DownloadError, match=message):
             await client.download(Deliverable("Video", url, **fields), tmp_path / "video.mp4")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("equal", [True, False])
-async def test_body_that_nothing_verifies_is_accepted_if_a_second_download_is_the_same(
-    client: JaraiClient, tmp_path: Path, *, equal: bool
-) -> None:
-    """The connection may have ended too soon; each time at another byte, the file is rejected."""
-    bodies = iter([DATA[:-9], DATA, DATA] if equal else [DATA[:-n] for n in range(1, 9)])
-
-    async def storage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reply_with(response("X: y", next(bodies)))(reader, writer)
-
-    path = tmp_path / "video.mp4"
-    async with server(storage) as (url, received):
-        if equal:
-            await client.download(Deliverable("Video", url), path)
-            assert path.read_bytes() == DATA
-        else:
-            with pytest.raises(DownloadError, match="neither a length nor a checksum"):
-                await client.download(Deliverable("Video", url), path)
-            assert not path.exists()
-    assert len(received) == (3 if equal else 4)
 
 
 async def test_rejected_url_of_an_unknown_production_is_tried_again(
