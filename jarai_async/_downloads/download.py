@@ -60,7 +60,6 @@ class Download:
         self.is_list_outdated = False  # whether blob storage seems to have a different file than the list
         self.is_host_down = False  # whether the last attempt got no connection: no other URL would help
         self.is_url_refused = False  # whether blob storage rejected the URL in the last attempt
-        self.is_url_fresh = False  # whether the URL was renewed since the last attempt
         self._refused_since: float | None = None
         self._renewed_at = -math.inf
         self._disk = disk
@@ -82,7 +81,6 @@ class Download:
         replaced = blob_storage.is_replaced(self.deliverable, deliverable)
         self.deliverable = deliverable
         self.is_list_outdated = False
-        self.is_url_fresh = True
         self._renewed_at = _clock.monotonic()
         if replaced:
             await self._discard_received()
@@ -93,7 +91,6 @@ class Download:
         Raises IncompleteDownloadError if another attempt may succeed, DownloadError if not (with the `status`
         of blob storage if that was the reason), and FileWriteError.
         """
-        self.is_url_fresh = False
         url = Secret(_urls.percent_encoded(self.deliverable.url))  # never a local variable as text
         if not _urls.is_http_url(url.reveal(), https_only=self._https):
             raise DownloadError(f"the {self.deliverable.type} has no valid https URL")

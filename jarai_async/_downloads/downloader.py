@@ -74,9 +74,8 @@ class Downloader:
                 try:
                     return await retrier(attempt, made_no_progress)
                 except IncompleteDownloadError:
-                    # out of attempts; after progress, or with a renewed URL, the next follows immediately
-                    if not (download.made_progress(since=before) or download.is_url_fresh):
-                        raise
+                    if not download.made_progress(since=before):
+                        raise  # out of attempts; after progress the next follows immediately
         finally:
             await download.discard()
 
