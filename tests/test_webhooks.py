@@ -146,7 +146,7 @@ def test_any_signed_envelope_is_an_event(data: Any, event_type: str) -> None:
     [
         ("eventId", "event_id", NIL_ID, ["x", None, 5]),
         ("accountId", "account_id", NIL_ID, [[], None]),
-        ("sequenceNumber", "sequence_number", 0, ["1", 1.0, True, -1, 2**53, 10**30, None]),
+        ("sequenceNumber", "sequence_number", 0, ["1", 1.5, True, -1, 2**53, 10**30, None]),
         ("timestamp", "timestamp", None, ["yesterday", 0, None]),
     ],
 )
