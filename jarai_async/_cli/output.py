@@ -80,7 +80,7 @@ async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict
 
     Raises AuthenticationError if the first request is answered so: the others would be, too.
     """
-    code = 0
+    code, unwritten, problem = 0, [], ""
     for number, id_ in enumerate(ids):
         line = None
         try:
@@ -92,8 +92,15 @@ async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict
         except JaraiError as error:
             if isinstance(error, AuthenticationError) and number == 0:
                 raise
-            print_message(f"{id_}: {error}" if line is None else f"{error}: {_json(line)}")
             code = 1
+            if line is None:
+                print_message(f"{id_}: {error}")
+            else:
+                problem = str(error)
+                unwritten.append(id_)
+    if unwritten:  # without the results: they may have signed URLs
+        results = "1 result was" if len(unwritten) == 1 else f"{len(unwritten)} results were"
+        print_message(f"{problem}: {results} not written: {', '.join(unwritten)}")
     return code
 
 

@@ -114,7 +114,7 @@ def test_webhook_is_not_created_if_the_output_has_no_reader(served: dict[str, st
 def test_every_id_is_tried_if_the_output_cannot_be_written(
     command: str, served: dict[str, str], tmp_path: Path, capsys: Printed
 ) -> None:
-    """The results that cannot be printed go to standard error, and the exit code is 1."""
+    """One line on standard error says whose results are not written, and the exit code is 1."""
     if command == "webhooks delete":
         assert [main(["webhooks", "create", URL]) for _ in range(3)] == [0] * 3
         ids = [line["webhookId"] for line in lines(capsys.readouterr().out)]
@@ -123,9 +123,24 @@ def test_every_id_is_tried_if_the_output_cannot_be_written(
     with closed_pipe() as pipe:
         done = run([*JARAI, *command.split(), *ids], stdout=pipe)
     assert done.returncode == 1
-    assert [id_ for line, id_ in zip(done.stderr.splitlines(), ids, strict=True) if id_ in line] == ids
-    assert done.stderr.count("Broken pipe: {") == 3
-    assert "nothing was sent" not in done.stderr
+    expected = (
+        f"jarai: the output cannot be written: Broken pipe: 3 results were not written: {', '.join(ids)}"
+    )
+    assert done.stderr.splitlines() == [expected]
+
+
+def test_signed_urls_that_cannot_be_written_do_not_go_to_standard_error(
+    served: dict[str, str], tmp_path: Path, capsys: Printed
+) -> None:
+    """As with `jarai deliverables ID | head -3`."""
+    assert main(run_command(served, tmp_path, 1, "--download-to", str(tmp_path / "files"))[3:]) == 0
+    ids = {line["productionId"] for line in lines(capsys.readouterr().out) if "productionId" in line}
+    with closed_pipe() as pipe:
+        done = run([*JARAI, "deliverables", *ids], stdout=pipe)
+    assert done.returncode == 1
+    assert "results were not written: " in done.stderr
+    assert "http" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_interrupt_while_a_result_is_printed_names_what_was_not_tried(
