@@ -31,3 +31,10 @@ def served(_this_checkout: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[di
         process.send_signal(signal.SIGTERM)
         process.communicate()
         assert process.returncode == 0
+
+
+for _signal in (
+    signal.SIGINT,
+    signal.SIGHUP,
+):  # a process in the background may ignore them, and its children
+    signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
