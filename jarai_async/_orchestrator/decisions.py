@@ -28,6 +28,8 @@ def is_same_request(intent: Intent, request: ProductionRequest) -> bool:
 
     Raises JournalError, and InvalidRequestError where another request may have been paid for.
     """
+    if (intent.account_id, intent.body) == (request.account_id, body_of(request)):
+        return True  # almost always; to say what differs takes over ten times as long
     changes = [*differences(intent.request(), request)]
     if changes and not intent.created_nothing:
         message = f"the reference {intent.reference[:100]!r} belongs to another request in the journal: "

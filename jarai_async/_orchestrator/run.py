@@ -82,7 +82,7 @@ class Batch:
         self._requests: Iterable[Any] | AsyncIterable[Any] = requests
         self._occurrences = Counter[str]()  # of references that are made from the content
         self._known: list[Named] = []
-        self._new: list[str] = []  # known references that the journal does not know
+        self._new: list[Named] = []  # those that the journal does not know
         self._problems: list[str] = []
         self._running = 0
         self._all_drawn = False
@@ -116,12 +116,11 @@ class Batch:
 
         Raises InvalidRequestError, with all problems.
         """
-        changed = []
-        if journal.path is not None:
-            changed = await self._compare(journal)
+        changed: list[Named] = []
+        if journal.path is None:
+            self._new = self._known
         else:
-            self._new = [reference for reference, _ in self._known]
-        if journal.path is not None:
+            changed = await self._compare(journal)
             counts = Counter(reference for reference, _ in self._known)
             self._problems += [f"{ref!r} is already running" for ref in counts if running(ref)]
             self._problems += [
@@ -131,7 +130,7 @@ class Batch:
             raise InvalidRequestError(self._problems)
         for reference, request in changed:
             journal.put(new_intent(reference, request))
-        for reference, request in self._known:
+        for reference, request in self._new:
             journal.plan(new_intent(reference, request))
         await journal.flush()
 
@@ -140,7 +139,7 @@ class Batch:
         collected: set[str] = set()
         with suppress(FileWriteError):  # the downloads say it
             collected = await disk.run(partial(collected_references, folder)) if self._new else set()
-        if again := [reference for reference in self._new if reference in collected]:
+        if again := [reference for reference, _ in self._new if reference in collected]:
             _log.warning(
                 "%s has files of %d of these requests, but the journal does not know them (is it the right "
                 "one?): they are submitted and paid for again: %s",
@@ -156,7 +155,7 @@ class Batch:
             try:
                 intent = await journal.find(reference)
                 if intent is None:
-                    self._new.append(reference)
+                    self._new.append((reference, request))
                 elif not is_same_request(intent, request):
                     changed.append((reference, request))
             except InvalidRequestError as error:
