@@ -8,7 +8,6 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from jarai_async._api.calls import is_refusal
 from jarai_async._api.models import ProductionRequest
@@ -26,7 +25,7 @@ from jarai_async._errors import (
     PermissionDeniedError,
 )
 from jarai_async._events import Event, Finished
-from jarai_async._journal.entries import Stage
+from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal, Server, journal_path
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.slot import Slots
@@ -38,15 +37,17 @@ async def run_requests(
     client: JaraiClient,
     requests: list[ProductionRequest],
     options: argparse.Namespace,
+    *,
+    is_new: bool,
     created: Callable[[], Collection[str]] = tuple,
 ) -> int:
     """Run requests, show their events, and print a summary, even when interrupted.
 
-    `created` returns the IDs of all productions on the server, where a simulator knows them.
+    `is_new` is whether none of them was submitted yet, according to the journal. `created` returns the IDs of
+    all productions on the server, where a simulator knows them.
     """
     await _check_key(client)
-    is_new, folder = await _read_state(options.journal)
-    options.download_to = options.download_to or folder
+    options.download_to = options.download_to or DOWNLOAD_FOLDER
     report = BatchReport(len(requests))
     orchestrator = Orchestrator(
         client,
@@ -91,20 +92,6 @@ async def run_requests(
         output.print_message(f"to continue: {resume_command(options)}")
     output.print_summary(report.problems, f"{summary}; files in {options.download_to}")
     return 0 if report.ok and not journal_failed else 1
-
-
-async def _read_state(journal: str | None) -> tuple[bool, str]:
-    """Return whether nothing of a batch was submitted yet, and where its files go, according to its journal.
-
-    Raises JournalError, OSError.
-    """
-    if journal is None or not exists(journal):
-        return True, DOWNLOAD_FOLDER
-    async with open_journal(journal) as opened:
-        is_new = all(intent.stage is Stage.PLANNED for intent in await opened.intents())
-        folder = await opened.load("folder")
-    is_known = isinstance(folder, dict) and isinstance(folder.get("path"), str)
-    return is_new, folder["path"] if is_known else DOWNLOAD_FOLDER
 
 
 async def _check_key(client: JaraiClient) -> None:
@@ -154,10 +141,6 @@ class FirstRequest:
 # --- Journals ------------------------------------------------------------------------------------
 
 
-def exists(path: str) -> bool:
-    return Path(path).exists()
-
-
 @asynccontextmanager
 async def open_journal(path: str, server: Server | None = None) -> AsyncIterator[Journal]:
     """Open a journal that exists. Raises OSError or JournalError."""
@@ -166,3 +149,14 @@ async def open_journal(path: str, server: Server | None = None) -> AsyncIterator
         yield journal
     finally:
         await journal.close()
+
+
+async def read_journal(path: str) -> tuple[list[Intent], str | None]:
+    """Return the requests of a journal, and the folder of their files, if it names one.
+
+    Raises OSError or JournalError.
+    """
+    async with open_journal(path) as journal:
+        folder = await journal.load("folder")
+        is_known = isinstance(folder, dict) and isinstance(folder.get("path"), str)
+        return await journal.intents(), folder["path"] if is_known else None

@@ -20,7 +20,7 @@ from jarai_async._api.models import Production
 from jarai_async._cli import json_lines, output, webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.batch_file import ID_FIELDS, parse_file, read_text
-from jarai_async._cli.batch_run import exists, open_journal, run_requests
+from jarai_async._cli.batch_run import open_journal, read_journal, run_requests
 from jarai_async._cli.signals import interrupted, on_interrupt, stop_event, wait_for
 from jarai_async._cli.streams import background_streams
 from jarai_async._client import JaraiClient
@@ -108,13 +108,17 @@ def _run_event_loop(command: Coroutine[Any, Any, int], options: argparse.Namespa
 async def _run(options: argparse.Namespace) -> int:
     if not options.simulate:
         requests = parse_file(options.batch, options.text, _defaults(options))
-        await _choose_journal(options)
+        if options.journal is None and options.batch != "-":
+            options.journal = f"{options.batch}.journal"
+        intents = await _read_batch(options)
         async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
-            return await run_requests(client, requests, options)
+            return await run_requests(client, requests, options, is_new=_is_new(intents))
     async with _simulator(options) as simulator:
         requests = parse_file(options.batch, options.text, _simulated_ids(simulator) | _defaults(options))
         async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
-            return await run_requests(client, requests, options, created=simulator.productions.keys)
+            is_new = _is_new(await _read_batch(options))
+            created = simulator.productions.keys
+            return await run_requests(client, requests, options, is_new=is_new, created=created)
 
 
 def _defaults(options: argparse.Namespace) -> dict[str, str]:
@@ -130,19 +134,33 @@ def _simulated_ids(simulator: Simulator) -> dict[str, str]:
     return {name: getattr(simulator, name) for name in ID_FIELDS}
 
 
-async def _choose_journal(options: argparse.Namespace) -> None:
-    if options.journal is None and options.batch != "-":
-        options.journal = f"{options.batch}.journal"
-    if options.journal is not None and exists(options.journal):
-        stages = Counter(intent.stage for intent in await _read_journal(options.journal))
+async def _read_batch(options: argparse.Namespace) -> list[Intent]:
+    """Return the requests that the journal of a batch has, and use the folder that it names."""
+    if options.journal is None or not _exists(options.journal):
+        return []
+    intents, folder = await read_journal(options.journal)
+    options.download_to = options.download_to or folder
+    if not options.simulate:
+        stages = Counter(intent.stage for intent in intents)
         found = f"{stages.total()} requests, of which {stages[Stage.ENDED]} have ended"
         output.print_message(f"{options.journal} has {found if stages else 'no requests'}")
+    return intents
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+def _is_new(intents: list[Intent]) -> bool:
+    return all(intent.stage is Stage.PLANNED for intent in intents)
 
 
 async def _resume(options: argparse.Namespace) -> int:
-    requests = [intent.request() for intent in await _read_journal(options.journal)]
+    intents, folder = await read_journal(options.journal)
+    options.download_to = options.download_to or folder
+    requests = [intent.request() for intent in intents]
     async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
-        return await run_requests(client, requests, options)
+        return await run_requests(client, requests, options, is_new=_is_new(intents))
 
 
 async def _plan(options: argparse.Namespace) -> int:
@@ -156,7 +174,7 @@ async def _plan(options: argparse.Namespace) -> int:
 
 
 async def _journal(options: argparse.Namespace) -> int:
-    intents = await _read_journal(options.journal)
+    intents, _ = await read_journal(options.journal)
     for intent in intents:
         await output.print_line(json_lines.intent_line(intent))
     counts = Counter(str(intent.stage) for intent in intents)
@@ -188,11 +206,6 @@ async def _retry(options: argparse.Namespace) -> int:
             await output.print_line(json_lines.intent_line(await retry(journal, reference)))
     output.print_message(f"{len(references)} to be submitted again by `jarai run` or `jarai resume`")
     return 0
-
-
-async def _read_journal(path: str) -> list[Intent]:
-    async with open_journal(path) as journal:
-        return await journal.intents()
 
 
 # --- Productions and accounts --------------------------------------------------------------------
