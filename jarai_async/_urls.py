@@ -4,7 +4,7 @@ import re
 import warnings
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from urllib.parse import parse_qs, quote, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urljoin, urlsplit
 
 from jarai_async._errors import ConfigurationError
 
@@ -53,20 +53,12 @@ def is_http_url(url: str, *, https_only: bool) -> bool:
     return valid and parts.scheme in (("https",) if https_only else ("https", "http"))
 
 
-def url_path(url: str) -> str:
-    """Return the path of a URL; "" if the URL is invalid."""
+def url_parts(url: str) -> SplitResult:
+    """Return the parts of a URL; all are empty if it is invalid."""
     try:
-        return urlsplit(url).path
+        return urlsplit(url)
     except ValueError:
-        return ""
-
-
-def url_query(url: str) -> str:
-    """Return the query of a URL; "" if the URL is invalid."""
-    try:
-        return urlsplit(url).query
-    except ValueError:
-        return ""
+        return urlsplit("")
 
 
 def joined_url(base: str, reference: str) -> str:

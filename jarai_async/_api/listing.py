@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from attrs import evolve
 
 from jarai_async._api.models import Deliverable, Listing
-from jarai_async._urls import url_path, url_query
+from jarai_async._urls import url_parts
 
 
 def with_listing(listed: Sequence[Deliverable]) -> list[Deliverable]:
@@ -50,14 +50,14 @@ def find_again(before: Deliverable, listed: Sequence[Deliverable]) -> Deliverabl
 
 def _addresses(*lists: Iterable[str]) -> list[list[object]]:
     """Return the addresses of the URLs in two lists."""
-    queries = [[dict(parse_qsl(url_query(url))) for url in urls] for urls in lists]
+    queries = [[dict(parse_qsl(url_parts(url).query)) for url in urls] for urls in lists]
     old, new = (
         {name: sorted(query.get(name, "") for query in part) for query in part for name in query}
         for part in queries
     )
     kept = [name for name in old if old[name] == new.get(name)]
     return [
-        [(url_path(url), *map(query.get, kept)) for url, query in zip(urls, part, strict=True)]
+        [(url_parts(url).path, *map(query.get, kept)) for url, query in zip(urls, part, strict=True)]
         for urls, part in zip(lists, queries, strict=True)
     ]
 

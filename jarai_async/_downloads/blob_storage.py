@@ -24,11 +24,12 @@ from jarai_async._api.models import Deliverable
 from jarai_async._api.responses import retry_after_header
 from jarai_async._downloads.checksums import Checksum, from_headers, from_list
 from jarai_async._errors import DownloadError, IncompleteDownloadError
-from jarai_async._urls import url_path
+from jarai_async._urls import url_parts
 
 _TRANSIENT = (206, 408, 429)  # and 5xx: a later attempt may succeed (206 if no range was requested)
 _RESUME_STATUSES = (206, 412, 416)  # the missing bytes; a different ETag; a different length
-_MAX_WAIT = 300.0  # seconds
+MAX_WAIT = 300.0
+"""The longest time in seconds for which a server that names one is waited for, before the next attempt."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _HTML_NAME = re.compile(r"\.x?html?$", re.IGNORECASE)
@@ -116,7 +117,7 @@ def check_status(status: int, headers: Mapping[str, str], *, resuming: bool) -> 
         return
     transient = status in _TRANSIENT or status >= 500
     kind = IncompleteDownloadError if transient else DownloadError
-    wait = min(_MAX_WAIT, retry_after_header(headers) or 0.0) or None
+    wait = min(MAX_WAIT, retry_after_header(headers) or 0.0) or None
     raise kind(f"blob storage responded with status {status}", status=status, retry_after=wait)
 
 
@@ -140,7 +141,7 @@ def _encoding(headers: Mapping[str, str]) -> str:
 
 def _may_be_a_page(deliverable: Deliverable, headers: Mapping[str, str]) -> bool:
     """Whether the response is an HTML page although the deliverable does not seem to be one."""
-    names = (deliverable.file_name or "", url_path(deliverable.url))
+    names = (deliverable.file_name or "", url_parts(deliverable.url).path)
     announced = "html" in (deliverable.content_type or "") or any(map(_HTML_NAME.search, names))
     return "html" in headers.get("Content-Type", "").lower() and not announced
 

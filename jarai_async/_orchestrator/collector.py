@@ -12,7 +12,7 @@ from attrs import evolve
 
 from jarai_async._api import endpoints
 from jarai_async._api.models import Deliverable, Production
-from jarai_async._downloads.blob_storage import is_replaced
+from jarai_async._downloads.blob_storage import MAX_WAIT, is_replaced
 from jarai_async._downloads.checksums import from_list
 from jarai_async._downloads.file_names import file_name, folder_name, unique_names
 from jarai_async._downloads.files import is_whole, remove_partial_files
@@ -25,7 +25,6 @@ from jarai_async._urls import is_http_url, percent_encoded
 MANIFEST = "manifest.json"
 _NOT_YET = (404, 409, 425)  # inferred: the list may lag behind the status
 _DELAYS_WHILE_LAGGING = (5, 15, 40, 60)  # seconds; after them an empty list, or a file without URL, counts
-_MAX_WAIT = 300.0  # seconds
 
 
 class Collector:
@@ -91,7 +90,7 @@ class Collector:
                 if error.status not in _NOT_YET:
                     raise
                 wait = error.retry_after or 0.0
-            await engine.scheduler.sleep(max(delay, min(wait, _MAX_WAIT)))
+            await engine.scheduler.sleep(max(delay, min(wait, MAX_WAIT)))
         return await engine.sender.execute(call, log, retrier)
 
     async def _download_into(
