@@ -33,8 +33,6 @@ def served(_this_checkout: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[di
         assert process.returncode == 0
 
 
-for _signal in (
-    signal.SIGINT,
-    signal.SIGHUP,
-):  # a process in the background may ignore them, and its children
-    signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
+# A process in the background may ignore these, and so would the commands that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from jarai_async import Finished, JaraiClient, Orchestrator, Polling, Status, StatusChanged
+from jarai_async import Finished, JaraiClient, Orchestrator, Polling, Status, StatusChanged, Ticket
 from jarai_async._clock import wall
 from jarai_async._orchestrator import webhook_router
 from jarai_async._orchestrator.webhook_router import WebhookRouter
+from jarai_async._polling.watch import Watch
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, SimulatedProduction, Simulator
 from jarai_async.webhooks import ProductionPublished, WebhookEvent
@@ -174,8 +178,9 @@ async def test_event_that_shows_more_progress_is_polled_immediately() -> None:
         assert ticket.status == Status.AWAITING_APPROVAL
 
 
-async def test_event_dated_before_the_last_poll_does_not_date_its_change() -> None:
-    """A clock is wrong then, so the change is dated between the two polls."""
+@asynccontextmanager
+async def unseen_approval() -> AsyncIterator[tuple[Receiver, Ticket, Watch, dict[str, Any]]]:
+    """Yield a production whose approval no poll has seen yet, and the IDs for a webhook about it."""
     async with with_manual_webhooks() as (simulator, receiver, orchestrator):
         ticket = orchestrator.submit(request_for(simulator))
         await asyncio.sleep(100)
@@ -183,32 +188,31 @@ async def test_event_dated_before_the_last_poll_does_not_date_its_change() -> No
         await sleep_until(began(production, Status.AWAITING_APPROVAL) + 0.1)
         (job,) = orchestrator.jobs.values()
         assert job.state.watch is not None
+        ids = {"productionId": ticket.production_id, "accountId": simulator.account_id}
+        yield receiver, ticket, job.state.watch, ids
+
+
+async def test_event_dated_before_the_last_poll_does_not_date_its_change() -> None:
+    """A clock is wrong then, so the change is dated between the two polls."""
+    async with unseen_approval() as (receiver, ticket, watch, ids):
         assert ticket.status == Status.PRODUCING
-        seen = job.state.watch.seen
-        content = body("deliverable.ready", productionId=ticket.production_id, accountId=simulator.account_id)
-        assert await deliver(receiver, content) == 204
+        seen = watch.seen
+        assert await deliver(receiver, body("deliverable.ready", **ids)) == 204
         await asyncio.sleep(1)
         assert ticket.status == Status.AWAITING_APPROVAL
-        assert job.state.watch.since == pytest.approx((seen + job.state.watch.seen) / 2)
+        assert watch.since == pytest.approx((seen + watch.seen) / 2)
 
 
 async def test_event_without_a_readable_time_or_number_is_polled_immediately() -> None:
     """Its type and production are enough; the change is dated between the two polls."""
-    async with with_manual_webhooks() as (simulator, receiver, orchestrator):
-        ticket = orchestrator.submit(request_for(simulator))
-        await asyncio.sleep(100)
-        (production,) = simulator.productions.values()
-        await sleep_until(began(production, Status.AWAITING_APPROVAL) + 0.1)
-        (job,) = orchestrator.jobs.values()
-        assert job.state.watch is not None
-        seen = job.state.watch.seen
-        odd = {"timestamp": "soon", "sequenceNumber": None, "eventId": 5, "accountId": simulator.account_id}
+    async with unseen_approval() as (receiver, ticket, watch, ids):
+        seen = watch.seen
+        odd = {"timestamp": "soon", "sequenceNumber": None, "eventId": 5}
         for event_type in ("production.step.complete", "deliverable.ready"):
-            content = body(event_type, productionId=ticket.production_id, **odd)
-            assert await deliver(receiver, content) == 204
+            assert await deliver(receiver, body(event_type, **ids, **odd)) == 204
         await asyncio.sleep(1)
         assert ticket.status == Status.AWAITING_APPROVAL
-        assert job.state.watch.since == pytest.approx((seen + job.state.watch.seen) / 2)
+        assert watch.since == pytest.approx((seen + watch.seen) / 2)
 
 
 async def test_event_from_a_clock_that_is_ahead_does_not_delay_changed_after() -> None:
