@@ -115,13 +115,15 @@ class Event:
 
     `reference` is that of the request or, if it has none, the one that the orchestrator made. `sequence`
     counts the events of this request from 1. `observed_at` is the time (UTC) at which this process learned of
-    the event.
+    the event. `cursor` is its place among all events of the orchestrator: `events(after=cursor)` continues
+    behind it, also after a restart with the same journal.
     """
 
     reference: str
     production: Production | None
     sequence: int
     observed_at: datetime
+    cursor: int = 0
 
     def __str__(self) -> str:
         return printable(f"{self.reference}: {self._describe()}")

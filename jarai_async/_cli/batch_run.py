@@ -25,8 +25,9 @@ from jarai_async._errors import (
     PermissionDeniedError,
 )
 from jarai_async._events import Event, Finished
+from jarai_async._journal.database import Server, journal_path
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal, Server, journal_path
+from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.slot import Slots
 
