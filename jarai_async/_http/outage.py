@@ -1,9 +1,9 @@
-"""When a submit may be sent: any number at once, or after a failure as many as have been accepted since. Pure.
+"""An outage of submits: when the next submit may be sent, and how many may be on their way at once. Pure.
 
 A submit without a usable response is in doubt, and a person has to settle it. So after the first one no
-submit is sent until a later read has been answered. Then one is sent, as a probe. If it is accepted, two may be
-on their way at once, then one more for each that is accepted, as in the slow start of TCP. A further doubt
-goes back to the probe: the pause before it is a minute, and grows to five while no probe is accepted.
+submit is sent until a later read has been answered. Then one is sent, as a probe. Once it is accepted, two
+may be on their way, then one more for each that is accepted, as in the slow start of TCP. A further doubt
+leads back to the probe: the pause before it is a minute, and grows to five while no probe is accepted.
 
 A submit that is refused before anything was done costs nothing. So the pauses between such probes are
 shorter, no read is needed, and any submit that JARAI accepts or rejects ends the outage.
@@ -23,7 +23,7 @@ _READ_INTERVAL = 60.0  # seconds after a read that found no JARAI
 
 @define
 class Outage:
-    """The outages of one gate, and the time between them. All times are seconds of `Scheduler.elapsed`.
+    """The outages of one gate, one after the other. All times are seconds of `Scheduler.elapsed`.
 
     - `window`: how many submits may be on their way at once.
     - `failures`: counts failures. Submits that were on their way together count as one: `is_current` is

@@ -13,6 +13,7 @@ import pytest
 from attrs import evolve
 
 from jarai_async import DeliverablesReady, Downloaded, FileWriteError, JaraiClient, Orchestrator, Outcome
+from jarai_async._downloads.file_names import file_name, unique_names
 from jarai_async.simulator import Simulator
 from jarai_async.simulator._api.fault_kinds import FaultContext, FaultKind
 from jarai_async.simulator._api.responses import Response, error_response
@@ -108,14 +109,12 @@ async def test_files_that_differ_only_in_their_urls_are_renewed_each_for_itself(
     (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
     assert outcome.ok
     assert outcome.production is not None
-    expected = sorted(simulator.files(outcome.production.id).values())
-    assert sorted(path.read_bytes() for path in outcome.files) == expected
-    assert [urlsplit(file.url).path.rpartition("/")[2] for file in outcome.deliverables] == [
-        name
-        for path in sorted(outcome.files, key=lambda path: (len(path.name), path.name))
-        for name, data in simulator.files(outcome.production.id).items()
-        if data == path.read_bytes()
-    ]
+    files = simulator.files(outcome.production.id)
+    names = unique_names(map(file_name, outcome.deliverables))
+    assert {path.name: path.read_bytes() for path in outcome.files} == {
+        name: files[urlsplit(file.url).path.rpartition("/")[2]]
+        for name, file in zip(names, outcome.deliverables, strict=True)
+    }
 
 
 @pytest.mark.parametrize(
