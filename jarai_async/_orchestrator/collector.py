@@ -20,7 +20,7 @@ from jarai_async._errors import ApiError, DownloadError, FileWriteError, JaraiEr
 from jarai_async._events import DeliverablesReady, Downloaded, Outcome, SavedFile
 from jarai_async._http.retry import Retrier
 from jarai_async._orchestrator.state import JobState
-from jarai_async._urls import is_http_url, percent_encoded
+from jarai_async._urls import is_http_url, percent_encoded, url_parts
 
 MANIFEST = "manifest.json"
 _NOT_YET = (404, 409, 425)  # inferred: the list may lag behind the status
@@ -143,8 +143,16 @@ def _has_url(file: Deliverable) -> bool:
 
 
 def _targets(folder: Path, deliverables: Sequence[Deliverable]) -> dict[Path, Deliverable]:
-    names = unique_names([MANIFEST, *map(file_name, deliverables)])[1:]
-    return {folder / name: file for name, file in zip(names, deliverables, strict=True)}
+    """Name each file. Twins get the same names in every list, whatever its order."""
+    ordered = sorted(enumerate(deliverables), key=lambda item: _identity(item[1]))
+    names = unique_names([MANIFEST, *(file_name(file) for _, file in ordered)])[1:]
+    name_at = {n: name for (n, _), name in zip(ordered, names, strict=True)}
+    return {folder / name_at[n]: file for n, file in enumerate(deliverables)}
+
+
+def _identity(file: Deliverable) -> tuple[str, str]:
+    """Return what of a deliverable is the same in every list; a new signature leaves the path of its URL."""
+    return file.id or "", url_parts(file.url).path
 
 
 def _entry(path: Path, file: Deliverable, saved: SavedFile | None) -> dict[str, Any]:
