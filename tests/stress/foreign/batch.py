@@ -96,7 +96,8 @@ def _request(number: int, account: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _outcome(entry: Mapping[str, Any]) -> tuple[str, str | None]:
-    return entry.get("outcome") or entry["stage"], entry.get("productionId")
+    stage = entry["status"].lower() if entry["stage"] == "accepted" else entry["stage"]  # with files missing
+    return entry.get("outcome") or stage, entry.get("productionId")
 
 
 async def _serve_and_run(seed: int, folder: Path, count: int) -> tuple[Counter[str], list[str]]:
