@@ -254,7 +254,7 @@ async def test_signed_url_is_renewed_each_time_it_expires(tmp_path: Path) -> Non
 
 
 async def test_late_file_is_found_although_its_url_has_expired_meanwhile(tmp_path: Path) -> None:
-    """It is there after three minutes, when the last URL has expired: a fresh one is tried before giving up."""
+    """It is there after three minutes, when its URL has expired: a fresh one is tried before giving up."""
     first_used: dict[int, float] = {}
 
     def late(_: Storage, request: Request, response: Response) -> Response:
