@@ -101,8 +101,8 @@ class Intent:
 
     reference: str
     account_id: str
-    body: bytes = field(repr=False)
-    key: str = field(repr=False)
+    body: bytes
+    key: str
     stage: Stage = Stage.PLANNED
     sent_at: float | None = None
     submitted_at: float | None = None
@@ -111,11 +111,11 @@ class Intent:
     sequence: int = 0
     listed: bool = False
     webhook_pending: bool = False
-    files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
+    files: dict[str, dict[str, Any]] = field(factory=dict)
     expired: list[str] = field(factory=list)
     earlier: list[str] = field(factory=list)
     resolved: bool = False
-    outcome: dict[str, Any] | None = field(default=None, repr=False)
+    outcome: dict[str, Any] | None = None
 
     @property
     def outcome_state(self) -> str | None:
