@@ -144,6 +144,8 @@ class Intent:
                 self.listed = True
             case Downloaded():
                 self.files[str(event.path)] = _saved_fields(event.saved)
+            case Finished() if self.stage is Stage.ENDED:
+                pass  # it was recorded by an earlier run, perhaps with files that are not on the disk now
             case Finished(outcome=outcome) if outcome.is_final:
                 self.stage, self.outcome = Stage.ENDED, _outcome_fields(outcome)
             case Finished(outcome=outcome) if outcome.state is OutcomeState.NOT_FOUND:
@@ -172,13 +174,15 @@ class Intent:
         try:
             state = OutcomeState(fields["state"])
             submitted = fields.get("submittedAt")
+            files = {path: saved.deliverable for path, saved in self.known_files().items()}
+            paths = _checked(fields.get("files") or [*self.files], list)
             return Outcome(
                 request=request,
                 reference=self.reference,
                 state=state,
                 production=self.production,
                 deliverables=tuple(decode(item, Deliverable) for item in fields["deliverables"]),
-                files={path: saved.deliverable for path, saved in self.known_files().items()},
+                files={path: files[path] for path in map(Path, paths) if path in files},
                 error=_error(fields),
                 submitted_at=None if submitted is None else datetime.fromisoformat(submitted),
                 finished_at=datetime.fromisoformat(fields["finishedAt"]),
@@ -257,6 +261,7 @@ class Intent:
 def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
     submitted = outcome.submitted_at
     return {
+        "files": [*map(str, outcome.files)],
         "state": str(outcome.state),
         "error": None if outcome.error is None else _error_fields(outcome.error),
         "deliverables": [encode(deliverable) for deliverable in outcome.deliverables],

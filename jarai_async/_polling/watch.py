@@ -34,6 +34,7 @@ class Watch:
       teaches nothing.
     - `coverage`: how reliable the webhooks of its account are, if there are any.
     - `pending_event`: an event whose change no poll has seen yet. `is_urgent`: poll immediately.
+    - `retry_after`: how long to wait (seconds) according to the last poll, if that failed.
     - `failures`: failed polls in a row; the last `refusals` of them, since `refused_since`, were refused: a
       repetition of the request would not help.
     - `overdue_at`: when its status is reported, once, as one that lasts too long.
@@ -54,6 +55,7 @@ class Watch:
     is_urgent: bool = False
     seen_request_at: float = -math.inf
     failures: int = 0
+    retry_after: float = 0.0
     refusals: int = 0
     refused_since: float = math.inf
     overdue_at: float = math.inf

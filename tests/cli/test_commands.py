@@ -100,6 +100,7 @@ def test_invalid_configuration_exits_with_2(
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+    assert "api_key" not in line
 
 
 def test_invalid_batch_exits_with_2(tmp_path: Path, capsys: Printed) -> None:
@@ -307,7 +308,7 @@ def test_interrupt_prints_a_summary_and_how_to_resume(
         process.send_signal(number)
         _, error = process.communicate()
     assert process.returncode == 1
-    assert "continue at JARAI" in error
+    assert "stopped watching" in error
     assert "still running" in error.splitlines()[-1]
 
 
@@ -333,7 +334,7 @@ def test_second_interrupt_does_not_break_the_shutdown(served: dict[str, str], tm
             process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 1
-    assert "continue at JARAI" in error
+    assert "stopped watching" in error
     assert "still running" in error.splitlines()[-1]
     assert "Traceback" not in error
 
