@@ -266,7 +266,7 @@ class TwoFiles(BaseHTTPRequestHandler):
     """An API with one production, whose two files have the same name."""
 
     def do_GET(self) -> None:  # the name that http.server calls
-        url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        url = f"http://{self.headers['Host']}"
         listed = [{"type": "Video", "fileName": "a.mp4", "sasUrl": f"{url}/{n}"} for n in range(2)]
         content = json.dumps(listed) if self.path.endswith("deliverables") else self.path
         self.send_response(200)
@@ -285,7 +285,7 @@ def test_files_of_one_name_do_not_replace_each_other(
     monkeypatch.setenv("JARAI_API_KEY", "jarai_test_key")
     with HTTPServer(("127.0.0.1", 0), TwoFiles) as server:
         Thread(target=server.serve_forever).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+        url = f"http://127.0.0.1:{server.server_port}"
         code = main(["deliverables", ID, "--base-url", url, "--download-to", str(tmp_path)])
         server.shutdown()
     assert code == 0
