@@ -40,6 +40,7 @@ class Watched:
     failures: int = 0
     polling: Polling = _POLLING
     queued: int = 0
+    retry_after: float = 0.0
 
     def miss_probability(self, _: float) -> float:
         """Return the chance that no webhook announces the next change."""

@@ -35,6 +35,8 @@ from collections.abc import Iterable
 
 from jarai_async._printable import printable
 
+_SHOWN_PROBLEMS = 5  # in a message: a batch may have hundreds
+
 
 class JaraiError(Exception):
     """Base class of all exceptions of this library.
@@ -84,12 +86,13 @@ class JournalError(ConfigurationError):
 class InvalidRequestError(JaraiError, ValueError):
     """The request breaks documented rules, or its reference does not allow it; `problems` lists all reasons.
 
-    No submit was sent.
+    The message has the first five of them. No submit was sent.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("; ".join(self.problems))
+        shown, more = self.problems[:_SHOWN_PROBLEMS], len(self.problems) - _SHOWN_PROBLEMS
+        super().__init__("; ".join([*shown, f"and {more} more"] if more > 0 else shown))
 
     def __reduce__(self) -> tuple[type["InvalidRequestError"], tuple[tuple[str, ...]]]:
         return type(self), (self.problems,)

@@ -69,6 +69,7 @@ def _execute(arguments: list[str] | None) -> int:
     try:
         if hasattr(options, "batch"):
             options.text = read_text(options.batch)  # here, Ctrl-C ends the reading of standard input
+        _check_key(options)
         return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
     except (ConfigurationError, InvalidRequestError, AuthenticationError) as error:
         output.print_message(error)
@@ -84,6 +85,13 @@ def _execute(arguments: list[str] | None) -> int:
         interrupted.set()
         output.print_message("interrupted")
         return 1
+
+
+def _check_key(options: argparse.Namespace) -> None:
+    """Check that there is an API key, before anything else is done. Raises ConfigurationError."""
+    needs_key = hasattr(options, "base_url") and not getattr(options, "simulate", False)
+    if needs_key and not os.environ.get("JARAI_API_KEY"):
+        raise ConfigurationError("no API key: set JARAI_API_KEY")
 
 
 async def _cancellable(command: Coroutine[Any, Any, int]) -> int:

@@ -50,8 +50,11 @@ def intent_line(intent: Intent) -> dict[str, Any]:
         line |= {"sentAt": datetime.fromtimestamp(intent.sent_at, UTC).isoformat()}
     if intent.stage is Stage.IN_DOUBT:
         line |= {"accountId": intent.account_id, "idempotencyKey": intent.key}
+        line |= {"topic": intent.request().topic}
     if intent.outcome is not None:
         line |= {"outcome": intent.outcome.get("state"), "files": len(intent.files)}
+        if isinstance(error := intent.outcome.get("error"), dict):
+            line |= {name: error.get(name) for name in ("message", "code")}
     return line
 
 

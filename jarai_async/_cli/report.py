@@ -64,7 +64,8 @@ class BatchReport:
         statuses: Counter[str] = Counter(production.status for production in self._running.values())
         counts = {"to submit": self.total - len(self._submitted) - self._not_sent}
         counts |= {status: statuses.pop(status, 0) for status in _STATUSES} | dict(statuses)
-        counts["not published"] = len(self.problems)
+        counts["not published"] = len(self.problems) - self._with_missing_files
+        counts["with files missing"] = self._with_missing_files
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
 
     def summary(self, *, interrupted: bool, created: Collection[str] = ()) -> str:

@@ -103,8 +103,8 @@ class Intent:
 
     reference: str
     account_id: str
-    body: bytes = field(repr=False)
-    key: str = field(repr=False)
+    body: bytes
+    key: str
     stage: Stage = Stage.PLANNED
     sent_at: float | None = None
     key_honoured: bool = False
@@ -114,11 +114,11 @@ class Intent:
     sequence: int = 0
     listed: bool = False
     webhook_pending: bool = False
-    files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
+    files: dict[str, dict[str, Any]] = field(factory=dict)
     expired: list[str] = field(factory=list)
     earlier: list[str] = field(factory=list)
     resolved: bool = False
-    outcome: dict[str, Any] | None = field(default=None, repr=False)
+    outcome: dict[str, Any] | None = None
 
     @property
     def outcome_state(self) -> str | None:
@@ -147,6 +147,8 @@ class Intent:
                 self.listed = True
             case Downloaded():
                 self.files[str(event.path)] = _saved_fields(event.saved)
+            case Finished() if self.stage is Stage.ENDED:
+                pass  # it was recorded by an earlier run, perhaps with files that are not on the disk now
             case Finished(outcome=outcome) if outcome.is_final:
                 self.stage, self.outcome = Stage.ENDED, _outcome_fields(outcome)
             case Finished(outcome=outcome) if outcome.state is OutcomeState.NOT_FOUND:
@@ -175,13 +177,15 @@ class Intent:
         try:
             state = OutcomeState(fields["state"])
             submitted = fields.get("submittedAt")
+            files = {path: saved.deliverable for path, saved in self.known_files().items()}
+            paths = _checked(fields.get("files") or [*self.files], list)
             return Outcome(
                 request=request,
                 reference=self.reference,
                 state=state,
                 production=self.production,
                 deliverables=tuple(decode(item, Deliverable) for item in fields["deliverables"]),
-                files={path: saved.deliverable for path, saved in self.known_files().items()},
+                files={path: files[path] for path in map(Path, paths) if path in files},
                 error=_error(fields),
                 submitted_at=None if submitted is None else datetime.fromisoformat(submitted),
                 finished_at=datetime.fromisoformat(fields["finishedAt"]),
@@ -262,6 +266,7 @@ class Intent:
 def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
     submitted = outcome.submitted_at
     return {
+        "files": [*map(str, outcome.files)],
         "state": str(outcome.state),
         "error": None if outcome.error is None else _error_fields(outcome.error),
         "deliverables": [encode(deliverable) for deliverable in outcome.deliverables],

@@ -10,8 +10,6 @@ import logging
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from attrs import evolve
-
 from jarai_async import _clock
 from jarai_async._api.models import Production, Status, parse_id
 from jarai_async._api.webhook_models import WebhookEvent
@@ -119,9 +117,7 @@ class Job:
             if collected is None:
                 intent.stage, intent.outcome = Stage.ACCEPTED, None
                 return await self._conclude(intent, OutcomeState.PUBLISHED, None)
-            outcome = evolve(
-                outcome, files={path: outcome.files[path] for path in outcome.files if path in collected}
-            )
+            outcome = collected
         state.sequence = intent.sequence - 1
         return outcome
 

@@ -413,7 +413,8 @@ class Orchestrator:
         except Exception as error:  # noqa: BLE001  # of the user's iterable: raised when the rest has ended
             failure = error
             what = error if isinstance(error, InvalidRequestError) else type(error).__name__
-            _log.error("no more requests are drawn after the first %d: %s", batch.started, what)
+            if batch.started:  # else it is raised at once
+                _log.error("no more requests are drawn after the first %d: %s", batch.started, what)
         finally:
             slot.release()
             batch.all_drawn(failure)

@@ -63,18 +63,18 @@ async def cancel_all(jobs: _Jobs) -> None:
 
 def log_how_to_continue(jobs: Collection[JobState], journal: Path | None) -> None:
     """Log the productions that continue at JARAI, and the submits that may have created one."""
-    how = "wait for them with `JaraiClient.wait(id)`, or look at them with `jarai status ID`"
+    how = "wait with `JaraiClient.wait(id)`, or look with `jarai status ID`"
     if journal is not None:
         how = f"to continue, run the same batch with the journal {journal}"
     running = [f"  {job.reference}  {job.production.id}" for job in jobs if job.production]
     if running:
-        message = "stopped watching %d productions, which continue at JARAI and are paid for; %s:"
-        _log.warning(message, len(running), how)
+        what = "productions, which continue" if len(running) > 1 else "production, which continues"
+        _log.warning("stopped watching %d %s at JARAI; %s:", len(running), what, how)
     _log_each(running)
     in_doubt = [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist]
     if in_doubt:
         _log.warning(
-            "left %d submits without a response: check in JARAI Studio whether they created a production "
+            "submits without a response: %d; check in JARAI Studio whether they created a production "
             "before you submit them again (reference, idempotency key):",
             len(in_doubt),
         )

@@ -49,7 +49,7 @@ class Observer:
         watch.production = production
         watch.polled = watch.seen = now
         watch.seen_at = sent_at  # the snapshot describes that time or a later one
-        watch.failures, watch.refusals, watch.refused_since = 0, 0, math.inf
+        watch.failures, watch.retry_after, watch.refusals, watch.refused_since = 0, 0.0, 0, math.inf
         if has_changed:
             self.expect_change(watch)
         elif now >= watch.overdue_at:

@@ -78,6 +78,10 @@ class Watched(Protocol):
         """Consecutive polls that failed."""
 
     @property
+    def retry_after(self) -> float:
+        """How long the server asked to wait when the last poll failed, in seconds; else 0."""
+
+    @property
     def polling(self) -> Polling: ...
 
     def miss_probability(self, now: float) -> float:
@@ -113,11 +117,12 @@ def _weight(watched: Watched, miss_probability: float) -> float:
 def due_at(sojourns: Sojourns, watched: Watched, now: float) -> float:
     """Return the earliest time for the next poll, as things are now.
 
-    It is `min_interval` after the last poll, doubled for each consecutive failure, but not before the poll
-    saves enough delay, and not after `max_interval`. So a production that waits for days is polled rarely,
-    even if the rate limit is not used up.
+    It is `min_interval` after the last poll, doubled for each consecutive failure, or later if the server
+    asks for it, but not before the poll saves enough delay, and not after `max_interval`. So a production
+    that waits for days is polled rarely, even if the rate limit is not used up.
     """
-    earliest = watched.polling.min_interval * (1 << min(watched.failures, _MAX_DOUBLINGS))
+    backoff = watched.polling.min_interval * (1 << min(watched.failures, _MAX_DOUBLINGS))
+    earliest = max(backoff, watched.retry_after)
     age, max_gap = watched.polled - watched.since, watched.polling.max_interval
     gain = MIN_GAIN
     if (missed := watched.miss_probability(now)) < 1:

@@ -262,6 +262,7 @@ class Poller:
         now = _clock.monotonic()
         watch.polled = now
         watch.failures += 1
+        watch.retry_after = error.retry_after or 0.0
         level = logging.WARNING if watch.failures % _FAILURES_PER_WARNING == 1 else logging.DEBUG
         message = "polling %s failed (%d in a row), it will be polled again: %s"
         _log.log(level, message, watch.production.id, watch.failures, error)

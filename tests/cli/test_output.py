@@ -160,6 +160,18 @@ def test_interrupt_while_a_result_is_printed_names_what_was_not_tried(
     assert capsys.readouterr().err == "jarai: interrupted during a; not tried: b, c\n"
 
 
+def test_interrupt_while_the_output_is_written_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output is incomplete."""
+
+    class Interrupted(io.StringIO):
+        def write(self, _: str, /) -> int:
+            signal.raise_signal(signal.SIGINT)
+            return 0
+
+    monkeypatch.setattr("sys.stdout", Interrupted())
+    assert main(["--help"]) == 1
+
+
 def test_closed_standard_error_changes_nothing(served: dict[str, str]) -> None:
     """Messages are dropped."""
     done = run(with_closed("2>", [*JARAI, "accounts"]))
@@ -213,7 +225,7 @@ def test_closed_output_exits_with_1_and_names_what_continues(served: dict[str, s
         assert process.stderr is not None
         error = process.stderr.read()
     assert process.returncode == 1
-    assert "continue at JARAI" in error
+    assert "stopped watching" in error
     assert "Traceback" not in error
 
 
@@ -225,7 +237,7 @@ def test_full_disk_exits_with_1_and_names_what_continues(served: dict[str, str],
             run_command(served, tmp_path, 2), stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path
         )
     assert done.returncode == 1
-    assert "continue at JARAI" in done.stderr
+    assert "stopped watching" in done.stderr
     assert "still running" in done.stderr.splitlines()[-1]
 
 

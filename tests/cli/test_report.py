@@ -106,6 +106,16 @@ def test_progress_counts_each_request_once() -> None:
     assert counted.progress() == "2 to submit, 1 Queued, 1 Producing, 1 not published"
 
 
+def test_published_production_with_files_missing_is_not_called_unpublished() -> None:
+    """It is published, and only its files are not all there."""
+    counted = report(
+        finished(OutcomeState.PUBLISHED, INCOMPLETE, production=QUEUED),
+        finished(OutcomeState.FAILED, reference="b", production=QUEUED),
+        total=2,
+    )
+    assert counted.progress() == "1 not published, 1 with files missing"
+
+
 def test_request_that_was_never_sent_counts_only_as_not_submitted() -> None:
     """For instance on a full disk: every request counts in one state."""
     counted = report(

@@ -138,6 +138,24 @@ async def test_every_problem_of_a_batch_is_reported_before_anything_is_sent(
     assert len(simulator.requests) == sent
 
 
+async def test_many_problems_of_a_batch_are_one_short_message(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error has five of them and the number of the others, and is not logged as well."""
+    path, names = tmp_path / "journal", [f"order {n}" for n in range(12)]
+    known = [request_for(simulator, reference=name) for name in names]
+    await outcomes_of(Orchestrator(client, journal=path), known)
+    changed = [request_for(simulator, reference=name, topic="other") for name in names]
+    error = await first_error(Orchestrator(client, journal=path), changed)
+    assert len(error.problems) == 12
+    assert "'order 4'" in str(error)
+    assert "'order 5'" not in str(error)
+    assert str(error).endswith("; and 7 more")
+    assert "order" not in "".join(
+        record.getMessage() for record in caplog.records if record.levelname == "ERROR"
+    )
+
+
 async def test_running_reference_is_refused_before_anything_is_sent(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:
@@ -147,6 +165,8 @@ async def test_running_reference_is_refused_before_anything_is_sent(
         await asyncio.sleep(1)
         with pytest.raises(InvalidRequestError, match="'a' is already running"):
             await anext(orchestrator.run([request_for(simulator, reference=name) for name in "ba"]))
+        with pytest.raises(InvalidRequestError, match="'a' is already running"):
+            orchestrator.submit(request_for(simulator, reference="a"))
     assert len(simulator.productions) == 1
 
 

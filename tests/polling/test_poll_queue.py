@@ -35,6 +35,7 @@ class Watched:
     polling: Polling = field(factory=Polling)
     project_type: str | None = None
     queued: int = 0
+    retry_after: float = 0.0
 
     def miss_probability(self, _: float) -> float:
         return 1.0

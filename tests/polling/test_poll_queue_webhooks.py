@@ -31,6 +31,7 @@ class Watched:
     polling: Polling = field(factory=lambda: Polling(min_interval=0.01, max_interval=1e5))
     project_type: str | None = None
     queued: int = 0
+    retry_after: float = 0.0
 
     def miss_probability(self, now: float) -> float:
         return self.probability(now)

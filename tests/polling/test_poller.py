@@ -168,6 +168,18 @@ async def test_failed_polls_are_repeated_less_and_less_often(queued: Simulator) 
         assert watch.failures == watch.refusals == 0
 
 
+async def test_failed_poll_is_not_repeated_before_the_server_asks_for_it(queued: Simulator) -> None:
+    """`retryAfterSeconds` of a 503 is the least time to the next poll, up to `max_interval`."""
+    async with watched(queued) as (client, watch):
+        wait = {"error": "SERVICE_UNAVAILABLE", "message": "Maintenance.", "retryAfterSeconds": 120}
+        queued.faults.kinds["maintenance"] = FaultKind(lambda _, __: Response(503, wait), executes=False)
+        queued.faults.add("maintenance", on="fetch")
+        await client.engine.poller.wait_for_change(watch)
+        first, second = polls(queued)[:2]
+        assert 120 <= second - first < 125
+        assert watch.retry_after == 0
+
+
 async def test_polls_that_keep_failing_are_reported_again(
     queued: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,7 +35,11 @@ _ONLY_ON = {"odd_items": "deliverables", "empty_list": "deliverables", "not_read
 _ONLY_ON |= {"only_location": "submit"}
 _ONLY_FILES = {"expired", "wrong_length", "bit_flip"}  # as documented: TLS keeps them out of the API
 _CUT_FILES = {"expired", "cut_body", "cut_chunks", "reset_before", "reset_after", "unavailable"}
-_NAMES_BY_TYPE = ("Article", "Article-2", "Attribution")  # of an article whose files are listed without names
+_NAMES_BY_TYPE = (
+    "Article.md",
+    "Article.html",
+    "Attribution.json",
+)  # of an article whose files are listed without names
 _ROUTES = ("submit", "submit", "submit", "fetch", "fetch", "deliverables", "cancel")
 _LEAVE_BY: tuple[LeaveBy, ...] = ("break", "timeout", "raise")
 _LEAVE_TICKETS_BY: tuple[LeaveBy, ...] = ("end", "break", "timeout")
