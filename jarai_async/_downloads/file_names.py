@@ -6,9 +6,11 @@ import unicodedata
 from collections.abc import Iterable
 
 from jarai_async._api.models import Deliverable
+from jarai_async._urls import url_parts
 
 _MAX_LENGTH = 120  # bytes; file systems allow 255, and a copy elsewhere may lengthen the name
 _UNSAFE = re.compile(r'[/\\:*?"<>|]')
+_EXTENSION = re.compile(r"\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,8}$")
 _DEVICE = re.compile(  # reserved on Windows
     r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE
 )
@@ -16,12 +18,26 @@ _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode categories
 
 
 def file_name(deliverable: Deliverable) -> str:
-    """Return a safe name for a deliverable's file: the server's, or one made of its type and platform."""
-    if deliverable.file_name:
-        return safe_name(deliverable.file_name)
+    """Return a safe name for a deliverable's file: the server's, or one made of its type and platform.
+
+    Where the server's name has no extension, it is that of the content type, or else of the URL's path.
+    """
     stem = "-".join(filter(None, (deliverable.type, deliverable.platform)))
+    name = safe_name(deliverable.file_name or stem)
+    if deliverable.file_name and _EXTENSION.search(name):
+        return name
+    return safe_name(name + (_extension_by_type(deliverable) or _extension_in_url(deliverable)))
+
+
+def _extension_by_type(deliverable: Deliverable) -> str:
     content_type = (deliverable.content_type or "").partition(";")[0].strip().lower()
-    return safe_name(stem + (mimetypes.guess_extension(content_type) or ""))
+    generic = content_type == "application/octet-stream"
+    return "" if generic else mimetypes.guess_extension(content_type) or ""
+
+
+def _extension_in_url(deliverable: Deliverable) -> str:
+    found = _EXTENSION.search(url_parts(deliverable.url).path)
+    return found[0] if found else ""
 
 
 def folder_name(reference: str, production_id: str) -> str:

@@ -72,6 +72,8 @@ class Stage(StrEnum):
 class Intent:
     """One request. Times are Unix seconds.
 
+    - `key_honoured`: whether the server honoured idempotency keys when it was first sent, at `sent_at`: one
+      that has begun to since then does not know this key.
     - `production`: its last recorded state; it has had this status since `since`.
     - `sequence`: the number of the last event. `acknowledged`: of the last one that a run's reader has taken.
     - `listed`: whether an event has reported the final list of deliverables.
@@ -86,10 +88,11 @@ class Intent:
 
     reference: str
     account_id: str
-    body: bytes = field(repr=False)
-    key: str = field(repr=False)
+    body: bytes
+    key: str
     stage: Stage = Stage.PLANNED
     sent_at: float | None = None
+    key_honoured: bool = False
     submitted_at: float | None = None
     production: Production | None = None
     since: float | None = None
@@ -97,11 +100,11 @@ class Intent:
     acknowledged: int = 0
     listed: bool = False
     webhook_pending: bool = False
-    files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
+    files: dict[str, dict[str, Any]] = field(factory=dict)
     expired: list[str] = field(factory=list)
     earlier: list[str] = field(factory=list)
     resolved: bool = False
-    outcome: dict[str, Any] | None = field(default=None, repr=False)
+    outcome: dict[str, Any] | None = None
     ended_at: float | None = None
 
     @property
@@ -162,6 +165,7 @@ class Intent:
         """Return the intent as a row of the journal."""
         fields = {
             "sentAt": self.sent_at,
+            "keyHonoured": self.key_honoured,
             "submittedAt": self.submitted_at,
             "production": None if self.production is None else encode(self.production),
             "since": self.since,
@@ -196,6 +200,7 @@ class Intent:
                 key=checked(key, str),
                 stage=Stage(stage),
                 sent_at=timestamp(fields.get("sentAt")),
+                key_honoured=checked(fields.get("keyHonoured", False), bool),
                 submitted_at=timestamp(fields.get("submittedAt")),
                 production=None if production is None else decode(production, Production),
                 since=timestamp(fields.get("since")),

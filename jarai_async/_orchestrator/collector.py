@@ -20,7 +20,7 @@ from jarai_async._errors import ApiError, DownloadError, FileWriteError, JaraiEr
 from jarai_async._events import DeliverablesReady, Downloaded, Outcome, SavedFile
 from jarai_async._http.retry import Retrier
 from jarai_async._orchestrator.state import JobState
-from jarai_async._urls import is_http_url, percent_encoded
+from jarai_async._urls import is_http_url, percent_encoded, url_parts
 
 MANIFEST = "manifest.json"
 _NOT_YET = (404, 409, 425)  # inferred: the list may lag behind the status
@@ -53,25 +53,29 @@ class Collector:
             return error
         return None
 
-    async def collected(self, outcome: Outcome, saved: Mapping[Path, SavedFile]) -> set[Path] | None:
-        """Return which files of a recorded outcome are on the disk, whole; None if one is missing.
+    async def collected(self, outcome: Outcome, saved: Mapping[Path, SavedFile]) -> Outcome | None:
+        """Return a recorded outcome with those of its files that are on the disk, whole.
 
-        `saved` are all files that were ever downloaded for it.
+        None if a file, or the manifest, is missing in the folder that the files are downloaded to.
         """
         production, folder, disk = outcome.production, self._context.folder, self._context.engine.disk
-        if production is None or folder is None:
-            return await disk.run(lambda: {path for path in saved if is_whole(path, saved[path])})
-        own_folder = folder / folder_name(self._state.reference, production.id)
-        targets = _targets(own_folder, outcome.deliverables)
-
-        def is_complete() -> bool:
-            whole = (path in saved and is_whole(path, saved[path]) for path in targets)
-            return bool(_read_manifest(own_folder / MANIFEST)) and all(whole)
-
-        try:
-            return {*targets} if await disk.run(is_complete) else None
-        except FileWriteError:  # collecting it again says why
-            return None
+        whole = await disk.run(
+            lambda: {
+                path: file
+                for path, file in outcome.files.items()
+                if path in saved and is_whole(path, saved[path])
+            }
+        )
+        if production is not None and folder is not None:
+            own_folder = folder / folder_name(self._state.reference, production.id)
+            try:
+                manifest = await disk.run(lambda: _read_manifest(own_folder / MANIFEST))
+            except FileWriteError:  # collecting it again says why
+                return None
+            own = [path for path in whole if path.parent == own_folder]
+            if not manifest or len(own) != len(outcome.deliverables):
+                return None
+        return evolve(outcome, files=whole)
 
     async def _list(self, production: Production, retrier: Retrier, *, final: bool) -> Sequence[Deliverable]:
         """List the deliverables. At the end wait for two minutes for a list that lags behind the status.
@@ -97,7 +101,7 @@ class Collector:
         self, folder: Path, production: Production, retrier: Retrier, *, final: bool
     ) -> None:
         state, disk = self._state, self._context.engine.disk
-        targets = _targets(folder, state.deliverables)
+        targets = _targets(folder, state.deliverables, state.files)
         state.files = await disk.run(lambda: _current_files(state.files, targets))
         missing = [path for path in targets if path not in state.files]
         async with asyncio.TaskGroup() as group:
@@ -142,9 +146,30 @@ def _has_url(file: Deliverable) -> bool:
     return is_http_url(percent_encoded(file.url), https_only=False)
 
 
-def _targets(folder: Path, deliverables: Sequence[Deliverable]) -> dict[Path, Deliverable]:
-    names = unique_names([MANIFEST, *map(file_name, deliverables)])[1:]
-    return {folder / name: file for name, file in zip(names, deliverables, strict=True)}
+def _description(file: Deliverable) -> tuple[str | None, ...]:
+    """What a list says of a file, and never changes."""
+    return file.id, file.type, file.platform, file.file_name
+
+
+def _targets(
+    folder: Path, deliverables: Sequence[Deliverable], saved: Mapping[Path, SavedFile]
+) -> dict[Path, Deliverable]:
+    """Name the files. One that was saved, and can be recognised, keeps its name.
+
+    Twins, of which the list says the same, get the same names in every list, whatever its order.
+    """
+    listed = [*map(_description, deliverables)]
+    known = {
+        _description(file.deliverable): path.name for path, file in saved.items() if path.parent == folder
+    }
+    kept = {description: known[description] for description in known if listed.count(description) == 1}
+    paths_of_twins = [
+        url_parts(file.url).path if listed.count(_description(file)) > 1 else "" for file in deliverables
+    ]
+    order = sorted(range(len(listed)), key=lambda n: (listed[n] not in kept, paths_of_twins[n]))  # kept first
+    names = [kept.get(listed[n]) or file_name(deliverables[n]) for n in order]
+    paths = [folder / name for name in unique_names([MANIFEST, *names])[1:]]
+    return {path: deliverables[n] for n, path in sorted(zip(order, paths, strict=True))}
 
 
 def _entry(path: Path, file: Deliverable, saved: SavedFile | None) -> dict[str, Any]:

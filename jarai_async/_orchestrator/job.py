@@ -149,8 +149,7 @@ class Job:
             if collected is None:
                 intent.reopen()
                 return None
-            files = {path: saved.deliverable for path, saved in state.files.items() if path in collected}
-            outcome = evolve(outcome, files=files)
+            outcome = collected
         return evolve(event, outcome=outcome)
 
     async def _submit(self, intent: Intent) -> End | None:

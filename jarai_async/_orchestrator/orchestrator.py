@@ -464,7 +464,8 @@ class Orchestrator:
         journal = self.context.journal
         try:
             for intent in await journal.in_doubt(account_id):
-                if self._running(intent.reference):
+                reference = intent.reference
+                if self._running(reference) or any(b.may_draw(reference) for b in self._batches.values()):
                     continue  # its own job looks
                 if (production := await self.context.matcher.find(journal, intent)) is not None:
                     await self._use_created(intent.reference, production)
@@ -480,7 +481,7 @@ class Orchestrator:
                 return
             await check_decision(context.journal, reference, production, context.productions)
             intent = await resolve(context.journal, reference, production, context.productions)
-            self._new_ticket(reference, intent.request(), intent)
+            self._start(reference, intent.request(), Slot(self.slots), intent=intent)
 
     # --- Drawing requests --------------------------------------------------------------------------
 

@@ -109,6 +109,39 @@ def test_parameters_of_a_content_type_are_ignored() -> None:
         assert file_name(Deliverable("Captions", content_type=content_type)) == "Captions.vtt"
 
 
+@pytest.mark.parametrize(
+    ("listed", "path", "content_type", "name"),
+    [
+        (None, "final%20cut.mp4", None, "Video.mp4"),
+        (None, "final cut.MP4", "what/ever", "Video.MP4"),
+        (None, "a.mp4", "application/octet-stream", "Video.mp4"),
+        (None, "a.mp4", "text/vtt", "Video.vtt"),
+        (None, "a.b/c", None, "Video"),
+        (None, "a.", None, "Video"),
+        (None, "v1.2", None, "Video"),
+        (None, "a.extension", None, "Video"),
+        (None, "a.m%2F4", None, "Video"),
+        (None, "a.mp\u0664", None, "Video"),
+        ("cut.mov", "a.mp4", "text/vtt", "cut.mov"),
+        ("Cut 1.2", "a.mp4", None, "Cut 1.2.mp4"),
+        ("Nr. one.", "a", "text/vtt", "Nr. one.vtt"),
+        ("cut", "a.b/c", "application/octet-stream", "cut"),
+    ],
+)
+def test_extension_is_that_of_the_url_if_nothing_else_gives_one(
+    listed: str | None, path: str, content_type: str | None, name: str
+) -> None:
+    """Only a short one of ASCII letters and digits, and never one of the query."""
+    url = f"https://h/{path}?se=1&sig=a.txt"
+    assert file_name(Deliverable("Video", url, file_name=listed, content_type=content_type)) == name
+
+
+@given(st.text(), texts)
+def test_name_with_an_extension_of_any_url_is_safe(url: str, listed: str) -> None:
+    assert_safe(file_name(Deliverable(listed, f"https://h/{url}", content_type=url)))
+    assert_safe(file_name(Deliverable(url, url, file_name=listed)))
+
+
 def test_folders_of_two_productions_are_always_distinct() -> None:
     """Whatever their references have in common, and even if their ids begin alike, on any file system."""
     ids = [f"11111111-1111-4111-8111-{n:012}" for n in range(6)]

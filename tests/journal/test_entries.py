@@ -39,6 +39,7 @@ def test_row_round_trip_keeps_every_field() -> None:
     full = intent(
         stage=Stage.ACCEPTED,
         sent_at=1e9,
+        key_honoured=True,
         submitted_at=1e9 + 1,
         production=evolve(PRODUCING, raw={}),
         since=1e9 + 2.5,
@@ -147,6 +148,7 @@ def test_only_a_final_outcome_is_stored(state: OutcomeState) -> None:
                 "since": ("{}", "Infinity"),
                 "sequence": ("1.5", "null", "true"),
                 "unread": ("1.5", "null"),
+                "keyHonoured": ("1", "null"),
                 "listed": ("1", "null"),
                 "hinted": ("1", "null"),
                 "files": ("[]", "null", '{"a.mp4": 5}'),

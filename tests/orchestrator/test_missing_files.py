@@ -3,11 +3,15 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve
 
 from jarai_async import DeliverablesReady, Downloaded, JaraiClient, Orchestrator, Outcome, Submitted
-from jarai_async.simulator import Simulator
+from jarai_async.simulator import BlobStorage, Simulator
+from jarai_async.simulator._api.fault_kinds import FaultContext, FaultKind
+from jarai_async.simulator._api.responses import Response
 from tests.support.orchestrators import events_by_reference, outcomes_in
 from tests.support.scenarios import request_for
 
@@ -110,3 +114,42 @@ async def test_deleted_or_unreadable_manifest_is_written_again(
         events = (await events_by_reference(orchestrator, [request_for(simulator, reference="a")]))["a"]
     assert not any(isinstance(event, Submitted | DeliverablesReady | Downloaded) for event in events)
     assert manifest.read_text() == content
+
+
+async def test_file_named_after_its_url_is_not_downloaded_again(tmp_path: Path) -> None:
+    """The journal has no URL: the file on the disk has the name."""
+    make = BlobStorage(documented_only=True)
+    async with Simulator(approval="auto", failure_rate=0, blob_storage=make) as simulator:
+        first, downloaded = await run(simulator, tmp_path)
+        assert {path.suffix for path in downloaded} == {".mp4", ".vtt", ".png", ".json"}
+        before = len(simulator.requests)
+        again, repeated = await run(simulator, tmp_path)
+        assert (again.files.keys(), repeated) == (first.files.keys(), [])
+        assert len(simulator.requests) == before
+        downloaded[1].unlink()
+        _, repeated = await run(simulator, tmp_path)
+        assert repeated == [downloaded[1]]
+
+
+async def test_file_keeps_its_name_although_the_url_changes(simulator: Simulator, tmp_path: Path) -> None:
+    """The extension of one comes from a URL of blob storage, and later there is a CDN in front of it."""
+    suffixes = iter(["?", "/get?", "?"])
+
+    def without_names(response: Response, _: FaultContext) -> Response:
+        assert isinstance(response.payload, dict)
+        listed: Any = response.payload["deliverables"]
+        suffix = next(suffixes)
+        for item in listed:
+            item["sasUrl"] = item["sasUrl"].replace("?", suffix)
+            del item["fileName"], item["contentType"]
+        return evolve(response, payload=listed)
+
+    simulator.faults.kinds["without names"] = FaultKind(without_names, executes=True)
+    simulator.faults.add("without names", on="deliverables", times=None)
+    first, downloaded = await run(simulator, tmp_path)
+    assert {path.suffix for path in downloaded} == {".mp4", ".vtt", ".png", ".json"}
+    downloaded[1].unlink()
+    outcome, repeated = await run(simulator, tmp_path)  # the other URL is rejected, and the list read again
+    assert (outcome.ok, repeated) == (True, [downloaded[1]])
+    assert outcome.files.keys() == first.files.keys()
+    assert next(suffixes, None) is None
