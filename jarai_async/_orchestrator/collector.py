@@ -159,20 +159,19 @@ def _has_url(file: Deliverable) -> bool:
     return is_http_url(percent_encoded(file.url), https_only=False)
 
 
-def _description(file: Deliverable) -> tuple[str | None, ...]:
-    """What a list says of a file, and never changes."""
-    return file.id, file.type, file.platform, file.file_name
+def _identity(file: Deliverable) -> tuple[str | None, ...]:
+    """What stays the same of a file: its id, although another field cannot be read, or else what it is."""
+    return (file.type, file.platform, file.file_name) if file.id is None else (file.id,)
 
 
 def _targets(
     folder: Path, deliverables: Sequence[Deliverable], saved: Mapping[Path, SavedFile]
 ) -> dict[Path, Deliverable]:
     """Name the files. One that was saved, and can be recognised, keeps its name."""
-    listed = [*map(_description, deliverables)]
-    known = {
-        _description(file.deliverable): path.name for path, file in saved.items() if path.parent == folder
-    }
-    kept = {description: known[description] for description in known if listed.count(description) == 1}
+    listed = [*map(_identity, deliverables)]
+    own = {path.name: _identity(file.deliverable) for path, file in saved.items() if path.parent == folder}
+    known = [*own.values()]
+    kept = {key: name for name, key in own.items() if known.count(key) == listed.count(key) == 1}
     order = sorted(range(len(listed)), key=lambda n: listed[n] not in kept)  # their names come first
     names = [kept.get(listed[n]) or file_name(deliverables[n]) for n in order]
     paths = [folder / name for name in unique_names([MANIFEST, *names])[1:]]
@@ -227,6 +226,5 @@ def _is_current(saved: SavedFile, listed: Deliverable) -> bool:
     """Whether a file is still the listed one. Of a file for review only a checksum can tell."""
     if saved.final:
         before = saved.deliverable
-        is_same = (before.id, before.type, before.platform) == (listed.id, listed.type, listed.platform)
-        return is_same and not is_replaced(before, listed)
+        return _identity(before) == _identity(listed) and not is_replaced(before, listed)
     return saved.md5 in (checksum.digest.hex() for checksum in from_list(listed))

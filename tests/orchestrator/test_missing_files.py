@@ -170,3 +170,15 @@ async def test_file_keeps_its_name_although_the_url_changes(simulator: Simulator
     assert (outcome.ok, repeated) == (True, [downloaded[1]])
     assert outcome.files.keys() == first.files.keys()
     assert next(suffixes, None) is None
+
+
+async def test_file_whose_type_could_not_be_read_once_is_not_downloaded_again(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """Its id says which file it is."""
+    simulator.faults.add("odd_items", on="deliverables")
+    first, downloaded = await run(simulator, tmp_path)
+    downloaded[1].with_name("manifest.json").unlink()  # so that the list is read again
+    again, repeated = await run(simulator, tmp_path)
+    assert (again.files.keys(), repeated) == (first.files.keys(), [])
+    assert {file.type for file in first.deliverables} != {file.type for file in again.deliverables}
