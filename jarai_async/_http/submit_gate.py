@@ -119,7 +119,7 @@ class SubmitGate:
         if gate.outage is None:
             gate.outage = Outage(self._scheduler.elapsed(), self._random)
             if gate is self._api:
-                why = error.message if isinstance(error, JaraiError) else type(error).__name__
+                why = error.reason if isinstance(error, JaraiError) else type(error).__name__
                 _log.warning(
                     "a submit failed, so submits are sent one at a time, once JARAI responds: %s", why
                 )

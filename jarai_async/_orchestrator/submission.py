@@ -117,7 +117,7 @@ class Submission:
             except JaraiError as error:
                 retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
                 if retry.failures == ATTEMPTS:
-                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error)
+                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error.reason)
                 delay = retry.delay(error) if state.may_submit else 0.0
                 place = sender.account_queues.new_place()
         return production
