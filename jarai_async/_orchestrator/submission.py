@@ -94,7 +94,7 @@ class Submission:
         retry = SubmitRetry(
             call,
             self._engine.random,
-            honours_keys=sender.idempotency_keys,
+            honours_keys=sender.idempotency_keys and (intent.key_honoured or not state.in_doubt),
             in_doubt=state.in_doubt,
             sent_at=intent.sent_at,
         )
@@ -124,7 +124,9 @@ class Submission:
 
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""
-        intent.stage, intent.sent_at = Stage.SENDING, intent.sent_at or _clock.wall()
+        intent.stage = Stage.SENDING
+        if intent.sent_at is None:
+            intent.sent_at, intent.key_honoured = _clock.wall(), self._engine.sender.idempotency_keys
         intent.resolved = False  # from now on it is another submit
         await self._journal.save(intent)
         self._state.permit = permit

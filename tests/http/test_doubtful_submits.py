@@ -22,11 +22,13 @@ def short(_: Random, __: str) -> list[tuple[str, float]]:
     return [("Queued", 1), ("Producing", 5), ("AwaitingApproval", 1), ("Distributing", 1)]
 
 
-def add_faults(simulator: Simulator, kind: str, *routes: str) -> None:
-    """Let a fault affect all requests of these routes for three minutes from now on."""
+def add_faults(
+    simulator: Simulator, kind: str, *routes: str, probability: float = 1.0, seconds: float = SECONDS
+) -> None:
+    """Let a fault affect the requests of these routes from now on."""
     for route in routes:
-        simulator.faults.add(kind, on=route, times=None)
-    asyncio.get_running_loop().call_later(SECONDS, simulator.faults.clear)
+        simulator.faults.add(kind, on=route, times=None, probability=probability)
+    asyncio.get_running_loop().call_later(seconds, simulator.faults.clear)
 
 
 async def final_states(client: JaraiClient, requests: list[ProductionRequest]) -> Counter[str]:
@@ -53,6 +55,18 @@ async def test_few_submits_become_uncertain_in_an_outage(
         states = await final_states(client, requests)
         assert 0 < states["uncertain"] <= IN_FLIGHT + PROBES
         assert states["published"] == 80 - states["uncertain"]
+
+
+async def test_few_submits_become_uncertain_where_half_are_lost_at_random() -> None:
+    """For ten minutes: an accepted probe does not release all others, because the next may be lost again."""
+    async with (
+        Simulator(approval="auto", failure_rate=0, durations=short) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        add_faults(simulator, "gateway_html", "submit", probability=0.5, seconds=600)
+        states = await final_states(client, requests_for(simulator, 200))
+        assert 0 < states["uncertain"] <= IN_FLIGHT + 10
+        assert states["published"] == 200 - states["uncertain"]
 
 
 async def test_no_submit_becomes_uncertain_with_idempotency_keys() -> None:
