@@ -14,7 +14,6 @@ No other process resumes a partial file: after a power cut it may have a hole.
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -66,7 +65,7 @@ class Download:
         self.is_host_down = False  # whether the last attempt got no connection: no other URL would help
         self.is_url_refused = False  # whether blob storage rejected the URL in the last attempt
         self._refused_since: float | None = None
-        self._renewed_at = -math.inf
+        self._is_fresh = False  # whether the URL was renewed and not tried since
         self._disk = disk
         self._https = https
         self._progress = progress
@@ -86,7 +85,7 @@ class Download:
         replaced = blob_storage.is_replaced(self.deliverable, deliverable)
         self.deliverable = deliverable
         self.is_list_outdated = False
-        self._renewed_at = _clock.monotonic()
+        self._is_fresh = True
         if replaced:
             await self._discard_received()
 
@@ -181,7 +180,8 @@ class Download:
         now = _clock.monotonic()
         if self._refused_since is None:
             self._refused_since = now
-        is_final = now - self._refused_since >= _MAX_REFUSED and self._renewed_at >= self._refused_since
+        is_final = now - self._refused_since >= _MAX_REFUSED and self._is_fresh
+        self._is_fresh = False
         kind = DownloadError if is_final else IncompleteDownloadError
         return kind(f"blob storage rejected the signed URL with status {status}", status=status)
 

@@ -1,9 +1,9 @@
-"""An outage of submits: when the next submit may be sent, and whether a read has to be answered first. Pure.
+"""An outage of submits: when the next submit may be sent, and how many may be on their way at once. Pure.
 
 A submit without a usable response is in doubt, and a person has to settle it. So after the first one no
-submit is sent until a later read has been answered. Then one submit at a time is sent, as a probe, and only a
-probe that is accepted ends the outage. A gateway may answer reads and still lose submits: while probes are in
-doubt, the pause between two of them grows from one minute to five.
+submit is sent until a later read has been answered. Then one is sent, as a probe. Once it is accepted, two
+may be on their way, then one more for each that is accepted, as in the slow start of TCP. A further doubt
+leads back to the probe: the pause before it is a minute, and grows to five while no probe is accepted.
 
 A submit that is refused before anything was done costs nothing. So the pauses between such probes are
 shorter, no read is needed, and any submit that JARAI accepts or rejects ends the outage.
@@ -14,57 +14,78 @@ from random import Random
 
 from attrs import define
 
+_LAST_WINDOW = 32  # submits on their way at once; after as many that were accepted the outage is over
 _LONGEST_PAUSE = 60.0  # seconds between two probes that are refused
-_DOUBT_PAUSE = 60.0  # seconds after the first probe in doubt; doubled after each further one
+_DOUBT_PAUSE = 60.0  # seconds after the second doubt in a row; doubled after each further one
 _LONGEST_DOUBT_PAUSE = 300.0
 _READ_INTERVAL = 60.0  # seconds after a read that found no JARAI
 
 
 @define
 class Outage:
-    """One outage. All times are seconds of `Scheduler.elapsed`."""
+    """The outages of one gate, one after the other. All times are seconds of `Scheduler.elapsed`.
 
-    began_at: float
+    - `window`: how many submits may be on their way at once.
+    - `failures`: counts failures. Submits that were on their way together count as one: `is_current` is
+      whether none was counted since a submit was admitted.
+    """
+
     random: Random
+    window: float = math.inf
+    failures: int = 0
     needs_read: bool = False
-    _refusals: int = 0  # of probes, in a row
-    _doubts: int = 0  # likewise
+    began_at: float = 0.0
+    _refusals: int = 0  # in a row
+    _doubts: int = 0  # in a row; 1 while submits are accepted again
     _doubt_at: float = -math.inf
     _probe_at: float = -math.inf
     _read_at: float = -math.inf
 
     @property
+    def is_probing(self) -> bool:
+        """Whether no submit was accepted since the last failure."""
+        return self.window == 1
+
+    @property
     def next_at(self) -> float:
-        """When the next probe may be sent, or the read that is needed before it."""
+        """When the next submit may be sent, or the read that is needed before it."""
         return max(self._probe_at, self._read_at) if self.needs_read else self._probe_at
 
-    def record_refusal(self, now: float, retry_after: float, *, is_probe: bool) -> None:
+    def record_refusal(self, now: float, retry_after: float, *, is_current: bool) -> None:
         """Record a submit that was refused: it created nothing."""
-        if is_probe or not self._refusals:
+        if is_current:
+            self._fail(now)
             self._refusals += 1
             longest = min(_LONGEST_PAUSE, 2.0 ** min(self._refusals, 6))
             self._pause(now + self.random.uniform(longest / 2, longest))
         self._pause(now + retry_after)
 
-    def record_doubt(self, now: float, *, is_probe: bool) -> None:
+    def record_doubt(self, now: float, *, is_current: bool) -> None:
         """Record a submit without a usable response: it may have created a production."""
-        pause = self.random.uniform(1.0, 2.0)
-        if is_probe:
-            longest = min(_LONGEST_DOUBT_PAUSE, _DOUBT_PAUSE * 2.0 ** min(self._doubts, 6))
+        if not self._doubts:
+            pause = self.random.uniform(1.0, 2.0)
+        elif is_current:
+            longest = min(_LONGEST_DOUBT_PAUSE, _DOUBT_PAUSE * 2.0 ** min(self._doubts - 1, 6))
             pause = longest * self.random.uniform(1.0, 1.1)
-            self._doubts += 1
-        elif self._has_doubt:
-            return  # it was sent before the outage began, so it adds nothing
+        else:
+            return
+        self._fail(now)
+        self._doubts += 1
         self._pause(now + pause)
         self.needs_read, self._doubt_at = True, now
 
-    @property
-    def ends_with_any_answer(self) -> bool:
-        """Whether a rejection by JARAI ends it, too, and a success of a submit that was sent before it began.
+    def record_answer(self, *, is_accepted: bool, is_current: bool) -> None:
+        """Record a submit that JARAI accepted, or rejected in its own words.
 
-        They do not show whether submits are lost: a request may be rejected before the step that fails.
+        After a doubt only a success of a later submit counts: a request may be rejected before the step
+        that fails.
         """
-        return not self._has_doubt
+        if is_current and is_accepted and self._doubts and self.window < _LAST_WINDOW:
+            self.window += 1
+            self._doubts, self._refusals = 1, 0
+        elif (is_current and is_accepted) or not self._doubts:
+            self.window, self._refusals, self._doubts = math.inf, 0, 0
+            self._probe_at = -math.inf
 
     def record_read(self, now: float, sent_at: float, *, answered: bool) -> None:
         """Record a read that was made to find out whether JARAI responds, or any other that was answered."""
@@ -73,9 +94,10 @@ class Outage:
         elif sent_at >= self._doubt_at:
             self.needs_read = False
 
-    @property
-    def _has_doubt(self) -> bool:
-        return self._doubt_at > -math.inf
+    def _fail(self, now: float) -> None:
+        if not self.is_probing:
+            self.began_at = now
+        self.window, self.failures = 1, self.failures + 1
 
     def _pause(self, until: float) -> None:
         self._probe_at = max(self._probe_at, until)

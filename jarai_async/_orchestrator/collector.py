@@ -20,7 +20,7 @@ from jarai_async._errors import ApiError, DownloadError, FileWriteError, JaraiEr
 from jarai_async._events import DeliverablesReady, Downloaded, Outcome, SavedFile
 from jarai_async._http.retry import Retrier
 from jarai_async._orchestrator.state import JobState
-from jarai_async._urls import is_http_url, percent_encoded
+from jarai_async._urls import is_http_url, percent_encoded, url_parts
 
 MANIFEST = "manifest.json"
 _NOT_YET = (404, 409, 425)  # inferred: the list may lag behind the status
@@ -167,12 +167,18 @@ def _identity(file: Deliverable) -> tuple[str | None, ...]:
 def _targets(
     folder: Path, deliverables: Sequence[Deliverable], saved: Mapping[Path, SavedFile]
 ) -> dict[Path, Deliverable]:
-    """Name the files. One that was saved, and can be recognised, keeps its name."""
+    """Name the files. One that was saved, and can be recognised, keeps its name.
+
+    Twins, of which the list says the same, get the same names in every list, whatever its order.
+    """
     listed = [*map(_identity, deliverables)]
     own = {path.name: _identity(file.deliverable) for path, file in saved.items() if path.parent == folder}
     known = [*own.values()]
     kept = {key: name for name, key in own.items() if known.count(key) == listed.count(key) == 1}
-    order = sorted(range(len(listed)), key=lambda n: listed[n] not in kept)  # their names come first
+    paths_of_twins = [
+        url_parts(file.url).path if listed.count(_identity(file)) > 1 else "" for file in deliverables
+    ]
+    order = sorted(range(len(listed)), key=lambda n: (listed[n] not in kept, paths_of_twins[n]))  # kept first
     names = [kept.get(listed[n]) or file_name(deliverables[n]) for n in order]
     paths = [folder / name for name in unique_names([MANIFEST, *names])[1:]]
     return {path: deliverables[n] for n, path in sorted(zip(order, paths, strict=True))}

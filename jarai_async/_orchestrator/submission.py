@@ -21,6 +21,7 @@ from jarai_async._http.submit_retry import ATTEMPTS, SubmitRetry
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobState
+from jarai_async._orchestrator.webhook_match import resolve_command
 
 _log = logging.getLogger("jarai_async")
 
@@ -71,7 +72,7 @@ class Submission:
             production = await self._find_created(intent)
             if production is None:
                 hint = self._state.context.matcher.advice(self._journal, intent.reference)
-                error.advice = f"{error.advice} {hint}".rstrip()
+                error.advice = f"{self._resolve_advice(error, intent)} {hint}".rstrip()
                 return OutcomeState.UNCERTAIN, error
             intent.resolved = True  # the user may know better
             self._state.in_doubt = False
@@ -87,6 +88,15 @@ class Submission:
         await self._record_accepted(intent, production)
         return None
 
+    def _resolve_advice(self, error: JaraiError, intent: Intent) -> str:
+        if self._journal.path is None:
+            return error.advice
+        command = f"`{resolve_command(self._journal, intent.reference)}`"
+        return (
+            f"Check in JARAI Studio whether it was created, then use {command} with `--production-id ID` or "
+            "`--resubmit`, or call `Orchestrator.resolve`."
+        )
+
     async def _submit_until_decided(self, intent: Intent) -> Production | None:
         """Submit as often as it takes; None where no further submit may be sent."""
         state, sender = self._state, self._engine.sender
@@ -94,7 +104,7 @@ class Submission:
         retry = SubmitRetry(
             call,
             self._engine.random,
-            honours_keys=sender.idempotency_keys,
+            honours_keys=sender.idempotency_keys and (intent.key_honoured or not state.in_doubt),
             in_doubt=state.in_doubt,
             sent_at=intent.sent_at,
         )
@@ -117,14 +127,16 @@ class Submission:
             except JaraiError as error:
                 retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
                 if retry.failures == ATTEMPTS:
-                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error)
+                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error.reason)
                 delay = retry.delay(error) if state.may_submit else 0.0
                 place = sender.account_queues.new_place()
         return production
 
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""
-        intent.stage, intent.sent_at = Stage.SENDING, intent.sent_at or _clock.wall()
+        intent.stage = Stage.SENDING
+        if intent.sent_at is None:
+            intent.sent_at, intent.key_honoured = _clock.wall(), self._engine.sender.idempotency_keys
         intent.resolved = False  # from now on it is another submit
         await self._journal.save(intent)
         self._state.permit = permit

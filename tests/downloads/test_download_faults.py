@@ -11,9 +11,11 @@ from random import Random
 import pytest
 from attrs import evolve
 
-from jarai_async import Deliverable, DownloadError, IncompleteDownloadError, JaraiClient
+from jarai_async import Deliverable, DownloadError, IncompleteDownloadError, JaraiClient, _clock
 from jarai_async._downloads import download
 from jarai_async._errors import FileWriteError
+from jarai_async._http.request_log import RequestLog
+from jarai_async._http.retry import Retrier, Retry
 from tests.stress.downloads import download_under, full_disk
 from tests.stress.faulty_storage import (
     DISK_FULL,
@@ -249,6 +251,23 @@ async def test_signed_url_is_renewed_each_time_it_expires(tmp_path: Path) -> Non
     async with downloading(expiring) as (client, storage, deliverable):
         assert (await client.download(deliverable, tmp_path)).read_bytes() == OLD
     assert storage.links == -(-SIZE // (STEP * 4))
+
+
+async def test_late_file_is_found_although_its_url_has_expired_meanwhile(tmp_path: Path) -> None:
+    """It is there after three minutes, when its URL has expired: a fresh one is tried before giving up."""
+    first_used: dict[int, float] = {}
+
+    def late(_: Storage, request: Request, response: Response) -> Response:
+        now = _clock.monotonic()
+        age = now - first_used.setdefault(request.link, now)
+        return Response(404) if now - first_used[1] < 180 else Response(403) if age > 50 else response
+
+    retrier = Retrier(Retry(5, base=300.0, cap=300.0), Random(3))
+    async with downloading(late) as (client, storage, deliverable):
+        target = tmp_path / "video.mp4"
+        await client.engine.downloader.download(deliverable, target, RequestLog(), retrier=retrier)
+    assert target.read_bytes() == OLD
+    assert storage.links < 5
 
 
 async def test_full_disk_raises_file_write_error_without_a_retry(tmp_path: Path) -> None:

@@ -22,11 +22,13 @@ def short(_: Random, __: str) -> list[tuple[str, float]]:
     return [("Queued", 1), ("Producing", 5), ("AwaitingApproval", 1), ("Distributing", 1)]
 
 
-def add_faults(simulator: Simulator, kind: str, *routes: str) -> None:
-    """Let a fault affect all requests of these routes for three minutes from now on."""
+def add_faults(
+    simulator: Simulator, kind: str, *routes: str, probability: float = 1.0, seconds: float = SECONDS
+) -> None:
+    """Let a fault affect the requests of these routes from now on."""
     for route in routes:
-        simulator.faults.add(kind, on=route, times=None)
-    asyncio.get_running_loop().call_later(SECONDS, simulator.faults.clear)
+        simulator.faults.add(kind, on=route, times=None, probability=probability)
+    asyncio.get_running_loop().call_later(seconds, simulator.faults.clear)
 
 
 async def final_states(client: JaraiClient, requests: list[ProductionRequest]) -> Counter[str]:
@@ -55,6 +57,18 @@ async def test_few_submits_become_uncertain_in_an_outage(
         assert states["published"] == 80 - states["uncertain"]
 
 
+async def test_few_submits_become_uncertain_where_half_are_lost_at_random() -> None:
+    """For ten minutes: an accepted probe does not release all others, because the next may be lost again."""
+    async with (
+        Simulator(approval="auto", failure_rate=0, durations=short) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        add_faults(simulator, "gateway_html", "submit", probability=0.5, seconds=600)
+        states = await final_states(client, requests_for(simulator, 200))
+        assert 0 < states["uncertain"] <= IN_FLIGHT + 10
+        assert states["published"] == 200 - states["uncertain"]
+
+
 async def test_no_submit_becomes_uncertain_with_idempotency_keys() -> None:
     """The submits are sent again with the same key once JARAI responds again."""
     async with (
@@ -81,6 +95,8 @@ async def test_submit_waits_until_a_read_is_answered(
     assert asyncio.get_running_loop().time() < SECONDS + 70
     assert caplog.text.count("submits are sent one at a time, once JARAI responds") == 1
     assert caplog.text.count("JARAI accepts submits again") == 1
+    assert "(502)" in caplog.text
+    assert "repeat a read" not in caplog.text  # advice for the caller: the client does so by itself
 
 
 async def test_answered_poll_is_the_read_that_submits_wait_for(

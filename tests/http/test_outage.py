@@ -1,6 +1,7 @@
 """An outage: one submit at a time finds out whether JARAI can be reached again; the others wait."""
 
 import asyncio
+import math
 from itertools import pairwise
 from random import Random
 
@@ -43,49 +44,51 @@ class LongestPause(Random):
 
 def test_pauses_between_refused_submits_grow_to_a_minute() -> None:
     """After n refusals the pause is between half of 2^n seconds and 2^n, and a minute at most."""
-    outage, longest_outage, now = Outage(0, Random(1)), Outage(0, LongestPause()), 0.0
+    outage, longest_outage, now = Outage(Random(1)), Outage(LongestPause()), 0.0
     for longest in (2, 4, 8, 16, 32, 60, 60, 60):
-        outage.record_refusal(now, 0, is_probe=True)
+        outage.record_refusal(now, 0, is_current=True)
         assert longest / 2 <= outage.next_at - now <= longest
-        longest_outage.record_refusal(now, 0, is_probe=True)
+        longest_outage.record_refusal(now, 0, is_current=True)
         assert longest_outage.next_at - now == longest
         now += 100
 
 
 def test_pauses_between_submits_in_doubt_grow_from_a_minute_to_five() -> None:
     """Each of them may have created a production, so at most one a minute is sent."""
-    outage, now = Outage(0, Random(1)), 0.0
-    outage.record_doubt(now, is_probe=False)
+    outage, now = Outage(Random(1)), 0.0
+    outage.record_doubt(now, is_current=True)
     assert 1 <= outage.next_at <= 2
     for pause in (60, 120, 240, 300, 300):
-        outage.record_doubt(now, is_probe=True)
+        outage.record_doubt(now, is_current=True)
         assert pause <= outage.next_at - now <= 1.1 * pause
         now += 1000
 
 
 def test_retry_after_is_the_shortest_pause() -> None:
     """No submit is sent before the time that JARAI asks for; a shorter one does not cut a longer one."""
-    outage = Outage(0, Random(1))
-    outage.record_refusal(0, 500, is_probe=True)
-    outage.record_refusal(10, 20, is_probe=False)
+    outage = Outage(Random(1))
+    outage.record_refusal(0, 500, is_current=True)
+    outage.record_refusal(10, 20, is_current=False)
     assert outage.next_at == 500
+    outage.record_answer(is_accepted=False, is_current=True)
+    assert outage.next_at < 0
 
 
 def test_submits_that_were_already_sent_do_not_make_the_pause_longer() -> None:
     """Twenty submits that fail together are one failure."""
-    outage = Outage(0, Random(1))
+    outage = Outage(Random(1))
+    for n in range(20):
+        outage.record_refusal(0, 0, is_current=n == 0)
     for _ in range(20):
-        outage.record_refusal(0, 0, is_probe=False)
+        outage.record_doubt(0, is_current=False)
     assert outage.next_at <= 2
-    for _ in range(20):
-        outage.record_doubt(0, is_probe=False)
-    assert outage.next_at <= 2
+    assert outage.needs_read
 
 
 def test_read_that_was_sent_before_the_doubt_proves_nothing() -> None:
     """Only a later one shows that JARAI responds again; after one that fails the next is a minute later."""
-    outage = Outage(0, Random(1))
-    outage.record_doubt(10, is_probe=False)
+    outage = Outage(Random(1))
+    outage.record_doubt(10, is_current=True)
     outage.record_read(11, 9, answered=True)
     assert outage.needs_read
     outage.record_read(12, 11, answered=False)
@@ -93,6 +96,26 @@ def test_read_that_was_sent_before_the_doubt_proves_nothing() -> None:
     outage.record_read(13, 12, answered=True)
     assert not outage.needs_read
     assert outage.next_at <= 12
+
+
+def test_each_success_lets_one_more_submit_be_sent_at_once_and_a_doubt_only_a_probe() -> None:
+    """After 32 in a row there is no limit. Those that were sent before the last doubt do not count."""
+    outage = Outage(Random(1))
+    outage.record_doubt(0, is_current=True)
+    outage.record_doubt(100, is_current=True)
+    for window in range(2, 33):
+        outage.record_answer(is_accepted=True, is_current=True)
+        outage.record_answer(is_accepted=True, is_current=False)
+        outage.record_answer(is_accepted=False, is_current=True)
+        assert outage.window == window
+    outage.record_doubt(1000, is_current=True)
+    assert outage.window == 1
+    assert 1060 <= outage.next_at <= 1066
+    for _ in range(32):
+        outage.record_answer(is_accepted=True, is_current=True)
+    assert outage.window == math.inf
+    outage.record_doubt(2000, is_current=True)
+    assert 2001 <= outage.next_at <= 2002
 
 
 # --- The gates -------------------------------------------------------------------------------------
@@ -125,6 +148,14 @@ async def test_gate_is_open_without_an_outage() -> None:
     assert gate.passed_at == [0] * 5
 
 
+async def test_no_submit_is_sent_before_the_time_that_jarai_asks_for() -> None:
+    """Those of other accounts wait as well."""
+    gate, code = Gate(), "SERVICE_UNAVAILABLE"
+    await gate.submit(ServiceUnavailableError("maintenance", status=503, code=code, retry_after=500))
+    await gate.submit(None, account="b")
+    assert gate.passed_at == [0, 500]
+
+
 @pytest.mark.parametrize("error", [NotSentError("no connection"), UNAVAILABLE, LOST])
 async def test_one_submit_at_a_time_is_sent_during_an_outage(error: JaraiError) -> None:
     """The others wait for its result: each failure begins another pause."""
@@ -138,23 +169,41 @@ async def test_one_submit_at_a_time_is_sent_during_an_outage(error: JaraiError) 
 
 
 @pytest.mark.parametrize(
-    ("begun_by", "result", "ends"),
+    ("begun_by", "result", "steps"),
     [
-        (UNAVAILABLE, None, True),
-        (UNAVAILABLE, REJECTED, True),
-        (LOST, None, True),
-        (LOST, REJECTED, False),  # it may be rejected before the step that fails
+        (UNAVAILABLE, None, [1] * 7),
+        (UNAVAILABLE, REJECTED, [1] * 7),
+        (LOST, None, [1, 1, 2, 2, 2, 2, 3]),
+        (LOST, REJECTED, [1, 2, 3, 4, 5, 6, 7]),  # it may be rejected before the step that fails
     ],
 )
-async def test_success_ends_the_outage_and_a_rejection_one_without_doubt(
-    begun_by: JaraiError, result: JaraiError | None, *, ends: bool
+async def test_submits_are_sent_again_as_they_are_accepted(
+    begun_by: JaraiError, result: JaraiError | None, steps: list[int]
 ) -> None:
-    """Then all submits that wait are sent at once, otherwise one after the other."""
+    """After a doubt one, two, four, ... at once; after a refusal all at once, as nothing is at stake."""
     gate = Gate()
     await gate.submit(begun_by)
-    await asyncio.gather(*(gate.submit(result, 10) for _ in range(5)))
+    await asyncio.gather(*(gate.submit(result, 10) for _ in range(8)))
     first, *others = gate.passed_at[1:]
-    assert others == [first + 10 * (1 if ends else n) for n in range(1, 5)]
+    assert others == [first + 10 * step for step in steps]
+
+
+async def test_submit_in_doubt_after_the_outage_is_followed_by_a_single_one() -> None:
+    """Those that have passed but not left yet are not sent either; the next probe is a minute later."""
+    gate = Gate()
+    await gate.submit(LOST)
+    await asyncio.gather(*(gate.submit(None) for _ in range(3)))
+    async with gate.gate.enter("a") as admission:
+        await gate.submit(LOST)
+        assert not admission.is_valid
+        waiting = [asyncio.create_task(gate.submit(LOST, 10)) for _ in range(3)]
+        before = _clock.monotonic()
+        await asyncio.sleep(70)
+        assert gate.passed_at[-1] <= before, "one is still on its way"
+    await asyncio.sleep(5)
+    assert gate.passed_at[-1] == before + 70
+    await asyncio.gather(*waiting)
+    assert gate.passed_at[-2] - gate.passed_at[-3] >= 70
 
 
 @pytest.mark.parametrize("result", [NotFoundError("a gateway", status=404), asyncio.CancelledError()])
@@ -195,10 +244,12 @@ async def test_account_whose_submits_all_fail_does_not_stop_the_others() -> None
     bad_later = asyncio.create_task(gate.submit(LOST, account="bad"))
     await bad
     before = _clock.monotonic()
-    await asyncio.gather(*(gate.submit(None, 10, account="good") for _ in range(5)))
-    assert _clock.monotonic() == before + 10
+    await asyncio.gather(*(gate.submit(None, 10, account="good") for _ in range(6)))
+    assert _clock.monotonic() == before + 20  # two, then four
     await bad_later
     assert gate.passed_at[-1] >= before + 60
+    await asyncio.gather(*(gate.submit(None, 10, account="good") for _ in range(6)))
+    assert len({*gate.passed_at[-6:]}) == 1
 
 
 # --- Through an orchestrator -----------------------------------------------------------------------

@@ -13,7 +13,6 @@ import pytest
 from attrs import evolve
 
 from jarai_async import DeliverablesReady, Downloaded, FileWriteError, JaraiClient, Orchestrator, Outcome
-from jarai_async._downloads.file_names import file_name, unique_names
 from jarai_async.simulator import Simulator
 from jarai_async.simulator._api.fault_kinds import FaultContext, FaultKind
 from jarai_async.simulator._api.responses import Response, error_response
@@ -109,12 +108,36 @@ async def test_files_that_differ_only_in_their_urls_are_renewed_each_for_itself(
     (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
     assert outcome.ok
     assert outcome.production is not None
-    files = simulator.files(outcome.production.id)
-    names = unique_names(map(file_name, outcome.deliverables))
-    assert {path.name: path.read_bytes() for path in outcome.files} == {
-        name: files[urlsplit(file.url).path.rpartition("/")[2]]
-        for name, file in zip(names, outcome.deliverables, strict=True)
-    }
+    assert len(outcome.files) == len(outcome.deliverables)
+    for path, file in outcome.files.items():
+        name = urlsplit(file.url).path.rpartition("/")[2]
+        assert path.read_bytes() == simulator.files(outcome.production.id)[name]
+
+
+async def test_twins_keep_their_names_when_the_list_has_another_order(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """A file that is gone is downloaded again, and not taken for its twin, although the list has no ids."""
+    order = 1
+
+    def as_twins(response: Response, _: FaultContext) -> Response:
+        assert isinstance(response.payload, dict)
+        listed: Any = response.payload["deliverables"]
+        return evolve(
+            response, payload=[{"type": "Video", "sasUrl": item["sasUrl"]} for item in listed[::order]]
+        )
+
+    simulator.faults.kinds["twins"] = FaultKind(as_twins, executes=True)
+    simulator.faults.add("twins", on="deliverables", times=None)
+    requests = requests_for(simulator, 1)
+    settings: Any = {"journal": tmp_path / "batch.db", "download_to": tmp_path / "out"}
+    (outcome,) = await outcomes_of(Orchestrator(client, **settings), requests)
+    before = {path: path.read_bytes() for path in outcome.files}
+    max(before).unlink()
+    order = -1
+    (outcome,) = await outcomes_of(Orchestrator(client, **settings), requests)
+    assert outcome.ok
+    assert {path: path.read_bytes() for path in outcome.files} == before
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.stress import campaign, downloads, event_logs, mutants, mutation, servers
 from tests.stress.campaign import Campaign
 from tests.stress.crashes import watch_databases
+from tests.stress.foreign import batch
 from tests.stress.invariants import violations
 from tests.stress.worlds import run_world, scenario_of, scratch_folder
 from tests.support.figures import Figure, show
@@ -45,7 +46,7 @@ _HELP = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line."""
-    own_options = {"downloads": downloads.main, "servers": servers.main}
+    own_options = {"downloads": downloads.main, "servers": servers.main, "foreign": batch.main}
     if arguments and arguments[0] in own_options:
         return own_options[arguments[0]](list(arguments[1:]))
     options = _parser().parse_args(arguments)
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=mutation.main)
     commands.add_parser("downloads", help="one file under 24 faults of its storage; has options of its own")
     commands.add_parser("servers", help="downloads from servers of other projects; has options of its own")
+    commands.add_parser("foreign", help="a server from the contract alone; has options of its own")
     command = commands.add_parser("logs", help="check that the recorded event logs are reproduced")
     _add_processes(command)
     command.add_argument("--record", action="store_true", help="write event_logs.txt again")
