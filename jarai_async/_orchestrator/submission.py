@@ -21,6 +21,7 @@ from jarai_async._http.submit_retry import ATTEMPTS, SubmitRetry
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobState
+from jarai_async._orchestrator.webhook_match import resolve_command
 
 _log = logging.getLogger("jarai_async")
 
@@ -71,7 +72,7 @@ class Submission:
             production = await self._find_created(intent)
             if production is None:
                 hint = self._state.context.matcher.advice(self._journal, intent.reference)
-                error.advice = f"{error.advice} {hint}".rstrip()
+                error.advice = f"{self._resolve_advice(error, intent)} {hint}".rstrip()
                 return OutcomeState.UNCERTAIN, error
             intent.resolved = True  # the user may know better
             self._state.in_doubt = False
@@ -86,6 +87,15 @@ class Submission:
             return self._cancelled(intent)
         await self._record_accepted(intent, production)
         return None
+
+    def _resolve_advice(self, error: JaraiError, intent: Intent) -> str:
+        if self._journal.path is None:
+            return error.advice
+        command = f"`{resolve_command(self._journal, intent.reference)}`"
+        return (
+            f"Check in JARAI Studio whether it was created, then use {command} with `--production-id ID` or "
+            "`--resubmit`, or call `Orchestrator.resolve`."
+        )
 
     async def _submit_until_decided(self, intent: Intent) -> Production | None:
         """Submit as often as it takes; None where no further submit may be sent."""
@@ -117,7 +127,7 @@ class Submission:
             except JaraiError as error:
                 retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
                 if retry.failures == ATTEMPTS:
-                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error)
+                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error.reason)
                 delay = retry.delay(error) if state.may_submit else 0.0
                 place = sender.account_queues.new_place()
         return production

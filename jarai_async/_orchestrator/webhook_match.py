@@ -101,6 +101,11 @@ class WebhookMatcher:
 
     def advice(self, journal: Journal, reference: str) -> str:
         """Return the commands that resolve a submit in doubt with what it may have created; "" if unknown."""
-        command = f"jarai resolve {shlex.quote(str(journal.path or 'JOURNAL'))} {shlex.quote(reference)}"
+        command = resolve_command(journal, reference)
         commands = [f"`{command} --production-id {id_}`" for id_ in self._proposed.get(reference, ())]
         return f"By its webhooks, it may have created: {' or '.join(commands)}" if commands else ""
+
+
+def resolve_command(journal: Journal, reference: str) -> str:
+    """Return the command that decides what a submit in doubt has created, without its decision."""
+    return f"jarai resolve {shlex.quote(str(journal.path or 'JOURNAL'))} {shlex.quote(reference)}"

@@ -30,6 +30,21 @@ async def leave_in_doubt(simulator: Simulator, client: JaraiClient, journal: Pat
     return [*simulator.productions][-1]
 
 
+async def test_error_of_a_submit_in_doubt_shows_the_command_that_resolves_it(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """It can be copied into a shell. Without a journal only the method can resolve it."""
+    simulator.faults.add("reset_after", on="submit", times=2)
+    request = request_for(simulator, reference="a b")
+    texts = []
+    for journal in (None, tmp_path / "batch.db"):
+        (outcome,) = await outcomes_of(Orchestrator(client, journal=journal), [request])
+        texts.append(str(outcome.error))
+    assert f"`jarai resolve {tmp_path}/batch.db 'a b'` with `--production-id ID` or `--resubmit`" in texts[1]
+    assert "jarai resolve" not in texts[0]
+    assert all("`Orchestrator.resolve`" in text for text in texts)
+
+
 @pytest.mark.parametrize("running", [True, False])
 @pytest.mark.parametrize("restarted", [True, False])
 async def test_production_of_another_reference_is_refused(
