@@ -150,7 +150,7 @@ async def _read_batch(options: argparse.Namespace) -> list[Intent]:
     options.download_to = options.download_to or folder
     if not options.simulate:
         stages = Counter(intent.stage for intent in intents)
-        found = f"{stages.total()} requests, of which {stages[Stage.ENDED]} have ended"
+        found = f"{stages.total()} requests; {stages[Stage.ENDED]} ended"
         output.print_message(f"{options.journal} has {found if stages else 'no requests'}")
     return intents
 

@@ -91,6 +91,8 @@ class Stage(StrEnum):
 class Intent:
     """One request. Times are Unix seconds.
 
+    - `key_honoured`: whether the server honoured idempotency keys when it was first sent, at `sent_at`: one
+      that has begun to since then does not know this key.
     - `production`: its last acknowledged state; it has had this status since `since`.
     - `sequence`: the number of the last acknowledged event.
     - `listed`: whether the final list of deliverables was acknowledged.
@@ -105,22 +107,23 @@ class Intent:
 
     reference: str
     account_id: str
-    body: bytes = field(repr=False)
-    key: str = field(repr=False)
+    body: bytes
+    key: str
     stage: Stage = Stage.PLANNED
     sent_at: float | None = None
+    key_honoured: bool = False
     submitted_at: float | None = None
     production: Production | None = None
     since: float | None = None
     sequence: int = 0
     listed: bool = False
     webhook_pending: bool = False
-    files: dict[str, dict[str, Any]] = field(factory=dict, repr=False)
+    files: dict[str, dict[str, Any]] = field(factory=dict)
     expired: list[str] = field(factory=list)
     earlier: list[str] = field(factory=list)
     doubt: JaraiError | None = field(default=None, repr=False)
     resolved: bool = False
-    outcome: dict[str, Any] | None = field(default=None, repr=False)
+    outcome: dict[str, Any] | None = None
 
     @property
     def outcome_state(self) -> str | None:
@@ -200,6 +203,7 @@ class Intent:
         """Return the intent as a row of the journal."""
         fields = {
             "sentAt": self.sent_at,
+            "keyHonoured": self.key_honoured,
             "submittedAt": self.submitted_at,
             "production": None if self.production is None else encode(self.production),
             "since": self.since,
@@ -232,6 +236,7 @@ class Intent:
                 key=_checked(key, str),
                 stage=Stage(stage),
                 sent_at=_timestamp(fields.get("sentAt")),
+                key_honoured=_checked(fields.get("keyHonoured", False), bool),
                 submitted_at=_timestamp(fields.get("submittedAt")),
                 production=None if production is None else decode(production, Production),
                 since=_timestamp(fields.get("since")),

@@ -369,7 +369,8 @@ class Orchestrator:
         journal = self.context.journal
         try:
             for intent in await journal.in_doubt(account_id):
-                if self._running(intent.reference):
+                reference = intent.reference
+                if self._running(reference) or any(b.may_draw(reference) for b in self._batches.values()):
                     continue  # its own job looks
                 if (production := await self.context.matcher.find(journal, intent)) is not None:
                     await self._use_created(intent.reference, production)
@@ -377,7 +378,10 @@ class Orchestrator:
             _log.warning("it is not known what a webhook says about a submit in doubt: %s", error)
 
     async def _use_created(self, reference: str, production: Production) -> None:
-        """Watch what a webhook shows, unless the submit was decided in the meantime."""
+        """Watch what a webhook shows, unless the submit was decided in the meantime.
+
+        No caller waits for it, so its events are not acknowledged: the next one that asks for it gets them.
+        """
         context = self.context
         async with self._deciding:
             intent = await context.journal.find(reference)
@@ -385,7 +389,7 @@ class Orchestrator:
                 return
             await check_decision(context.journal, reference, production, context.productions)
             intent = await resolve(context.journal, reference, production, context.productions)
-            self._new_ticket(reference, intent.request(), intent)
+            self._start(reference, intent.request(), Slot(self.slots), _no_reader, _no_reader, intent=intent)
 
     # --- Drawing requests --------------------------------------------------------------------------
 
@@ -420,6 +424,10 @@ class Orchestrator:
         finally:
             slot.release()
             batch.all_drawn(failure)
+
+
+def _no_reader(*_: object) -> None:
+    """Take an event, or the end, of a job that no caller waits for."""
 
 
 def _check_arguments(

@@ -100,6 +100,12 @@ class Batch:
         """The requests that are still to be drawn, as far as they are known."""
         return () if self._all_drawn else [request for _, request in self._known[self.started :]]
 
+    def may_draw(self, reference: str) -> bool:
+        """Return whether a request with this reference may still be drawn."""
+        if self._all_drawn:
+            return False
+        return self._requests != () or reference in [name for name, _ in self._known[self.started :]]
+
     def _named(self, item: object, number: int) -> Named:
         """Return a request with its reference. Raises InvalidRequestError if it is not a request."""
         if not isinstance(item, ProductionRequest):

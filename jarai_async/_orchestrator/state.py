@@ -23,7 +23,7 @@ from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async._polling.watch import Watch
 
 
-@frozen
+@frozen(repr=False)
 class JobContext:
     """What all jobs of one orchestrator share. `deadline` is in seconds from acceptance."""
 
@@ -39,12 +39,12 @@ class JobContext:
     """How long to try to collect the final files."""
     collect_for_review: bool
     expired_retries: int
-    productions: dict[str, str] = field(repr=False)
+    productions: dict[str, str]
     """The reference of each production that this orchestrator has watched, by its id."""
     matcher: WebhookMatcher
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class JobState:
     """One request, from its submit to its outcome.
 
@@ -59,24 +59,24 @@ class JobState:
     - `final_list_published`: the event of the final deliverables was handled, perhaps by an earlier process.
     """
 
-    context: JobContext = field(repr=False)
-    request: ProductionRequest = field(repr=False)
+    context: JobContext
+    request: ProductionRequest
     reference: str
-    slot: Slot = field(repr=False)
-    publish: "Callable[[JobState, Event], None]" = field(repr=False)
-    intent: Intent | None = field(default=None, repr=False)
-    log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True), repr=False)
-    watch: Watch | None = field(default=None, repr=False)
-    accepted: Production | None = field(default=None, repr=False)
-    permit: SubmitPermit | None = field(default=None, repr=False)
+    slot: Slot
+    publish: "Callable[[JobState, Event], None]"
+    intent: Intent | None = None
+    log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True))
+    watch: Watch | None = None
+    accepted: Production | None = None
+    permit: SubmitPermit | None = None
     in_doubt: bool = False
     may_submit: bool = True
     cancel_requested: bool = False
     is_replaced: bool = False
     has_outcome: bool = False
     sequence: int = 0
-    deliverables: tuple[Deliverable, ...] = field(default=(), repr=False)
-    files: dict[Path, SavedFile] = field(factory=dict, repr=False)
+    deliverables: tuple[Deliverable, ...] = ()
+    files: dict[Path, SavedFile] = field(factory=dict)
     final_list_published: bool = False
 
     @property

@@ -93,7 +93,7 @@ class Submission:
             call,
             self._engine.random,
             what=self._describe(),
-            honours_keys=sender.idempotency_keys,
+            honours_keys=sender.idempotency_keys and (intent.key_honoured or not state.in_doubt),
             in_doubt=state.in_doubt,
             sent_at=intent.sent_at,
             doubt=intent.doubt,
@@ -120,14 +120,16 @@ class Submission:
             except JaraiError as error:
                 retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
                 if retry.failures == ATTEMPTS:
-                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error)
+                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error.reason)
                 delay = retry.delay(error) if state.may_submit else 0.0
                 place = sender.account_queues.new_place()
         return production
 
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""
-        intent.stage, intent.sent_at = Stage.SENDING, intent.sent_at or _clock.wall()
+        intent.stage = Stage.SENDING
+        if intent.sent_at is None:
+            intent.sent_at, intent.key_honoured = _clock.wall(), self._engine.sender.idempotency_keys
         intent.resolved = False  # from now on it is another submit
         await self._journal.save(intent)
         self._state.permit = permit

@@ -5,7 +5,7 @@ import math
 from contextvars import Context
 from datetime import datetime
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from jarai_async import _clock
 from jarai_async._api.models import Polling, Production, Status
@@ -23,7 +23,7 @@ class Change:
     after: datetime
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Watch:
     """A production whose changes a caller waits for. Times are monotonic seconds.
 
@@ -50,8 +50,8 @@ class Watch:
     seen_at: datetime
     log: RequestLog
     age_known: bool = True
-    coverage: WebhookCoverage | None = field(default=None, repr=False)
-    pending_event: WebhookEvent | None = field(default=None, repr=False)
+    coverage: WebhookCoverage | None = None
+    pending_event: WebhookEvent | None = None
     is_urgent: bool = False
     seen_request_at: float = -math.inf
     failures: int = 0
@@ -60,8 +60,8 @@ class Watch:
     refused_since: float = math.inf
     overdue_at: float = math.inf
     queued: int = 0
-    change: asyncio.Future[Change] | None = field(default=None, repr=False)
-    context: Context | None = field(default=None, repr=False)
+    change: asyncio.Future[Change] | None = None
+    context: Context | None = None
 
     def resume(self, seen_at: datetime) -> None:
         """Continue from what an earlier process knew: it had its status at that time (UTC).

@@ -32,7 +32,7 @@ from jarai_async.simulator._api.fault_kinds import FaultContext, FaultKind
 from jarai_async.simulator._api.faults import Faults
 from jarai_async.simulator._api.rate_limits import TierName
 from jarai_async.simulator._api.request_log import RequestRecord
-from jarai_async.simulator._api.responses import Response
+from jarai_async.simulator._api.responses import Layout, Response
 from jarai_async.simulator._blobs.storage import BlobStorage
 from jarai_async.simulator._event_loop import SimulatedEventLoop, run
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction
@@ -54,6 +54,7 @@ __all__ = [
     "FaultContext",
     "FaultKind",
     "Faults",
+    "Layout",
     "RequestRecord",
     "Response",
     "SimulatedAccount",

@@ -4,7 +4,7 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Self, get_args
 
 from aiohttp import web
 
@@ -15,6 +15,7 @@ from jarai_async.simulator._api.faults import Faults
 from jarai_async.simulator._api.keys import SCOPES, KeyStore
 from jarai_async.simulator._api.rate_limits import TIERS, WINDOW_SECONDS, Limits, TierName
 from jarai_async.simulator._api.request_log import RequestLog, RequestRecord
+from jarai_async.simulator._api.responses import Layout
 from jarai_async.simulator._api.routes import PREFIX
 from jarai_async.simulator._api.server import ApiServer, BlobServer, make_server
 from jarai_async.simulator._api.webhook_endpoints import WebhookEndpoints
@@ -234,6 +235,33 @@ class Simulator:
             raise ValueError("since must be before until")
         available = self._limits.tier.requests_per_minute * (until - since) / WINDOW_SECONDS
         return self._request_log.admitted(since, until) / available
+
+    def deploy(
+        self,
+        *,
+        tier: TierName | None = None,
+        idempotency_keys: bool | None = None,
+        blob_storage: BlobStorage | None = None,
+        layout: Layout | None = None,
+    ) -> None:
+        """Change the running server as a new release would; None keeps what it has.
+
+        It restarts, so the count of the requests of the last minute is lost. Keys of earlier submits stay
+        unknown if it begins to honour idempotency keys. `layout` is how it writes the objects of its
+        responses: "plain", "reversed" (the fields), "wrapped" (in another object) or "without_step".
+
+        Raises ValueError for an unknown tier or layout.
+        """
+        tier, layout = tier or self.tier, layout or self._endpoints.layout
+        if tier not in TIERS or layout not in get_args(Layout):
+            raise ValueError(f"unknown tier {tier!r} or layout {layout!r}")
+        self.tier = tier
+        self._limits.restart(TIERS[tier])
+        self._endpoints.layout = layout
+        if idempotency_keys is not None:
+            self._endpoints.idempotency_keys = idempotency_keys
+        if blob_storage is not None:
+            self._blobs.make = blob_storage
 
     def approve(self, production_id: str) -> None:
         """Approve a production, as a person would.

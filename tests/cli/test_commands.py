@@ -1,9 +1,13 @@
 """The command line from the outside: arguments in, printed lines and an exit code out."""
 
 import asyncio
+import json
 import signal
+import socket
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -185,7 +189,7 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     codes = [main(["run", path, *id_options(served), *options]) for _ in range(2)]
     codes.append(main(["resume", f"{path}.journal", *options]))
     printed = capsys.readouterr()
-    assert printed.err.count(f"{path}.journal has 3 requests, of which ") == 1
+    assert printed.err.count(f"{path}.journal has 3 requests; ") == 1
     *_, first, second, third = (
         line for line in printed.err.splitlines() if "3 submitted, 3 finished" in line
     )
@@ -258,6 +262,37 @@ def test_error_of_the_api_exits_with_1(served: dict[str, str], capsys: Printed) 
     assert "404" in capsys.readouterr().err
 
 
+class TwoFiles(BaseHTTPRequestHandler):
+    """An API with one production, whose two files have the same name."""
+
+    def do_GET(self) -> None:  # the name that http.server calls
+        url = f"http://{self.headers['Host']}"
+        listed = [{"type": "Video", "fileName": "a.mp4", "sasUrl": f"{url}/{n}"} for n in range(2)]
+        content = json.dumps(listed) if self.path.endswith("deliverables") else self.path
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_files_of_one_name_do_not_replace_each_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Printed
+) -> None:
+    """`jarai deliverables` gives the second one another name."""
+    monkeypatch.setenv("JARAI_API_KEY", "jarai_test_key")
+    with HTTPServer(("127.0.0.1", 0), TwoFiles) as server:
+        Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        code = main(["deliverables", ID, "--base-url", url, "--download-to", str(tmp_path)])
+        server.shutdown()
+    assert code == 0
+    paths = [Path(line["path"]) for line in lines(capsys.readouterr().out)]
+    assert [(path.name, path.read_text()) for path in paths] == [("a.mp4", "/0"), ("a-2.mp4", "/1")]
+
+
 # --- Interrupted batches ------------------------------------------------------------------------------
 
 
@@ -275,6 +310,19 @@ def test_interrupt_prints_a_summary_and_how_to_resume(
     assert process.returncode == 1
     assert "stopped watching" in error
     assert "still running" in error.splitlines()[-1]
+
+
+def test_interrupt_before_a_response_exits_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """0 would say that everything was done."""
+    monkeypatch.setenv("JARAI_API_KEY", "jarai_test_key")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("JARAI_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with start([*JARAI, "accounts"], tmp_path) as process:
+            connection, _ = server.accept()
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate()
+            connection.close()
+    assert (process.returncode, error) == (1, "jarai: interrupted\n")
 
 
 def test_second_interrupt_does_not_break_the_shutdown(served: dict[str, str], tmp_path: Path) -> None:

@@ -160,6 +160,18 @@ def test_interrupt_while_a_result_is_printed_names_what_was_not_tried(
     assert capsys.readouterr().err == "jarai: interrupted during a; not tried: b, c\n"
 
 
+def test_interrupt_while_the_output_is_written_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output is incomplete."""
+
+    class Interrupted(io.StringIO):
+        def write(self, _: str, /) -> int:
+            signal.raise_signal(signal.SIGINT)
+            return 0
+
+    monkeypatch.setattr("sys.stdout", Interrupted())
+    assert main(["--help"]) == 1
+
+
 def test_closed_standard_error_changes_nothing(served: dict[str, str]) -> None:
     """Messages are dropped."""
     done = run(with_closed("2>", [*JARAI, "accounts"]))

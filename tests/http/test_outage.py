@@ -152,6 +152,14 @@ async def test_gate_is_open_without_an_outage() -> None:
     assert gate.passed_at == [0] * 5
 
 
+async def test_no_submit_is_sent_before_the_time_that_jarai_asks_for() -> None:
+    """Those of other accounts wait as well."""
+    gate, code = Gate(), "SERVICE_UNAVAILABLE"
+    await gate.submit(ServiceUnavailableError("maintenance", status=503, code=code, retry_after=500))
+    await gate.submit(None, account="b")
+    assert gate.passed_at == [0, 500]
+
+
 @pytest.mark.parametrize("error", [NotSentError("no connection"), UNAVAILABLE, LOST])
 async def test_one_submit_at_a_time_is_sent_during_an_outage(error: JaraiError) -> None:
     """The others wait for its result: each failure begins another pause."""

@@ -94,6 +94,7 @@ def test_row_round_trip_keeps_every_field() -> None:
     full = intent(
         stage=Stage.ACCEPTED,
         sent_at=1e9,
+        key_honoured=True,
         submitted_at=1e9 + 1,
         production=evolve(PRODUCING, raw={}),
         since=1e9 + 2.5,
@@ -275,6 +276,7 @@ def test_ended_entry_without_an_outcome_raises_journal_error() -> None:
                 "submittedAt": ("[]", "-0.5"),
                 "since": ("{}", "Infinity"),
                 "sequence": ("1.5", "null", "true"),
+                "keyHonoured": ("1", "null"),
                 "listed": ("1", "null"),
                 "hinted": ("1", "null"),
                 "files": ("[]", "null", '{"a.mp4": 5}'),

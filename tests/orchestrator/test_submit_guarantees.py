@@ -105,6 +105,28 @@ async def test_submit_with_a_rejected_key_is_not_in_doubt_while_the_provider_is_
         assert len(simulator.productions) == 1
 
 
+@pytest.mark.parametrize("before", [False, True])
+async def test_submit_in_doubt_is_repeated_only_if_its_key_was_honoured_when_it_was_sent(
+    tmp_path: Path, *, before: bool
+) -> None:
+    """A server that honours keys since then does not know this one: a repetition would be paid for twice."""
+    states: list[str] = []
+    async with Simulator(idempotency_keys=before, failure_rate=0, approval="auto") as simulator:
+        simulator.faults.add("hang", on="submit")
+        for keys in (before, True):
+            async with (
+                JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=keys) as client,
+                Orchestrator(client, journal=tmp_path / "journal") as orchestrator,
+            ):
+                ticket = orchestrator.submit(request_for(simulator, reference="tides"))
+                if not states:
+                    await asyncio.sleep(10)  # then the block is left, and the submit is in doubt
+                states.append("left" if not states else (await ticket).state)
+            simulator.deploy(idempotency_keys=True)
+        assert states == ["left", "published" if before else "uncertain"]
+        assert len(simulator.productions) == 1
+
+
 async def test_cancel_while_the_key_provider_is_called_is_immediate(simulator: Simulator) -> None:
     """After the 401 nothing is on its way that a cancel would have to wait for."""
     loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
 """Webhooks about productions that no job knows decide what a submit without a response has created."""
 
 import asyncio
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,9 @@ from jarai_async import (
     Outcome,
     OutcomeState,
     Production,
+    ProductionRequest,
     Status,
+    Submitted,
 )
 from jarai_async._api.codec import body_of
 from jarai_async._api.models import parse_id
@@ -57,20 +60,48 @@ async def test_webhook_decides_a_submit_whose_response_was_lost(tmp_path: Path) 
 
 @pytest.mark.parametrize("restarted", [True, False])
 async def test_webhook_that_arrives_after_the_outcome_is_used(tmp_path: Path, *, restarted: bool) -> None:
-    """The production is then watched to its end, also in a process that was not given the request."""
+    """The production is watched to its end, also by a process that was not given the request.
+
+    No reader got its events, so the next run that is given the request reports them all.
+    """
     async with with_webhooks(LATE) as (simulator, client, receiver):
         await client.accounts()
         async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
             (outcome,) = await run(orchestrator, simulator, "tides")
             assert outcome.state is OutcomeState.UNCERTAIN
             await asyncio.sleep(0 if restarted else 4 * 3600)
+            finished = orchestrator.statistics().finished
         async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
             await asyncio.sleep(4 * 3600)
-            stored = await orchestrator.context.journal.find("r0")
-        assert stored is not None
-        assert stored.stage is Stage.ENDED
-        assert stored.production is not None
-        assert [stored.production.id] == [*simulator.productions]
+            finished += orchestrator.statistics().finished
+        assert finished == 2
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            events = [event async for event in orchestrator.run([outcome.request])]
+    assert isinstance(events[0], Submitted)
+    assert [event.sequence for event in events] == [*range(2, 2 + len(events))]
+    assert isinstance(events[-1], Finished)
+    assert events[-1].outcome.ok
+
+
+@pytest.mark.parametrize("as_iterable", [list, iter])
+async def test_webhook_about_a_request_that_is_still_to_be_drawn_leaves_it_to_its_job(
+    as_iterable: Callable[[list[ProductionRequest]], Iterable[ProductionRequest]], tmp_path: Path
+) -> None:
+    """The reader of the batch gets every event of it, although it was decided before its job started."""
+    async with with_webhooks(LATE) as (simulator, client, receiver):
+        await client.accounts()
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            (outcome,) = await run(orchestrator, simulator, "tides")
+        assert outcome.state is OutcomeState.UNCERTAIN
+        requests = [request_for(simulator, topic="bees", reference="r1"), outcome.request]
+        async with Orchestrator(
+            client, concurrency=1, webhooks=receiver, journal=tmp_path / "journal"
+        ) as orchestrator:
+            events = [event async for event in orchestrator.run(as_iterable(requests))]
+    mine = [event for event in events if event.reference == "r0"]
+    assert isinstance(mine[0], Submitted)
+    assert isinstance(mine[-1], Finished)
+    assert mine[-1].outcome.ok
 
 
 @pytest.mark.parametrize("delay", [SOON, LATE])
@@ -136,7 +167,7 @@ async def test_production_that_could_not_be_read_is_read_after_a_later_event(tmp
             await asyncio.sleep(4 * 3600)
             stored = await orchestrator.context.journal.find("r0")
         assert stored is not None
-        assert stored.stage is Stage.ENDED
+        assert stored.stage is Stage.ACCEPTED
 
 
 async def test_production_before_a_retry_is_not_taken_for_the_new_one(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -250,36 +249,3 @@ def test_every_kind_of_fault_is_described() -> None:
     """The module's docstring lists every kind."""
     lines = (fault_kinds.__doc__ or "").splitlines()
     assert {line.split()[0] for line in lines if line.startswith("    ")} == set(KINDS)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_every_kind_of_fault_changes_what_a_client_receives(kind: str) -> None:
-    """The same request differs from one without the fault: its status, headers, body, time or error."""
-
-    async def received(*, fault: str | None) -> list[object]:
-        async with open_simulator(seed=1) as (simulator, api):
-            production_id = await api.start_production()
-            await asyncio.sleep(305)
-            url = (await api.deliverables(production_id))["captions.vtt"]["sasUrl"]
-            results: list[object] = []
-            sends: dict[str, Callable[[], Awaitable[RawResponse]]] = {
-                "submit": api.submit,
-                "fetch": partial(api.get, f"/productions/{production_id}"),
-                "deliverables": partial(api.get, f"/productions/{production_id}/deliverables"),
-                "download": partial(api.request_url, "GET", url),
-            }
-            for route, send in sends.items():
-                if fault:
-                    simulator.faults.add(fault, on=route)
-                before = _clock.monotonic()
-                try:
-                    async with asyncio.timeout(100):
-                        response = await send()
-                except (TimeoutError, aiohttp.ClientError) as error:
-                    results.append(type(error))
-                else:
-                    kept = [response.headers.get(name) for name in ("Content-Type", "Location")]
-                    results.append((response.status, kept, response.body, _clock.monotonic() - before))
-            return results
-
-    assert await received(fault=kind) != await received(fault=None)

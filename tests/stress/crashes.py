@@ -9,9 +9,12 @@ Work for threads runs in the loop, as a step of its own. So nothing depends on t
 process can crash between the request for a commit and the commit.
 
 At the end of a test `drain` cancels the tasks of a crashed process. They can use neither network nor disk.
+
+The processes run on a `Machine`, whose clocks can jump and which can sleep. The simulator does not.
 """
 
 import asyncio
+import heapq
 import socket
 import sqlite3
 import weakref
@@ -20,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
 from jarai_async.simulator import SimulatedEventLoop
@@ -31,10 +35,64 @@ _CURRENT: ContextVar["CrashableProcess | None"] = ContextVar("process", default=
 _connect = sqlite3.connect
 
 
+class Machine:
+    """The computer of the processes, which run one after the other.
+
+    - `wall_ahead`: the seconds by which its wall clock is ahead of the simulator's.
+    - `behind`: the seconds by which its monotonic clock is behind the event loop's.
+    - `naps`: when it slept, as (start, end) by the event loop's clock.
+    """
+
+    def __init__(self, loop: "CrashableLoop") -> None:
+        self.wall_ahead = 0.0
+        self.behind = 0.0
+        self.naps: list[tuple[float, float]] = []
+        self.process: CrashableProcess | None = None
+        self.awake = asyncio.Event()
+        self.awake.set()
+        self._held: list[Handle] = []
+        self._loop = loop
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the wall clock forwards, or backwards."""
+        self.wall_ahead += seconds
+
+    def sleep(self, seconds: float, *, stops_clock: bool) -> None:
+        """Run no step of a process for so long, and read from no socket.
+
+        With `stops_clock` the monotonic clock stands still meanwhile, as on Linux and macOS, and timers fire
+        later by so much. On Windows it goes on. The wall clock always does.
+        """
+        process = self.process
+        if not self.awake.is_set() or (process is not None and process.connecting):
+            self._loop.call_later(0.01, partial(self.sleep, seconds, stops_clock=stops_clock))
+            return
+        self.awake.clear()
+        now = self._loop.time()
+        self.naps.append((now, now + seconds))
+        if stops_clock:
+            self._loop.delay_timers(process, seconds)
+        if process is not None:
+            process.pause_reading()
+        self._loop.call_later(seconds, partial(self._wake, seconds if stops_clock else 0.0, process))
+
+    def _wake(self, stood_still: float, process: "CrashableProcess | None") -> None:
+        self.awake.set()
+        self.behind += stood_still
+        self._loop.run_held(self._held)
+        if process is not None:
+            process.resume_reading()
+
+    def hold(self, handle: Handle) -> None:
+        """Keep a callback until the machine wakes."""
+        self._held.append(handle)
+
+
 class CrashableProcess:
     """A simulated process, which crashes instead of running its step `crash_at` (counted from 1)."""
 
-    def __init__(self, loop: "CrashableLoop", crash_at: int | None = None) -> None:
+    def __init__(self, machine: Machine, loop: "CrashableLoop", crash_at: int | None = None) -> None:
+        self.machine = machine
         self.steps = 0
         self.crashed = False
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
@@ -44,19 +102,24 @@ class CrashableProcess:
         self._crash_at = crash_at
         self._crash: asyncio.Future[None] = loop.create_future()
         self._skipped: list[Handle] = []
+        self._paused: list[asyncio.Transport] = []
+        self._context = copy_context()
+        self._context.run(_CURRENT.set, self)
         self._loop = loop
+        machine.process = self
 
     async def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run the program until it ends or crashes. What it raises is raised here."""
-        context = copy_context()
-        context.run(_CURRENT.set, self)
-        task = self._loop.create_task(main, context=context)
+        task = self._loop.create_task(main, context=self._context)
         await asyncio.wait({task, self._crash}, return_when=asyncio.FIRST_COMPLETED)
         if not self.crashed:
             await task
 
     def may_run(self, handle: Handle) -> bool:
         """Count a step, crash if it is the chosen one, and return whether the callback may run."""
+        if not self.crashed and not self.machine.awake.is_set():
+            self.machine.hold(handle)
+            return False
         if not self.crashed:
             self.steps += 1
             if self.steps == self._crash_at:
@@ -64,6 +127,17 @@ class CrashableProcess:
         if self.crashed:
             self._skipped.append(handle)
         return not self.crashed
+
+    def pause_reading(self) -> None:
+        """Leave what arrives in the sockets."""
+        self._paused = [transport for transport in self.transports if transport.is_reading()]
+        for transport in self._paused:
+            transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read what has arrived."""
+        for transport in self._paused:
+            self._context.run(transport.resume_reading)
 
     def _close_everything(self) -> None:
         self.crashed = True
@@ -110,11 +184,50 @@ class CrashableLoop(SimulatedEventLoop):
         self._ready = _ReadyQueue()  # asyncio has no public place through which all callbacks pass
         self.set_task_factory(_make_task)
 
+    def server_time(self) -> float:
+        """Return the monotonic time of the simulator."""
+        return super().time()
+
+    def time(self) -> float:
+        """Return the monotonic time of the machine that the caller runs on."""
+        process = _CURRENT.get()
+        return super().time() - (process.machine.behind if process else 0.0)
+
+    def wall_time(self) -> float:
+        """Return the wall time of the machine that the caller runs on."""
+        process = _CURRENT.get()
+        machine = process.machine if process else None
+        return super().wall_time() + (machine.wall_ahead if machine else 0.0)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Args], object],
+        *args: *Args,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call at a time of the machine that the caller runs on."""
+        process = _CURRENT.get()
+        behind = process.machine.behind if process else 0.0
+        return super().call_at(when + behind, callback, *args, context=context)
+
+    def delay_timers(self, process: CrashableProcess | None, seconds: float) -> None:
+        """Let all timers of a process fire later."""
+        timers: list[Any] = self._scheduled  # type: ignore[attr-defined]  # asyncio has no public list of them
+        for timer in timers:
+            if process is not None and timer._context.get(_CURRENT) is process:  # noqa: SLF001
+                timer._when += seconds  # noqa: SLF001
+        heapq.heapify(timers)
+
+    def run_held(self, handles: list[Handle]) -> None:
+        """Run these callbacks."""
+        self._ready.extend(handles)
+        handles.clear()
+
     def run_skipped(self, handles: list[Handle]) -> None:
         """Run these callbacks, and from now on all callbacks of crashed processes."""
         self._ready.draining = True
-        self._ready.extend(handles)
-        handles.clear()
+        self.run_held(handles)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Args], T], *args: *Args

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jarai_async import DeliverablesReady, Downloaded, Event, Finished, StatusChanged
-from tests.stress.worlds import WorldResult, run_world, scenario_of, scratch_folder
+from tests.stress.worlds import RECORDED_WORLDS, WorldResult, run_world, scenario_of, scratch_folder
 
 RECORDED = Path(__file__).with_name("event_logs.txt")
 _CRASH_STEPS = (12, 40, 77, 120)
@@ -23,9 +23,9 @@ World = tuple[str, tuple[int, ...]]  # a seed, and the steps at which the progra
 
 def worlds() -> Iterator[World]:
     """Yield every recorded world."""
-    for seed in range(100):
+    for seed in range(RECORDED_WORLDS["seed"]):
         yield f"seed-{seed}", ()
-    for seed in range(10):
+    for seed in range(RECORDED_WORLDS["crash"]):
         for step in _CRASH_STEPS:
             yield f"crash-{seed}", (step,)
             yield f"crash-{seed}", (step, step // 3)

@@ -94,8 +94,8 @@ def _check_rejections(record: RunRecord, created: dict[str, list[SimulatedProduc
     for outcome in record.outcomes.values():
         if outcome.state is OutcomeState.REJECTED and outcome.production is None:
             for production in created.get(outcome.reference, []):
-                age = outcome.finished_at.timestamp() - production.submitted_wall
-                if age > 0 and not _has_expired(production, production.submitted_at + age):
+                ended_at = record.ended_at[outcome.reference]
+                if production.submitted_at < ended_at and not _has_expired(production, ended_at):
                     yield f"{outcome}, but it had been created"
 
 
@@ -182,9 +182,10 @@ def _check_resumed(result: WorldResult) -> Iterator[str]:
                     yield f"run {number}: {reference} had ended, but got {first}"
             elif first.sequence != handled[reference] + 1 and (reference, first.sequence) not in last:
                 yield f"run {number}: {reference} got event {first.sequence} after {handled[reference]}"
-        for event in record.events[: record.handled]:
+        acknowledged = record.handled if record.complete else record.handled - 1
+        for position, event in enumerate(record.events[: record.handled]):
             handled[event.reference] = max(handled[event.reference], event.sequence)
-            if isinstance(event, Finished) and _is_over(event.outcome):
+            if position < acknowledged and isinstance(event, Finished) and _is_over(event.outcome):
                 over.add(event.reference)
         if record.handled:
             event = record.events[record.handled - 1]
@@ -257,9 +258,14 @@ def _check_submits_in_doubt(result: WorldResult) -> Iterator[str]:
                 if answered_at < in_doubt_at and not on_its_way:
                     yield f"submitted at {request.arrived}, in doubt since {in_doubt_at}: {record.plan}"
                 if request.status in (500, 502):
-                    in_doubt_at = request.arrived + latency
+                    in_doubt_at = _when_awake(request.arrived + latency, result.naps)
             elif request.method == "GET" and request.route != "download" and (request.status or 500) < 500:
                 answered_at = request.arrived
+
+
+def _when_awake(time: float, naps: list[tuple[float, float]]) -> float:
+    """Return when the program could know what happened at a time."""
+    return max([time, *(end for start, end in naps if start <= time < end)])
 
 
 def _requests_by_run(result: WorldResult) -> Iterator[tuple[RunRecord, list[RequestRecord]]]:

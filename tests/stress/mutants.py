@@ -49,8 +49,8 @@ MUTANTS = (
     Mutant(
         "send without a note in the journal",
         "_orchestrator/submission",
-        "Stage.SENDING, intent",
-        "Stage.PLANNED, intent",
+        "intent.stage = Stage.SENDING",
+        "intent.stage = Stage.PLANNED",
         needs_crashes=True,
     ),
     Mutant(

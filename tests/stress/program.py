@@ -45,15 +45,17 @@ class RunPlan:
 class RunRecord:
     """What one run of the program observed.
 
-    It began at `began_at`. `handled` is the number of events that it has dealt with, `all_submitted_at` the
-    step at which the last request got its first event, and `free_slots` the slots of the orchestrator that
-    were free in the end.
+    It began at `began_at` and got each outcome at `ended_at`, by the clock of the simulator. `handled` is the
+    number of events that it has dealt with, `all_submitted_at` the step at which the last request got its
+    first event, and `free_slots` the slots of the orchestrator that were free in the end.
     """
 
     plan: RunPlan
     current_step: Callable[[], int] = field(repr=False)
+    server_time: Callable[[], float] = field(default=lambda: asyncio.get_running_loop().time(), repr=False)
     began_at: float = 0.0
     events: list[Event] = field(factory=list)
+    ended_at: dict[str, float] = field(factory=dict)
     all_submitted_at: int = 0
     handled: int = 0
     crashed: bool = False
@@ -65,6 +67,8 @@ class RunRecord:
         self.events.append(event)
         if event.sequence == 1:
             self.all_submitted_at = self.current_step()
+        if isinstance(event, Finished):
+            self.ended_at[event.reference] = self.server_time()
 
     @property
     def outcomes(self) -> dict[str, Outcome]:

@@ -1,11 +1,16 @@
 """Short runs of the stress tests; `python -m tests.stress` has the long ones."""
 
+import asyncio
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
+from aiohttp import ClientSession
 
+from jarai_async import _clock
+from jarai_async.simulator import Simulator
 from tests.stress import campaign, crashes, event_logs, mutants
 from tests.stress.event_logs import World
 from tests.stress.invariants import violations
@@ -56,6 +61,58 @@ def test_a_world_is_reproducible() -> None:
         return [(event.reference, event.sequence, event.observed_at) for event in result.runs[0].events]
 
     assert run() == run()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda machine: machine.set_clock(-3600.0), (10, 10 - 3600, 10)),
+        (lambda machine: machine.sleep(100.0, stops_clock=True), (10, 110, 110)),
+        (lambda machine: machine.sleep(100.0, stops_clock=False), (105, 105, 105)),
+    ],
+)
+def test_clocks_of_a_machine(
+    change: Callable[[crashes.Machine], None], expected: tuple[float, float, float]
+) -> None:
+    """The seconds on its two clocks, and on that of the server, while a program on it sleeps for ten."""
+
+    async def program(clocks: list[tuple[float, float]]) -> None:
+        for seconds in (0, 10):
+            await asyncio.sleep(seconds)
+            clocks.append((_clock.monotonic(), _clock.wall()))
+
+    async def world() -> tuple[float, ...]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, crashes.CrashableLoop)
+        machine, clocks = crashes.Machine(loop), list[tuple[float, float]]()
+        loop.call_later(5, change, machine)
+        await crashes.CrashableProcess(machine, loop).run(program(clocks))
+        return (*(after - before for before, after in zip(*clocks, strict=True)), loop.time())
+
+    with asyncio.Runner(loop_factory=crashes.CrashableLoop) as runner:
+        assert runner.run(world()) == expected
+
+
+def test_machine_that_sleeps_reads_nothing_until_it_wakes() -> None:
+    """What arrives meanwhile stays in the socket, and does not keep the clock from advancing."""
+
+    async def program(url: str) -> None:
+        async with ClientSession() as session, session.get(url) as response:
+            await response.read()
+
+    async def world() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, crashes.CrashableLoop)
+        machine = crashes.Machine(loop)
+        async with Simulator(latency=10) as simulator:
+            loop.call_later(0.001, partial(machine.sleep, 1000, stops_clock=True))
+            await crashes.CrashableProcess(machine, loop).run(program(simulator.base_url))
+            (request,) = simulator.requests
+            assert request.arrived < 200
+            return loop.time()
+
+    with asyncio.Runner(loop_factory=crashes.CrashableLoop) as runner:
+        assert runner.run(world()) == 1000.001
 
 
 def test_mutants_fit_the_source() -> None:

@@ -10,20 +10,23 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from attrs import define, evolve, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 
 from jarai_async import ProductionRequest
-from jarai_async.simulator import BlobStorage, Deliverability, Simulator
+from jarai_async.simulator import BlobStorage, Deliverability, Layout, Simulator
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.rate_limits import TierName
-from tests.stress.crashes import CrashableLoop, CrashableProcess
+from tests.stress.crashes import CrashableLoop, CrashableProcess, Machine
 from tests.stress.program import LeaveBy, Program, RunPlan, RunRecord
 from tests.stress.webhook_proxy import WebhookProxy
 from tests.support.scenarios import request_for
+
+RECORDED_WORLDS = {"seed": 100, "crash": 10}  # how many worlds of each kind have a recorded event log
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory: the disk is not what is tested
 _ONLY_API = {"missing_id", "missing_id_and_location", "other_production", "unknown_status", "unauthorized"}
@@ -41,6 +44,8 @@ _ROUTES = ("submit", "submit", "submit", "fetch", "fetch", "deliverables", "canc
 _LEAVE_BY: tuple[LeaveBy, ...] = ("break", "timeout", "raise")
 _LEAVE_TICKETS_BY: tuple[LeaveBy, ...] = ("end", "break", "timeout")
 _TIERS: tuple[TierName, ...] = ("enterprise",) * 4 + ("standard",) * 2
+_LAYOUTS: tuple[Layout | None, ...] = (None, "reversed", "wrapped", "without_step")
+_LONGEST_WORLD = 200.0  # seconds in which clocks and servers change
 
 
 @frozen
@@ -53,6 +58,26 @@ class PlannedFault:
     after: int
     seconds: float
     probability: float = 1.0
+
+
+@frozen
+class ClockChange:
+    """What the program's machine does `at` so many seconds: set its wall clock, or sleep."""
+
+    at: float
+    kind: Literal["set", "sleep", "sleep without its clock"]
+    seconds: float
+
+
+@frozen
+class Release:
+    """The arguments of one `simulator.deploy`, `at` so many seconds."""
+
+    at: float
+    tier: TierName | None
+    idempotency_keys: bool | None
+    blob_storage: BlobStorage | None
+    layout: Layout | None
 
 
 @frozen
@@ -74,6 +99,12 @@ class Scenario:
     plans: tuple[RunPlan, ...]
     deliverability: Deliverability | None
     blob_storage: BlobStorage = BlobStorage()  # noqa: RUF009  # frozen
+    clock_changes: tuple[ClockChange, ...] = ()
+    releases: tuple[Release, ...] = ()
+
+    def uses_keys(self, now: float) -> bool:
+        """Whether a run that begins now relies on idempotency keys: as soon as the server honours them."""
+        return self.client_keys or any(each.idempotency_keys and each.at <= now for each in self.releases)
 
 
 @define
@@ -87,6 +118,7 @@ class WorldResult:
     steps: list[int] = field(factory=list)
     log: list[str] = field(factory=list)
     problems: list[str] = field(factory=list)
+    naps: list[tuple[float, float]] = field(factory=list)  # when the program's machine slept
     ended_at: float = 0.0
 
     def files(self, production_id: str) -> dict[str, bytes]:
@@ -99,9 +131,18 @@ class WorldResult:
 
 def scenario_of(seed: str) -> Scenario:
     """Draw a scenario. That of a "crash-N" seed is small, and its program reads events without delay."""
-    if not seed.startswith("crash-"):
-        return _draw(seed, 4, 6)
-    return evolve(_draw(seed, 2, 3), tickets=False, plans=(RunPlan(),))
+    kind, _, number = seed.rpartition("-")
+    if kind == "crash":
+        scenario = evolve(_draw(seed, 2, 3), tickets=False, plans=(RunPlan(),))
+    else:
+        scenario = _draw(seed, 4, 6)
+    if int(number) < RECORDED_WORLDS.get(kind, 0):
+        return scenario
+    return evolve(
+        scenario,
+        clock_changes=_draw_clock_changes(Random(f"{seed}:clocks")),
+        releases=_draw_releases(Random(f"{seed}:releases"), scenario),
+    )
 
 
 def _draw(seed: str, fewest: int, most: int) -> Scenario:
@@ -152,6 +193,40 @@ def _draw_storage(random: Random, faults: Sequence[PlannedFault]) -> BlobStorage
         raw_links=random.random() < 0.2,
     )
     return make if random.random() < 0.25 else BlobStorage()
+
+
+def _draw_clock_changes(random: Random) -> tuple[ClockChange, ...]:
+    changes = []
+    for _ in range(random.choice((0, 0, 0, 1, 2))):
+        at = random.uniform(0, _LONGEST_WORLD)
+        if random.random() < 0.5:
+            seconds = random.choice((-1, 1)) * random.choice((2.0, 50.0, 3700.0, 90_000.0))
+            changes.append(ClockChange(at, "set", seconds))
+        else:
+            seconds = random.choice((2.0, 40.0, 300.0, 4000.0))
+            changes.append(ClockChange(at, random.choice(("sleep", "sleep without its clock")), seconds))
+    return tuple(changes)
+
+
+def _draw_releases(random: Random, scenario: Scenario) -> tuple[Release, ...]:
+    return tuple(
+        Release(
+            at=random.uniform(0, _LONGEST_WORLD),
+            tier=random.choice((None, None, *_TIERS)),
+            idempotency_keys=random.choice((None, True)),
+            blob_storage=_draw_next_storage(random, scenario),
+            layout=random.choice(_LAYOUTS),
+        )
+        for _ in range(random.choice((0, 0, 0, 1, 2)))
+    )
+
+
+def _draw_next_storage(random: Random, scenario: Scenario) -> BlobStorage | None:
+    """Draw another make, which lists the same names."""
+    if random.random() < 0.5:
+        return None
+    make = _draw_storage(random, scenario.faults)
+    return evolve(make, documented_only=scenario.blob_storage.documented_only)
 
 
 def _draw_deliverability(random: Random) -> Deliverability | None:
@@ -220,17 +295,33 @@ async def _run_world(scenario: Scenario, folder: Path, *crash_steps: int) -> Wor
     log: list[str] = []
     with capture_log(log):
         async with make_simulator(scenario) as simulator, proxy.serve(simulator) if proxy else nullcontext():
-            result = WorldResult(scenario, simulator, folder, log=log)
+            assert isinstance(loop, CrashableLoop)  # for the type checker
+            machine = Machine(loop)
+            result = WorldResult(scenario, simulator, folder, log=log, naps=machine.naps)
+            _plan_changes(scenario, loop, machine, simulator)
             loop.set_exception_handler(lambda _, context: result.problems.append(_loop_problem(context)))
-            processes = [await _run(result, plan, crash_at, proxy) for plan, crash_at in plans]
+            processes = [await _run(result, plan, crash_at, proxy, machine) for plan, crash_at in plans]
             simulator.faults.clear()
-            await _run(result, RunPlan(), None, proxy)
+            await _run(result, RunPlan(), None, proxy, machine)
             await asyncio.sleep(1)
             result.ended_at = loop.time()
             loop.set_exception_handler(lambda _, __: None)
             for process in processes:
                 await process.drain()
     return result
+
+
+def _plan_changes(scenario: Scenario, loop: CrashableLoop, machine: Machine, simulator: Simulator) -> None:
+    """Let the clocks and the server change when the scenario says so."""
+    for change in scenario.clock_changes:
+        if change.kind == "set":
+            loop.call_at(change.at, machine.set_clock, change.seconds)
+        else:
+            stops_clock = change.kind == "sleep without its clock"
+            loop.call_at(change.at, partial(machine.sleep, change.seconds, stops_clock=stops_clock))
+    for release in scenario.releases:
+        options = asdict(release, recurse=False)
+        loop.call_at(options.pop("at"), partial(simulator.deploy, **options))
 
 
 def _loop_problem(context: dict[str, Any]) -> str:
@@ -274,29 +365,32 @@ def make_requests(simulator: Simulator, references: Sequence[str]) -> list[Produ
 
 
 async def _run(
-    result: WorldResult, plan: RunPlan, crash_at: int | None, proxy: WebhookProxy | None
+    result: WorldResult, plan: RunPlan, crash_at: int | None, proxy: WebhookProxy | None, machine: Machine
 ) -> CrashableProcess:
     scenario, loop = result.scenario, asyncio.get_running_loop()
     assert isinstance(loop, CrashableLoop)  # for the type checker
-    process = CrashableProcess(loop, crash_at)
+    process = CrashableProcess(machine, loop, crash_at)
     program = Program(
         api_key=result.simulator.api_key,
         base_url=result.simulator.base_url,
         requests=make_requests(result.simulator, scenario.references),
         folder=result.folder,
-        idempotency_keys=scenario.client_keys,
+        idempotency_keys=scenario.uses_keys(loop.time()),
         concurrency=scenario.concurrency,
         tickets=scenario.tickets,
         seed=f"{scenario.seed}:{len(result.runs)}",
         webhooks=proxy,
     )
-    record = RunRecord(plan, lambda: process.steps, began_at=loop.time())
+    record = RunRecord(plan, lambda: process.steps, loop.server_time, loop.time())
     result.runs.append(record)
     await process.run(program.run(plan, record))
     record.crashed = process.crashed
     result.steps.append(process.steps)
     if not process.crashed:
         await asyncio.sleep(0.5)  # until the connections are closed
+        if not machine.awake.is_set():
+            await machine.awake.wait()
+            await asyncio.sleep(0.5)
         left: list[object] = [task for task in process.tasks if not task.done()]
         left += [transport for transport in process.transports if not transport.is_closing()]
         result.problems += [f"leaked: {leak!r}" for leak in left]

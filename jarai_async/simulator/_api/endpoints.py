@@ -18,7 +18,7 @@ from attrs import frozen
 
 from jarai_async.simulator._api.keys import Key
 from jarai_async.simulator._api.rate_limits import Limits
-from jarai_async.simulator._api.responses import Response, error_response
+from jarai_async.simulator._api.responses import Layout, Response, error_response
 from jarai_async.simulator._api.routes import PREFIX, ROUTES
 from jarai_async.simulator._api.validation import read_submission
 from jarai_async.simulator._blobs.storage import FINAL, PRELIMINARY, BlobStore
@@ -67,7 +67,8 @@ class Endpoints:
         self._limits = limits
         self._blobs = blobs
         self._on_change = on_change
-        self._idempotency_keys = idempotency_keys
+        self.idempotency_keys = idempotency_keys
+        self.layout: Layout = "plain"
         self._first_submits: dict[tuple[str, str], tuple[dict[str, Any], Response]] = {}
         self._sandbox_submits = 0
         self._handlers: dict[str, Handler] = {
@@ -133,7 +134,7 @@ class Endpoints:
         self._limits.ceiling.count(account_id, request.wall)
         self._on_change(production)
         response = _accepted(production.production_id, request.wall)
-        if self._idempotency_keys and key:
+        if self.idempotency_keys and key:
             self._first_submits[account_id, key] = body, response
         return response
 

@@ -140,12 +140,20 @@ class Limits:
     """All limits of one partner, shared by all its keys."""
 
     def __init__(self, tier: Tier, *, daily_quotas: bool, spend_ceiling: int | None) -> None:
+        self.day = DailyQuota(None)
+        self.ceiling = MonthlyCeiling(spend_ceiling)
+        self._daily_quotas = daily_quotas
+        self._production_quotas: dict[str, DailyQuota] = {}
+        self.restart(tier)
+
+    def restart(self, tier: Tier) -> None:
+        """Apply a tier. The count of the last minute is lost; those of days and months are kept."""
         self.tier = tier
         self.window = RollingWindow(tier.requests_per_minute)
-        self.day = DailyQuota(tier.requests_per_day if daily_quotas else None)
-        self.ceiling = MonthlyCeiling(spend_ceiling)
-        self._productions_per_day = tier.productions_per_day if daily_quotas else None
-        self._production_quotas: dict[str, DailyQuota] = {}
+        if self._daily_quotas:
+            self.day.limit = tier.requests_per_day
+            for quota in self._production_quotas.values():
+                quota.limit = tier.productions_per_day
 
     def exceeded(self, now: float, wall: float) -> LimitState | None:
         """Return the state of the limit that rejects a request now, or None."""
@@ -169,5 +177,6 @@ class Limits:
     def productions_of(self, account_id: str) -> DailyQuota:
         """Return the account's quota of productions per day."""
         if account_id not in self._production_quotas:
-            self._production_quotas[account_id] = DailyQuota(self._productions_per_day)
+            limit = self.tier.productions_per_day if self._daily_quotas else None
+            self._production_quotas[account_id] = DailyQuota(limit)
         return self._production_quotas[account_id]

@@ -3,9 +3,10 @@
 import json
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 SendMode = Literal["complete", "cut", "cut_chunks", "slow", "reset", "hang"]
+Layout = Literal["plain", "reversed", "wrapped", "without_step"]
 Json = dict[str, Any] | list[Any]
 
 
@@ -37,6 +38,18 @@ class Response:
         if isinstance(self.payload, bytes):
             return self.payload
         return json.dumps(self.payload, separators=(",", ":")).encode()
+
+
+def lay_out(response: Response, layout: Layout) -> Response:
+    """Return a response of the API as another release of it would write it."""
+    fields = response.payload
+    if layout == "plain" or not response.is_success or not isinstance(fields, dict):
+        return response
+    if layout == "reversed":
+        return evolve(response, payload=dict(reversed(fields.items())))
+    if layout == "wrapped":
+        return evolve(response, payload={"data": fields})
+    return evolve(response, payload={name: value for name, value in fields.items() if name != "currentStep"})
 
 
 def error_response(

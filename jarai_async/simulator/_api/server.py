@@ -20,7 +20,7 @@ from jarai_async.simulator._api.faults import Faults
 from jarai_async.simulator._api.keys import Key, KeyStore
 from jarai_async.simulator._api.rate_limits import Limits, LimitState
 from jarai_async.simulator._api.request_log import RequestLog, RequestRecord
-from jarai_async.simulator._api.responses import Response, error_response, storage_error
+from jarai_async.simulator._api.responses import Response, error_response, lay_out, storage_error
 from jarai_async.simulator._api.routes import find_route
 from jarai_async.simulator._api.writer import ResponseWriter
 from jarai_async.simulator._blobs.storage import BlobStore
@@ -105,7 +105,9 @@ class ApiServer:
         if kind is None or kind.executes:
             response = self.endpoints.execute(request)
             self.request_log.rate_limited += response.status == 429
-        return response if fault is None else self.faults.apply(fault, response, request.wall)
+        if fault is not None:
+            response = self.faults.apply(fault, response, request.wall)
+        return lay_out(response, self.endpoints.layout)
 
     def _headers(self, decision: _Decision) -> dict[str, str]:
         """Return the headers of every response, then those of this one."""

@@ -80,7 +80,7 @@ class BlobStore:
         self, seed: int | str, describe: Callable[[str], tuple[str, str]], make: BlobStorage
     ) -> None:
         self.origin = ""
-        self._make = make
+        self.make = make
         self._seed = seed
         self._describe = describe
         self._secret = hashlib.sha256(f"{seed}:signature".encode()).digest()
@@ -88,7 +88,7 @@ class BlobStore:
 
     def deliverables(self, production_id: str, version: str, wall: float) -> list[dict[str, Any]]:
         """Return the list as the API sends it, with URLs that are valid for an hour."""
-        folder = "/raw blobs" if self._make.raw_links else "/blobs"
+        folder = "/raw blobs" if self.make.raw_links else "/blobs"
         listed = []
         for name, blob in self.blobs(production_id, version).items():
             item = {
@@ -101,9 +101,9 @@ class BlobStore:
                 "fileName": name,
                 "contentType": blob.file.content_type,
                 "sizeBytes": len(blob.data),
-                "contentMd5": self._make.checksum_of(blob),
+                "contentMd5": self.make.checksum_of(blob),
             }
-            listed.append(item if self._make.documented_only else details | item)
+            listed.append(item if self.make.documented_only else details | item)
         return listed
 
     def final_files(self, production_id: str) -> dict[str, bytes]:
@@ -119,7 +119,7 @@ class BlobStore:
         if error is not None:
             return error
         _, _, production_id, version, name = unquote(parts.path).split("/")
-        return _serve(self.blobs(production_id, version)[name], headers, self._make)
+        return _serve(self.blobs(production_id, version)[name], headers, self.make)
 
     def _sign(self, path: str, wall: float) -> str:
         until = datetime.fromtimestamp(wall + _VALID_SECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
