@@ -215,7 +215,7 @@ async def test_decision_to_resubmit_can_be_changed_until_it_is_sent(
     other = await leave_in_doubt(simulator, client, tmp_path / "journal", reference="c")
     async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
         await orchestrator.resolve("c", resubmit=True)
-        await asyncio.sleep(5)
+        await asyncio.sleep(70)  # after a second doubt in a row no submit is sent for a minute
         with pytest.raises(InvalidRequestError, match="still running"):
             await orchestrator.resolve("c", production_id=other)
 
