@@ -132,7 +132,7 @@ class UncertainSubmitError(JaraiError):
     was sent, and `__cause__`, if set, is the error that left the submit in doubt.
     """
 
-    advice = "Check in JARAI Studio whether it was created, then call `Orchestrator.resolve`."
+    advice = "Check in JARAI Studio whether it was created before you submit it again."
 
     def __init__(self, message: str, *, idempotency_key: str = "", **facts: object) -> None:
         super().__init__(message, **facts)  # type: ignore[arg-type]  # passed on unchanged

@@ -199,8 +199,8 @@ async def _resolve(options: argparse.Namespace) -> int:
         production = None
         if options.production_id is not None:
             production = await find_created(client.engine, journal, options.reference, options.production_id)
-        await check_decision(journal, options.reference, production, {})
-        intent = await resolve(journal, options.reference, production, {})
+        other = await check_decision(journal, options.reference, production, {})
+        intent = await resolve(journal, options.reference, production, {}, other)
     await output.print_line(json_lines.resolved_line(intent))
     return 0
 
