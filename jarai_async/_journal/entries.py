@@ -30,6 +30,7 @@ from attrs import define, evolve, field
 
 from jarai_async._api.codec import decode, decode_request, encode
 from jarai_async._api.models import Production, ProductionRequest, parse_id
+from jarai_async._errors import JaraiError
 from jarai_async._events import (
     DeliverablesReady,
     Downloaded,
@@ -44,6 +45,7 @@ from jarai_async._journal.events import (
     DECODING_ERRORS,
     NOT_FOUND,
     checked,
+    decoded_error,
     error_fields,
     saved_fields,
     saved_file,
@@ -55,7 +57,10 @@ T = TypeVar("T")
 
 Row = tuple[str, str, str, bytes, str, str | None, float | None, str]
 """reference, account, key, body, stage, state of the outcome, Unix time of its end, other fields as JSON"""
-_ROW_SPACE: Final = 3000  # bytes, taken before a submit, so that its response can be stored on a full disk
+# Bytes that are taken before a submit, besides the length of its body, so that its response, which may repeat
+# the body's text, can be stored on a full disk.
+_ROW_SPACE: Final = 3000
+_MAX_REASON: Final = 200  # characters of the reason for a doubt, of 12 bytes each at most
 
 
 class Stage(StrEnum):
@@ -82,6 +87,7 @@ class Intent:
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
     - `earlier`: ids of its productions before the user had it submitted again.
     - `outcome`: the state and the error of a final outcome. The last event has all of it.
+    - `doubt`: the error that left its submit in doubt, if it is known.
     - `resolved`: the user decided what became of its submit, and may still decide otherwise; or JARAI does
       not find its production, so the user may name another.
     """
@@ -103,6 +109,7 @@ class Intent:
     files: dict[str, dict[str, Any]] = field(factory=dict)
     expired: list[str] = field(factory=list)
     earlier: list[str] = field(factory=list)
+    doubt: JaraiError | None = field(default=None, repr=False)
     resolved: bool = False
     outcome: dict[str, Any] | None = None
     ended_at: float | None = None
@@ -148,7 +155,8 @@ class Intent:
     def reset(self, key: str) -> None:
         """Return to PLANNED with an idempotency key, whatever came after. The events continue to count."""
         self.stage, self.key = Stage.PLANNED, key
-        self.production = self.sent_at = self.submitted_at = self.since = self.outcome = self.ended_at = None
+        self.production = self.sent_at = self.submitted_at = self.since = self.outcome = self.doubt = None
+        self.ended_at = None
         self.listed = self.webhook_pending = self.resolved = False
         self.files = {}
 
@@ -176,12 +184,13 @@ class Intent:
             "files": self.files,
             "expired": self.expired,
             "earlier": self.earlier,
+            "doubt": None if self.doubt is None else error_fields(self.doubt, _MAX_REASON),
             "resolved": self.resolved,
             "outcome": self.outcome,
         }
         text = json.dumps({name: value for name, value in fields.items() if value})
         if self.stage in (Stage.SENDING, Stage.IN_DOUBT, Stage.ACCEPTED):
-            text = text.ljust(_ROW_SPACE - len(self.stage))
+            text = text.ljust(_ROW_SPACE + len(self.body) - len(self.stage))
         stage, state = str(self.stage), self.outcome_state
         return self.reference, self.account_id, self.key, self.body, stage, state, self.ended_at, text
 
@@ -215,6 +224,7 @@ class Intent:
                 },
                 expired=[parse_id(id_) for id_ in checked(fields.get("expired", []), list)],
                 earlier=[parse_id(id_) for id_ in checked(fields.get("earlier", []), list)],
+                doubt=decoded_error(fields.get("doubt")),
                 resolved=checked(fields.get("resolved", False), bool),
                 outcome=checked(fields.get("outcome", {}), dict) or None,
                 ended_at=timestamp(ended_at),

@@ -143,28 +143,27 @@ def _outcome(fields: Mapping[str, Any], request: ProductionRequest, production: 
         production=production,
         deliverables=listed,
         files={Path(path): listed[f] if isinstance(f, int) else decode(f, Deliverable) for path, f in files},
-        error=decoded_error(fields),
+        error=decoded_error(fields["error"], fields.get("code")),
         submitted_at=None if submitted is None else datetime.fromisoformat(submitted),
         finished_at=datetime.fromisoformat(fields["finishedAt"]),
         request_count=int(fields["requests"]),
     )
 
 
-def error_fields(error: JaraiError) -> dict[str, Any]:
-    """Return what the journal keeps of an error."""
-    facts = {name: getattr(error, name) for name in ("message", "status", "code", "correlation_id")}
-    return {"type": type(error).__name__} | facts
+def error_fields(error: JaraiError, length: int | None = None) -> dict[str, Any]:
+    """Return what the journal keeps of an error, with this many characters of its message."""
+    facts = {name: getattr(error, name) for name in ("status", "code", "correlation_id")}
+    return {"type": type(error).__name__, "message": error.message[:length]} | facts
 
 
-def decoded_error(fields: Mapping[str, Any]) -> JaraiError | None:
-    """Return the error of an outcome, if it has one."""
-    if fields["error"] is None:
+def decoded_error(fields: object, code: Any = None) -> JaraiError | None:
+    """Return an error, if there is one. Only format 1 has its `code` beside it."""
+    if fields is None:
         return None
-    if isinstance(fields["error"], str):  # format 1
-        return ProductionFailedError(fields["error"], code=fields["code"])
+    if isinstance(fields, str):  # format 1
+        return ProductionFailedError(fields, code=code)
     kind, message, status, code, correlation_id = (
-        checked(fields["error"], dict)[name]
-        for name in ("type", "message", "status", "code", "correlation_id")
+        checked(fields, dict)[name] for name in ("type", "message", "status", "code", "correlation_id")
     )
     error_class = _ERRORS.get(kind, JaraiError)
     return error_class(str(message), status=status, code=code, correlation_id=correlation_id)

@@ -341,7 +341,9 @@ class Orchestrator:
         was never created: then it is submitted again, with a new key. The production is read, and its topic,
         account and time of creation are compared with the request, as far as the server reports them (these
         fields are inferred); `production` of the ticket has them. Another decision replaces this one until
-        the request has ended or was submitted again; the earlier ticket then raises ClosedError.
+        the request has ended or was submitted again; the earlier ticket then raises ClosedError. If two
+        requests were decided the wrong way round, the right decision for one of them exchanges their
+        productions.
 
         Raises InvalidRequestError where there is nothing to decide, where the production belongs to another
         reference and where it does not fit the request; NotFoundError where JARAI does not know it; ApiError,
@@ -356,20 +358,23 @@ class Orchestrator:
             production = await find_created(context.engine, context.journal, reference, production_id)
         async with self._deciding:
             running = self._replaceable(reference)
-            await check_decision(context.journal, reference, production, context.productions)
-            if running is not None:
-                job, task = running
+            other = await check_decision(context.journal, reference, production, context.productions)
+            if other is not None:
+                running += self._replaceable(other.reference)
+            for job, _ in running:
                 job.state.is_replaced = True
-                await stop([task])
-            intent = await resolve(context.journal, reference, production, context.productions)
+            await stop(task for _, task in running)
+            intent = await resolve(context.journal, reference, production, context.productions, other)
+            if other is not None:
+                self._new_ticket(other.reference, other.request(), other)
             return self._new_ticket(reference, intent.request(), intent)
 
-    def _replaceable(self, reference: str) -> tuple[Job, asyncio.Task[Outcome]] | None:
+    def _replaceable(self, reference: str) -> list[tuple[Job, asyncio.Task[Outcome]]]:
         """Return the job that another decision replaces. Raises InvalidRequestError where it may not."""
         running = self._running(reference)
         if running is not None and not running[0].state.is_resolved:
             raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
-        return running
+        return [] if running is None else [running]
 
     async def retry(self, reference: str) -> Ticket:
         """Submit a request again that was rejected, failed or was cancelled, and return its new ticket.

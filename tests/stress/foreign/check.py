@@ -16,7 +16,9 @@ BAD = (
     "files missing",
     "files corrupt",
     "files left over",
-    "API keys sent to blob storage",
+    "429s",
+    "downloads with the API key",
+    "wrong signatures",
 )
 _ANSWERED = ("202", "503", "slow", "truncated")
 _SLOWEST = 9.0  # seconds for a reply to a submit
