@@ -9,7 +9,7 @@ from typing import Final
 from attrs import field, frozen
 
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, Status
-from jarai_async._errors import JaraiError, JournalError, ProductionFailedError
+from jarai_async._errors import AuthenticationError, JaraiError, JournalError, ProductionFailedError
 from jarai_async._printable import printable
 
 
@@ -70,7 +70,8 @@ class Outcome:
     | `timed_out` | no    | watches the production again                                                  |
     | `not_found` | no    | reads the production again; the same for `inaccessible`                       |
 
-    A request is `rejected` and not final if the journal could not be written: the next run submits it.
+    A request is `rejected` and not final if the journal could not be written, or if JARAI rejected the API
+    key (401): the next run submits it.
 
     `production` is the last known snapshot; None if no production was created or none is known. `files` maps
     the path of each downloaded file to its deliverable. `error` is the reason why the production was not
@@ -105,7 +106,7 @@ class Outcome:
         if self.state is OutcomeState.PUBLISHED:
             return self.ok
         if self.state is OutcomeState.REJECTED:
-            return not isinstance(self.error, JournalError)
+            return not isinstance(self.error, JournalError | AuthenticationError)
         return self.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
 
 

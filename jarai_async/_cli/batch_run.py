@@ -72,7 +72,6 @@ async def run_requests(
                     await show(event)
                     first.add(event)
         except (AuthenticationError, PermissionDeniedError) as error:
-            error.advice = type(error).advice  # not to retry: the next run does, as this event was not read
             output.print_message(error)
             return 2
         except asyncio.CancelledError:
@@ -132,6 +131,7 @@ class FirstRequest:
         if isinstance(error, PermissionDeniedError) and (
             self._has_one_account or error.code not in _OF_ONE_ACCOUNT
         ):
+            error.advice = type(error).advice  # the next run retries, because this event was not read
             raise error
         while self._held:
             self._slots.release()

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Awaitable, Callable
 
@@ -17,6 +18,7 @@ KeyProvider = Callable[[], str | Awaitable[str]]
 
 _FIRST_PAUSE = 30.0  # seconds
 _LONGEST_PAUSE = 300.0  # seconds
+_SUBMIT_REJECTIONS = 3  # then a key that is accepted for other requests is not waited for
 
 
 class Credentials:
@@ -30,6 +32,8 @@ class Credentials:
         self._was_accepted = False  # whether any key was
         self._rejections = 0  # pauses since a key was last accepted
         self._pause_ends: float | None = None  # monotonic; of the last pause
+        self._submit_rejections = 0  # while the key was accepted for other requests; one each half minute
+        self._submit_rejected_at = -math.inf  # monotonic
 
     async def key(self) -> Secret:
         """Return the key. Raises ConfigurationError where the provider has none."""
@@ -43,8 +47,25 @@ class Credentials:
         """Whether the key is for the sandbox (documented prefix). Raises ConfigurationError."""
         return (await self.key()).reveal().startswith(wire.SANDBOX_KEY_PREFIX)
 
-    def accepted(self, key: Secret) -> None:
+    @property
+    def is_untested(self) -> bool:
+        """Whether a submit was rejected, and no other request has shown since whether the key is accepted."""
+        return bool(self._rejections and self._submit_rejections)
+
+    @property
+    def rejects_submits(self) -> bool:
+        """Whether JARAI rejects the key for submits alone, as several attempts have shown."""
+        return self._submit_rejections >= _SUBMIT_REJECTIONS
+
+    def submit_rejected(self, now: float) -> None:
+        """Record that JARAI rejected the key for a submit."""
+        if not self._rejections and now - self._submit_rejected_at >= _FIRST_PAUSE:
+            self._submit_rejections, self._submit_rejected_at = self._submit_rejections + 1, now
+
+    def accepted(self, key: Secret, *, for_submit: bool = False) -> None:
         """Record that JARAI accepted a key."""
+        if for_submit:
+            self._submit_rejections, self._submit_rejected_at = 0, -math.inf
         self._may_call_provider = self._may_call_provider or key is self._key
         self._was_accepted = True
         self._rejections, self._pause_ends = 0, None

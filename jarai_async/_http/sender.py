@@ -25,7 +25,15 @@ from jarai_async._api import endpoints
 from jarai_async._api.calls import Call, Kind, created_nothing, is_key_in_use, may_repeat
 from jarai_async._api.models import Production
 from jarai_async._api.responses import RateLimitState, Response, is_answer, rate_limit_state
-from jarai_async._errors import ConfigurationError, JaraiError, NotSentError, TransportError
+from jarai_async._errors import (
+    ApiError,
+    AuthenticationError,
+    ConfigurationError,
+    JaraiError,
+    NotSentError,
+    PermissionDeniedError,
+    TransportError,
+)
 from jarai_async._http.credentials import Credentials
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier, Retry
@@ -43,6 +51,10 @@ T = TypeVar("T")
 _log = logging.getLogger("jarai_async")
 
 _READS = Retry(attempts=4)
+_NO_SUBMITS = (
+    "JARAI accepts this API key, but not for submits. Nothing was created: run the request again with a key "
+    "that has the scope productions:write."
+)
 
 
 @define
@@ -86,6 +98,7 @@ class RequestSender:
         self._random = random
         self._retry_reads = Retrier(_READS, random)
         self._gate = SubmitGate(random, scheduler, self._is_answered)
+        self._testing_key = asyncio.Lock()
         self._has_warned = False  # about the server not having been reached yet
 
     @property
@@ -133,6 +146,7 @@ class RequestSender:
             self.account_queues.turn(account_id, place, production_slot),
             self._gate.enter(account_id) as admission,
         ):
+            await self._test_key()
             rate_slot = await self._scheduler.acquire(Kind.SUBMIT)
             permit = SubmitPermit(rate_slot, await self._key(), admission)
             try:
@@ -171,6 +185,8 @@ class RequestSender:
             permit.in_doubt = not created_nothing(error)
             is_answered = self.idempotency_keys and is_key_in_use(error)
             self._gate.record(permit.admission, error, in_doubt=permit.in_doubt and not is_answered)
+            if isinstance(error, AuthenticationError) and self._credentials.rejects_submits:
+                error.advice = _NO_SUBMITS
             raise
         self._gate.record(permit.admission, None, in_doubt=False)
         self.account_queues.count_accepted(call.account_id or "")
@@ -241,7 +257,7 @@ class RequestSender:
         if self._gate.needs_read and call.method == "GET" and is_answer(response):
             self._gate.record_read(sent_at)
         if 200 <= response.status < 300:
-            self._credentials.accepted(key)
+            self._credentials.accepted(key, for_submit=call.kind is Kind.SUBMIT)
         return response
 
     async def _must_wait(self, call: Call[Any], key: Secret, response: Response, log: RequestLog) -> bool:
@@ -272,6 +288,10 @@ class RequestSender:
         A rejected key says nothing about a production. So all requests pause, and then a single request tests
         whether the key is still rejected.
         """
+        if call.kind is Kind.SUBMIT:
+            self._credentials.submit_rejected(_clock.monotonic())
+            if self._credentials.rejects_submits:
+                return False
         if await self._credentials.replaced(key, _clock.monotonic()):
             return True
         if not self._credentials.may_be_accepted_later():
@@ -281,6 +301,17 @@ class RequestSender:
             self._scheduler.pause_until(now + pause)
             _log.error("JARAI rejects the API key (401): all requests wait %.0f s; nothing is lost", pause)
         return log.waits_for_key and call.kind is not Kind.CANCEL
+
+    async def _test_key(self) -> None:
+        """After a submit that was rejected (401), wait until the key is accepted for a read."""
+        async with self._testing_key:
+            if self._credentials.is_untested:
+                try:
+                    await self.execute(endpoints.accounts(), RequestLog(waits_for_key=True))
+                except PermissionDeniedError:
+                    self._credentials.accepted(await self._key())  # it is known, but may not read accounts
+                except (ApiError, TransportError):
+                    return  # the next submit shows whether the key is accepted
 
     def _rate_limit_state(self, call: Call[Any], response: Response) -> RateLimitState:
         """Read the rate limit from a response, without an account's quota of productions a day."""

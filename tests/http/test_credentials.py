@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,7 @@ async def test_all_requests_pause_until_a_rejected_key_works_again(
         await client.accounts()
         batch = asyncio.create_task(run_batch(client, simulator, 30))
         await asyncio.sleep(after)
-        for route in ("submit", "fetch"):
+        for route in ("submit", "fetch", "accounts"):
             simulator.faults.add("unauthorized", on=route, times=1000)
         await asyncio.sleep(1200)
         simulator.faults.clear()
@@ -75,6 +76,41 @@ async def test_key_that_never_worked_is_an_error_at_once(simulator: Simulator) -
         async with Orchestrator(client) as orchestrator:
             outcome = await orchestrator.submit(request_for(simulator))
         assert (outcome.state, type(outcome.error)) == ("rejected", AuthenticationError)
+
+
+@pytest.mark.parametrize("accounts_status", [200, 403])
+async def test_key_that_is_rejected_for_submits_alone_ends_them(
+    simulator: Simulator, tmp_path: Path, accounts_status: int
+) -> None:
+    """Reads show that the key is valid, so it lacks the permission to submit. The next run submits."""
+    async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
+        await client.accounts()
+        if accounts_status == 403:
+            simulator.faults.add("forbidden", on="accounts", times=None)
+        simulator.faults.add("unauthorized", on="submit", times=None)
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            tickets = [orchestrator.submit(request) for request in requests_for(simulator, 30)]
+            outcomes = [await ticket for ticket in tickets]
+            assert asyncio.get_running_loop().time() < 300
+            assert {(outcome.state, outcome.is_final) for outcome in outcomes} == {("rejected", False)}
+            assert {type(outcome.error) for outcome in outcomes} == {AuthenticationError}
+            assert "scope productions:write" in str(outcomes[0].error)
+            assert rejected(simulator) <= 3 * 30
+            simulator.faults.clear()
+            await client.submit(request_for(simulator))
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            tickets = [orchestrator.submit(request) for request in requests_for(simulator, 30)]
+            assert all([(await ticket).ok for ticket in tickets])
+    assert len(simulator.productions) == 31
+
+
+async def test_key_that_works_again_after_two_rejected_submits_rejects_none(simulator: Simulator) -> None:
+    """A server may know a new key only after a while."""
+    async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
+        await client.accounts()
+        for _ in range(3):
+            simulator.faults.add("unauthorized", on="submit", times=2)
+            assert await run_batch(client, simulator, 1) == ["published"]
 
 
 async def test_cancel_and_fetch_of_the_user_do_not_wait_for_a_key(simulator: Simulator) -> None:
