@@ -33,6 +33,7 @@ from jarai_async._errors import (
 from jarai_async._http.credentials import Credentials, KeyProvider
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.sessions import Session
+from jarai_async._http.submit_retry import describe_request
 from jarai_async._urls import checked_url
 
 _DELAYS_WHILE_NEW = (2, 4, 8, 16, 30)  # seconds between reads of a production that is not found at first
@@ -136,7 +137,8 @@ class JaraiClient:
             raise InvalidRequestError([f"expected a ProductionRequest, not {type(request).__name__}"])
         key = idempotency_key or str(uuid4())
         call = endpoints.submit(request.account_id, body_of(request), key)
-        return await self.engine.sender.submit_with_retries(call, RequestLog())
+        what = describe_request(request.topic, request.account_id, request.reference)
+        return await self.engine.sender.submit_with_retries(call, what, RequestLog())
 
     async def fetch(self, production_id: str) -> Production:
         """Read a production. Raises InvalidRequestError, ApiError."""

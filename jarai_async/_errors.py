@@ -64,13 +64,17 @@ class JaraiError(Exception):
         self.correlation_id = correlation_id
         self.retry_after = retry_after
 
-    def __str__(self) -> str:
+    @property
+    def reason(self) -> str:
+        """The text without `advice`, for a caller that knows what to do next."""
         status = None if f"status {self.status}" in self.message else self.status
         facts = [str(fact) for fact in (status, self.code) if fact is not None]
         if self.correlation_id:
             facts.append(f"correlation id {self.correlation_id}")
-        text = f"{self.message.rstrip('.')} ({', '.join(facts)})" if facts else self.message
-        return printable(f"{text.rstrip('.')}. {self.advice}" if self.advice else text)
+        return printable(f"{self.message.rstrip('.')} ({', '.join(facts)})" if facts else self.message)
+
+    def __str__(self) -> str:
+        return f"{self.reason.rstrip('.')}. {printable(self.advice)}" if self.advice else self.reason
 
 
 class ConfigurationError(JaraiError, ValueError):
@@ -128,7 +132,7 @@ class UncertainSubmitError(JaraiError):
     was sent, and `__cause__`, if set, is the error that left the submit in doubt.
     """
 
-    advice = "Check in JARAI Studio whether it was created, then call `Orchestrator.resolve`."
+    advice = "Check in JARAI Studio whether it was created before you submit it again."
 
     def __init__(self, message: str, *, idempotency_key: str = "", **facts: object) -> None:
         super().__init__(message, **facts)  # type: ignore[arg-type]  # passed on unchanged

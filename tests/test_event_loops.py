@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import subprocess
 import sys
 from contextvars import ContextVar
 from functools import partial
@@ -211,3 +212,22 @@ def test_whole_program_runs_in_each_event_loop(name: str, tmp_path: Path) -> Non
 
 def test_whole_program_runs_under_anyio(tmp_path: Path) -> None:
     anyio.run(_whole_program, tmp_path, backend="asyncio")
+
+
+def test_programs_of_anyio_pass_under_its_pytest_plugin() -> None:
+    """In another process: in the "auto" mode of this one pytest-asyncio would run them."""
+    tests = Path(__file__).parent / "support" / "anyio_tests.py"
+    command: list[str] = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "asyncio_mode=strict",
+        str(tests),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stdout
+    assert "15 passed" in result.stdout

@@ -64,14 +64,19 @@ class Call(Generic[T]):
     account_id: str | None = None
 
     def read(self, response: Response) -> T:
-        """Return the decoded response. Raises ApiError or InvalidResponseError, with the correlation id."""
+        """Return the decoded response.
+
+        Raises ApiError, InvalidResponseError, or NoResponseError if the body was cut off, each with the
+        correlation id.
+        """
         if not 200 <= response.status < 300:
             raise error_from(response)
         try:
             return self.decode(response)
         except InvalidResponseError as error:
             facts = {"status": response.status, "correlation_id": response.correlation_id}
-            raise InvalidResponseError(error.message, **facts) from None  # type: ignore[arg-type]
+            cause = response.failure or error
+            raise type(cause)(cause.message, **facts) from None  # type: ignore[arg-type]
 
 
 def decode_list(response: Response, route: str, model: type[T]) -> list[T]:

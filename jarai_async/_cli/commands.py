@@ -150,7 +150,7 @@ async def _read_batch(options: argparse.Namespace) -> list[Intent]:
     options.download_to = options.download_to or folder
     if not options.simulate:
         stages = Counter(intent.stage for intent in intents)
-        found = f"{stages.total()} requests, of which {stages[Stage.ENDED]} have ended"
+        found = f"{stages.total()} requests; {stages[Stage.ENDED]} ended"
         output.print_message(f"{options.journal} has {found if stages else 'no requests'}")
     return intents
 
@@ -199,8 +199,8 @@ async def _resolve(options: argparse.Namespace) -> int:
         production = None
         if options.production_id is not None:
             production = await find_created(client.engine, journal, options.reference, options.production_id)
-        await check_decision(journal, options.reference, production, {})
-        intent = await resolve(journal, options.reference, production, {})
+        other = await check_decision(journal, options.reference, production, {})
+        intent = await resolve(journal, options.reference, production, {}, other)
     await output.print_line(json_lines.resolved_line(intent))
     return 0
 

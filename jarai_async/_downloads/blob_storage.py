@@ -4,7 +4,8 @@ A file's size and checksum come from the list of deliverables (inferred) or from
 `Content-Length` and `ETag`, and the MD5 of the complete file if the blob has one: as `Content-MD5` in a full
 response, as `x-ms-blob-content-md5` in a partial one. S3, or a CDN in front of the storage, may send less. A
 file is verified by its checksums, or else by its announced length, or else by the end of a chunked body. A
-body that ends with the connection, without a length or a checksum, is rejected: it may have been cut short.
+checksum whose algorithm is a guess counts if it matches, or if nothing else shows that the file is complete.
+A body that ends with the connection, without a length or a checksum, is rejected: it may have been cut short.
 So is an HTML page that nothing announced: it may be a gateway's sign-in page with status 200.
 
 A download is resumed only if a strong ETag or a checksum can show that both halves belong to the same file.
@@ -32,6 +33,7 @@ MAX_WAIT = 300.0
 """The longest time in seconds for which a server that names one is waited for, before the next attempt."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
+_ENCODINGS = ("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz")
 _HTML_NAME = re.compile(r"\.x?html?$", re.IGNORECASE)
 
 
@@ -59,7 +61,7 @@ def expected_from_list(deliverable: Deliverable) -> ExpectedFile:
 
 def request_headers(expected: ExpectedFile, offset: int) -> dict[str, str]:
     """Return the headers that request the bytes from `offset` on: none if it is unsafe to resume."""
-    if not offset or (expected.etag is None and not expected.checksums):
+    if not offset or (expected.etag is None and all(checksum.is_guess for checksum in expected.checksums)):
         return {}
     condition = {} if expected.etag is None else {"If-Match": expected.etag}
     return {"Range": f"bytes={offset}-", **condition}
@@ -73,18 +75,35 @@ def expected_from_full_response(deliverable: Deliverable, headers: Mapping[str, 
         raise IncompleteDownloadError(
             f"blob storage offers {length} bytes, but {listed.size} were announced by the list"
         )
-    size = listed.size if length is None else length
-    checksums = listed.checksums | from_headers(headers, is_complete=True)
     etag = headers.get("ETag", "")
-    strong_etag = etag if _STRONG_ETAG.fullmatch(etag) else None
-    if size is None and not checksums and headers.get("Transfer-Encoding", "").lower() != "chunked":
-        raise IncompleteDownloadError("neither a length nor a checksum shows where the file ends")
-    if listed == ExpectedFile() and not checksums and not etag and _may_be_a_page(deliverable, headers):
-        raise IncompleteDownloadError("the response may be a gateway's web page: it has no ETag or checksum")
-    encoding = _encoding(headers)
-    if encoding and size is None and not checksums:
-        raise DownloadError("blob storage sent the file in an encoding that was not requested")
-    return ExpectedFile(size, checksums, strong_etag, encoding)
+    expected = ExpectedFile(
+        size=listed.size if length is None else length,
+        checksums=listed.checksums | from_headers(headers, is_complete=True),
+        etag=etag if _STRONG_ETAG.fullmatch(etag) else None,
+        encoding=_encoding(headers),
+    )
+    if all(checksum.is_guess for checksum in expected.checksums) and (
+        doubt := _doubt(deliverable, expected, headers)
+    ):
+        if not expected.checksums:
+            raise doubt
+        return evolve(
+            expected, checksums=frozenset(evolve(guess, is_guess=False) for guess in expected.checksums)
+        )
+    return expected
+
+
+def _doubt(
+    deliverable: Deliverable, expected: ExpectedFile, headers: Mapping[str, str]
+) -> DownloadError | None:
+    """Return why only a checksum could show that the file is complete, and the deliverable."""
+    if expected.size is None and headers.get("Transfer-Encoding", "").lower() != "chunked":
+        return IncompleteDownloadError("neither a length nor a checksum shows where the file ends")
+    if deliverable.size is None and "ETag" not in headers and _may_be_a_page(deliverable, headers):
+        return IncompleteDownloadError("the response may be a gateway's web page: it has no ETag or checksum")
+    if expected.encoding and expected.size is None:
+        return DownloadError("blob storage sent the file in an encoding that was not requested")
+    return None
 
 
 def expected_from_partial_response(
@@ -134,9 +153,10 @@ def is_replaced(before: Deliverable, now: Deliverable) -> bool:
 
 
 def _encoding(headers: Mapping[str, str]) -> str:
-    """Return the content encodings without those that change nothing: "" for none."""
-    encodings = (part.strip().lower() for part in headers.get("Content-Encoding", "").split(","))
-    return ", ".join(encoding for encoding in encodings if encoding not in ("", "identity"))
+    """Return the content encodings, "" for none. Other text there, such as "utf-8", is none."""
+    values = [value for name, value in headers.items() if name.lower() == "content-encoding"]
+    encodings = [part.strip().lower() for part in ",".join(values).split(",")]
+    return ", ".join(encoding for encoding in encodings if encoding in _ENCODINGS)
 
 
 def _may_be_a_page(deliverable: Deliverable, headers: Mapping[str, str]) -> bool:

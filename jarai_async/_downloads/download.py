@@ -13,9 +13,12 @@ No other process resumes a partial file: after a power cut it may have a hole.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
+
+from attrs import evolve
 
 from jarai_async import _clock, _urls
 from jarai_async._api.models import Deliverable
@@ -31,6 +34,8 @@ from jarai_async._errors import (
 from jarai_async._events import SavedFile
 from jarai_async._http.transport import Transport
 from jarai_async._secret import Secret
+
+_log = logging.getLogger("jarai_async")
 
 Progress = Callable[[int, int | None], object]
 """Called with the bytes of the file received so far and its size in bytes, None if the size is not known."""
@@ -200,9 +205,14 @@ class Download:
     async def _verify(self) -> None:
         if self._expected.size not in (None, self._offset):
             raise IncompleteDownloadError(f"only {self._offset} of {self._expected.size} bytes were received")
-        digest = self._partial_file.digest
-        if any(checksum.digest != digest(checksum.algorithm) for checksum in self._expected.checksums):
+        digest, checksums = self._partial_file.digest, self._expected.checksums
+        wrong = {checksum for checksum in checksums if checksum.digest != digest(checksum.algorithm)}
+        if not all(checksum.is_guess for checksum in wrong):
             await self._restart("the file does not match its checksum")
+        self._expected = evolve(self._expected, checksums=checksums - wrong)
+        for checksum in wrong:
+            what = f"a checksum of the {self.deliverable.type}"
+            _log.warning("%s is ignored: %s is not its %s", what, checksum.digest.hex(), checksum.algorithm)
 
     async def _restart(self, reason: str) -> NoReturn:
         """End this attempt; the next one requests the complete file, unless that has happened too often."""

@@ -52,7 +52,7 @@ class Downloader:
 
         The retry policy limits the attempts in a row that make no progress: seven by default. It starts again
         where the last of them showed that the signed URL had expired, and the URL was renewed. `slot` is held
-        only while bytes flow, not while waiting to try again.
+        only while bytes flow, not while waiting to try again or for the list of deliverables.
         Raises DownloadError, IncompleteDownloadError when out of attempts, FileWriteError; ApiError or
         InvalidResponseError if the list of deliverables cannot be read again to renew the signed URL; and
         ConfigurationError or ClosedError if the client is closed.
@@ -62,8 +62,7 @@ class Downloader:
         links = self._links_of(deliverable.production_id)
 
         async def attempt() -> SavedFile:
-            async with slot or nullcontext():
-                return await self._attempt(download, links, log)
+            return await self._attempt(download, links, log, slot or nullcontext())
 
         def made_no_progress(error: JaraiError) -> bool:
             return isinstance(error, IncompleteDownloadError) and not download.made_progress(since=before)
@@ -87,7 +86,13 @@ class Downloader:
         self._links[production_id] = links
         return links
 
-    async def _attempt(self, download: Download, links: Links | None, log: RequestLog) -> SavedFile:
+    async def _attempt(
+        self,
+        download: Download,
+        links: Links | None,
+        log: RequestLog,
+        slot: AbstractAsyncContextManager[None],
+    ) -> SavedFile:
         """Make one attempt. Renew the signed URL if that can help: not while the host cannot be reached."""
         expires = valid_until(download.deliverable.url) or math.inf
         expires_soon = expires - self._transport.server_time < _MIN_VALIDITY
@@ -95,13 +100,15 @@ class Downloader:
             await _renew(download, links, log)
         before = download.deliverable
         try:
-            return await download.attempt(self._transport)
+            async with slot:
+                return await download.attempt(self._transport)
         except IncompleteDownloadError:
             if links and download.is_url_refused:
                 await _renew(download, links, log)
             if download.deliverable.url == before.url:
                 raise
-        return await download.attempt(self._transport)  # an expired URL does not count as a failed attempt
+        async with slot:  # an expired URL does not count as a failed attempt
+            return await download.attempt(self._transport)
 
 
 async def _renew(download: Download, links: Links, log: RequestLog) -> None:

@@ -3,7 +3,7 @@
 A submit without a usable response is in doubt, and a person has to settle it. So after the first one no
 submit is sent until a later read has been answered. Then one is sent, as a probe. Once it is accepted, two
 may be on their way, then one more for each that is accepted, as in the slow start of TCP. A further doubt
-leads back to the probe: the pause before it is a minute, and grows to five while no probe is accepted.
+leads back to the probe, at least a minute after the doubt before it: up to five while no probe is accepted.
 
 A submit that is refused before anything was done costs nothing. So the pauses between such probes are
 shorter, no read is needed, and any submit that JARAI accepts or rejects ends the outage.
@@ -62,16 +62,15 @@ class Outage:
 
     def record_doubt(self, now: float, *, is_current: bool) -> None:
         """Record a submit without a usable response: it may have created a production."""
-        if not self._doubts:
-            pause = self.random.uniform(1.0, 2.0)
-        elif is_current:
-            longest = min(_LONGEST_DOUBT_PAUSE, _DOUBT_PAUSE * 2.0 ** min(self._doubts - 1, 6))
-            pause = longest * self.random.uniform(1.0, 1.1)
-        else:
+        if self._doubts and not is_current:
             return
+        if self._doubts:
+            pause = min(_LONGEST_DOUBT_PAUSE, _DOUBT_PAUSE * 2.0 ** min(self._doubts - 1, 6))
+            since = now if self.is_probing else self._doubt_at
+            self._pause(since + pause * self.random.uniform(1.0, 1.1))
+        self._pause(now + self.random.uniform(1.0, 2.0))
         self._fail(now)
         self._doubts += 1
-        self._pause(now + pause)
         self.needs_read, self._doubt_at = True, now
 
     def record_answer(self, *, is_accepted: bool, is_current: bool) -> None:

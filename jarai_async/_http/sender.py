@@ -202,12 +202,12 @@ class RequestSender:
         except TransportError:
             return False
 
-    async def submit_with_retries(self, call: Call[Production], log: RequestLog) -> Production:
-        """Submit without a journal, in at most eight attempts.
+    async def submit_with_retries(self, call: Call[Production], what: str, log: RequestLog) -> Production:
+        """Submit without a journal, in at most eight attempts; `what` names the request in errors.
 
         Raises what `submit` raises, and UncertainSubmitError where a production may have been created.
         """
-        retry = SubmitRetry(call, self._random, honours_keys=self.idempotency_keys)
+        retry = SubmitRetry(call, self._random, what=what, honours_keys=self.idempotency_keys)
         production, delay, in_doubt = None, 0.0, False
         place = self.account_queues.new_place()
         try:

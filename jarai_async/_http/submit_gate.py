@@ -129,7 +129,7 @@ class SubmitGate:
             api.record_answer(is_accepted=error is None, is_current=of_api)
             account.record_answer(is_accepted=error is None, is_current=of_account)
         if api.is_probing and not was_probing:
-            why = error.message if isinstance(error, JaraiError) else type(error).__name__
+            why = error.reason if isinstance(error, JaraiError) else type(error).__name__
             _log.warning("a submit failed, so submits are sent one at a time, once JARAI responds: %s", why)
         elif was_probing and not api.is_probing:
             _log.warning("JARAI accepts submits again, after %.0f s", now - api.began_at)

@@ -24,7 +24,8 @@ class SubmitRetry:
     """The attempts of one submit.
 
     With `honours_keys` the server honours idempotency keys. `in_doubt` says that an earlier process may have
-    created a production by this submit, which it first sent at `sent_at` (Unix time; None if not known).
+    created a production by this submit, which it first sent at `sent_at` (Unix time; None if not known), and
+    `doubt` is the reason, if it is known. `what` names the request in the text of an UncertainSubmitError.
     """
 
     def __init__(
@@ -32,21 +33,19 @@ class SubmitRetry:
         call: Call[Production],
         random: Random,
         *,
+        what: str,
         honours_keys: bool,
         in_doubt: bool = False,
         sent_at: float | None = None,
+        doubt: JaraiError | None = None,
     ) -> None:
         self.failures = 0
         self._call = call
         self._random = random
         self._honours_keys = honours_keys
         self._sent_at = sent_at
-        self._doubt: JaraiError | None = None
-        if in_doubt:
-            when = (
-                "" if sent_at is None else f" of {datetime.fromtimestamp(sent_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
-            )
-            self._doubt = NoResponseError(f"the response to the attempt{when} is not known")
+        self._what = what
+        self._doubt = (doubt or NoResponseError("its response is not known")) if in_doubt else None
 
     def check_doubt(self, now: float) -> None:
         """Raise UncertainSubmitError if it is in doubt and the server may have forgotten its key.
@@ -94,13 +93,23 @@ class SubmitRetry:
 
     def _uncertain(self, doubt: JaraiError, last: JaraiError) -> UncertainSubmitError:
         """Explain both what left the submit in doubt and how it ended."""
-        message = f"the submit may have been accepted: {doubt.message}"
-        if last is not doubt:
-            message = f"{message}; then: {last.message}"
+        reason = doubt.message if last is doubt else f"{doubt.message}; then: {last.message}"
         return UncertainSubmitError(
-            message,
+            f"{describe_doubt(self._what, self._sent_at)}: {reason}",
             idempotency_key=self._call.idempotency_key or "",
             status=last.status,
             code=last.code,
             correlation_id=last.correlation_id,
         )
+
+
+def describe_request(topic: str, account_id: str, reference: str | None) -> str:
+    """Name a request, so that a person can find it in JARAI Studio."""
+    name = f"reference {reference[:100]!r}, " if reference else ""
+    return f"{topic[:80]!r} ({name}account {account_id})"
+
+
+def describe_doubt(what: str, sent_at: float | None) -> str:
+    """Say that a submit, which was first sent at `sent_at` (Unix time), may have been accepted."""
+    sent = "" if sent_at is None else f", sent {datetime.fromtimestamp(sent_at, UTC):%Y-%m-%d %H:%M:%S} UTC,"
+    return f"the submit of {what}{sent} may have been accepted"

@@ -71,7 +71,10 @@ _ERRORS: Final = {
 _NOT_FOUND: Final = ("vanished", "not_found")  # earlier versions recorded them as final
 
 
-_ROW_SPACE: Final = 3000  # bytes, taken before a submit, so that its response can be stored on a full disk
+# Bytes that are taken before a submit, besides the length of its body, so that its response, which may repeat
+# the body's text, can be stored on a full disk.
+_ROW_SPACE: Final = 3000
+_MAX_REASON: Final = 200  # characters of the reason for a doubt, of 12 bytes each at most
 
 
 class Stage(StrEnum):
@@ -97,6 +100,7 @@ class Intent:
     - `files`: the downloaded files that were acknowledged, by path.
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
     - `earlier`: ids of its productions before the user had it submitted again.
+    - `doubt`: the error that left its submit in doubt, if it is known.
     - `resolved`: the user decided what became of its submit, and may still decide otherwise; or JARAI does
       not find its production, so the user may name another.
     """
@@ -117,6 +121,7 @@ class Intent:
     files: dict[str, dict[str, Any]] = field(factory=dict)
     expired: list[str] = field(factory=list)
     earlier: list[str] = field(factory=list)
+    doubt: JaraiError | None = field(default=None, repr=False)
     resolved: bool = False
     outcome: dict[str, Any] | None = None
 
@@ -163,7 +168,7 @@ class Intent:
     def reset(self, key: str) -> None:
         """Return to PLANNED with an idempotency key, whatever came after. The events continue to count."""
         self.stage, self.key = Stage.PLANNED, key
-        self.production = self.sent_at = self.submitted_at = self.since = self.outcome = None
+        self.production = self.sent_at = self.submitted_at = self.since = self.outcome = self.doubt = None
         self.listed = self.webhook_pending = self.resolved = False
         self.files = {}
 
@@ -186,7 +191,7 @@ class Intent:
                 production=self.production,
                 deliverables=tuple(decode(item, Deliverable) for item in fields["deliverables"]),
                 files={path: files[path] for path in map(Path, paths) if path in files},
-                error=_error(fields),
+                error=_error(fields["error"], fields.get("code")),
                 submitted_at=None if submitted is None else datetime.fromisoformat(submitted),
                 finished_at=datetime.fromisoformat(fields["finishedAt"]),
                 request_count=int(fields["requests"]),
@@ -208,12 +213,13 @@ class Intent:
             "files": self.files,
             "expired": self.expired,
             "earlier": self.earlier,
+            "doubt": None if self.doubt is None else _error_fields(self.doubt, _MAX_REASON),
             "resolved": self.resolved,
             "outcome": self.outcome,
         }
         text = json.dumps({name: value for name, value in fields.items() if value})
         if self.stage in (Stage.SENDING, Stage.IN_DOUBT, Stage.ACCEPTED):
-            text = text.ljust(_ROW_SPACE - len(self.stage))
+            text = text.ljust(_ROW_SPACE + len(self.body) - len(self.stage))
         return self.reference, self.account_id, self.key, self.body, str(self.stage), text
 
     @classmethod
@@ -244,6 +250,7 @@ class Intent:
                 },
                 expired=[parse_id(id_) for id_ in _checked(fields.get("expired", []), list)],
                 earlier=[parse_id(id_) for id_ in _checked(fields.get("earlier", []), list)],
+                doubt=_error(fields.get("doubt")),
                 resolved=_checked(fields.get("resolved", False), bool),
                 outcome=_checked(fields.get("outcome", {}), dict) or None,
             )
@@ -276,19 +283,18 @@ def _outcome_fields(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _error_fields(error: JaraiError) -> dict[str, Any]:
-    facts = {name: getattr(error, name) for name in ("message", "status", "code", "correlation_id")}
-    return {"type": type(error).__name__} | facts
+def _error_fields(error: JaraiError, length: int | None = None) -> dict[str, Any]:
+    facts = {name: getattr(error, name) for name in ("status", "code", "correlation_id")}
+    return {"type": type(error).__name__, "message": error.message[:length]} | facts
 
 
-def _error(fields: dict[str, Any]) -> JaraiError | None:
-    if fields["error"] is None:
+def _error(fields: object, code: Any = None) -> JaraiError | None:
+    if fields is None:
         return None
-    if isinstance(fields["error"], str):  # format 1
-        return ProductionFailedError(fields["error"], code=fields["code"])
+    if isinstance(fields, str):  # format 1
+        return ProductionFailedError(fields, code=code)
     kind, message, status, code, correlation_id = (
-        _checked(fields["error"], dict)[name]
-        for name in ("type", "message", "status", "code", "correlation_id")
+        _checked(fields, dict)[name] for name in ("type", "message", "status", "code", "correlation_id")
     )
     error_class = _ERRORS.get(kind, JaraiError)
     return error_class(str(message), status=status, code=code, correlation_id=correlation_id)

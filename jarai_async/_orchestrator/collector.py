@@ -36,9 +36,18 @@ class Collector:
         self._state = state
         self._context = state.context
 
+    async def forget_missing_files(self) -> None:
+        """Forget the files that are not on the disk any more, or not whole."""
+        files = self._state.files
+        self._state.files = await self._context.engine.disk.run(
+            lambda: {path: saved for path, saved in files.items() if is_whole(path, saved)}
+        )
+
     async def collect(self, production: Production, *, final: bool) -> JaraiError | None:
         """List the deliverables and download each file that is not there yet; return what went wrong."""
         state, context = self._state, self._context
+        known = state.files  # also those that are missing: they keep their names
+        await self.forget_missing_files()
         # Final files are tried through an outage; files for review must not delay the next change.
         retrier = context.final_retrier if final else context.engine.downloader.retrier
         try:
@@ -48,7 +57,8 @@ class Collector:
             if context.folder is not None:
                 folder = context.folder / folder_name(state.reference, production.id)
                 await context.engine.disk.run(lambda: _prepare(folder, production.id))
-                await self._download_into(folder, production, retrier, final=final)
+                targets = _targets(folder, state.deliverables, known)
+                await self._download_into(folder, production, targets, retrier, final=final)
         except JaraiError as error:
             return error
         return None
@@ -59,9 +69,7 @@ class Collector:
         None if a file, or the manifest, is missing in the folder that the files are downloaded to.
         """
         production, folder, disk = outcome.production, self._context.folder, self._context.engine.disk
-        whole = await disk.run(
-            lambda: {path: file for path, file in outcome.files.items() if is_whole(path, saved[path])}
-        )
+        whole = await disk.run(lambda: {path for path in outcome.files if is_whole(path, saved[path])})
         if production is not None and folder is not None:
             own_folder = folder / folder_name(self._state.reference, production.id)
             try:
@@ -71,7 +79,7 @@ class Collector:
             own = [path for path in whole if path.parent == own_folder]
             if not manifest or len(own) != len(outcome.deliverables):
                 return None
-        return evolve(outcome, files=whole)
+        return evolve(outcome, files={path: outcome.files[path] for path in whole})
 
     async def _list(self, production: Production, retrier: Retrier, *, final: bool) -> Sequence[Deliverable]:
         """List the deliverables. At the end wait for two minutes for a list that lags behind the status.
@@ -94,11 +102,20 @@ class Collector:
         return await engine.sender.execute(call, log, retrier)
 
     async def _download_into(
-        self, folder: Path, production: Production, retrier: Retrier, *, final: bool
+        self,
+        folder: Path,
+        production: Production,
+        targets: dict[Path, Deliverable],
+        retrier: Retrier,
+        *,
+        final: bool,
     ) -> None:
         state, disk = self._state, self._context.engine.disk
-        targets = _targets(folder, state.deliverables, state.files)
-        state.files = await disk.run(lambda: _current_files(state.files, targets))
+        state.files = {
+            path: saved
+            for path, saved in state.files.items()
+            if path in targets and _is_current(saved, targets[path])
+        }
         missing = [path for path in targets if path not in state.files]
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -142,9 +159,9 @@ def _has_url(file: Deliverable) -> bool:
     return is_http_url(percent_encoded(file.url), https_only=False)
 
 
-def _description(file: Deliverable) -> tuple[str | None, ...]:
-    """What a list says of a file, and never changes."""
-    return file.id, file.type, file.platform, file.file_name
+def _identity(file: Deliverable) -> tuple[str | None, ...]:
+    """What stays the same of a file: its id, although another field cannot be read, or else what it is."""
+    return (file.type, file.platform, file.file_name) if file.id is None else (file.id,)
 
 
 def _targets(
@@ -154,13 +171,12 @@ def _targets(
 
     Twins, of which the list says the same, get the same names in every list, whatever its order.
     """
-    listed = [*map(_description, deliverables)]
-    known = {
-        _description(file.deliverable): path.name for path, file in saved.items() if path.parent == folder
-    }
-    kept = {description: known[description] for description in known if listed.count(description) == 1}
+    listed = [*map(_identity, deliverables)]
+    own = {path.name: _identity(file.deliverable) for path, file in saved.items() if path.parent == folder}
+    known = [*own.values()]
+    kept = {key: name for name, key in own.items() if known.count(key) == listed.count(key) == 1}
     paths_of_twins = [
-        url_parts(file.url).path if listed.count(_description(file)) > 1 else "" for file in deliverables
+        url_parts(file.url).path if listed.count(_identity(file)) > 1 else "" for file in deliverables
     ]
     order = sorted(range(len(listed)), key=lambda n: (listed[n] not in kept, paths_of_twins[n]))  # kept first
     names = [kept.get(listed[n]) or file_name(deliverables[n]) for n in order]
@@ -212,21 +228,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _current_files(
-    before: Mapping[Path, SavedFile], targets: Mapping[Path, Deliverable]
-) -> dict[Path, SavedFile]:
-    """Return the files that need not be downloaded again. Blocking."""
-    return {
-        path: saved
-        for path, saved in before.items()
-        if path in targets and _is_current(saved, targets[path]) and is_whole(path, saved)
-    }
-
-
 def _is_current(saved: SavedFile, listed: Deliverable) -> bool:
     """Whether a file is still the listed one. Of a file for review only a checksum can tell."""
     if saved.final:
         before = saved.deliverable
-        is_same = (before.id, before.type, before.platform) == (listed.id, listed.type, listed.platform)
-        return is_same and not is_replaced(before, listed)
+        return _identity(before) == _identity(listed) and not is_replaced(before, listed)
     return saved.md5 in (checksum.digest.hex() for checksum in from_list(listed))

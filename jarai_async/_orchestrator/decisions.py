@@ -48,18 +48,31 @@ async def find_created(engine: Engine, journal: Journal, reference: str, product
 
 async def check_decision(
     journal: Journal, reference: str, production: Production | None, known: Mapping[str, str]
-) -> None:
+) -> Intent | None:
     """Check that a submit is in doubt, and that the production fits it and belongs to no other request.
 
-    `known` has the reference of each production of this process. Raises InvalidRequestError, JournalError.
+    Where another such submit was decided to have created it, the two exchange their productions: the other
+    one is returned. `known` has the reference of each production of this process. Raises InvalidRequestError,
+    JournalError.
     """
     intent = await _undecided(journal, reference)
     if production is None:
-        return
+        return None
     stored = await journal.owner_of(production.id)
     owner = known.get(production.id) or stored  # after waiting: another decision may have been made
+    other = None
     if owner not in (None, reference):
-        raise InvalidRequestError([f"production {production.id} belongs to the reference {owner!r}"])
+        other = await journal.find(owner)
+        if not (intent.production and other and other.resolved and other.production):
+            raise InvalidRequestError([f"production {production.id} belongs to the reference {owner!r}"])
+        await _undecided(journal, owner)
+        _check_fit(other, intent.production)
+    _check_fit(intent, production)
+    return other
+
+
+def _check_fit(intent: Intent, production: Production) -> None:
+    reference = intent.reference
     if production.id in intent.earlier:
         raise InvalidRequestError([f"production {production.id} is of an earlier submit of {reference!r}"])
     if differs := compare(intent, production).differs:
@@ -68,26 +81,38 @@ async def check_decision(
 
 
 async def resolve(
-    journal: Journal, reference: str, production: Production | None, known: dict[str, str]
+    journal: Journal,
+    reference: str,
+    production: Production | None,
+    known: dict[str, str],
+    other: Intent | None = None,
 ) -> Intent:
     """Decide a submit that is in doubt: it created this production, or (None) it may be submitted again.
 
-    Raises InvalidRequestError where there is nothing to decide, JournalError.
+    `other` receives its present production. Raises InvalidRequestError where there is nothing to decide,
+    JournalError.
     """
     intent = await _undecided(journal, reference)
     if intent.production is not None:
         known.pop(intent.production.id, None)  # of an earlier decision
+    if other is not None and intent.production is not None:
+        _assign(other, intent.production, known)
+        journal.put(other)  # committed together with the next
     if production is None:
         intent.reset(str(uuid4()))
+        intent.resolved = True
     else:
-        sent_at = intent.sent_at
-        intent.reset(intent.key)
-        intent.stage, intent.production = Stage.ACCEPTED, production
-        intent.sent_at = intent.submitted_at = sent_at
-        known[production.id] = reference
-    intent.resolved = True
+        _assign(intent, production, known)
     await journal.save(intent)
     return intent
+
+
+def _assign(intent: Intent, production: Production, known: dict[str, str]) -> None:
+    sent_at = intent.sent_at
+    intent.reset(intent.key)
+    intent.stage, intent.production, intent.resolved = Stage.ACCEPTED, production, True
+    intent.sent_at = intent.submitted_at = sent_at
+    known[production.id] = intent.reference
 
 
 async def _undecided(journal: Journal, reference: str) -> Intent:

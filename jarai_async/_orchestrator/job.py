@@ -146,6 +146,8 @@ class Job:
     async def _conclude(self, intent: Intent, end_state: OutcomeState, error: JaraiError | None) -> Outcome:
         if end_state is OutcomeState.PUBLISHED:
             error = await self._collector.collect(self._known_production, final=True)
+        else:
+            await self._collector.forget_missing_files()
         if end_state is OutcomeState.REJECTED and intent.expired:  # a production was created, and expired
             expired = parse_id(intent.expired[-1])
             message = f"production {expired} expired before it started; submitting it again failed: {error}"

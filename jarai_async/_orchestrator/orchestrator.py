@@ -255,7 +255,9 @@ class Orchestrator:
         was never created: then it is submitted again, with a new key. The production is read, and its topic,
         account and time of creation are compared with the request, as far as the server reports them (these
         fields are inferred); `production` of the ticket has them. Another decision replaces this one until
-        the request has ended or was submitted again; the earlier ticket then raises ClosedError.
+        the request has ended or was submitted again; the earlier ticket then raises ClosedError. If two
+        requests were decided the wrong way round, the right decision for one of them exchanges their
+        productions.
 
         Raises InvalidRequestError where there is nothing to decide, where the production belongs to another
         reference and where it does not fit the request; NotFoundError where JARAI does not know it; ApiError,
@@ -270,11 +272,15 @@ class Orchestrator:
             production = await find_created(context.engine, context.journal, reference, production_id)
         async with self._deciding:
             running = self._replaceable(reference)
-            await check_decision(context.journal, reference, production, context.productions)
+            other = await check_decision(context.journal, reference, production, context.productions)
+            if other is not None:
+                running |= self._replaceable(other.reference)
             for job in running.values():
                 job.state.is_replaced = True
             await stop(running)
-            intent = await resolve(context.journal, reference, production, context.productions)
+            intent = await resolve(context.journal, reference, production, context.productions, other)
+            if other is not None:
+                self._new_ticket(other.reference, other.request(), other)
             return self._new_ticket(reference, intent.request(), intent)
 
     def _replaceable(self, reference: str) -> dict[asyncio.Task[Outcome], Job]:

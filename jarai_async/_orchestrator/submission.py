@@ -17,7 +17,7 @@ from jarai_async._errors import (
 )
 from jarai_async._events import OutcomeState
 from jarai_async._http.sender import SubmitPermit
-from jarai_async._http.submit_retry import ATTEMPTS, SubmitRetry
+from jarai_async._http.submit_retry import ATTEMPTS, SubmitRetry, describe_doubt, describe_request
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobState
@@ -70,9 +70,7 @@ class Submission:
         except UncertainSubmitError as error:
             production = await self._find_created(intent)
             if production is None:
-                hint = self._state.context.matcher.advice(self._journal, intent.reference)
-                error.advice = f"{error.advice} {hint}".rstrip()
-                return OutcomeState.UNCERTAIN, error
+                return OutcomeState.UNCERTAIN, self._with_advice(error)
             intent.resolved = True  # the user may know better
             self._state.in_doubt = False
         except ClosedError:
@@ -94,9 +92,11 @@ class Submission:
         retry = SubmitRetry(
             call,
             self._engine.random,
+            what=self._describe(),
             honours_keys=sender.idempotency_keys and (intent.key_honoured or not state.in_doubt),
             in_doubt=state.in_doubt,
             sent_at=intent.sent_at,
+            doubt=intent.doubt,
         )
         production, delay, place = None, 0.0, sender.account_queues.new_place()
         while production is None and state.may_submit:
@@ -112,12 +112,15 @@ class Submission:
                             await self._record_sending(intent, permit)
                             if state.may_submit:
                                 production = await sender.submit(permit, call, state.log)
+                        except JaraiError as error:
+                            intent.doubt = error if permit.in_doubt else intent.doubt
+                            raise
                         finally:
                             self._record_sent(intent, permit, production)
             except JaraiError as error:
                 retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
                 if retry.failures == ATTEMPTS:
-                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error)
+                    _log.warning("%s is not accepted yet, trying again: %s", state.reference, error.reason)
                 delay = retry.delay(error) if state.may_submit else 0.0
                 place = sender.account_queues.new_place()
         return production
@@ -138,14 +141,14 @@ class Submission:
         if production is None:
             intent.stage = Stage.IN_DOUBT if state.in_doubt else Stage.PLANNED
             if not state.in_doubt:
-                intent.sent_at = None  # as if it had never been sent: its key counts as unused
+                intent.sent_at = intent.doubt = None  # as if it had never been sent: its key counts as unused
             self._journal.put(intent)
 
     async def _record_accepted(self, intent: Intent, production: Production) -> None:
         self._state.accepted = production  # before anything is awaited: it may be cancelled from here on
         self._state.context.productions[production.id] = intent.reference
         intent.production, intent.stage = production, Stage.ACCEPTED
-        intent.submitted_at = _clock.wall()
+        intent.submitted_at, intent.doubt = _clock.wall(), None
         try:
             await self._journal.save(intent)
         except JournalError as error:
@@ -155,11 +158,22 @@ class Submission:
     def _cancelled(self, intent: Intent) -> End:
         """Return how a stopped submit ends. Raises ClosedError unless a cancel was requested."""
         if self._state.in_doubt:
-            message = "the submit was stopped while it may have been accepted"
-            return OutcomeState.UNCERTAIN, UncertainSubmitError(message, idempotency_key=intent.key)
+            message = f"{describe_doubt(self._describe(), intent.sent_at)}: it was stopped"
+            error = UncertainSubmitError(message, idempotency_key=intent.key)
+            return OutcomeState.UNCERTAIN, self._with_advice(error)
         if not self._state.cancel_requested:
             raise ClosedError("the orchestrator's block ended before the request was submitted")
         return OutcomeState.CANCELLED, None
+
+    def _describe(self) -> str:
+        return describe_request(
+            self._state.request.topic, self._state.request.account_id, self._state.reference
+        )
+
+    def _with_advice(self, error: UncertainSubmitError) -> UncertainSubmitError:
+        """Say how to decide what the submit has created."""
+        error.advice = self._state.context.matcher.advice(self._journal.path, self._state.reference)
+        return error
 
     async def _find_created(self, intent: Intent) -> Production | None:
         """Wait for a webhook that shows what a submit in doubt has created, if it was sent just now."""

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import shlex
 from collections.abc import Container
+from pathlib import Path
 
 from jarai_async._api import endpoints
 from jarai_async._api.calls import Kind, is_refusal
@@ -97,10 +98,18 @@ class WebhookMatcher:
         new = [production.id for production in productions if production.id not in proposed]
         proposed += new
         if new:
-            _log.warning("%s is in doubt. %s", intent.reference, self.advice(journal, intent.reference))
+            _log.warning("%s is in doubt. %s", intent.reference, self.advice(journal.path, intent.reference))
 
-    def advice(self, journal: Journal, reference: str) -> str:
-        """Return the commands that resolve a submit in doubt with what it may have created; "" if unknown."""
-        command = f"jarai resolve {shlex.quote(str(journal.path or 'JOURNAL'))} {shlex.quote(reference)}"
-        commands = [f"`{command} --production-id {id_}`" for id_ in self._proposed.get(reference, ())]
-        return f"By its webhooks, it may have created: {' or '.join(commands)}" if commands else ""
+    def advice(self, path: Path | None, reference: str) -> str:
+        """Say how to decide a submit in doubt, and what it may have created as far as webhooks show it."""
+        ids = self._proposed.get(reference, [])
+        if path is None:
+            found = f" (by its webhooks, it may be {' or '.join(ids)})" if ids else ""
+            return f"Check in JARAI Studio whether it was created{found}, then call `Orchestrator.resolve`."
+        command = f"jarai resolve {shlex.quote(str(path))} {shlex.quote(reference)}"
+        created = " or ".join(f"`{command} --production-id {id_}`" for id_ in ids or ["ID"])
+        suggested = ", as its webhooks suggest" if ids else ""
+        return (
+            f"Check in JARAI Studio whether it was created. If so{suggested}, run {created}; if not, run "
+            f"`{command} --resubmit`. In a program, call `Orchestrator.resolve`."
+        )

@@ -265,7 +265,7 @@ class Poller:
         watch.retry_after = error.retry_after or 0.0
         level = logging.WARNING if watch.failures % _FAILURES_PER_WARNING == 1 else logging.DEBUG
         message = "polling %s failed (%d in a row), it will be polled again: %s"
-        _log.log(level, message, watch.production.id, watch.failures, error)
+        _log.log(level, message, watch.production.id, watch.failures, error.reason)
         if not is_refusal(error):
             if watch.refusals < _REFUSALS:  # later failures between refusals do not prolong the wait
                 watch.refusals, watch.refused_since = 0, math.inf

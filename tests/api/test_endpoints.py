@@ -238,6 +238,17 @@ def test_location_header_names_the_production_if_the_body_is_invalid(body: bytes
     assert (accepted.id, accepted.status) == (ID, Status.QUEUED)
 
 
+def test_body_that_was_cut_off_is_no_complete_response() -> None:
+    """It is not called invalid, as if JARAI had sent it so."""
+    cut = Response(
+        200, {"X-Correlation-Id": "c"}, b'{"data": [', NoResponseError("no complete response: reset")
+    )
+    for call in (endpoints.accounts(), endpoints.fetch(ID)):
+        with pytest.raises(NoResponseError, match="reset") as caught:
+            call.read(cut)
+        assert (caught.value.status, caught.value.correlation_id) == (200, "c")
+
+
 @pytest.mark.parametrize("body", BROKEN)
 @pytest.mark.parametrize(
     "location",

@@ -189,7 +189,7 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     codes = [main(["run", path, *id_options(served), *options]) for _ in range(2)]
     codes.append(main(["resume", f"{path}.journal", *options]))
     printed = capsys.readouterr()
-    assert printed.err.count(f"{path}.journal has 3 requests, of which ") == 1
+    assert printed.err.count(f"{path}.journal has 3 requests; ") == 1
     *_, first, second, third = (
         line for line in printed.err.splitlines() if "3 submitted, 3 finished" in line
     )

@@ -4,6 +4,7 @@ import base64
 import hashlib
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +27,8 @@ def test_checksum_is_read_in_base64_and_hexadecimal(algorithm: str) -> None:
     url_safe = base64.urlsafe_b64encode(digest(algorithm)).decode()
     hexadecimal = digest(algorithm).hex()
     for text in (standard, url_safe, hexadecimal, hexadecimal.upper()):
-        assert parse(text) == parse(text.rstrip("=")) == expected
+        assert parse(text, algorithm) == parse(text.rstrip("="), f"Content-{algorithm}") == expected
+        assert parse(text, "hash") == evolve(expected, is_guess=True)
         name = algorithm.replace("sha", "sha-")
         assert (
             parse(f"{algorithm}:{text}")
@@ -41,6 +43,14 @@ def test_text_that_is_no_known_checksum_is_ignored(text: str) -> None:
     assert parse(text) is None
 
 
+@pytest.mark.parametrize("name", ["", "md5", "sha256", "md5:", "hash"])
+def test_checksum_of_another_length_than_its_name_says_is_a_guess(name: str) -> None:
+    """Several algorithms have digests of this length."""
+    text = digest("sha384").hex()
+    expected = Checksum("sha384", digest("sha384"), is_guess=True)
+    assert (parse(name + text) if name.endswith(":") else parse(text, name)) == expected
+
+
 @given(st.text())
 def test_any_text_is_a_checksum_or_ignored(text: str) -> None:
     assert parse(text) is None or parse(text)
@@ -48,9 +58,10 @@ def test_any_text_is_a_checksum_or_ignored(text: str) -> None:
 
 def test_list_may_state_checksums_in_several_fields() -> None:
     """The names of the fields are inferred."""
-    raw = {"sha256": digest("sha256").hex(), "checksum": 5, "hash": "?"}
+    raw = {"contentSha256": digest("sha256").hex(), "checksum": 5, "hash": digest("md5").hex()}
     listed = Deliverable("Video", content_md5=digest("md5").hex(), raw=raw)
-    assert from_list(listed) == {Checksum(name, digest(name)) for name in ("md5", "sha256")}
+    md5, sha256 = (Checksum(name, digest(name)) for name in ("md5", "sha256"))
+    assert from_list(listed) == {md5, sha256, evolve(md5, is_guess=True)}
 
 
 def test_headers_of_azure_s3_and_google_are_read() -> None:

@@ -159,6 +159,23 @@ async def test_rejections_with_an_outage_between_them_are_not_one_long_rejection
     assert simulator.faults.fired == {"expired": 2, "reset_before": 20}
 
 
+async def test_renewal_of_a_signed_url_blocks_no_other_download(
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """It may wait for the list for minutes, and holds no slot meanwhile: before an attempt, and after it."""
+    slot, download = asyncio.Semaphore(1), client.engine.downloader.download
+    other = evolve(video, production_id=None)
+    for n, age in enumerate((10, 3450)):
+        await asyncio.sleep(age)
+        simulator.faults.add("expired", on="download", times=1 - n)
+        simulator.faults.add("hang_before", on="deliverables", seconds=20)
+        renewing = asyncio.create_task(download(video, tmp_path / f"first {n}", RequestLog(), slot=slot))
+        await asyncio.sleep(10)
+        await download(other, tmp_path / "second", RequestLog(), slot=slot)
+        assert not renewing.done()
+        assert (await renewing).size == video.size
+
+
 async def test_expired_url_costs_no_attempt(
     simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jarai_async import Deliverable, DownloadError, IncompleteDownloadError, JaraiClient
+from jarai_async._http.request_log import RequestLog
 from tests.support.raw_server import reply_with, server
 
 DATA = bytes(range(256)) * 10_000  # more than the mebibyte that the client writes at a time
@@ -56,6 +57,18 @@ COMPLETE: dict[str, tuple[bytes, dict[str, Any]]] = {
         response(f"Content-Length: {len(DATA)}\r\nContent-Encoding: gzip"),
         {},
     ),
+    "the end of the connection, and a checksum that may be MD5": (
+        response("X: y"),
+        {"raw": {"checksum": hashlib.md5(DATA, usedforsecurity=False).hexdigest()}},
+    ),
+    "another checksum that may be MD5, with a length": (
+        response(f"Content-Length: {len(DATA)}"),
+        {"raw": {"checksum": "00" * 16, "hash": "ff" * 32}},
+    ),
+    "another checksum that may be MD5, with a checksum that is": (
+        response(f"Content-MD5: {MD5}"),
+        {"content_md5": "00" * 32, "raw": {"hash": "00" * 16}},
+    ),
     "an announced checksum": (response(f"Content-Length: {len(DATA)}"), {"content_md5": MD5}),
 }
 REJECTED: dict[str, tuple[bytes, dict[str, Any], str]] = {
@@ -76,6 +89,21 @@ REJECTED: dict[str, tuple[bytes, dict[str, Any], str]] = {
         response(f"Content-Length: {len(DATA)}\r\nContent-Type: text/html; charset=x"),
         {},
         "gateway's web page",
+    ),
+    "a gateway's page, by a checksum that may be MD5": (
+        response(f"Content-Length: {len(DATA)}\r\nContent-Type: text/html"),
+        {"raw": {"hash": "00" * 16}},
+        "checksum",
+    ),
+    "the end of the connection, by a checksum that may be MD5": (
+        response("X: y", DATA[1:]),
+        {"raw": {"hash": MD5}},
+        "checksum",
+    ),
+    "another file, by a named checksum": (
+        response(f"Content-Length: {len(DATA)}"),
+        {"raw": {"hash": f"md5:{'00' * 16}"}},
+        "checksum",
     ),
     "an encoding without a length": (
         response("Transfer-Encoding: chunked\r\nContent-Encoding: gzip", CHUNKED),
@@ -108,6 +136,59 @@ async def test_incomplete_or_wrong_file_is_rejected(client: JaraiClient, tmp_pat
         with pytest.raises(DownloadError, match=message):
             await client.download(Deliverable("Video", url, **fields), tmp_path / "video.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_checksum_that_does_not_match_by_a_guess_is_logged(
+    client: JaraiClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file is verified by its length. The guess alone does not allow to resume a download."""
+    answers = iter([response(f"Content-Length: {len(DATA)}", DATA[:-1]), COMPLETE["a length"][0]])
+
+    async def storage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reply_with(next(answers))(reader, writer)
+
+    async with server(storage) as (url, received):
+        deliverable = Deliverable("Video", url, raw={"hash": "00" * 16})
+        saved = await client.engine.downloader.download(deliverable, tmp_path / "video.mp4", RequestLog())
+    assert saved.verified_by == "length"
+    assert len(received) == 2
+    assert not any(b"Range" in head for head in received)
+    assert "00000000" in caplog.text
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks", "a checksum"])
+@pytest.mark.parametrize(
+    ("lines", "encoding"),
+    [
+        *(
+            (line, None)
+            for line in ("", "none", "Binary", "utf-8", "identity", "aws-chunked", "?", "a=b;c", ",")
+        ),
+        *(
+            (line, "gzip")
+            for line in ("GZIP", "gzip, aws-chunked", "identity,gzip ,", "utf-8\r\nContent-Encoding: gzip")
+        ),
+        *((line, line) for line in ("x-gzip", "br", "deflate", "zstd", "compress", "gzip, br")),
+    ],
+)
+async def test_file_of_any_content_encoding_is_saved_as_it_is_stored(
+    client: JaraiClient, tmp_path: Path, lines: str, encoding: str | None, framing: str
+) -> None:
+    """Except in chunks, without a checksum: then the encoding may be that of a gateway."""
+    head = {"length": f"Content-Length: {len(DATA)}", "chunks": "Transfer-Encoding: chunked"}
+    headers = f"{head.get(framing, f'Content-MD5: {MD5}')}\r\nContent-Encoding: {lines}"
+    async with server(reply_with(response(headers, CHUNKED if framing == "chunks" else DATA))) as (
+        url,
+        received,
+    ):
+        download = client.engine.downloader.download(Deliverable("Video", url), tmp_path / "a", RequestLog())
+        if framing == "chunks" and encoding:
+            with pytest.raises(DownloadError, match="encoding that was not requested"):
+                await download
+            assert len(received) == 1
+        else:
+            assert (await download).content_encoding == encoding
+            assert (tmp_path / "a").read_bytes() == DATA
 
 
 async def test_rejected_url_of_an_unknown_production_is_tried_again(

@@ -95,6 +95,8 @@ async def test_submit_waits_until_a_read_is_answered(
     assert asyncio.get_running_loop().time() < SECONDS + 70
     assert caplog.text.count("submits are sent one at a time, once JARAI responds") == 1
     assert caplog.text.count("JARAI accepts submits again") == 1
+    assert "(502)" in caplog.text
+    assert "repeat a read" not in caplog.text  # advice for the caller: the client does so by itself
 
 
 async def test_answered_poll_is_the_read_that_submits_wait_for(

@@ -99,7 +99,7 @@ def test_read_that_was_sent_before_the_doubt_proves_nothing() -> None:
 
 
 def test_each_success_lets_one_more_submit_be_sent_at_once_and_a_doubt_only_a_probe() -> None:
-    """After 32 in a row there is no limit. Those that were sent before the last doubt do not count."""
+    """At least a minute after the doubt before. After 32 successes in a row there is no limit."""
     outage = Outage(Random(1))
     outage.record_doubt(0, is_current=True)
     outage.record_doubt(100, is_current=True)
@@ -108,9 +108,13 @@ def test_each_success_lets_one_more_submit_be_sent_at_once_and_a_doubt_only_a_pr
         outage.record_answer(is_accepted=True, is_current=False)
         outage.record_answer(is_accepted=False, is_current=True)
         assert outage.window == window
+    outage.record_doubt(130, is_current=True)
+    assert outage.window == 1
+    assert 160 <= outage.next_at <= 166
+    outage.record_answer(is_accepted=True, is_current=True)
     outage.record_doubt(1000, is_current=True)
     assert outage.window == 1
-    assert 1060 <= outage.next_at <= 1066
+    assert 1001 <= outage.next_at <= 1002
     for _ in range(32):
         outage.record_answer(is_accepted=True, is_current=True)
     assert outage.window == math.inf

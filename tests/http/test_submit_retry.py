@@ -47,6 +47,7 @@ class FailingSubmit:
         self.retry = SubmitRetry(
             call,
             Random(1),
+            what="'tides'",
             honours_keys=key_honoured,
             in_doubt=in_doubt,
             sent_at=0.0 if in_doubt else None,

@@ -11,12 +11,13 @@ import pytest
 from attrs import evolve
 
 from jarai_async import Finished, JaraiClient, JournalError, Orchestrator, OutcomeState, Submitted
+from jarai_async._api.codec import body_of
 from jarai_async._journal.entries import Stage
 from jarai_async._journal.journal import Journal
 from jarai_async.simulator import Simulator
 from tests.support.journals import intent
 from tests.support.orchestrators import outcomes_of
-from tests.support.scenarios import requests_for
+from tests.support.scenarios import request_for, requests_for
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -34,17 +35,18 @@ def no_more_space(folder: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.parametrize("topic", ["How tides work", "\U0001f30a" * 500])
 @pytest.mark.parametrize("at_once", [1, 7])
 async def test_response_needs_no_more_space_than_the_submit(
-    tmp_path: Path, simulator: Simulator, client: JaraiClient, at_once: int
+    tmp_path: Path, simulator: Simulator, client: JaraiClient, at_once: int, topic: str
 ) -> None:
     """The row that says that a submit is being sent has room for the production, and for later changes."""
-    requests = requests_for(simulator, 1)
-    (outcome,) = await outcomes_of(Orchestrator(client), requests)
+    request = request_for(simulator, topic=topic)
+    (outcome,) = await outcomes_of(Orchestrator(client), [request])
     production = outcome.production
     assert production is not None
     journal = await Journal.open(tmp_path / "journal")
-    intents = [intent(f"item {n}") for n in range(70)]
+    intents = [evolve(intent(f"item {n}"), body=body_of(request)) for n in range(70)]
     for one in intents:
         journal.plan(one)
     await journal.flush()

@@ -77,6 +77,23 @@ async def test_outcome_says_what_cannot_be_downloaded_again(simulator: Simulator
     assert repeated == [downloaded[0]]
 
 
+@pytest.mark.parametrize("kind", ["another production", "forbidden"])
+async def test_outcome_that_is_not_complete_lists_only_files_that_exist(
+    simulator: Simulator, tmp_path: Path, kind: str
+) -> None:
+    """Also if collecting fails before the files are looked at."""
+    first, downloaded = await run(simulator, tmp_path)
+    damage = downloaded[0]
+    damage.unlink()
+    if kind == "another production":
+        damage.with_name("manifest.json").write_text('{"productionId": "another"}')
+    else:
+        simulator.faults.add("forbidden", on="deliverables", times=None)
+    outcome, _ = await run(simulator, tmp_path)
+    assert not outcome.ok
+    assert outcome.files.keys() == first.files.keys() - {damage}
+
+
 async def test_another_folder_receives_all_files(simulator: Simulator, tmp_path: Path) -> None:
     """Also if the first run downloaded nothing; the files of a folder that is not asked for do not matter."""
     nothing, _ = await run(simulator, tmp_path, None)
@@ -153,3 +170,15 @@ async def test_file_keeps_its_name_although_the_url_changes(simulator: Simulator
     assert (outcome.ok, repeated) == (True, [downloaded[1]])
     assert outcome.files.keys() == first.files.keys()
     assert next(suffixes, None) is None
+
+
+async def test_file_whose_type_could_not_be_read_once_is_not_downloaded_again(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """Its id says which file it is."""
+    simulator.faults.add("odd_items", on="deliverables")
+    first, downloaded = await run(simulator, tmp_path)
+    downloaded[1].with_name("manifest.json").unlink()  # so that the list is read again
+    again, repeated = await run(simulator, tmp_path)
+    assert (again.files.keys(), repeated) == (first.files.keys(), [])
+    assert {file.type for file in first.deliverables} != {file.type for file in again.deliverables}

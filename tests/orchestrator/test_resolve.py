@@ -1,6 +1,7 @@
 """`Orchestrator.resolve`: the user decides what a submit in doubt has created."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,36 @@ async def test_production_of_a_changed_decision_can_be_of_another_request(
         assert [(await ticket).ok for ticket in (first, second)] == [True, True]
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+@pytest.mark.parametrize("order", ["ab", "ba", "a"])
+async def test_productions_that_were_assigned_the_wrong_way_round_are_exchanged(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, *, order: str, restarted: bool
+) -> None:
+    """By the right decision for either request; the same for the other one changes nothing."""
+    journal = tmp_path / "journal"
+    await client.accounts()
+    created = {name: await leave_in_doubt(simulator, client, journal, reference=name) for name in "ab"}
+    async with AsyncExitStack() as stack:
+        orchestrator = await stack.enter_async_context(Orchestrator(client, journal=journal))
+        wrong = [await orchestrator.resolve(a, production_id=created[b]) for a, b in ("ab", "ba")]
+        await asyncio.sleep(60)
+        if restarted:
+            await stack.aclose()
+            orchestrator = await stack.enter_async_context(Orchestrator(client, journal=journal))
+        for name in order:
+            await orchestrator.resolve(name, production_id=created[name])
+        assert [type(error) for error in await asyncio.gather(*wrong, return_exceptions=True)] == [
+            ClosedError
+        ] * 2
+        stored = {
+            intent.reference: intent.production for intent in await orchestrator.context.journal.intents()
+        }
+        assert {name: one.id for name, one in stored.items() if one is not None} == created
+        await asyncio.sleep(0 if restarted else 6 * 3600)
+        ended = [intent.stage for intent in await orchestrator.context.journal.intents()]
+    assert ended == ([Stage.ACCEPTED] * 2 if restarted else [Stage.ENDED] * 2)
+
+
 @pytest.mark.parametrize("kept", [True, False])
 async def test_one_of_two_simultaneous_decisions_is_used(
     simulator: Simulator, client: JaraiClient, tmp_path: Path, *, kept: bool
@@ -184,7 +215,7 @@ async def test_decision_to_resubmit_can_be_changed_until_it_is_sent(
     other = await leave_in_doubt(simulator, client, tmp_path / "journal", reference="c")
     async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
         await orchestrator.resolve("c", resubmit=True)
-        await asyncio.sleep(5)
+        await asyncio.sleep(70)  # after a second doubt in a row no submit is sent for a minute
         with pytest.raises(InvalidRequestError, match="still running"):
             await orchestrator.resolve("c", production_id=other)
 

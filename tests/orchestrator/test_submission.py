@@ -1,6 +1,7 @@
 """Submits of an orchestrator that fail: what becomes of their jobs, and of the other jobs."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from jarai_async import (
     Orchestrator,
     OutcomeState,
     UncertainSubmitError,
+    _clock,
 )
 from jarai_async.simulator import Simulator
 from tests.support.orchestrators import outcomes_of
@@ -42,6 +44,50 @@ async def test_submit_in_doubt_is_an_uncertain_outcome(simulator: Simulator, cli
     assert len(uncertain) == 1
     assert isinstance(uncertain[0].error, UncertainSubmitError)
     assert sum(outcome.ok for outcome in outcomes) == 2
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_error_of_a_submit_in_doubt_says_what_to_look_for_and_how_to_decide(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, *, restarted: bool
+) -> None:
+    """Also after a restart: the request, the time, the reason, the correlation id and both commands."""
+    journal, request = (
+        tmp_path / "my journal",
+        request_for(simulator, topic="How tides " * 20, reference="it's"),
+    )
+    await client.accounts()
+    simulator.faults.add("internal_error", on="submit")
+    began = f"{_clock.utc():%Y-%m-%d %H:%M}"
+    for _ in range(1 + restarted):
+        (outcome,) = await outcomes_of(Orchestrator(client, journal=journal), [request])
+        await asyncio.sleep(3600)
+    error, command = outcome.error, f"`jarai resolve '{journal}' 'it'\"'\"'s'"
+    assert isinstance(error, UncertainSubmitError)
+    assert error.correlation_id is not None
+    assert error.code == "INTERNAL_ERROR"
+    text = str(error)
+    assert f'the submit of {"How tides " * 8!r} (reference "it\'s", account {simulator.account_id})' in text
+    assert f", sent {began}" in text
+    facts = f"(500, INTERNAL_ERROR, correlation id {error.correlation_id})"
+    assert f"may have been accepted: An unexpected error occurred {facts}" in text
+    assert f"{command} --production-id ID`" in text
+    assert f"{command} --resubmit`" in text
+    assert text.count("`Orchestrator.resolve`") == 1
+
+
+async def test_error_of_a_submit_in_doubt_names_no_command_without_a_journal(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """A command cannot decide it, and a client without an orchestrator has nothing to resolve."""
+    await client.accounts()
+    simulator.faults.add("reset_after", on="submit", times=2)
+    with pytest.raises(
+        UncertainSubmitError, match=r"'How tides work' \(account .* before you submit it again"
+    ):
+        await client.submit(request_for(simulator))
+    (outcome,) = await outcomes_of(Orchestrator(client), requests_for(simulator, 1))
+    assert "created, then call `Orchestrator.resolve`" in str(outcome.error)
+    assert "jarai resolve" not in str(outcome.error)
 
 
 async def test_base_url_that_was_never_reached_rejects_the_requests(

@@ -10,6 +10,7 @@ end, whatever was interrupted.
 
 - `proxy`: nginx in front of the simulator, killed while an orchestrator submits and polls productions. No
   production may be lost or doubled.
+- `proxy-without-keys`: the same without idempotency keys. A submit whose response is lost ends as uncertain.
 
 Everything runs in real time. A server that is not installed is named, and the exit code is 2.
 """
@@ -148,16 +149,17 @@ async def _interrupt(
         await server.start()
 
 
-async def interrupt_proxy(folder: Path, interruptions: int) -> Counter[str]:
+async def interrupt_proxy(folder: Path, interruptions: int, *, keys: bool) -> Counter[str]:
     """Run a batch through a proxy that is killed so often. Return the results, counted."""
     result: Counter[str] = Counter()
     stages = [("Queued", 1.0), ("Producing", 2.0), ("Distributing", 1.0)]
     async with Simulator(
-        durations=lambda _, __: stages, failure_rate=0, approval="auto", idempotency_keys=True
+        durations=lambda _, __: stages, failure_rate=0, approval="auto", idempotency_keys=keys
     ) as simulator:
         proxy = NginxProxy(folder, simulator.base_url.removesuffix("/v1/partner"))
         await proxy.start()  # if this raises, no process is left
-        batch = asyncio.create_task(_run_batch(simulator, f"{proxy.origin}/v1/partner", folder, result))
+        client = JaraiClient(simulator.api_key, base_url=f"{proxy.origin}/v1/partner", idempotency_keys=keys)
+        batch = asyncio.create_task(_run_batch(simulator, client, folder, result))
         random = Random(interruptions)
         try:
             while not batch.done() and result["interruptions"] < interruptions:
@@ -171,14 +173,16 @@ async def interrupt_proxy(folder: Path, interruptions: int) -> Counter[str]:
             await proxy.stop()
         topics = Counter(str(production.body["topic"]) for production in simulator.productions.values())
         result["doubled"] = sum(count - 1 for count in topics.values())
-        result["lost"] = _PROXIED - result[OutcomeState.PUBLISHED]
+        result["lost"] = (
+            _PROXIED - result[OutcomeState.PUBLISHED] - (not keys) * result[OutcomeState.UNCERTAIN]
+        )
     return result
 
 
-async def _run_batch(simulator: Simulator, base_url: str, folder: Path, result: Counter[str]) -> None:
+async def _run_batch(simulator: Simulator, client: JaraiClient, folder: Path, result: Counter[str]) -> None:
     requests = [request_for(simulator, topic=f"Topic {n}", reference=f"item-{n}") for n in range(_PROXIED)]
     async with (
-        JaraiClient(simulator.api_key, base_url=base_url, idempotency_keys=True) as client,
+        client,
         Orchestrator(
             client,
             journal=folder / "journal.db",
@@ -189,7 +193,9 @@ async def _run_batch(simulator: Simulator, base_url: str, folder: Path, result: 
         async for event in orchestrator.run(requests):
             if isinstance(event, Finished):
                 result[event.outcome.state] += 1
-                result["not ok"] += not event.outcome.ok
+                result["published, not ok"] += (
+                    event.outcome.state is OutcomeState.PUBLISHED and not event.outcome.ok
+                )
 
 
 def main(arguments: list[str]) -> int:
@@ -199,7 +205,7 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("server", choices=[*_SERVERS, "proxy"])
+    parser.add_argument("server", choices=[*_SERVERS, "proxy", "proxy-without-keys"])
     parser.add_argument("--interruptions", type=int, default=50, help="(%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
     options = parser.parse_args(arguments)
@@ -210,7 +216,11 @@ def main(arguments: list[str]) -> int:
         except NotInstalledError as error:
             print(error)
             return 2
-    goals = ("lost", "doubled", "not ok") if options.server == "proxy" else ("corrupt", "left", "error")
+    goals = (
+        ("lost", "doubled", "published, not ok")
+        if options.server.startswith("proxy")
+        else ("corrupt", "left", "error")
+    )
     figures = [Figure(key, f"{value:,}") for key, value in sorted(result.items()) if key not in goals]
     figures += [Figure(key, str(result[key]), "0", result[key] == 0) for key in goals]
     figures.append(Figure("seconds", f"{time.monotonic() - started:.0f}"))
@@ -219,8 +229,8 @@ def main(arguments: list[str]) -> int:
 
 
 async def _result(name: str, folder: Path, interruptions: int) -> Counter[str]:
-    if name == "proxy":
-        return await interrupt_proxy(folder, interruptions)
+    if name.startswith("proxy"):
+        return await interrupt_proxy(folder, interruptions, keys=name == "proxy")
     (folder / "server").mkdir()
     (folder / "out").mkdir()
     server = _SERVERS[name](folder / "server")

@@ -16,7 +16,7 @@ async def submit(client: JaraiClient, simulator: Simulator, key: str, log: Reque
     """Submit a production, and record the request in `log`, as a watch needs it."""
     request = request_for(simulator)
     call = endpoints.submit(request.account_id, body_of(request), key)
-    return await client.engine.sender.submit_with_retries(call, log)
+    return await client.engine.sender.submit_with_retries(call, "a request", log)
 
 
 @asynccontextmanager

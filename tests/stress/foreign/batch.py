@@ -29,6 +29,7 @@ from tests.stress.foreign.server import KEY, Server
 from tests.support.figures import Figure, show
 
 LANGUAGE, COUNTRY = "4b7d3c52-8f4e-4a53-9a51-6f2f8a1f0c11", "9a1c8f6e-3d2b-4f6a-8f0e-2b6b7c5d4e3f"
+ROOT = str(Path(__file__).parents[3])
 JOURNAL, FILES = "batch.db", "out"
 _INTERRUPTIONS = ((15.0, signal.SIGINT), (25.0, signal.SIGKILL))
 _LONGEST = 1_800.0  # seconds for one run
@@ -62,8 +63,8 @@ class Command:
 
 async def run_batch(server: Server, folder: Path, count: int) -> tuple[Counter[str], list[str]]:
     """Run a batch of so many requests. Return the results, counted, and what the command wrote."""
-    environment = {**os.environ, "JARAI_BASE_URL": server.base_url, "JARAI_API_KEY": KEY}
-    jarai, kills = Command(folder, environment), []
+    settings = {"JARAI_BASE_URL": server.base_url, "JARAI_API_KEY": KEY, "PYTHONPATH": ROOT}
+    jarai, kills = Command(folder, {**os.environ, **settings}), []
     accounts = await jarai("accounts")
     requests = [_request(number, accounts[number % len(accounts)]) for number in range(count)]
     (folder / "batch.jsonl").write_text("\n".join(map(json.dumps, requests)))

@@ -68,6 +68,13 @@ class File:
     def __post_init__(self) -> None:
         self.stored = gzip.compress(self.content, mtime=0) if self.encoded else self.content
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a response shows that the stored file is complete."""
+        return (
+            self.md5 != "none" or self.framing == "length" or (self.framing == "chunked" and not self.encoded)
+        )
+
 
 @dataclass
 class Production:
@@ -146,7 +153,7 @@ def truth(production: Production, now: float, *, sizes: bool) -> dict[str, Any]:
             "name": file.name,
             "sha256": hashlib.sha256(file.content).hexdigest(),
             "served": file.fault != "never",
-            "bounded": sizes or file.md5 != "none" or file.framing != "close",
+            "bounded": sizes or file.is_bounded,
         }
         for file in production.files
     ]

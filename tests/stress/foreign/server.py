@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import Any
-from uuid import UUID
 
 from tests.stress.foreign.blobs import Blobs
 from tests.stress.foreign.hosts import ConnectionLostError, Host, Reply, Request
@@ -55,6 +54,7 @@ class Server:
         self._counts: Counter[str] = Counter()
         self._window: deque[float] = deque()  # times of requests
         self._began: float | None = None
+        self._stops: list[float] = []  # when connections were reset, with the replies on them
         share = max(1, count // 6)
         faults = self.random.sample(SUBMIT_FAULTS, min(share, len(SUBMIT_FAULTS)))
         self._submit_faults = dict(zip(self.random.sample(range(1, count), len(faults)), faults, strict=True))
@@ -87,18 +87,17 @@ class Server:
         """Return every production with its files, every attempt to submit, and how often things happened."""
         now, sizes = self._clock(), self.habits["sizes"]
         productions = [truth(production, now, sizes=sizes) for production in self.productions.values()]
-        return {
-            "productions": productions,
-            "attempts": self._attempts,
-            "counts": self._counts + self._blobs.counts,
-        }
+        counts = self._counts + self._blobs.counts
+        facts = {"attempts": self._attempts, "stops": self._stops, "counts": counts}
+        return {"productions": productions, **facts}
 
     # --- The rules for every request -----------------------------------------------------------------
 
     async def _answer(self, request: Request) -> Reply:
         now = self._clock()
         if self._began and self._outage[0] <= now - self._began < sum(self._outage):
-            return self._note(request, "502 gateway", self._gateway(502))
+            self._note(request, "502 gateway")
+            return self._gateway(502)
         if request.headers.get("x-api-key") != KEY:
             return self._error(401, "UNAUTHORIZED", "Missing or invalid API key.")
         while self._window and self._window[0] <= now - 60:
@@ -106,8 +105,8 @@ class Server:
         if len(self._window) >= _PER_MINUTE:
             self._counts["429s"] += 1
             wait = math.ceil(self._window[0] + 60 - now)
-            reply = self._error(429, "RATE_LIMIT_EXCEEDED", "Too many requests.", wait)
-            return self._note(request, "429", self._with_limit(reply))
+            self._note(request, "429")
+            return self._with_limit(self._error(429, "RATE_LIMIT_EXCEEDED", "Too many requests.", wait))
         self._window.append(now)
         self._counts["requests"] += 1
         reply = self._route(request, now)
@@ -139,24 +138,21 @@ class Server:
         if self._began is None:
             self._began = now
             for host in (self._api, self._blobs.storage):
-                restart = host.restart(self.random.uniform(40, 90), self.random.uniform(2, 6))
+                restart = self._restart(host, self.random.uniform(40, 90), self.random.uniform(2, 6))
                 self._restarts.append(asyncio.create_task(restart))
         body = json.loads(request.body)
-        ids = [
-            UUID(body[name]) for name in ("languageId", "countryId", "avatarId")
-        ]  # fails if one is missing
-        if str(ids[2]) not in self._avatars or account not in self._accounts or len(body["topic"]) > 500:
-            return self._note(
-                request, "400", self._error(400, "INVALID_REQUEST", "The request is not valid.")
-            )
+        is_known = account in self._accounts and body["avatarId"] in self._avatars
+        if not is_known or not 1 <= len(body["topic"]) <= 500:
+            self._note(request, "400")
+            return self._error(400, "INVALID_REQUEST", "The request is not valid.")
         fault = self._submit_faults.get(len(self._attempts), "")
         if fault in ("before", "500 before", "503"):
-            self._note(request, fault, Reply())
+            self._note(request, fault)
             return self._lost(fault)
         fate = self._fates.get(len(self.productions), "")
         production = draw(self.random, account, body, now, fate, packaging=self.habits["packaging"])
         self.productions[production.id] = production
-        self._note(request, fault or "202", Reply())
+        self._note(request, fault or "202")
         if fault in ("after", "500 after", "502 after"):
             return self._lost(fault)
         reply = self._json(202, {**self._show(production, now), "productionId": production.id})
@@ -183,11 +179,15 @@ class Server:
         }
         return places[self.habits["location"]]
 
-    def _note(self, request: Request, answer: str, reply: Reply) -> Reply:
+    async def _restart(self, host: Host, after: float, pause: float) -> None:
+        await asyncio.sleep(after)
+        self._stops.append(self._clock())
+        await host.restart(pause)
+
+    def _note(self, request: Request, answer: str) -> None:
         if request.method == "POST":
-            topic = json.loads(request.body).get("topic")
+            topic = json.loads(request.body)["topic"]
             self._attempts.append({"at": self._clock(), "topic": topic, "answer": answer})
-        return reply
 
     # --- Reads ---------------------------------------------------------------------------------------
 
@@ -217,9 +217,9 @@ class Server:
         if now - production.ended < _NOT_READY:
             if self.habits["not_ready"] == "409":
                 return self._error(409, "DELIVERABLES_PENDING", "Packaging.", 3)
-            return (
-                self._list([]) if self.habits["not_ready"] == "empty" else self._error(404, "NOT_FOUND", "")
-            )
+            if self.habits["not_ready"] == "404":
+                return self._error(404, "NOT_FOUND", "No deliverables.")
+            return self._list([])
         if self.random.random() < 0.05:
             return self._error(503, "SERVICE_UNAVAILABLE", "Please try again.")
         files = [self._show_file(production, file) for file in production.files]
@@ -258,15 +258,11 @@ class Server:
 
     def _list(self, items: list[dict[str, Any]]) -> Reply:
         key = self.habits["list_key"]
-        return self._json(
-            200, {key: items, "count": self._number(len(items)), "next": None} if key else items
-        )
+        counted = {key: items, "count": self._number(len(items)), "next": None}
+        return self._json(200, counted if key else items)
 
     def _json(self, status: int, value: object) -> Reply:
-        headers = {
-            "Content-Type": "application/json; charset=utf-8",
-            "X-Correlation-Id": identifier(self.random),
-        }
+        headers = {"Content-Type": "application/json", "X-Correlation-Id": identifier(self.random)}
         body = json.dumps(value).encode()
         if self.habits["gzip"]:
             body, headers["Content-Encoding"] = gzip.compress(body, 1), "gzip"
