@@ -7,6 +7,7 @@ against a limit of ten a minute. Nor is a 429: the scheduler pauses all requests
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Generator
+from itertools import count
 from random import Random
 from typing import Any, TypeVar
 
@@ -51,7 +52,7 @@ class Retry:
     def delays(self, random: Random) -> Generator[float, Any, None]:
         """Generate delays for backoff, which discards the first value and passes each failure to `send()`."""
         failure = yield 0.0
-        for failures in range(1, self.attempts + 1):
+        for failures in count(1):
             delay = self.delay(failures, failure.error, random)
             if delay > _LONG_DELAY:
                 _log.warning("a request waits until %s: %s", _clock.Deadline(delay), failure.error.reason)

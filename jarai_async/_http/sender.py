@@ -316,7 +316,8 @@ class RequestSender:
     def _rate_limit_state(self, call: Call[Any], response: Response) -> RateLimitState:
         """Read the rate limit from a response, without an account's quota of productions a day."""
         state = rate_limit_state(response)
-        if call.account_id and (state.retry_after or 0) > LONGEST_MINUTE_PAUSE:
-            self.account_queues.block(call.account_id, state.retry_after or 0)
+        wait = state.retry_after or 0.0
+        if call.account_id and wait > LONGEST_MINUTE_PAUSE:
+            self.account_queues.block(call.account_id, wait)
             return RateLimitState()  # its limit and its remaining requests may be the account's as well
         return state

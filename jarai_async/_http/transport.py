@@ -229,10 +229,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> tuple[bytes, Tr
             chunks.append(chunk)
             size += len(chunk)
             if size > limit:
-                response.close()
                 return b"", InvalidResponseError(f"the response is larger than {limit} bytes")
     except _NETWORK_ERRORS as error:
-        response.close()
         return b"".join(chunks), NoResponseError(
             f"no complete response: {type(error).__name__}{_reason(error)}"
         )

@@ -21,10 +21,7 @@ class Priority:
         """Choose one of the waiting kinds; there is at least one."""
         most_urgent = min(waiting)
         overdue = [kind for kind in waiting if self._skips[kind] >= MAX_SKIPS]
-        if most_urgent is Kind.CANCEL or not overdue:
-            chosen = most_urgent
-        else:
-            chosen = max(overdue, key=lambda kind: (self._skips[kind], kind))
+        chosen = most_urgent if most_urgent is Kind.CANCEL else max(overdue, default=most_urgent)
         skips = [0] * len(KINDS)
         for kind in waiting:
             skips[kind] = self._skips[kind] + 1 if kind is not chosen else 0

@@ -120,12 +120,13 @@ async def test_http_url_is_rejected_if_the_api_uses_https(video: Deliverable, tm
 
 
 async def test_unwritable_folder_raises_file_write_error(
-    client: JaraiClient, video: Deliverable, tmp_path: Path
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
 ) -> None:
-    """The error is final: no retry would help."""
+    """The error is final, and raised before anything is requested."""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileWriteError, match="choose another folder"):
         await client.download(video, tmp_path / "file" / "video.mp4")
+    assert simulator.count("download") == 0
 
 
 async def test_cancelled_download_leaves_no_file_behind(

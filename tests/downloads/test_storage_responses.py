@@ -78,6 +78,7 @@ REJECTED: dict[str, tuple[bytes, dict[str, Any], str]] = {
         {},
         "no complete response",
     ),
+    "another protocol": (b"SSH-2.0-OpenSSH\r\n", {}, "not valid HTTP"),
     "less than its length": (response(f"Content-Length: {len(DATA) + 1}"), {}, "no complete response"),
     "another file, by Azure's checksum": (
         response(f"Content-Length: {len(DATA)}\r\nx-ms-blob-content-md5: {MD5}", DATA[::-1]),

@@ -192,3 +192,11 @@ async def test_forked_child_cannot_use_the_journal_of_its_parent(tmp_path: Path)
 
     assert exit_code_of_child(is_refused) == 42
     await journal.close()
+
+
+def test_closing_a_lock_again_does_nothing(tmp_path: Path) -> None:
+    """A forked child closes all of its parent's locks, also those that were closed before."""
+    for _ in range(2):
+        lock = FileLock(tmp_path / "journal", create=True)
+        lock.close()
+        lock.close()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -42,6 +43,40 @@ async def test_files_for_review_are_downloaded_again_if_they_change(tmp_path: Pa
     assert names.count("video-youtube.mp4") == 1
     (folder,) = {event.path.parent for event in events if isinstance(event, Downloaded)}
     assert b"preliminary" not in (folder / "attribution.json").read_bytes()
+
+
+def _only_urls(response: Response, _: FaultContext) -> Response:
+    """Make a list of videos without ids, names and checksums."""
+    assert isinstance(response.payload, dict)
+    listed: Any = response.payload["deliverables"]
+    return evolve(response, payload=[{"type": "Video", "sasUrl": item["sasUrl"]} for item in listed])
+
+
+async def test_files_for_review_without_checksums_are_downloaded_again(tmp_path: Path) -> None:
+    """Nothing shows whether they have changed since."""
+    async with (
+        Simulator(durations=_slow_approval, failure_rate=0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        simulator.faults.kinds["only_urls"] = FaultKind(_only_urls, executes=True)
+        simulator.faults.add("only_urls", on="deliverables", times=None)
+        orchestrator = Orchestrator(client, download_to=tmp_path, collect_for_review=True)
+        (events,) = (await events_by_reference(orchestrator, requests_for(simulator, 1))).values()
+    paths = Counter(event.path for event in events if isinstance(event, Downloaded))
+    assert set(paths.values()) == {2}
+
+
+async def test_eight_files_are_downloaded_at_a_time(tmp_path: Path) -> None:
+    """Of all productions together: the ninth waits until one of them has arrived."""
+    async with (
+        Simulator(durations=_slow_approval, failure_rate=0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        simulator.faults.add("slow", on="download", times=None, seconds=25)
+        outcomes = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 3))
+    assert all(outcome.ok for outcome in outcomes)
+    started = [record.arrived for record in simulator.requests if record.route == "download"]
+    assert started[7] < started[0] + 25 <= started[8]
 
 
 async def test_text_that_is_not_unicode_fails_no_job(
@@ -96,14 +131,8 @@ async def test_files_that_differ_only_in_their_urls_are_renewed_each_for_itself(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:
     """The list has no ids and no names, and every URL is rejected once."""
-
-    def as_twins(response: Response, _: FaultContext) -> Response:
-        assert isinstance(response.payload, dict)
-        listed: Any = response.payload["deliverables"]
-        return evolve(response, payload=[{"type": "Video", "sasUrl": item["sasUrl"]} for item in listed])
-
-    simulator.faults.kinds["twins"] = FaultKind(as_twins, executes=True)
-    simulator.faults.add("twins", on="deliverables", times=None)
+    simulator.faults.kinds["only_urls"] = FaultKind(_only_urls, executes=True)
+    simulator.faults.add("only_urls", on="deliverables", times=None)
     simulator.faults.add("expired", on="download", times=6)
     (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
     assert outcome.ok

@@ -95,12 +95,16 @@ async def test_events_are_one_line_each_as_text(
 
 
 async def test_times_have_a_time_zone(simulator: Simulator, client: JaraiClient) -> None:
-    """All times of events and outcomes are aware datetimes."""
+    """All times of events and outcomes are aware datetimes; a submit is dated by its response."""
+    simulator.faults.add("slow", on="submit", seconds=8)
     (events,) = (await events_by_reference(Orchestrator(client), requests_for(simulator, 1))).values()
     times: list[datetime | None] = [event.observed_at for event in events]
     (outcome,) = outcomes_in({"item-0": events})
     times += [outcome.submitted_at, outcome.finished_at]
     assert all(time is not None and time.utcoffset() is not None for time in times)
+    (production,) = simulator.productions.values()
+    assert outcome.submitted_at is not None
+    assert outcome.submitted_at.timestamp() >= production.wall(production.submitted_at) + 8
 
 
 async def test_request_without_a_reference_gets_one(simulator: Simulator, client: JaraiClient) -> None:

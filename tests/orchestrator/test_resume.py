@@ -40,6 +40,13 @@ async def run_program(
 # --- Expired productions ---------------------------------------------------------------------------
 
 
+async def test_outcome_is_repeated_with_its_number(simulator: Simulator, tmp_path: Path) -> None:
+    """The events of a request have the numbers 1, 2, 3, ... in all processes together."""
+    first, again = [await run_program(simulator, tmp_path / "journal") for _ in range(2)]
+    assert [event.sequence for event in first] == [*range(1, len(first) + 1)]
+    assert [(type(event), event.sequence) for event in again] == [(Finished, len(first))]
+
+
 @pytest.mark.parametrize("stop_after", [1, 2, 3, None])
 async def test_restart_after_an_expired_production_continues_with_its_replacement(
     tmp_path: Path, stop_after: int | None

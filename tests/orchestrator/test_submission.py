@@ -112,3 +112,23 @@ async def test_closing_the_client_is_not_a_rejection(simulator: Simulator) -> No
         await client.close()
         results = await asyncio.gather(*tickets, return_exceptions=True)
     assert {type(result) for result in results} == {ClosedError}
+
+
+@pytest.mark.parametrize("orchestrated", [True, False])
+async def test_failed_submit_goes_behind_the_others_of_its_account(*, orchestrated: bool) -> None:
+    """A request that fails each time does not hold them back."""
+    async with (
+        Simulator(tier="standard", failure_rate=0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        await client.accounts()
+        simulator.faults.add("unavailable", on="submit", times=2)
+        requests = [request_for(simulator, topic=topic) for topic in "abc"]
+        if orchestrated:
+            async with Orchestrator(client) as orchestrator:
+                _ = [orchestrator.submit(request) for request in requests]
+                await asyncio.sleep(60)
+        else:
+            await asyncio.gather(*map(client.submit, requests))
+        accepted = sorted(simulator.productions.values(), key=lambda production: production.submitted_at)
+    assert accepted[0].body["topic"] == "c"

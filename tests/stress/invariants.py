@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from jarai_async import Downloaded, Event, Finished, Outcome, OutcomeState, Submitted
+from jarai_async._http.submit_retry import KEY_VALID
 from jarai_async.simulator import SimulatedProduction
 from jarai_async.simulator._api.request_log import RequestRecord
 from tests.stress.program import FILES, JOURNAL, RunRecord
@@ -75,7 +76,9 @@ def _check_outcomes(result: WorldResult) -> Iterator[str]:
         if outcome is None:
             yield f"{reference} is lost"
         elif outcome.state is OutcomeState.UNCERTAIN:
-            if result.scenario.client_keys and result.scenario.spend_ceiling is None:
+            keys_expired = any(change.seconds > KEY_VALID for change in result.scenario.clock_changes)
+            must_be_known = result.scenario.client_keys and result.scenario.spend_ceiling is None
+            if must_be_known and not keys_expired:
                 yield f"{reference} is still uncertain: {outcome.error}"
         else:
             yield from _check_outcome(outcome, created[reference], result.ended_at)
@@ -251,13 +254,14 @@ def _check_submits_in_doubt(result: WorldResult) -> Iterator[str]:
     latency = result.scenario.latency
     for record, requests in _requests_by_run(result):
         answered_at = -math.inf  # when the last read arrived that was answered
-        in_doubt_at = -math.inf  # when the response to the last submit in doubt left
+        sent_at = in_doubt_at = -math.inf  # when the last submit in doubt arrived, and its response left
         for request in requests:
             if request.route == "submit":
                 on_its_way = request.arrived <= in_doubt_at + 0.1 + 2 * latency
-                if answered_at < in_doubt_at and not on_its_way:
+                if answered_at < sent_at and not on_its_way:
                     yield f"submitted at {request.arrived}, in doubt since {in_doubt_at}: {record.plan}"
                 if request.status in (500, 502):
+                    sent_at = request.arrived
                     in_doubt_at = _when_awake(request.arrived + latency, result.naps)
             elif request.method == "GET" and request.route != "download" and (request.status or 500) < 500:
                 answered_at = request.arrived

@@ -1,8 +1,8 @@
 """Single mistakes that somebody could make in the library, each an edit of one expression or statement.
 
 A mistake removes a statement, a condition, a keyword argument, a bound or one of several cases, or it changes
-a comparison, a number or an operator. Texts are left alone, and so are annotations and debug logs: a test
-that notices those would only repeat the source.
+a comparison, a number or an operator. Texts are left alone, and so are annotations, debug logs and `strict`:
+a test that notices those would only repeat the source.
 """
 
 import ast
@@ -145,6 +145,8 @@ def _expressions(statement: ast.AST) -> Iterator[ast.expr]:
             continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, _OTHERS):
+                continue
+            if isinstance(child, ast.keyword) and child.arg in _DESCRIPTIONS:
                 continue
             if isinstance(child, ast.expr):
                 yield child

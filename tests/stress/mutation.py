@@ -49,9 +49,10 @@ class Coverage:
 
     @classmethod
     def measure(cls, folder: Path) -> "Coverage":
-        """Run all tests in a copy of the project. Raises SystemExit when one of them fails."""
+        """Run the tests in a copy of the project. Raises SystemExit when one of them fails."""
         file = folder / ".coverage"
         command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--cov", "--cov-context=test"]
+        command += [f"--ignore={path}" for path in _PROGRAMS]
         environment = {**os.environ, "COVERAGE_FILE": str(file), "PYTHONPATH": str(folder)}
         done = subprocess.run(
             [*command, "--cov-report=", "--cov-fail-under=0"], cwd=folder, env=environment, check=False

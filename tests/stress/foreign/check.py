@@ -27,13 +27,13 @@ _SLOWEST = 9.0  # seconds for a reply to a submit
 def needless_doubts(
     ledger: Mapping[str, Any], uncertain: Collection[str], kills: Sequence[float]
 ) -> list[str]:
-    """Return the uncertain topics whose last submit was answered, and not just before a kill."""
+    """Return the uncertain topics whose last submit was answered, and not just before a kill or a restart."""
     last = {attempt["topic"]: attempt for attempt in ledger["attempts"]}
     return [
         topic
         for topic in uncertain
         if last[topic]["answer"] in _ANSWERED
-        and not any(0 <= kill - last[topic]["at"] <= _SLOWEST for kill in kills)
+        and not any(0 <= end - last[topic]["at"] <= _SLOWEST for end in (*kills, *ledger["stops"]))
     ]
 
 

@@ -57,8 +57,7 @@ class Host:
         for writer in list(self._open):
             _reset(writer)
 
-    async def restart(self, after: float, pause: float) -> None:
-        await asyncio.sleep(after)
+    async def restart(self, pause: float) -> None:
         await self.stop()
         await asyncio.sleep(pause)
         await self.start()

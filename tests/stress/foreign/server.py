@@ -54,6 +54,7 @@ class Server:
         self._counts: Counter[str] = Counter()
         self._window: deque[float] = deque()  # times of requests
         self._began: float | None = None
+        self._stops: list[float] = []  # when connections were reset, with the replies on them
         share = max(1, count // 6)
         faults = self.random.sample(SUBMIT_FAULTS, min(share, len(SUBMIT_FAULTS)))
         self._submit_faults = dict(zip(self.random.sample(range(1, count), len(faults)), faults, strict=True))
@@ -87,7 +88,8 @@ class Server:
         now, sizes = self._clock(), self.habits["sizes"]
         productions = [truth(production, now, sizes=sizes) for production in self.productions.values()]
         counts = self._counts + self._blobs.counts
-        return {"productions": productions, "attempts": self._attempts, "counts": counts}
+        facts = {"attempts": self._attempts, "stops": self._stops, "counts": counts}
+        return {"productions": productions, **facts}
 
     # --- The rules for every request -----------------------------------------------------------------
 
@@ -136,7 +138,7 @@ class Server:
         if self._began is None:
             self._began = now
             for host in (self._api, self._blobs.storage):
-                restart = host.restart(self.random.uniform(40, 90), self.random.uniform(2, 6))
+                restart = self._restart(host, self.random.uniform(40, 90), self.random.uniform(2, 6))
                 self._restarts.append(asyncio.create_task(restart))
         body = json.loads(request.body)
         is_known = account in self._accounts and body["avatarId"] in self._avatars
@@ -176,6 +178,11 @@ class Server:
             "relative": f"../../productions/{id_}",
         }
         return places[self.habits["location"]]
+
+    async def _restart(self, host: Host, after: float, pause: float) -> None:
+        await asyncio.sleep(after)
+        self._stops.append(self._clock())
+        await host.restart(pause)
 
     def _note(self, request: Request, answer: str) -> None:
         if request.method == "POST":
