@@ -132,7 +132,6 @@ class FirstRequest:
         if isinstance(error, PermissionDeniedError) and (
             self._has_one_account or error.code not in _OF_ONE_ACCOUNT
         ):
-            error.advice = type(error).advice  # the next run retries, because this event was not read
             raise error
         while self._held:
             self._slots.release()
