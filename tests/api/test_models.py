@@ -124,7 +124,7 @@ def test_all_problems_of_a_request_are_reported_at_once() -> None:
         "extra must not contain 'avatarId'",
         "extra must not contain 'topic'",
     ]
-    assert str(caught.value) == "; ".join(caught.value.problems)
+    assert str(caught.value) == "; ".join([*others[:5], "and 6 more"])
 
 
 @pytest.mark.parametrize(("name", "maximum"), [("topic", 500), ("metadata", 4_096)])
