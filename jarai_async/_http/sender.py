@@ -253,7 +253,7 @@ class RequestSender:
         self._count(call, log, attempts.count)
         self.rate_limited += response.status == 429
         state = self._rate_limit_state(call, response)
-        self._scheduler.record_response(rate_slot, state, attempts=attempts.count)
+        self._scheduler.record_response(rate_slot, state)
         if self._gate.needs_read and call.method == "GET" and is_answer(response):
             self._gate.record_read(sent_at)
         if 200 <= response.status < 300:

@@ -39,6 +39,8 @@ class Collector:
     async def forget_missing_files(self) -> None:
         """Forget the files that are not on the disk any more, or not whole."""
         files = self._state.files
+        if not files:
+            return  # without a pause: a job that is stopped during one has no outcome
         self._state.files = await self._context.engine.disk.run(
             lambda: {path: saved for path, saved in files.items() if is_whole(path, saved)}
         )

@@ -186,20 +186,13 @@ class RateLimiter:
     def failed(self, now: float) -> None:
         """Record a request that failed without a response: the server may have counted it until now."""
         self.in_flight -= 1
-        self._keep_slots(1, now)
+        self._slots_return_at.append(now + WINDOW)
+        self._own_slots_return_at.append(now + WINDOW)
 
-    def record_response(
-        self, state: RateLimitState, slots_returned: int, now: float, random: Random, *, attempts: int = 1
-    ) -> None:
-        """Record a response: its slot comes back in a minute, and its headers correct the model.
-
-        `attempts` is how often the request was sent: a GET on a connection that the server had closed is
-        sent twice.
-        """
+    def record_response(self, state: RateLimitState, slots_returned: int, now: float, random: Random) -> None:
+        """Record a response: its slot comes back in a minute, and its headers correct the model."""
         self._has_response = True
         self.failed(now)
-        self._keep_slots(attempts - 1, now)
-        self._sent_today += attempts - 1
         if state.retry_after is not None and state.retry_after > LONGEST_MINUTE_PAUSE:
             # Its other headers may describe the day rather than the minute.
             state = RateLimitState(retry_after=state.retry_after)
@@ -219,11 +212,6 @@ class RateLimiter:
         """Let pauses end sooner: the machine slept for so long, and the monotonic clock did not notice."""
         self.paused_until -= seconds
         self._next_poll_at -= seconds
-
-    def _keep_slots(self, slots: int, now: float) -> None:
-        """Keep this client's slots in use for a minute from now."""
-        self._slots_return_at.extend([now + WINDOW] * slots)
-        self._own_slots_return_at.extend([now + WINDOW] * slots)
 
     def _charge_others(self, counted: int, slots_returned: int, now: float) -> None:
         """Use slots for requests that the server counts and this client did not make.

@@ -96,12 +96,12 @@ class Scheduler:
             return await future
         except asyncio.CancelledError:
             # It may have been cancelled between getting the slot and using it.
-            if future.done() and not future.cancelled() and future.exception() is None:
+            if not future.cancelled() and future.exception() is None:
                 self.limiter.release()
             self._hand_out()
             raise
 
-    def record_response(self, slot: int, state: RateLimitState, *, attempts: int = 1) -> None:
+    def record_response(self, slot: int, state: RateLimitState) -> None:
         """Record a response: correct the rate limit by its headers."""
         now = _clock.monotonic()
         if state.retry_after is not None and self.limiter.paused_until <= now:
@@ -109,7 +109,7 @@ class Scheduler:
             _log.warning(
                 "the rate limit is used up (429): all requests wait %.0f s, until %s", state.retry_after, end
             )
-        self.limiter.record_response(state, slot, now, self._random, attempts=attempts)
+        self.limiter.record_response(state, slot, now, self._random)
         if state.limit is not None:
             self.limit_known.set()
         self._hand_out()

@@ -23,6 +23,7 @@ from jarai_async._api.responses import (
     RateLimitState,
     Response,
     error_from,
+    is_answer,
     parse,
     parse_object,
     rate_limit_state,
@@ -283,6 +284,7 @@ def test_retry_after_is_bounded_whatever_the_server_sends(
         ("9" * 7, "9" * 5_000, RateLimitState()),
         ("٦٠", "²", RateLimitState()),
         ("999999", " 5", RateLimitState(999_999, 5)),
+        ("1000000", "1000000", RateLimitState()),
     ],
 )
 def test_rate_limit_state_is_read_from_the_headers(limit: str, remaining: str, state: RateLimitState) -> None:
@@ -298,6 +300,26 @@ def test_any_headers_give_a_valid_rate_limit_state(body: bytes, status: int, hea
     assert state.limit is None or state.limit > 0
     assert state.remaining is None or state.remaining >= 0
     assert (state.retry_after is not None) == (status == 429)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "is_jarais"),
+    [
+        ({}, 200, True),
+        ([], 200, True),
+        ("text", 200, False),
+        (b"<html>", 200, False),
+        (envelope("PERMISSION_DENIED"), 403, True),
+        (envelope(), 403, False),
+        (envelope("PERMISSION_DENIED"), 302, False),
+        (envelope("INTERNAL_ERROR"), 500, False),
+    ],
+)
+def test_answer_of_jarai_is_distinguished_from_that_of_a_gateway(
+    body: Any, status: int, *, is_jarais: bool
+) -> None:
+    """JSON, or a rejection with a code; an error of the server shows no more than one of a gateway."""
+    assert is_answer(response(body, status)) is is_jarais
 
 
 def test_api_key_in_an_error_message_is_masked() -> None:

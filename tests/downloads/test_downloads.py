@@ -103,7 +103,15 @@ async def test_api_key_does_not_leak_to_blob_storage(
 
 @pytest.mark.parametrize(
     "url",
-    ["file:///etc/passwd", "ftp://host/x", "http://user:pw@127.0.0.1/", "http://", "nonsense", "http://[::1"],
+    [
+        "file:///etc/passwd",
+        "ftp://host/x",
+        "http://user:pw@127.0.0.1/",
+        "http://h:0/",
+        "http://",
+        "nonsense",
+        "http://[::1",
+    ],
 )
 async def test_invalid_url_is_rejected(
     client: JaraiClient, video: Deliverable, tmp_path: Path, url: str

@@ -40,6 +40,15 @@ def learned(stays: list[tuple[Status, float]]) -> Sojourns:
     return sojourns
 
 
+def test_slot_of_a_production_in_flight_is_free_when_it_waits_for_approval() -> None:
+    """One that was just accepted is like one that starts now."""
+    times = [
+        median_time_to_finish(Sojourns(), in_flight, pending(count), concurrency=1, lag=9.0)
+        for in_flight, count in (([InFlightProduction(KIND, Status.QUEUED, 0, holds_slot=True)], 1), ([], 2))
+    ]
+    assert times[0] == times[1]
+
+
 any_sojourns = st.lists(st.tuples(statuses, st.floats(1, 20_000)), max_size=5).map(learned)
 
 

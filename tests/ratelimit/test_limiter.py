@@ -29,15 +29,6 @@ def test_first_request_is_sent_alone(result: str) -> None:
     assert send_all(limiter, 6) > 1
 
 
-def test_request_that_was_sent_twice_uses_two_slots() -> None:
-    """Each attempt that was sent counts, in the minute and in the day."""
-    limiter = RateLimiter(RateLimit(per_day=10))
-    slot = limiter.acquire(Kind.READ, 0, NOON)
-    limiter.record_response(RateLimitState(10, 8), slot, 0, Random(1), attempts=2)
-    assert limiter.used_slots(1) == 2
-    assert send_all(limiter, WINDOW) == 8
-
-
 def test_polls_are_spread_evenly() -> None:
     """Polls are spread over the minute, with at most three at once after a pause; reads are not."""
     limiter = limiter_at(60)
