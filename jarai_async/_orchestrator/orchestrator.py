@@ -403,7 +403,9 @@ class Orchestrator:
         return job, task
 
     def _new_ticket(self, reference: str, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
-        return Ticket(*self._start(reference, request, Slot(self.slots), intent=intent))
+        job, task = self._start(reference, request, Slot(self.slots), intent=intent)
+        job.state.has_ticket = True
+        return Ticket(job, task)
 
     async def _known_ticket(self, intent: Intent) -> Ticket:
         """Return the ticket of a request of the journal."""

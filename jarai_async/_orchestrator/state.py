@@ -54,6 +54,7 @@ class JobState:
     - `production`: as last seen, once it was accepted.
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
+    - `has_ticket`: it was started for a ticket, so its events are not repeated to the reader of a run.
     - `cancel_requested`: cancel the production as soon as it is known. `cancel_sent`: that was sent.
     - `is_replaced`: the user decided otherwise what its submit created, so another job takes its place.
     - `has_outcome`: the outcome was published. The task may still be ending.
@@ -72,6 +73,7 @@ class JobState:
     permit: SubmitPermit | None = None
     in_doubt: bool = False
     may_submit: bool = True
+    has_ticket: bool = False
     cancel_requested: bool = False
     cancel_sent: bool = False
     is_replaced: bool = False
@@ -127,6 +129,8 @@ class JobState:
         )
         if self.intent is not None:
             self.intent.record(event)
+            if self.has_ticket:  # whose readers keep cursors
+                self.intent.acknowledged = event.sequence
         journal.append(
             self.intent, event, None if self.publish is None else partial(self.publish, self, event)
         )

@@ -104,6 +104,7 @@ class Ticket:
     def events(self, after: int = 0) -> EventStream:
         """Iterate over the events of this request behind a cursor: from the first one to `Finished`.
 
+        After a `Finished` whose outcome was not final, more follow if the request was run again.
         With a journal these are also the events of earlier processes. Those that are read from it have no
         `raw` and no signed URLs. The iteration raises ClosedError if the request is not watched any more, and
         JournalError.

@@ -6,8 +6,10 @@ Each function returns the violations that it finds, as sentences. The simulator 
 import json
 import math
 import re
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +22,10 @@ from tests.stress.worlds import WorldResult
 
 _EXPIRED = "PRODUCTION_EXPIRED"
 MANIFEST = "manifest.json"
+
+_SELECT_OUTCOMES = """
+SELECT reference, sequence FROM events JOIN intents ON intents.id = events.intent WHERE kind = 'Finished'
+"""
 
 
 def violations(result: WorldResult) -> list[str]:
@@ -159,20 +165,38 @@ def _is_one_of(path: Path, files: Mapping[str, bytes]) -> bool:
 
 def _check_events(result: WorldResult) -> Iterator[str]:
     """The events of each run are in order and without gaps, and each run continues where the last ended."""
+    left_out = _outcomes_in_journal(result)
     for number, record in enumerate(result.runs, start=1):
         for events in _by_reference(record).values():
-            yield from (f"run {number}: {violation}" for violation in _check_order(events))
+            found = _check_order(events, left_out, is_run=not result.scenario.tickets)
+            yield from (f"run {number}: {violation}" for violation in found)
         if record.complete and len(record.outcomes) != len(result.scenario.references):
             yield f"run {number}: {len(record.outcomes)} outcomes"
-    if not result.scenario.tickets:  # whose events count as acknowledged at once
-        yield from _check_resumed(result)
+    if result.scenario.tickets:
+        yield from _check_cursors(result)
+    else:
+        yield from _check_resumed(result, left_out)
         yield from _check_submitted_events(result)
 
 
-def _check_resumed(result: WorldResult) -> Iterator[str]:
+def _check_cursors(result: WorldResult) -> Iterator[str]:
+    """A reader that continues behind its cursor misses no event, and receives none twice."""
+    handled: Counter[str] = Counter()
+    for number, record in enumerate(result.runs, start=1):
+        for reference, (first, *others) in _by_reference(record).items():
+            last = others[-1] if others else first
+            if first.sequence != handled[reference] + 1:
+                before = handled[reference]
+                yield f"run {number}: the cursor of {reference} led from {before} to {first.sequence}"
+            is_read_again = isinstance(last, Finished) and last.outcome.is_final
+            handled[reference] = last.sequence - is_read_again
+
+
+def _check_resumed(result: WorldResult, left_out: set[tuple[str, int]]) -> Iterator[str]:
     """A run repeats no event that an earlier run had handled.
 
-    The exception is the last event that a run handled: it may have ended before it acknowledged that.
+    The exception is the last event that a run handled: it may have ended before it acknowledged that. A run
+    may leave out outcomes that were not final.
     """
     handled: Counter[str] = Counter()  # the number of the last event that was handled, by reference
     last: set[tuple[str, int]] = set()  # the last event that each run handled
@@ -183,21 +207,25 @@ def _check_resumed(result: WorldResult) -> Iterator[str]:
             if reference in over:
                 if not isinstance(first, Finished):
                     yield f"run {number}: {reference} had ended, but got {first}"
-            elif first.sequence != handled[reference] + 1 and (reference, first.sequence) not in last:
+            elif (reference, first.sequence) not in last and not (
+                left_out >= {(reference, n) for n in range(handled[reference] + 1, first.sequence)}
+                and first.sequence > handled[reference]
+            ):
                 yield f"run {number}: {reference} got event {first.sequence} after {handled[reference]}"
         acknowledged = record.handled if record.complete else record.handled - 1
         for position, event in enumerate(record.events[: record.handled]):
             handled[event.reference] = max(handled[event.reference], event.sequence)
-            if position < acknowledged and isinstance(event, Finished) and _is_over(event.outcome):
+            if position < acknowledged and isinstance(event, Finished) and event.outcome.is_final:
                 over.add(event.reference)
         if record.handled:
             event = record.events[record.handled - 1]
             last.add((event.reference, event.sequence))
 
 
-def _is_over(outcome: Outcome) -> bool:
-    """Whether the next run has nothing to do."""
-    return outcome.ok or outcome.state in (OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.REJECTED)
+def _outcomes_in_journal(result: WorldResult) -> set[tuple[str, int]]:
+    """Return the number of each `Finished` in the journal."""
+    with closing(sqlite3.connect(result.folder / JOURNAL)) as database:
+        return {*database.execute(_SELECT_OUTCOMES)}
 
 
 def _by_reference(record: RunRecord) -> dict[str, list[Event]]:
@@ -207,11 +235,14 @@ def _by_reference(record: RunRecord) -> dict[str, list[Event]]:
     return events
 
 
-def _check_order(events: list[Event]) -> Iterator[str]:
+def _check_order(events: list[Event], left_out: set[tuple[str, int]], *, is_run: bool) -> Iterator[str]:
+    """Check the events of one request. Only the reader of a ticket sees the outcomes that were not final."""
     numbers = [event.sequence for event in events]
-    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+    missing = {(events[0].reference, number) for number in range(numbers[0], numbers[-1])}
+    missing -= {(event.reference, event.sequence) for event in events}
+    if numbers != sorted({*numbers}) or not missing <= left_out:
         yield f"{events[0].reference} got the events {numbers}"
-    if any(isinstance(event, Finished) for event in events[:-1]):
+    if any(isinstance(event, Finished) and (is_run or event.outcome.is_final) for event in events[:-1]):
         yield f"{events[0].reference} got events after Finished"
 
 

@@ -93,6 +93,7 @@ class Program:
     tickets: bool
     seed: str
     webhooks: WebhookProxy | None = None
+    cursors: dict[str, int] = field(factory=dict)
 
     async def run(self, plan: RunPlan, record: RunRecord) -> None:
         """Run the batch once."""
@@ -135,7 +136,7 @@ class Program:
 
     async def _run_tickets(self, orchestrator: Orchestrator, plan: RunPlan, record: RunRecord) -> None:
         tickets = [orchestrator.submit(request) for request in self.requests]
-        readers = [asyncio.create_task(_read(ticket, record)) for ticket in tickets]
+        readers = [asyncio.create_task(self._read(ticket, record)) for ticket in tickets]
         cancels = [
             asyncio.create_task(_cancel(ticket, 7.0 * n)) for n, ticket in enumerate(tickets[: plan.cancels])
         ]
@@ -150,11 +151,11 @@ class Program:
                 task.cancel()
             await asyncio.gather(*readers, *cancels, return_exceptions=True)
 
-
-async def _read(ticket: Ticket, record: RunRecord) -> None:
-    async for event in ticket.events():
-        record.add(event)
-        record.handled += 1
+    async def _read(self, ticket: Ticket, record: RunRecord) -> None:
+        """Handle the events behind those that an earlier run has handled."""
+        async for event in ticket.events(after=self.cursors.get(ticket.reference, 0)):
+            record.add(event)
+            record.handled += 1
 
 
 async def _cancel(ticket: Ticket, seconds: float) -> None:

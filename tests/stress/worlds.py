@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from attrs import asdict, define, evolve, field, frozen
 
-from jarai_async import ProductionRequest
+from jarai_async import Finished, ProductionRequest
 from jarai_async.simulator import BlobStorage, Deliverability, Layout, Simulator
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.rate_limits import TierName
@@ -364,6 +364,16 @@ def make_requests(simulator: Simulator, references: Sequence[str]) -> list[Produ
     ]
 
 
+def _cursors(result: WorldResult) -> dict[str, int]:
+    """Return the cursor of the last event that each reader handled; final outcomes are read again."""
+    return {
+        event.reference: event.cursor
+        for record in result.runs
+        for event in record.events
+        if not (isinstance(event, Finished) and event.outcome.is_final)
+    }
+
+
 async def _run(
     result: WorldResult, plan: RunPlan, crash_at: int | None, proxy: WebhookProxy | None, machine: Machine
 ) -> CrashableProcess:
@@ -380,6 +390,7 @@ async def _run(
         tickets=scenario.tickets,
         seed=f"{scenario.seed}:{len(result.runs)}",
         webhooks=proxy,
+        cursors=_cursors(result),
     )
     record = RunRecord(plan, lambda: process.steps, loop.server_time, loop.time())
     result.runs.append(record)
