@@ -12,7 +12,7 @@ from jarai_async._http.request_log import RequestLog
 from jarai_async._http.sender import RequestSender
 from jarai_async._http.sessions import Session
 from jarai_async._http.transport import Transport
-from jarai_async._journal.journal import Server
+from jarai_async._journal.database import Server
 from jarai_async._polling.poller import Poller
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.scheduler import Scheduler

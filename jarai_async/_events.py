@@ -9,7 +9,13 @@ from typing import Final
 from attrs import field, frozen
 
 from jarai_async._api.models import Deliverable, Production, ProductionRequest, Status
-from jarai_async._errors import AuthenticationError, JaraiError, JournalError, ProductionFailedError
+from jarai_async._errors import (
+    AuthenticationError,
+    JaraiError,
+    JournalError,
+    PermissionDeniedError,
+    ProductionFailedError,
+)
 from jarai_async._printable import printable
 
 
@@ -71,7 +77,7 @@ class Outcome:
     | `not_found` | no    | reads the production again; the same for `inaccessible`                       |
 
     A request is `rejected` and not final if the journal could not be written, or if JARAI rejected the API
-    key (401): the next run submits it.
+    key (401) or what the key may do (403): the next run submits it.
 
     `production` is the last known snapshot; None if no production was created or none is known. `files` maps
     the path of each downloaded file to its deliverable. `error` is the reason why the production was not
@@ -106,7 +112,7 @@ class Outcome:
         if self.state is OutcomeState.PUBLISHED:
             return self.ok
         if self.state is OutcomeState.REJECTED:
-            return not isinstance(self.error, JournalError | AuthenticationError)
+            return not isinstance(self.error, JournalError | AuthenticationError | PermissionDeniedError)
         return self.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
 
 
@@ -116,13 +122,15 @@ class Event:
 
     `reference` is that of the request or, if it has none, the one that the orchestrator made. `sequence`
     counts the events of this request from 1. `observed_at` is the time (UTC) at which this process learned of
-    the event.
+    the event. `cursor` is its place among all events of the orchestrator: `events(after=cursor)` continues
+    behind it, also after a restart with the same journal.
     """
 
     reference: str
     production: Production | None
     sequence: int
     observed_at: datetime
+    cursor: int = 0
 
     def __str__(self) -> str:
         return printable(f"{self.reference}: {self._describe()}")

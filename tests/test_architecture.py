@@ -38,7 +38,7 @@ USED_IN = {
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
     "rich": {"_cli.output"},
-    "sqlite3": {"_journal.journal"},
+    "sqlite3": {"_journal.database"},
     "yarl": {"_http.sessions", "_http.transport"},
 }
 

@@ -25,8 +25,9 @@ from jarai_async._errors import (
     PermissionDeniedError,
 )
 from jarai_async._events import Event, Finished
+from jarai_async._journal.database import Server, journal_path
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal, Server, journal_path
+from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.slot import Slots
 
@@ -131,7 +132,6 @@ class FirstRequest:
         if isinstance(error, PermissionDeniedError) and (
             self._has_one_account or error.code not in _OF_ONE_ACCOUNT
         ):
-            error.advice = type(error).advice  # the next run retries, because this event was not read
             raise error
         while self._held:
             self._slots.release()

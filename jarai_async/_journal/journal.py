@@ -1,102 +1,94 @@
-"""The journal: the state that must survive the process, in one SQLite file with one writer thread.
+"""The journal: every request and every event, in one SQLite file with one writer thread.
 
-Each step of a request is written as one complete row (`entries.Intent`). Writes are grouped: those added
-while a commit is running go into the next one. `save` returns when its row is on the disk, after about half a
-millisecond; with `synchronous=FULL` the row then survives a power cut.
+Each step of a request is written as one complete row (`entries.Intent`), together with the event that reports
+it. Writes are grouped: those added while a commit is running go into the next one. `save` returns when its
+row is on the disk, after about half a millisecond; with `synchronous=FULL` the row then survives a power cut.
+An event is delivered when it is committed, so that no reader knows one that a crash could undo.
 
-Between two commits everything is in the one file, also after the process was killed. (With a write-ahead log,
-a copy without that second file was an empty journal.) SQLite's rollback journal `PATH-journal` matters only
-where a commit was interrupted. It is kept until the file is closed, because overwriting it needs no space.
-
-The file is locked while it is open (`file_lock`). `open` first changes every request that was being sent to
-IN_DOUBT and commits that, so that a second crash cannot lose it. A journal belongs to the server that it was
-first used with: another one does not know its productions.
-
-Without a path nothing is written. Such a journal only keeps the requests that are in doubt, in memory, for
-`Orchestrator.resolve`.
+Without a path all of it is in memory: the same, until the process ends. The oldest requests that have ended
+are forgotten then.
 """
 
 import asyncio
 import json
 import logging
-import os
-import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from attrs import asdict, define, frozen
+from attrs import define
 
-from jarai_async._errors import ConfigurationError, JournalError
+from jarai_async._errors import JournalError
+from jarai_async._events import Event
+from jarai_async._journal.database import (
+    FILE_ERRORS,
+    REPLACE_FACT,
+    Database,
+    Server,
+    close_database,
+    open_database,
+    reason,
+)
 from jarai_async._journal.entries import Intent, Row, Stage
-from jarai_async._journal.file_lock import FileLock
+from jarai_async._journal.events import EventRow, decode_event, encode_event
+from jarai_async._journal.history import History
 
 T = TypeVar("T")
 
 _log = logging.getLogger("jarai_async")
 
-_APPLICATION_ID = 0x4A415249  # "JARI": identifies the file, to us and to file(1)
-_FORMAT_VERSION = 2
-_SELECT_POSITIONAL = "SELECT 1 FROM intents WHERE reference GLOB 'request-[0-9][0-9][0-9][0-9]*'"
-_SCHEMA = """
-CREATE TABLE intents (
-    reference TEXT PRIMARY KEY, account_id TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
-    stage TEXT NOT NULL, kept TEXT NOT NULL
-) STRICT;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"""
-_SELECT = "SELECT reference, account_id, key, body, stage, kept FROM intents"
+_MAX_ENDED = 10_000  # requests that are kept in memory, without a file
+_FORGOTTEN_AT_ONCE = 500
+_SELECT = "SELECT reference, account_id, key, body, stage, state, ended_at, kept FROM intents"
 _SELECT_ONE = f"{_SELECT} WHERE reference = ?"
 _SELECT_IN_DOUBT = f"{_SELECT} WHERE account_id = ? AND stage IN (?, ?)"
-_SELECT_ALL = f"{_SELECT} ORDER BY rowid"
-_SELECT_CREATED = "SELECT 1 FROM intents WHERE stage NOT IN (?, ?) OR kept LIKE '%\"production\"%' LIMIT 1"
-_INSERT = "INSERT INTO intents (reference, account_id, key, body, stage, kept) VALUES (?, ?, ?, ?, ?, ?)"
+_SELECT_ALL = f"{_SELECT} ORDER BY id"
+_SELECT_UNFINISHED = f"{_SELECT} WHERE stage != ? ORDER BY id"
+_SELECT_STATE = f"{_SELECT} WHERE state = ? ORDER BY id"
+_SELECT_EVENTS = """
+SELECT cursor, reference, sequence, kind, value, account_id, body
+    FROM events JOIN intents ON intents.id = events.intent
+"""
+_SELECT_PAGE = f"{_SELECT_EVENTS} WHERE cursor > ? ORDER BY cursor LIMIT ?"
+_SELECT_PAGE_OF_ONE = f"{_SELECT_EVENTS} WHERE reference = ? AND cursor > ? ORDER BY cursor LIMIT ?"
+_SELECT_UNREAD = f"{_SELECT_EVENTS} WHERE reference = ? AND sequence > ? ORDER BY cursor"
+_SELECT_LATEST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
+_FREE_SOME = "PRAGMA incremental_vacuum(2000)"  # pages
+_INSERT = """
+INSERT INTO intents (reference, account_id, key, body, stage, state, ended_at, kept)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
 _UPSERT = f"""
 {_INSERT} ON CONFLICT (reference) DO UPDATE SET account_id = excluded.account_id, key = excluded.key,
-    body = excluded.body, stage = excluded.stage, kept = excluded.kept
-"""  # unlike INSERT OR REPLACE it keeps the rowid, and so the order
+    body = excluded.body, stage = excluded.stage, state = excluded.state, ended_at = excluded.ended_at,
+    kept = excluded.kept
+"""
 _INSERT_IF_NEW = f"{_INSERT} ON CONFLICT (reference) DO NOTHING"
-_REPLACE_FACT = "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)"
-_FILE_ERRORS = (
-    sqlite3.Error,
-    OSError,
-    UnicodeDecodeError,
-)  # the last: SQLite's message quotes damaged text
-
-
-@frozen
-class Server:
-    """The API that knows the productions of a journal."""
-
-    base_url: str
-    is_sandbox: bool
-
-    def __str__(self) -> str:
-        return f"{self.base_url} with a {'sandbox' if self.is_sandbox else 'live'} key"
+_INSERT_EVENT = """
+INSERT INTO events (cursor, intent, sequence, kind, value)
+    SELECT ?, id, ?, ?, ? FROM intents WHERE reference = ?
+"""
+_FORGET = "DELETE FROM intents WHERE stage = ? AND reference = ? RETURNING reference"
+_FORGET_OLD = """
+DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE stage = ? AND ended_at < ? LIMIT ?)
+    RETURNING reference
+"""
+_FORGET_OLDEST = """
+DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE stage = ? ORDER BY ended_at LIMIT ?)
+"""
 
 
 @define(eq=False)
 class _Write:
-    """A statement, the commit that contains it, and why it failed."""
+    """Statements that are committed together, the commit, what it delivers, and why it failed."""
 
-    statement: str
-    values: tuple[Any, ...]
+    statements: tuple[tuple[str, tuple[Any, ...]], ...]
     commit: "asyncio.Future[None]"
+    deliver: Callable[[], None] | None = None
     error: JournalError | None = None
-
-
-class _Database(sqlite3.Connection):
-    """A database whose file is unlocked when it is closed."""
-
-    lock: FileLock
-
-    def close(self) -> None:
-        super().close()
-        self.lock.close()
 
 
 class Journal:
@@ -104,12 +96,15 @@ class Journal:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._name = "the journal" if path is None else f"the journal {path}"
+        self._ended = 0
+        self._event_failed = False  # on a full disk, other writes may still succeed
         self.failure: JournalError | None = None
         """Why the last commit failed, or that the file is gone; None if all is well."""
-        self._in_doubt: dict[str, Intent] = {}  # used only without a file
+        self.history = History(self._select_events, self._written)
         self._intents: WeakValueDictionary[str, Intent] = WeakValueDictionary()  # one object for each in use
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarai journal")
-        self._database: _Database | None = None
+        self._database: Database | None = None
         self._writes: list[_Write] = []
         self._next_commit: asyncio.Future[None] | None = None  # the commit that will contain `_writes`
         self._running_commit: asyncio.Future[None] | None = None
@@ -122,93 +117,38 @@ class Journal:
         Raises JournalError, also where it belongs to another `server`.
         """
         journal = cls(path)
-        if path is not None:
-            try:
-                await journal._run(lambda: journal._open(path, server, create=create))
-            except BaseException:
-                await journal.close()
-                raise
+        try:
+            await journal._run(lambda: journal._open(server, create=create))
+        except BaseException:
+            await journal.close()
+            raise
         return journal
 
-    def _open(self, path: Path, server: Server | None, *, create: bool) -> None:
-        database = _connect(path, create=create)
-        try:
-            self._prepare(database, server)
-        except BaseException:
-            database.close()
-            raise
-        self._database = database
-
-    def _prepare(self, database: _Database, server: Server | None) -> None:
-        path, execute = self.path, database.execute
-        execute("PRAGMA locking_mode = EXCLUSIVE")
-        execute("BEGIN EXCLUSIVE")
-        application_id = execute("PRAGMA application_id").fetchone()[0]
-        version = execute("PRAGMA user_version").fetchone()[0]
-        empty = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not empty and application_id != _APPLICATION_ID:
-            raise JournalError(f"{path} is the database of another program")
-        if version > _FORMAT_VERSION:
-            raise JournalError(f"{path} was written by a newer version of jarai-async")
-        if (damage := execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise JournalError(f"{path} is damaged: {damage}")
-        execute("COMMIT")
-        execute("PRAGMA journal_mode = PERSIST")
-        execute("PRAGMA synchronous = FULL")
-        execute("BEGIN IMMEDIATE")
-        if empty:
-            for statement in _SCHEMA.split(";"):
-                execute(statement)
-            execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        elif version < 2 and execute(_SELECT_POSITIONAL).fetchall():
-            raise JournalError(  # the same batch would be submitted again
-                f"{path} names requests by their position in the batch, as earlier versions did: finish it "
-                "with the version that wrote it"
-            )
-        execute(f"PRAGMA user_version = {_FORMAT_VERSION}")
-        if server is not None:
-            self._bind(database, server)
-        execute("UPDATE intents SET stage = ? WHERE stage = ?", (str(Stage.IN_DOUBT), str(Stage.SENDING)))
-        execute("COMMIT")
-
-    def _bind(self, database: _Database, server: Server) -> None:
-        """Record the server of a journal. Raises JournalError where another one may have its productions."""
-        used = database.execute(_SELECT_CREATED, (str(Stage.PLANNED), str(Stage.ENDED))).fetchall()
-        rows = database.execute("SELECT value FROM facts WHERE name = 'server'").fetchall() if used else []
-        bound = _decoded_server(rows[0][0]) if rows else server
-        if bound is None:
-            raise JournalError(f"the journal {self.path} is damaged: its server cannot be read")
-        if bound != server:
-            raise JournalError(
-                f"the journal {self.path} was made for {bound}, which alone knows its productions, but this "
-                f"client uses {server}: use the same again, or another journal"
-            )
-        database.execute(_REPLACE_FACT, ("server", json.dumps(asdict(server))))
+    def _open(self, server: Server | None, *, create: bool) -> None:
+        self._database = open_database(self.path, server, create=create)
+        rows = self._database.execute(_SELECT_LATEST).fetchall()
+        self.history.latest = rows[0][0] if rows else 0
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Call `work` in the journal's thread. Raises JournalError for an error of SQLite or of the disk."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except _FILE_ERRORS as error:
+        except FILE_ERRORS as error:
             raise self._translated(error) from None
 
     def _translated(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):
             return error
-        return JournalError(f"the journal {self.path} cannot be used: {_reason(error)}")
+        return JournalError(f"{self._name} cannot be used: {reason(error)}")
 
     # --- Reading -----------------------------------------------------------------------------------
 
     async def find(self, reference: str) -> Intent | None:
         """Return the intent of a request, if there is one. Raises JournalError."""
-        if self.path is None:
-            return self._in_doubt.get(reference)
         if (intent := self._intents.get(reference)) is not None:
             return intent
         if not _is_unicode(reference):
-            raise JournalError(
-                f"the journal {self.path} cannot store {reference!r:.80}: it is not valid Unicode"
-            )
+            raise JournalError(f"the reference {reference!r:.80} cannot be stored: it is not valid Unicode")
         rows = await self._select(_SELECT_ONE, reference)
         if rows and reference not in self._intents:
             self._intents[reference] = intent = Intent.from_row(rows[0])
@@ -224,6 +164,17 @@ class Journal:
         rows = await self._select("SELECT reference FROM intents WHERE instr(kept, ?)", production_id)
         return rows[0][0] if rows else None
 
+    async def unfinished(self) -> list[Intent]:
+        """Return the intents of requests that have not ended, in their order. Raises JournalError."""
+        return [self._in_use(row) for row in await self._select(_SELECT_UNFINISHED, str(Stage.ENDED))]
+
+    async def ended_as(self, state: str) -> list[Intent]:
+        """Return the intents of requests that have ended with this outcome. Raises JournalError."""
+        return [self._in_use(row) for row in await self._select(_SELECT_STATE, state)]
+
+    def _in_use(self, row: Row) -> Intent:
+        return self._intents.get(row[0]) or Intent.from_row(row)
+
     async def in_doubt(self, account_id: str) -> list[Intent]:
         """Return the requests whose submit may have created a production that is not known.
 
@@ -231,8 +182,8 @@ class Journal:
         """
         stages = (Stage.IN_DOUBT, Stage.SENDING)
         rows = await self._select(_SELECT_IN_DOUBT, account_id, *stages)
-        found = {row[0]: self._intents.get(row[0]) or Intent.from_row(row) for row in rows}
-        found |= dict(self._intents) | self._in_doubt
+        found = {row[0]: self._in_use(row) for row in rows}
+        found |= dict(self._intents)
         return [one for one in found.values() if one.account_id == account_id and one.stage in stages]
 
     async def load(self, name: str) -> Any:
@@ -241,63 +192,136 @@ class Journal:
         try:
             return json.loads(rows[0][0]) if rows else None
         except (RecursionError, TypeError, ValueError) as error:
-            raise JournalError(f"the journal {self.path} is damaged: {error}") from None
+            raise JournalError(f"{self._name} is damaged: {error}") from None
 
-    async def _select(self, query: str, *values: str) -> list[Row]:
+    async def unread(self, intent: Intent) -> list[Event]:
+        """Return the events of a request that the reader of a run has not taken. Raises JournalError."""
+        return [
+            decode_event(row)
+            for row in await self._select(_SELECT_UNREAD, intent.reference, intent.acknowledged)
+        ]
+
+    async def last_event(self, intent: Intent) -> Event | None:
+        """Return the last event of a request. Raises JournalError."""
+        rows = await self._select(_SELECT_UNREAD, intent.reference, intent.sequence - 1)
+        return decode_event(rows[-1]) if rows else None
+
+    async def _select_events(self, after: int, reference: str | None, limit: int) -> list[Event]:
+        rows: list[EventRow] = (
+            await self._select(_SELECT_PAGE, after, limit)
+            if reference is None
+            else await self._select(_SELECT_PAGE_OF_ONE, reference, after, limit)
+        )
+        return [decode_event(row) for row in rows]
+
+    async def _select(self, query: str, *values: str | float) -> list[Any]:
         """Read rows, after all writes that were added before."""
         if self._database is None:
             return []
+        await self._written()
+        if (database := self._database) is None:
+            return []
+        return await self._run(lambda: database.execute(query, values).fetchall())
+
+    async def _written(self) -> None:
+        """Wait until all writes that were added before are committed."""
         while commit := self._next_commit or self._running_commit:
             await asyncio.wait([commit])
-        database = self._database
-        return await self._run(lambda: database.execute(query, values).fetchall())
 
     # --- Writing -----------------------------------------------------------------------------------
 
     async def save(self, intent: Intent) -> None:
         """Write an intent, and return when it is on the disk. Raises JournalError."""
-        if self.path is not None and (self._database is None or self._closing):
-            raise JournalError(f"the journal {self.path} is closed")
         write = self.put(intent)
-        if write is not None:
-            await asyncio.shield(write.commit)
-            if write.error is not None:
-                raise write.error
+        if write is None:
+            raise JournalError(f"{self._name} is closed")
+        await asyncio.shield(write.commit)
+        if write.error is not None:
+            raise write.error
 
     def put(self, intent: Intent) -> "_Write | None":
         """Add an intent to the next commit, without waiting for it. A failure is only logged."""
         self._intents[intent.reference] = intent
-        if self.path is not None:
-            return self._add(_UPSERT, intent.row())
-        if intent.stage is Stage.IN_DOUBT or (intent.resolved and intent.stage is not Stage.ENDED):
-            self._in_doubt[intent.reference] = intent
-        else:
-            self._in_doubt.pop(intent.reference, None)
-        return None
+        return self._add((_UPSERT, intent.row()))
+
+    def append(self, intent: Intent | None, event: Event, deliver: Callable[[], None] | None) -> None:
+        """Add an event and the state after it to the next commit, which then delivers it.
+
+        It is also delivered where it cannot be written: the reader learns of it again after a restart.
+        """
+
+        def deliver_to_all() -> None:
+            self.history.deliver(event)
+            if deliver is not None:
+                deliver()
+
+        statements = []
+        if intent is not None:
+            self._intents[intent.reference] = intent
+            values = (
+                event.cursor,
+                event.sequence,
+                type(event).__name__,
+                encode_event(event),
+                intent.reference,
+            )
+            statements = [(_UPSERT, intent.row()), (_INSERT_EVENT, values)]
+            if self.path is None and intent.stage is Stage.ENDED:
+                self._ended += 1
+                if self._ended > _MAX_ENDED:
+                    self._ended -= _FORGOTTEN_AT_ONCE
+                    statements.append((_FORGET_OLDEST, (str(Stage.ENDED), _FORGOTTEN_AT_ONCE)))
+        if self._add(*statements, deliver=deliver_to_all) is None:
+            deliver_to_all()
+
+    def call_after_events(self, function: Callable[[], None]) -> None:
+        """Call a function when the events that were added before have been delivered."""
+        if self._add(deliver=function) is None:
+            function()
 
     def plan(self, intent: Intent) -> None:
         """Add an intent to the next commit, unless its reference is known or is one that `find` rejects."""
-        if self.path is not None and _is_unicode(intent.reference):
-            self._add(_INSERT_IF_NEW, intent.row())
+        if _is_unicode(intent.reference):
+            self._add((_INSERT_IF_NEW, intent.row()))
 
     def store(self, name: str, value: Mapping[str, Any]) -> None:
         """Add a fact to the next commit."""
-        if self.path is not None:
-            self._add(_REPLACE_FACT, (name, json.dumps(value)))
+        self._add((REPLACE_FACT, (name, json.dumps(value))))
 
     async def flush(self) -> None:
         """Wait for the commit of what was just added. A failure is only logged."""
         if self._next_commit is not None:
             await asyncio.wait([self._next_commit])
 
-    def _add(self, statement: str, values: tuple[Any, ...]) -> _Write | None:
+    async def forget(self, references: Collection[str], *, ended_before: float | None) -> list[str]:
+        """Delete requests that have ended, with their events, and return their references.
+
+        These are the `references`, and those that ended before a Unix time. The file becomes smaller.
+        Raises JournalError.
+        """
+        stage, forgotten = str(Stage.ENDED), list[str]()
+        for reference in references:
+            forgotten += [row[0] for row in await self._select(_FORGET, stage, reference)]
+        while ended_before is not None and (
+            rows := await self._select(_FORGET_OLD, stage, ended_before, _FORGOTTEN_AT_ONCE)
+        ):
+            forgotten += [row[0] for row in rows]
+        for reference in forgotten:
+            self._intents.pop(reference, None)
+        while forgotten and (await self._select("PRAGMA freelist_count"))[0][0]:
+            await self._select(_FREE_SOME)  # others write in between
+        return forgotten
+
+    def _add(
+        self, *statements: tuple[str, tuple[Any, ...]], deliver: Callable[[], None] | None = None
+    ) -> _Write | None:
         if self._database is None or self._closing:
             return None  # closed: the next process will observe this again
         if self._next_commit is None:
             loop = asyncio.get_running_loop()
             self._next_commit = loop.create_future()
             loop.call_soon(self._start_commit)
-        self._writes.append(_Write(statement, values, self._next_commit))
+        self._writes.append(_Write(statements, self._next_commit, deliver))
         return self._writes[-1]
 
     def _start_commit(self) -> None:
@@ -314,7 +338,13 @@ class Journal:
 
     def _on_committed(self, writes: list[_Write], job: "asyncio.Future[None]") -> None:
         commit, self._running_commit = self._running_commit, None
-        self._record_failure(next((write.error for write in writes if write.error), None))
+        events = [write for write in writes if write.deliver is not None and write.statements]
+        if events or not self._event_failed:
+            self._event_failed = any(write.error for write in events)
+            self._record_failure(next((write.error for write in writes if write.error), None))
+        for write in writes:
+            if write.deliver is not None:
+                write.deliver()
         if commit is not None:
             if (bug := job.exception()) is None:
                 commit.set_result(None)
@@ -329,21 +359,23 @@ class Journal:
         """
         try:
             self._transact(writes)
-        except (*_FILE_ERRORS, JournalError):
+        except (*FILE_ERRORS, JournalError):
             for write in writes:
                 try:
                     self._transact([write])
-                except (*_FILE_ERRORS, JournalError) as error:
+                except (*FILE_ERRORS, JournalError) as error:
                     write.error = self._translated(error)
 
     def _transact(self, writes: list[_Write]) -> None:
         if self._database is None:
-            raise JournalError(f"the journal {self.path} is closed")
-        self._database.lock.check()
+            raise JournalError(f"{self._name} is closed")
+        if self._database.lock is not None:
+            self._database.lock.check()
         try:
             self._database.execute("BEGIN IMMEDIATE")
             for write in writes:
-                self._database.execute(write.statement, write.values)
+                for statement, values in write.statements:
+                    self._database.execute(statement, values)
             self._database.execute("COMMIT")
         except BaseException:
             if self._database.in_transaction:
@@ -379,63 +411,13 @@ class Journal:
             raise cancellation
         try:
             job.result()
-        except (*_FILE_ERRORS, JournalError) as error:
+        except (*FILE_ERRORS, JournalError) as error:
             self._record_failure(self._translated(error))
 
     def _close(self) -> None:
         database, self._database = self._database, None
-        if database is None:
-            return
-        try:
-            database.lock.check()  # else another process may use the rollback journal of that name
-            database.execute("PRAGMA locking_mode = NORMAL")
-            database.execute("PRAGMA journal_mode = DELETE")
-        finally:
-            database.close()
-
-
-def journal_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a journal. Raises ConfigurationError for what is not the path of a file."""
-    try:
-        text = os.fsdecode(path)
-        is_path = bool(text) and "\0" not in text and bool(os.fsencode(text))
-    except (TypeError, UnicodeError):
-        text, is_path = repr(path), False
-    if not is_path or text == ":memory:" or text.startswith("file:"):
-        raise ConfigurationError(
-            f"the journal must be the path of a file, such as 'batch.db', not {text!r:.80}; "
-            "without a journal, pass None"
-        )
-    return Path(text)
-
-
-def _connect(path: Path, *, create: bool) -> _Database:
-    """Lock a file, and open it as a database. Raises JournalError, OSError, sqlite3.Error."""
-    lock = FileLock(path, create=create)
-    # The lock makes SQLite's own superfluous, and `unix-none` leaves them out. On Windows they are the lock.
-    uri = f"file://{quote(os.fsencode(path.absolute()))}?vfs=unix-none"
-    try:
-        database = sqlite3.connect(
-            uri if os.name == "posix" else path,
-            uri=os.name == "posix",
-            factory=_Database,
-            timeout=0.5,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=16,
-        )
-    except BaseException:
-        lock.close()
-        raise
-    database.lock = lock
-    return database
-
-
-def _decoded_server(text: str) -> Server | None:
-    try:
-        return Server(**json.loads(text))
-    except (RecursionError, TypeError, ValueError):
-        return None
+        if database is not None:
+            close_database(database)
 
 
 def _is_unicode(reference: str) -> bool:
@@ -445,17 +427,3 @@ def _is_unicode(reference: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _reason(error: Exception) -> str:
-    """Replace SQLite's message where it does not make clear what is wrong."""
-    text = str(error)
-    if "locked" in text:
-        return "another program has it open"
-    if "not a database" in text:
-        return "it is not a journal"
-    if isinstance(error, UnicodeDecodeError):
-        return "it is damaged"
-    if isinstance(error, OSError):
-        return error.strerror or text
-    return text

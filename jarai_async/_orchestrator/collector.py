@@ -39,6 +39,8 @@ class Collector:
     async def forget_missing_files(self) -> None:
         """Forget the files that are not on the disk any more, or not whole."""
         files = self._state.files
+        if not files:
+            return  # without a pause: a job that is stopped during one has no outcome
         self._state.files = await self._context.engine.disk.run(
             lambda: {path: saved for path, saved in files.items() if is_whole(path, saved)}
         )
@@ -69,7 +71,9 @@ class Collector:
         None if a file, or the manifest, is missing in the folder that the files are downloaded to.
         """
         production, folder, disk = outcome.production, self._context.folder, self._context.engine.disk
-        whole = await disk.run(lambda: {path for path in outcome.files if is_whole(path, saved[path])})
+        whole = await disk.run(
+            lambda: {path for path, file in saved.items() if path in outcome.files and is_whole(path, file)}
+        )
         if production is not None and folder is not None:
             own_folder = folder / folder_name(self._state.reference, production.id)
             try:

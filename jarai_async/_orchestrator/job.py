@@ -10,6 +10,8 @@ import logging
 from datetime import datetime, timedelta
 from uuid import uuid4
 
+from attrs import evolve
+
 from jarai_async import _clock
 from jarai_async._api.models import Production, Status, parse_id
 from jarai_async._api.webhook_models import WebhookEvent
@@ -81,45 +83,74 @@ class Job:
 
     async def run(self) -> Outcome:
         """Run to the end, and return the outcome."""
-        state = self.state
+        state, journal, recorded = self.state, self._context.journal, None
         try:
             intent = await self.submission.find_or_plan()
             state.sequence = intent.sequence
             state.files, state.final_list_published = intent.known_files(), intent.listed
-            if intent.stage is Stage.ENDED:
-                outcome = await self._recorded_outcome(intent)
+            await self._repeat_unread(intent)
+            if has_ended := intent.stage is Stage.ENDED:
+                recorded = await self._recorded_finish(intent)
+            if recorded is not None:
+                outcome = recorded.outcome
+            elif has_ended and state.production is not None:
+                outcome = await self._conclude(intent, *final_state(state.production))
             else:
                 result = None
                 while result is None:
                     since = intent.since or intent.submitted_at
                     result = await self._submit(intent) or await self._watch_to_the_end(intent, since)
                     if self._takes_expired_retry(intent, result[1]):
-                        await self._context.journal.save(intent)
+                        await journal.save(intent)
                         state.watch = state.accepted = result = None
                 outcome = await self._conclude(intent, *result)
         except JournalError as error:
             outcome = self._outcome(OutcomeState.REJECTED, error)
         finally:
             state.slot.release()
-        if outcome.error and outcome.state in RETRIED and outcome.is_final and self._context.journal.path:
+        if outcome.error and outcome.state in RETRIED and outcome.is_final and journal.path:
             outcome.error.advice = f"{type(outcome.error).advice} {_RETRY_ADVICE}".lstrip()
-        state.has_outcome = True
-        state.emit(Finished, outcome=outcome)
+        self._finish(outcome, recorded)
         return outcome
 
-    async def _recorded_outcome(self, intent: Intent) -> Outcome:
-        """Return the outcome of a request that has ended, after downloading what is not on the disk."""
+    def _finish(self, outcome: Outcome, recorded: Finished | None) -> None:
+        """Publish the last event, which is in the journal already if it is `recorded`."""
+        state = self.state
+        state.has_outcome = True
+        if isinstance(outcome.error, JournalError):
+            state.intent = None  # the event is delivered, and not written
+        if recorded is None:
+            state.emit(Finished, outcome=outcome)
+        elif state.publish is not None:
+            state.publish(state, recorded)
+
+    async def _repeat_unread(self, intent: Intent) -> None:
+        """Publish the events again that the reader of an earlier run has not taken."""
+        publish = self.state.publish
+        if publish is not None and intent.acknowledged < intent.sequence:
+            for event in await self._context.journal.unread(intent):
+                if not isinstance(event, Finished):
+                    publish(self.state, event)
+
+    async def _recorded_finish(self, intent: Intent) -> Finished | None:
+        """Return the last event of a request that has ended, with the files that are on the disk.
+
+        Or None, where a file is missing, or where the event could not be written: then it has not ended.
+        """
         state = self.state
         state.accepted = intent.production
-        outcome = intent.final_outcome(state.request)
+        event = await self._context.journal.last_event(intent)
+        if not isinstance(event, Finished):
+            intent.reopen()
+            return None
+        outcome = evolve(event.outcome, request=state.request)
         if outcome.state is OutcomeState.PUBLISHED:
             collected = await self._collector.collected(outcome, state.files)
             if collected is None:
-                intent.stage, intent.outcome = Stage.ACCEPTED, None
-                return await self._conclude(intent, OutcomeState.PUBLISHED, None)
+                intent.reopen()
+                return None
             outcome = collected
-        state.sequence = intent.sequence - 1
-        return outcome
+        return evolve(event, outcome=outcome)
 
     async def _submit(self, intent: Intent) -> End | None:
         """Submit, unless an earlier process did, and return the end where there is nothing to watch."""
@@ -183,7 +214,7 @@ class Job:
         try:
             await context.router.subscribe(watch.production.id, self._on_webhook)
             async with asyncio.timeout(self._time_left(intent, watch)):
-                if state.cancel_requested:  # while the submit was on its way
+                if state.cancel_requested and not state.cancel_sent:  # while the submit was on its way
                     await self._cancel_or_watch()
                 state.accepted = None  # the watch has the latest snapshot
                 while not watch.status.is_terminal:
@@ -272,7 +303,7 @@ class Job:
         self.state.accepted, self.state.watch = seen, None
 
     async def _cancel_production(self) -> None:
-        sent_at = _clock.utc()
+        sent_at, self.state.cancel_sent = _clock.utc(), True
         seen = await self._engine.cancel(self._known_production.id, self.state.log)
         if self.state.watch is not None:
             self._poller.observe(self.state.watch, seen, sent_at)

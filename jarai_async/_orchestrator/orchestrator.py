@@ -14,9 +14,11 @@ user's exception.)
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing
 from contextvars import Context
+from datetime import timedelta
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -26,6 +28,7 @@ from uuid import uuid4
 
 from attrs import evolve
 
+from jarai_async import _clock
 from jarai_async._api.models import Polling, Production, ProductionRequest
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
@@ -36,10 +39,13 @@ from jarai_async._errors import (
     InvalidRequestError,
     JaraiError,
 )
-from jarai_async._events import Event, Outcome
+from jarai_async._events import Finished, Outcome, OutcomeState
 from jarai_async._http.retry import Retrier, Retry
+from jarai_async._journal.database import journal_path
 from jarai_async._journal.entries import Intent, Stage
-from jarai_async._journal.journal import Journal, journal_path
+from jarai_async._journal.history import EventStream
+from jarai_async._journal.identity import differences
+from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.checkpoint import Checkpoint
 from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async._orchestrator.job import Job
@@ -48,7 +54,7 @@ from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_ho
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.statistics import Monitor, Statistics
-from jarai_async._orchestrator.ticket import History, Ticket
+from jarai_async._orchestrator.ticket import Ticket
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async._tasks import start, stop, uninterrupted
@@ -60,6 +66,7 @@ _log = logging.getLogger("jarai_async")
 
 _FINAL_RETRY = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
 _DOWNLOADS = 8  # files at a time: enough to use the bandwidth, few enough to complete some soon
+_STARTED_AT_ONCE = 100  # jobs that `resume` starts before others may run
 _MAX_UNREAD = 1_000  # events; then no request is drawn until the reader has caught up
 
 
@@ -135,6 +142,8 @@ class Orchestrator:
         self._cancel_on_exit = cancel_on_exit
         self.jobs: dict[asyncio.Task[Outcome], Job] = {}
         """The running jobs."""
+        self._newest: dict[str, asyncio.Task[Outcome]] = {}  # the task of the last job, by reference
+        self._occurrences = Counter[str]()  # without a journal, a request that is run again is a new one
         self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws their requests
         self._background: set[asyncio.Task[None]] = set()
         self._deciding = asyncio.Lock()  # one decision about a submit in doubt at a time
@@ -148,6 +157,7 @@ class Orchestrator:
         )
         self._finished = 0
         self._is_open = False
+        self._was_left = False
         self._resources = AsyncExitStack()
         self._remove_listener: Callable[[], None] = lambda: None
 
@@ -175,7 +185,7 @@ class Orchestrator:
                 self.context.router.on_unclaimed = self._look_for_created
                 self._remove_listener = self._receiver.add_listener(self._on_webhook)
             self._resources = resources.pop_all()
-        self._is_open = True
+        self._is_open, self._was_left = True, False
         return self
 
     async def _on_webhook(self, event: WebhookEvent) -> None:
@@ -204,6 +214,8 @@ class Orchestrator:
             finally:
                 log_how_to_continue([job.state for job in self.jobs.values()], self._journal_path)
                 await stop(self.jobs)
+        self._was_left = True
+        self.context.journal.history.wake(None)
 
     # --- Starting jobs -----------------------------------------------------------------------------
 
@@ -227,7 +239,7 @@ class Orchestrator:
         self._check_open()
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
-        batch = Batch(requests)
+        batch = Batch(requests, self._occurrences if self._journal_path is None else Counter())
         feeder = start(self._feed, batch, name="jarai feeder")
         self._batches[feeder] = batch
         feeder.add_done_callback(self._batches.pop)
@@ -238,13 +250,87 @@ class Orchestrator:
     def submit(self, request: ProductionRequest) -> Ticket:
         """Submit one request as soon as a slot is free, and return what to await and to cancel.
 
-        Without a `reference` it is a new request each time. Raises ConfigurationError outside of the
-        `async with` block, and InvalidRequestError. The ticket raises InvalidRequestError where the journal
-        has another request with this reference: then nothing is sent.
+        Without a `reference` it is a new request each time. A reference that is known belongs to one request:
+        the ticket is that of this request, which is not submitted again.
+
+        Raises ConfigurationError outside of the `async with` block, and InvalidRequestError where the
+        reference belongs to another request that is running. If another request with it is in the journal,
+        the ticket raises InvalidRequestError, and nothing is sent.
         """
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {_type_name(request)}"])
-        return self._new_ticket(request.reference or f"submit-{uuid4()}", request)
+        self._check_open()
+        reference = request.reference or f"submit-{uuid4()}"
+        running = self._running(reference)
+        if running is None:
+            return self._new_ticket(reference, request)
+        if changes := [*differences(running[0].state.request, request)]:
+            raise InvalidRequestError([f"{reference!r} is another request: {'; '.join(changes)}"])
+        return Ticket(*running)
+
+    async def ticket(self, reference: str) -> Ticket | None:
+        """Return the ticket of a request that is running or that the journal knows; else None.
+
+        Of a request that has ended it has the outcome. The ticket of one that has neither ended nor is
+        running raises ClosedError: `resume` or `submit` continues with it. Raises JournalError, and
+        ConfigurationError outside of the `async with` block.
+        """
+        self._check_open()
+        intent = await self.context.journal.find(reference)
+        return None if intent is None else await self._known_ticket(intent)
+
+    async def tickets(self, state: OutcomeState | None = None) -> list[Ticket]:
+        """Return the tickets of all requests that are running or that the journal knows, in their order.
+
+        Or only those that have ended with the outcome `state`. Raises JournalError, and ConfigurationError
+        outside of the `async with` block.
+        """
+        self._check_open()
+        journal = self.context.journal
+        intents = await (journal.intents() if state is None else journal.ended_as(state))
+        return [await self._known_ticket(intent) for intent in intents]
+
+    async def resume(self) -> list[Ticket]:
+        """Continue with every request of the journal that has not ended, and return their tickets.
+
+        A submit in doubt ends as `uncertain` again, as with `run`. Raises JournalError, and
+        ConfigurationError outside of the `async with` block.
+        """
+        self._check_open()
+        tickets = []
+        for intent in await self.context.journal.unfinished():
+            self._check_open()
+            tickets.append(self.submit(intent.request()))
+            if len(tickets) % _STARTED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # the first of them submit and poll already
+        return tickets
+
+    async def forget(self, *references: str, older_than: timedelta | None = None) -> list[str]:
+        """Delete requests that have ended from the journal, with their events, and return their references.
+
+        These are the `references`, and all that ended more than `older_than` ago. Then a request with such a
+        reference is a new one, and is paid for again. Files are not deleted. The journal's file becomes
+        smaller. Raises InvalidRequestError for a reference that is running, JournalError, and
+        ConfigurationError outside of the `async with` block.
+        """
+        self._check_open()
+        if running := [reference for reference in references if self._running(reference)]:
+            raise InvalidRequestError([f"{reference!r} is still running" for reference in running])
+        before = None if older_than is None else (_clock.utc() - older_than).timestamp()
+        return await self.context.journal.forget(references, ended_before=before)
+
+    def events(self, after: int = 0) -> EventStream:
+        """Iterate over the events of all requests behind a cursor, which every `event.cursor` is.
+
+        With a journal these are also the events of earlier processes, and the cursors stay valid: a reader
+        that continues with `after=` misses no event and receives none twice. Without one, the newest 10,000
+        requests that have ended are kept. Events that are read from the journal have no `raw` and no signed
+        URLs. The iteration ends when the block is left. It raises JournalError.
+
+        Raises ConfigurationError outside of the `async with` block.
+        """
+        self._check_open()
+        return EventStream(self.context.journal.history, after, None, lambda: self._was_left)
 
     async def resolve(
         self, reference: str, *, production_id: str | None = None, resubmit: bool = False
@@ -274,21 +360,21 @@ class Orchestrator:
             running = self._replaceable(reference)
             other = await check_decision(context.journal, reference, production, context.productions)
             if other is not None:
-                running |= self._replaceable(other.reference)
-            for job in running.values():
+                running += self._replaceable(other.reference)
+            for job, _ in running:
                 job.state.is_replaced = True
-            await stop(running)
+            await stop(task for _, task in running)
             intent = await resolve(context.journal, reference, production, context.productions, other)
             if other is not None:
                 self._new_ticket(other.reference, other.request(), other)
             return self._new_ticket(reference, intent.request(), intent)
 
-    def _replaceable(self, reference: str) -> dict[asyncio.Task[Outcome], Job]:
-        """Return the jobs that another decision replaces. Raises InvalidRequestError where it may not."""
+    def _replaceable(self, reference: str) -> list[tuple[Job, asyncio.Task[Outcome]]]:
+        """Return the job that another decision replaces. Raises InvalidRequestError where it may not."""
         running = self._running(reference)
-        if not all(job.state.is_resolved for job in running.values()):
+        if running is not None and not running[0].state.is_resolved:
             raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
-        return running
+        return [] if running is None else [running]
 
     async def retry(self, reference: str) -> Ticket:
         """Submit a request again that was rejected, failed or was cancelled, and return its new ticket.
@@ -310,48 +396,62 @@ class Orchestrator:
         if not self._is_open:
             raise ConfigurationError("use the orchestrator inside its `async with` block")
 
-    def _running(self, reference: str) -> dict[asyncio.Task[Outcome], Job]:
-        return {
-            task: job
-            for task, job in self.jobs.items()
-            if job.state.reference == reference and not job.state.has_outcome
-        }
+    def _running(self, reference: str) -> tuple[Job, asyncio.Task[Outcome]] | None:
+        task = self._newest.get(reference)
+        if task is None or (job := self.jobs[task]).state.has_outcome:
+            return None
+        return job, task
 
     def _new_ticket(self, reference: str, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
-        history = History()
-        job, task = self._start(
-            reference, request, Slot(self.slots), history.publish, history.end, intent=intent
-        )
-        return Ticket(job, task, history)
+        return Ticket(*self._start(reference, request, Slot(self.slots), intent=intent))
+
+    async def _known_ticket(self, intent: Intent) -> Ticket:
+        """Return the ticket of a request of the journal."""
+        if (running := self._running(intent.reference)) is not None:
+            return Ticket(*running)
+        state = JobState(self.context, intent.request(), intent.reference, Slot(self.slots), None, intent)
+        state.accepted = intent.production
+        end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        event = await self.context.journal.last_event(intent) if intent.stage is Stage.ENDED else None
+        if isinstance(event, Finished):
+            end.set_result(event.outcome)
+        else:
+            end.cancel()
+        return Ticket(Job(state), end)
 
     def _start(
         self,
         reference: str,
         request: ProductionRequest,
         slot: Slot,
-        publish: Callable[[JobState, Event], None],
-        ended: Callable[[BaseException | None], None],
+        batch: Batch | None = None,
         *,
         intent: Intent | None = None,
     ) -> tuple[Job, asyncio.Task[Outcome]]:
         self._check_open()
-        if self.context.journal.path is not None and self._running(reference):
-            raise InvalidRequestError(
-                [f"the reference {reference!r} is already running: a journal needs distinct references"]
-            )
+        if self._running(reference):
+            raise InvalidRequestError([f"the reference {reference!r} is already running"])
+        publish = None if batch is None else batch.publish
         job = Job(JobState(self.context, request, reference, slot, publish, intent))
         task = start(job.run, name=f"jarai {reference}")
         self.jobs[task] = job
-        task.add_done_callback(partial(self._job_ended, ended))
+        self._newest[reference] = task
+        task.add_done_callback(partial(self._job_ended, batch))
         return job, task
 
-    def _job_ended(self, ended: Callable[[BaseException | None], None], task: asyncio.Task[Outcome]) -> None:
-        if self.jobs.pop(task).state.is_replaced:
-            ended(None)  # another ticket continues
-            return
-        error = ClosedError("the orchestrator's block has ended") if task.cancelled() else task.exception()
-        self._finished += error is None
-        ended(error)
+    def _job_ended(self, batch: Batch | None, task: asyncio.Task[Outcome]) -> None:
+        state = self.jobs.pop(task).state
+        error: BaseException | None = None
+        if self._newest.get(state.reference) is task:
+            del self._newest[state.reference]
+        if not state.is_replaced:  # else another ticket continues
+            error = (
+                ClosedError("the orchestrator's block has ended") if task.cancelled() else task.exception()
+            )
+            self._finished += error is None
+        if batch is not None:
+            self.context.journal.call_after_events(partial(batch.job_ended, error))
+        self.context.journal.history.wake(state.reference)
 
     # --- Submits in doubt that webhooks decide ------------------------------------------------------
 
@@ -378,10 +478,7 @@ class Orchestrator:
             _log.warning("it is not known what a webhook says about a submit in doubt: %s", error)
 
     async def _use_created(self, reference: str, production: Production) -> None:
-        """Watch what a webhook shows, unless the submit was decided in the meantime.
-
-        No caller waits for it, so its events are not acknowledged: the next one that asks for it gets them.
-        """
+        """Watch what a webhook shows, unless the submit was decided in the meantime."""
         context = self.context
         async with self._deciding:
             intent = await context.journal.find(reference)
@@ -389,7 +486,7 @@ class Orchestrator:
                 return
             await check_decision(context.journal, reference, production, context.productions)
             intent = await resolve(context.journal, reference, production, context.productions)
-            self._start(reference, intent.request(), Slot(self.slots), _no_reader, _no_reader, intent=intent)
+            self._start(reference, intent.request(), Slot(self.slots), intent=intent)
 
     # --- Drawing requests --------------------------------------------------------------------------
 
@@ -407,7 +504,7 @@ class Orchestrator:
                     async for reference, request in source:
                         if not self._is_open:
                             break  # the block was left just before this task could be stopped
-                        self._start(reference, request, slot, batch.publish, batch.job_ended)
+                        self._start(reference, request, slot, batch)
                         batch.job_started()
                         slot = Slot(self.slots)
                         await batch.stream.drained(below=_MAX_UNREAD)
@@ -424,10 +521,6 @@ class Orchestrator:
         finally:
             slot.release()
             batch.all_drawn(failure)
-
-
-def _no_reader(*_: object) -> None:
-    """Take an event, or the end, of a job that no caller waits for."""
 
 
 def _check_arguments(

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import weakref
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence, Sized
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -75,12 +75,12 @@ class Batch:
     The requests of a collection are known in advance. Those of an iterator are known when they are drawn.
     """
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, requests: Requests, occurrences: Counter[str]) -> None:
         self.stream: Stream[_Published] = Stream()
         self.started = 0
         """The number of requests that were drawn and whose job was started."""
         self._requests: Iterable[Any] | AsyncIterable[Any] = requests
-        self._occurrences = Counter[str]()  # of references that are made from the content
+        self._occurrences = occurrences  # of references that are made from the content
         self._known: list[Named] = []
         self._new: list[Named] = []  # those that the journal does not know
         self._problems: list[str] = []
@@ -117,21 +117,15 @@ class Batch:
         occurrence = self._occurrences[reference]
         return (reference if occurrence == 1 else f"{reference}-{occurrence}"), item
 
-    async def plan(self, journal: Journal, running: Callable[[str], Collection[object]]) -> None:
+    async def plan(self, journal: Journal, running: Callable[[str], object | None]) -> None:
         """Compare the known requests with the journal, then write them there, so that a restart continues.
 
         Raises InvalidRequestError, with all problems.
         """
-        changed: list[Named] = []
-        if journal.path is None:
-            self._new = self._known
-        else:
-            changed = await self._compare(journal)
-            counts = Counter(reference for reference, _ in self._known)
-            self._problems += [f"{ref!r} is already running" for ref in counts if running(ref)]
-            self._problems += [
-                f"with a journal each reference is used once: {ref!r}" for ref in counts if counts[ref] > 1
-            ]
+        changed = await self._compare(journal)
+        counts = Counter(reference for reference, _ in self._known)
+        self._problems += [f"{ref!r} is already running" for ref in counts if running(ref) is not None]
+        self._problems += [f"each reference is used once: {ref!r}" for ref in counts if counts[ref] > 1]
         if self._problems:
             raise InvalidRequestError(self._problems)
         for reference, request in changed:

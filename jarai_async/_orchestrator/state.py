@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,12 @@ class JobContext:
 class JobState:
     """One request, from its submit to its outcome.
 
-    - `publish`: takes each event.
+    - `publish`: takes each event, for the reader of a run.
     - `intent`: what the journal knows of it, once that was read.
     - `production`: as last seen, once it was accepted.
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
-    - `cancel_requested`: cancel the production as soon as it is known.
+    - `cancel_requested`: cancel the production as soon as it is known. `cancel_sent`: that was sent.
     - `is_replaced`: the user decided otherwise what its submit created, so another job takes its place.
     - `has_outcome`: the outcome was published. The task may still be ending.
     - `final_list_published`: the event of the final deliverables was handled, perhaps by an earlier process.
@@ -63,7 +64,7 @@ class JobState:
     request: ProductionRequest
     reference: str
     slot: Slot
-    publish: "Callable[[JobState, Event], None]"
+    publish: "Callable[[JobState, Event], None] | None"
     intent: Intent | None = None
     log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True))
     watch: Watch | None = None
@@ -72,6 +73,7 @@ class JobState:
     in_doubt: bool = False
     may_submit: bool = True
     cancel_requested: bool = False
+    cancel_sent: bool = False
     is_replaced: bool = False
     has_outcome: bool = False
     sequence: int = 0
@@ -112,19 +114,25 @@ class JobState:
         return datetime.fromtimestamp(self.intent.submitted_at, UTC)
 
     def emit(self, kind: type[Event], **fields: Any) -> None:
-        """Publish the next event."""
+        """Record the next event. It is published when it is in the journal."""
+        journal = self.context.journal
         self.sequence += 1
         event = kind(
             reference=self.reference,
             production=self.production,
             sequence=self.sequence,
             observed_at=_clock.utc(),
+            cursor=journal.history.next_cursor(),
             **fields,
         )
-        self.publish(self, event)
+        if self.intent is not None:
+            self.intent.record(event)
+        journal.append(
+            self.intent, event, None if self.publish is None else partial(self.publish, self, event)
+        )
 
     def acknowledge(self, event: Event) -> None:
-        """Record that the reader has handled an event: after a restart it is not published again."""
-        if self.intent is not None:
-            self.intent.acknowledge(event)
+        """Record that the reader of a run has handled an event: after a restart it is not repeated."""
+        if self.intent is not None and event.sequence > self.intent.acknowledged:
+            self.intent.acknowledged = event.sequence
             self.context.journal.put(self.intent)

@@ -4,47 +4,14 @@ import asyncio
 from collections.abc import Generator
 from datetime import datetime
 from typing import Any
-from weakref import WeakSet
 
 from jarai_async._api.models import Id, Production, ProductionRequest, Status
 from jarai_async._errors import ClosedError
-from jarai_async._events import Event, Outcome
+from jarai_async._events import Outcome
+from jarai_async._journal.history import EventStream
 from jarai_async._orchestrator.job import Job
-from jarai_async._orchestrator.state import JobState
-from jarai_async._orchestrator.stream import Stream
 from jarai_async._printable import printable
 from jarai_async._tasks import start
-
-
-class History:
-    """The events of one job, for any number of readers."""
-
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-        self._readers: WeakSet[Stream[Event]] = WeakSet()
-        self._ended = False
-        self._error: BaseException | None = None
-
-    def publish(self, job: JobState, event: Event) -> None:
-        """Keep an event for all readers. It is acknowledged, because there may be none."""
-        job.acknowledge(event)
-        self._events.append(event)
-        for reader in self._readers:
-            reader.put(event)
-
-    def read(self) -> Stream[Event]:
-        """Iterate from the first event to the last."""
-        reader = Stream(self._events)
-        if self._ended:
-            reader.end(self._error)
-        self._readers.add(reader)
-        return reader
-
-    def end(self, error: BaseException | None) -> None:
-        """End every reader after the last event."""
-        self._ended, self._error = True, error
-        for reader in self._readers:
-            reader.end(error)
 
 
 class Ticket:
@@ -58,10 +25,9 @@ class Ticket:
     `ticket.outcome()`. Cancelling either ends the waiting, not the job.
     """
 
-    def __init__(self, job: Job, task: asyncio.Task[Outcome], history: History) -> None:
+    def __init__(self, job: Job, task: asyncio.Future[Outcome]) -> None:
         self._job = job
         self._task = task
-        self._history = history
         self._waiter: asyncio.Task[Outcome] | None = None
 
     def __repr__(self) -> str:
@@ -135,9 +101,23 @@ class Ticket:
         """
         return None if self.done else self._job.expected_finish
 
-    def events(self) -> Stream[Event]:
-        """Iterate over the events of this request, from the first one to `Finished`."""
-        return self._history.read()
+    def events(self, after: int = 0) -> EventStream:
+        """Iterate over the events of this request behind a cursor: from the first one to `Finished`.
+
+        With a journal these are also the events of earlier processes. Those that are read from it have no
+        `raw` and no signed URLs. The iteration raises ClosedError if the request is not watched any more, and
+        JournalError.
+        """
+        history = self._job.state.context.journal.history
+        return EventStream(history, after, self.reference, lambda: self.done, self._check_end)
+
+    def _check_end(self) -> None:
+        if self._job.state.is_replaced:
+            return  # another ticket continues
+        if self._task.cancelled():
+            raise ClosedError(f"{self.reference} is not watched any more ({self._last_known()})")
+        if (error := self._task.exception()) is not None:
+            raise error
 
     async def cancel(self) -> None:
         """Cancel the production at JARAI. Await the ticket to see how it ended: it may have ended before.

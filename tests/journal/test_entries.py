@@ -1,7 +1,6 @@
-"""Entries of the journal: acknowledged events, the final outcome, and rows that cannot be trusted."""
+"""Entries of the journal: what events change, and rows that cannot be trusted."""
 
-import contextlib
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jarai_async import (
-    BudgetExceededError,
-    Deliverable,
     DeliverablesReady,
     Downloaded,
-    Event,
     Finished,
     InvalidRequestError,
     JaraiError,
     JournalError,
-    NotSentError,
-    Outcome,
     OutcomeState,
-    Production,
-    ProductionFailedError,
-    SavedFile,
     Status,
     StatusChanged,
     Submitted,
@@ -33,55 +24,9 @@ from jarai_async import (
 from jarai_async._api.codec import body_of
 from jarai_async._api.models import parse_id
 from jarai_async._journal.entries import Intent, Row, Stage
+from tests.support.events import FINAL, LATER, NOW, PRODUCING, SAVED, SAVED_FIELDS, VIDEO, event, outcome
 from tests.support.journals import intent
 from tests.support.strategies import ID, OTHER, json_values, request
-
-NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-LATER = NOW + timedelta(minutes=20)
-PRODUCING = Production(
-    parse_id(ID), Status.PRODUCING, topic="Tides", created_at=NOW, raw={"extra": "not stored"}
-)
-VIDEO = Deliverable(
-    "Video", "https://blob/x?sig=secret", platform="YouTube", size=5, raw={"sasUrl": "secret"}
-)
-SAVED = SavedFile(
-    deliverable=VIDEO,
-    size=5,
-    md5="00" * 16,
-    modified=7,
-    verified_by="length",
-    final=True,
-    content_encoding="gzip",
-)
-SAVED_FIELDS = {
-    "deliverable": {"type": "Video"},
-    "size": 5,
-    "md5": "00" * 16,
-    "modified": 7,
-    "verifiedBy": "length",
-    "final": True,
-    "contentEncoding": "gzip",
-}
-FINAL = {OutcomeState.PUBLISHED, OutcomeState.FAILED, OutcomeState.CANCELLED, OutcomeState.REJECTED}
-
-
-def outcome(state: OutcomeState = OutcomeState.PUBLISHED, error: JaraiError | None = None) -> Outcome:
-    return Outcome(
-        request=request(reference="mine"),
-        reference="mine",
-        state=state,
-        production=evolve(PRODUCING, status=Status.PUBLISHED, raw={}),
-        deliverables=(VIDEO,),
-        error=error,
-        submitted_at=NOW,
-        finished_at=LATER,
-        request_count=7,
-    )
-
-
-def event(kind: type[Event], sequence: int = 1, **fields: Any) -> Any:
-    defaults: dict[str, Any] = {"reference": "mine", "production": PRODUCING, "observed_at": LATER}
-    return kind(**defaults | fields, sequence=sequence)
 
 
 def stored(original: Intent) -> Intent:
@@ -99,11 +44,13 @@ def test_row_round_trip_keeps_every_field() -> None:
         production=evolve(PRODUCING, raw={}),
         since=1e9 + 2.5,
         sequence=4,
+        acknowledged=2,
         listed=True,
         webhook_pending=True,
         files={"a/b.mp4": SAVED_FIELDS},
         expired=[OTHER],
         outcome={"state": "failed"},
+        ended_at=1e9 + 7,
     )
     for original in (full, intent()):
         assert asdict(stored(original), recurse=False) == asdict(original, recurse=False)
@@ -111,55 +58,51 @@ def test_row_round_trip_keeps_every_field() -> None:
 
 def test_row_has_no_empty_fields_and_no_signed_url() -> None:
     """It holds only known fields."""
-    assert intent().row() == ("mine", ID, "a key", body_of(request()), "planned", "{}")
+    assert intent().row() == ("mine", ID, "a key", body_of(request()), "planned", None, None, "{}")
     finished = intent()
-    finished.acknowledge(event(Downloaded, saved=SAVED, path=Path("a.mp4")))
-    finished.acknowledge(event(Finished, 2, outcome=outcome()))
+    finished.record(event(Downloaded, saved=SAVED, path=Path("a.mp4")))
+    finished.record(event(Finished, 2, outcome=outcome()))
+    assert finished.row()[4:7] == ("ended", "published", LATER.timestamp())
     row = repr(finished.row())
     assert "Tides" in row
     assert "secret" not in row
     assert "not stored" not in row
 
 
-def test_acknowledged_events_update_the_intent() -> None:
-    """The production, since when it has its status, and the number of the event, which never decreases."""
+def test_events_update_the_intent() -> None:
+    """The production, since when it has its status, and the number of the event."""
     entry = intent()
-    entry.acknowledge(event(Submitted, 1))
+    entry.record(event(Submitted, 1))
     assert (entry.sequence, entry.production, entry.since) == (1, PRODUCING, LATER.timestamp())
     assert entry.production is not None
     assert entry.production.raw == {}
     published = evolve(PRODUCING, status=Status.PUBLISHED)
     entry.webhook_pending = True
-    entry.acknowledge(
-        event(StatusChanged, 2, production=published, previous=Status.PRODUCING, changed_after=NOW)
-    )
+    entry.record(event(StatusChanged, 2, production=published, previous=Status.PRODUCING, changed_after=NOW))
     assert (entry.sequence, entry.production, entry.webhook_pending) == (2, published, False)
     assert entry.since == (NOW + timedelta(minutes=10)).timestamp()
-    entry.acknowledge(event(DeliverablesReady, 3, deliverables=(), final=False))
+    entry.record(event(DeliverablesReady, 3, deliverables=(), final=False))
     assert not entry.listed
-    entry.acknowledge(event(DeliverablesReady, 4, deliverables=(VIDEO,), final=True))
+    entry.record(event(DeliverablesReady, 4, deliverables=(VIDEO,), final=True))
     assert entry.listed
-    entry.acknowledge(event(Downloaded, 5, saved=SAVED, path=Path("a.mp4")))
+    entry.record(event(Downloaded, 5, saved=SAVED, path=Path("a.mp4")))
     assert entry.known_files() == {Path("a.mp4"): evolve(SAVED, deliverable=evolve(VIDEO, url=""))}
-    entry.acknowledge(event(DeliverablesReady, 2, deliverables=(), final=True))
     assert entry.sequence == 5
     assert entry.stage is Stage.PLANNED
 
 
-def test_late_event_of_a_replaced_production_only_counts() -> None:
-    """It does not change what is stored about the production that replaced it."""
+def test_production_that_never_began_is_replaced() -> None:
+    """Its id is kept, and a rejection of the next submit does not change the production that is known."""
     entry = intent(stage=Stage.ACCEPTED, sent_at=1.0, submitted_at=2.0, since=3.0, production=PRODUCING)
     entry.webhook_pending = True
     entry.reset_for_resubmit("another key")
     assert (entry.stage, entry.key, entry.expired) == (Stage.PLANNED, "another key", [ID])
     assert (entry.production, entry.sent_at, entry.submitted_at, entry.since) == (None, None, None, None)
     assert not entry.webhook_pending
-    entry.acknowledge(event(StatusChanged, 3, previous=Status.QUEUED, changed_after=NOW))
-    assert (entry.sequence, entry.production, entry.since) == (3, None, None)
     second = evolve(PRODUCING, id=parse_id(OTHER))
-    entry.acknowledge(event(Submitted, 4, production=second))
+    entry.record(event(Submitted, 4, production=second))
     assert entry.production == second
-    entry.acknowledge(event(Finished, 5, production=None, outcome=outcome(OutcomeState.REJECTED)))
+    entry.record(event(Finished, 5, production=None, outcome=outcome(OutcomeState.REJECTED)))
     assert (entry.sequence, entry.production) == (5, second)
 
 
@@ -174,86 +117,12 @@ def test_reset_without_a_production_changes_the_key_only() -> None:
 def test_only_a_final_outcome_is_stored(state: OutcomeState) -> None:
     """After a deadline, a lost response or a failed download, the next run resumes the request."""
     entry = intent(stage=Stage.ACCEPTED)
-    entry.acknowledge(event(Finished, 9, outcome=outcome(state)))
+    entry.record(event(Finished, 9, outcome=outcome(state)))
     assert (entry.stage is Stage.ENDED) == (entry.outcome is not None) == (state in FINAL)
     assert (entry.stage is Stage.ACCEPTED) == (state not in FINAL)
     incomplete = intent(stage=Stage.ACCEPTED)
-    incomplete.acknowledge(
-        event(Finished, 9, outcome=outcome(OutcomeState.PUBLISHED, JaraiError("disk full")))
-    )
+    incomplete.record(event(Finished, 9, outcome=outcome(OutcomeState.PUBLISHED, JaraiError("disk full"))))
     assert incomplete.stage is Stage.ACCEPTED
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        None,
-        ProductionFailedError("it failed", code="BAD_TOPIC"),
-        BudgetExceededError("spent", status=409, code="BUDGET_GATE_1_FAILED", correlation_id="c-1"),
-        NotSentError("no connection"),
-    ],
-)
-@pytest.mark.parametrize("state", sorted(FINAL - {OutcomeState.PUBLISHED}))
-def test_final_outcome_is_the_same_after_a_restart(state: OutcomeState, error: JaraiError | None) -> None:
-    """Every field, except that the signed URLs are not stored."""
-    original = evolve(outcome(state, error), files={Path("a.mp4"): evolve(VIDEO, url="")})
-    entry = intent()
-    entry.acknowledge(event(Downloaded, saved=SAVED, path=Path("a.mp4")))
-    entry.acknowledge(event(Finished, 2, production=original.production, outcome=original))
-    restored = stored(entry).final_outcome(original.request)
-    expected = evolve(original, error=None, deliverables=(evolve(VIDEO, url=""),))
-    assert evolve(restored, error=None) == expected
-    assert type(restored.error) is type(error)
-    assert repr(restored.error) == repr(error)
-    assert vars(restored.error or JaraiError("")) == vars(error or JaraiError(""))
-
-
-def test_final_outcome_without_submit_time_or_error_code() -> None:
-    """The process that submitted it ended before it could store the time; JARAI gave no code."""
-    original = evolve(outcome(OutcomeState.FAILED, ProductionFailedError("it failed")), submitted_at=None)
-    entry = intent()
-    entry.acknowledge(event(Finished, outcome=original))
-    restored = stored(entry).final_outcome(original.request)
-    assert restored.submitted_at is None
-    assert restored.error is not None
-    assert restored.error.code is None
-
-
-def test_outcome_and_files_of_format_1_can_be_read() -> None:
-    """Its errors are text, and its files have no size: they are downloaded again."""
-    original = outcome(OutcomeState.FAILED, ProductionFailedError("it failed"))
-    entry = intent()
-    entry.acknowledge(event(Finished, outcome=original))
-    assert entry.outcome is not None
-    entry.outcome |= {"error": "it failed", "code": "PIPELINE_STEP_FAILED"}
-    entry.files["video.mp4"] = {"type": "Video"}
-    restored = stored(entry).final_outcome(original.request)
-    assert restored.files == {}
-    assert isinstance(restored.error, ProductionFailedError)
-    assert (restored.error.message, restored.error.code) == ("it failed", "PIPELINE_STEP_FAILED")
-
-
-@pytest.mark.parametrize("name", ["state", "error", "deliverables", "finishedAt", "requests"])
-@given(value=json_values)
-def test_damaged_outcome_raises_journal_error(name: str, value: object) -> None:
-    """Whatever a field holds, there is an outcome or a JournalError; without the field, the error."""
-    entry = intent()
-    entry.acknowledge(
-        event(Finished, outcome=outcome(OutcomeState.FAILED, ProductionFailedError("it failed")))
-    )
-    assert entry.outcome is not None
-    entry.outcome[name] = value
-    with contextlib.suppress(JournalError):
-        assert entry.final_outcome(request()).reference == "mine"
-    del entry.outcome[name]
-    with pytest.raises(JournalError, match=f"the journal's entry for 'mine' cannot be read: '{name}'"):
-        entry.final_outcome(request())
-
-
-def test_ended_entry_without_an_outcome_raises_journal_error() -> None:
-    """The row says that the request has ended, but not how."""
-    with pytest.raises(JournalError, match="the journal's entry for 'mine' cannot be read"):
-        intent(stage=Stage.ENDED).final_outcome(request())
 
 
 @pytest.mark.parametrize(
@@ -265,17 +134,20 @@ def test_ended_entry_without_an_outcome_raises_journal_error() -> None:
         (2, b"key"),
         (3, "text"),
         (4, "sold"),
-        (5, "[]"),
-        (5, "{"),
-        (5, "[" * 100_000),
-        (5, 5),
+        (6, -1),
+        (6, "x"),
+        (7, "[]"),
+        (7, "{"),
+        (7, "[" * 100_000),
+        (7, 5),
         *(
-            (5, f'{{"{name}": {value}}}')
+            (7, f'{{"{name}": {value}}}')
             for name, values in {
                 "sentAt": ('"x"', "-1", "1e11", "NaN"),
                 "submittedAt": ("[]", "-0.5"),
                 "since": ("{}", "Infinity"),
                 "sequence": ("1.5", "null", "true"),
+                "unread": ("1.5", "null"),
                 "keyHonoured": ("1", "null"),
                 "listed": ("1", "null"),
                 "hinted": ("1", "null"),
@@ -312,7 +184,7 @@ def test_invalid_column_raises_journal_error(column: int, value: object) -> None
 def test_error_says_why_an_entry_cannot_be_read(fields: str, reason: str) -> None:
     """In a few words."""
     with pytest.raises(JournalError) as caught:
-        Intent.from_row((*intent().row()[:5], fields))
+        Intent.from_row((*intent().row()[:7], fields))
     assert caught.value.message == f"the journal's entry for 'mine' cannot be read: {reason}"
 
 
@@ -325,7 +197,7 @@ def test_error_says_why_a_body_cannot_be_read() -> None:
 
 def test_times_from_1970_to_the_year_5138_are_accepted() -> None:
     """The limit is 1e11 seconds."""
-    row: Row = (*intent().row()[:5], '{"sentAt": 0, "submittedAt": 99999999999, "since": 0.5}')
+    row: Row = (*intent().row()[:7], '{"sentAt": 0, "submittedAt": 99999999999, "since": 0.5}')
     entry = Intent.from_row(row)
     assert (entry.sent_at, entry.submitted_at, entry.since) == (0.0, 99_999_999_999.0, 0.5)
 

@@ -98,7 +98,7 @@ async def test_file_that_is_not_a_journal_is_rejected_unchanged(tmp_path: Path) 
     text.write_text("topic,account_id\n" * 100)
     execute(other, "CREATE TABLE theirs (x)")
     await (await Journal.open(newer)).close()
-    execute(newer, "PRAGMA user_version = 3")
+    execute(newer, "PRAGMA user_version = 4")
     reasons = {
         text: "it is not a journal",
         other: "the database of another program",

@@ -23,7 +23,7 @@ async def test_file_identifies_application_and_version(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     await (await Journal.open(path)).close()
     pragmas = ("application_id", "user_version", "journal_mode")
-    assert execute(path, *(f"PRAGMA {name}" for name in pragmas)) == [0x4A415249, 2, "delete"]
+    assert execute(path, *(f"PRAGMA {name}" for name in pragmas)) == [0x4A415249, 3, "delete"]
     assert path.read_bytes()[68:72] == b"JARI"
 
 
@@ -76,10 +76,10 @@ async def test_failed_open_leaves_no_lock_and_no_thread(tmp_path: Path) -> None:
     """The file can be opened as soon as the reason is gone."""
     path = tmp_path / "journal"
     await (await Journal.open(path)).close()
-    execute(path, "PRAGMA user_version = 3")
+    execute(path, "PRAGMA user_version = 4")
     with pytest.raises(JournalError, match="was written by a newer version of jarai-async"):
         await Journal.open(path)
-    execute(path, "PRAGMA user_version = 2")
+    execute(path, "PRAGMA user_version = 3")
     await (await Journal.open(path)).close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("jarai journal")]
 
@@ -133,23 +133,21 @@ async def test_flush_returns_when_writes_are_on_the_disk(tmp_path: Path) -> None
     await journal.close()
 
 
-async def test_without_a_path_only_intents_in_doubt_are_kept() -> None:
-    """In memory, until the doubt is resolved; facts are not kept."""
+async def test_without_a_path_everything_is_kept_in_memory() -> None:
+    """Until the journal is closed."""
     journal = await Journal.open(None)
     await journal.save(intent("a", stage=Stage.IN_DOUBT))
-    await journal.save(intent("b", stage=Stage.SENDING))
-    journal.plan(intent("c"))
+    journal.plan(intent("b"))
     journal.store("learned", {"x": 1})
-    await journal.flush()
-    in_doubt = await journal.find("a")
-    assert in_doubt is not None
-    assert in_doubt.stage is Stage.IN_DOUBT
-    assert [await journal.find(name) for name in "bc"] == [None, None]
-    assert await journal.intents() == []
-    assert await journal.load("learned") is None
-    await journal.save(intent("a", stage=Stage.ACCEPTED))
-    assert await journal.find("a") is None
+    assert [(one.reference, one.stage) for one in await journal.intents()] == [
+        ("a", Stage.IN_DOUBT),
+        ("b", Stage.PLANNED),
+    ]
+    assert await journal.load("learned") == {"x": 1}
     await journal.close()
+    await journal.close()
+    journal = await Journal.open(None)
+    assert await journal.intents() == []
     await journal.close()
 
 
@@ -207,11 +205,8 @@ async def test_reference_that_is_not_unicode_does_not_fail_the_commit(tmp_path: 
     assert [intent.reference for intent in await journal.intents()] == ["a", "b"]
     with pytest.raises(JournalError) as caught:
         await journal.find("x\ud800")
-    assert caught.value.message == f"the journal {path} cannot store 'x\\ud800': it is not valid Unicode"
+    assert caught.value.message == "the reference 'x\\ud800' cannot be stored: it is not valid Unicode"
     await journal.close()
-    in_memory = await Journal.open(None)
-    assert await in_memory.find("x\ud800") is None
-    await in_memory.close()
 
 
 async def test_damaged_page_is_an_error_on_opening(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jarai_async import ConfigurationError, JaraiClient, JournalError, Orchestrator
+from jarai_async._journal.database import Server
 from jarai_async._journal.entries import Stage
-from jarai_async._journal.journal import Journal, Server
+from jarai_async._journal.journal import Journal
 from jarai_async._urls import canonical_url
 from jarai_async.simulator import Simulator
 from tests.support.journals import execute, intent

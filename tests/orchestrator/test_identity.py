@@ -165,8 +165,8 @@ async def test_running_reference_is_refused_before_anything_is_sent(
         await asyncio.sleep(1)
         with pytest.raises(InvalidRequestError, match="'a' is already running"):
             await anext(orchestrator.run([request_for(simulator, reference=name) for name in "ba"]))
-        with pytest.raises(InvalidRequestError, match="'a' is already running"):
-            orchestrator.submit(request_for(simulator, reference="a"))
+        with pytest.raises(InvalidRequestError, match="'a' is another request: topic was"):
+            orchestrator.submit(request_for(simulator, reference="a", topic="Bees"))
     assert len(simulator.productions) == 1
 
 

@@ -12,7 +12,6 @@ from jarai_async import (
     Orchestrator,
     Outcome,
     OutcomeState,
-    PermissionDeniedError,
 )
 from jarai_async.simulator import FaultKind, Simulator
 from jarai_async.simulator._api.responses import error_response
@@ -37,16 +36,16 @@ async def outcome_of(simulator: Simulator, journal: Path, **changes: Any) -> Out
 
 async def test_rejected_request_is_not_sent_again_unless_asked(simulator: Simulator, tmp_path: Path) -> None:
     """The next start returns the recorded outcome, with JARAI's error and how to try again."""
-    reject_one_submit(simulator, 403, "PERMISSION_DENIED")
+    reject_one_submit(simulator, 409, "BUDGET_GATE_1_FAILED")
     first = await outcome_of(simulator, tmp_path / "journal")
     again = await outcome_of(simulator, tmp_path / "journal")
     assert simulator.count("submit") == 1
     assert first.state is again.state is OutcomeState.REJECTED
     assert first.is_final
     assert again.is_final
-    assert isinstance(again.error, PermissionDeniedError)
+    assert isinstance(again.error, BudgetExceededError)
     assert str(again.error) == str(first.error)
-    assert (again.error.status, again.error.code) == (403, "PERMISSION_DENIED")
+    assert (again.error.status, again.error.code) == (409, "BUDGET_GATE_1_FAILED")
     assert again.error.correlation_id
     assert "To submit it again, call `Orchestrator.retry`, or use `jarai retry`." in str(again)
 
@@ -66,7 +65,7 @@ async def test_request_rejected_in_an_outage_does_not_start_unasked(tmp_path: Pa
 async def test_retry_submits_a_rejected_request_again(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:
-    """With a new key; its events continue to count."""
+    """With a new key; its events continue behind those of the first submit."""
     reject_one_submit(simulator, 409, "BUDGET_GATE_1_FAILED")
     path = tmp_path / "journal"
     first = await outcome_of(simulator, path)
@@ -79,7 +78,7 @@ async def test_retry_submits_a_rejected_request_again(
             await orchestrator.retry("a")
         with pytest.raises(InvalidRequestError, match="no request with the reference 'b'"):
             await orchestrator.retry("b")
-    assert numbers == [*range(2, 2 + len(numbers))]
+    assert numbers == [*range(1, 1 + len(numbers))]
     assert (await outcome_of(simulator, path)).ok
     assert simulator.count("submit") == 2
 

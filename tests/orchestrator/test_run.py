@@ -84,15 +84,13 @@ async def test_exception_of_the_reader_is_raised_unchanged(simulator: Simulator,
 
 
 async def test_run_ends_when_the_block_is_left(simulator: Simulator, client: JaraiClient) -> None:
-    """An iteration that is left unread ends, or raises ClosedError where requests were not drawn."""
-    async with Orchestrator(client) as orchestrator:
-        run = orchestrator.run(requests_for(simulator, 3))
-    assert [event async for event in run] == []
-    async with Orchestrator(client) as orchestrator:
-        run = orchestrator.run(_never_yields())
-        await asyncio.sleep(1)
-    with pytest.raises(ClosedError):
-        await anext(run)
+    """An iteration that is left unread raises ClosedError where requests were not drawn."""
+    for requests in (requests_for(simulator, 3), _never_yields()):
+        async with Orchestrator(client) as orchestrator:
+            run = orchestrator.run(requests)
+            await asyncio.sleep(0)
+        with pytest.raises(ClosedError):
+            await anext(run)
 
 
 async def _never_yields() -> AsyncIterator[ProductionRequest]:
@@ -131,7 +129,7 @@ async def test_next_event_comes_after_the_one_before_is_acknowledged_on_disk(
             crashed = await Journal.open(tmp_path / "crashed" / "journal.db")
             (kept,) = await crashed.intents()
             await crashed.close()
-            assert kept.sequence == handled
+            assert kept.acknowledged == handled
             handled = event.sequence
     assert handled > 3
 

@@ -1,12 +1,13 @@
 """A webhook is in the journal before it is accepted; if the journal cannot be written, it gets a 503."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from jarai_async import Event, JaraiClient, Orchestrator, RateLimit, Status
+from jarai_async import Event, JaraiClient, JournalError, Orchestrator, RateLimit, Status
 from jarai_async._journal.journal import Journal
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Simulator
@@ -99,6 +100,11 @@ async def test_early_event_that_the_journal_cannot_store_fails_no_job(
 ) -> None:
     """The event was accepted before the job subscribed, and the production is paid for."""
     databases = opened_connections(monkeypatch)
+    with pytest.raises(JournalError):
+        await _publish_without_space(tmp_path, databases)
+
+
+async def _publish_without_space(tmp_path: Path, databases: list[sqlite3.Connection]) -> None:
     async with (
         Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
@@ -114,7 +120,6 @@ async def test_early_event_that_the_journal_cannot_store_fails_no_job(
         (database,) = databases
         database.execute("PRAGMA query_only = ON")
         assert (await ticket).ok
-        database.execute("PRAGMA query_only = OFF")  # leaving the block would raise its failure
 
 
 async def test_cancelled_delivery_is_accepted_when_it_is_repeated(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ async def test_production_that_could_not_be_read_is_read_after_a_later_event(tmp
             await asyncio.sleep(4 * 3600)
             stored = await orchestrator.context.journal.find("r0")
         assert stored is not None
-        assert stored.stage is Stage.ACCEPTED
+        assert stored.outcome_state == OutcomeState.PUBLISHED
 
 
 async def test_production_before_a_retry_is_not_taken_for_the_new_one(tmp_path: Path) -> None:

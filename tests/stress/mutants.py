@@ -74,7 +74,7 @@ MUTANTS = (
     ),
     Mutant(
         "the doubt is not kept in the journal",
-        "_journal/journal",
+        "_journal/database",
         "(str(Stage.IN_DOUBT), str(Stage.SENDING))",
         "(str(Stage.PLANNED), str(Stage.SENDING))",
         needs_crashes=True,
@@ -110,10 +110,11 @@ MUTANTS = (
         "if False:",
     ),
     Mutant(
-        "an event of an expired production overwrites the new one",
-        "_journal/entries",
-        "event.production.id in self.expired",
-        "event.production.id is None",
+        "an event that was not taken is not repeated",
+        "_orchestrator/job",
+        "if publish is not None and intent.acknowledged < intent.sequence:",
+        "if publish is not None and intent.acknowledged > intent.sequence:",
+        needs_crashes=True,
     ),
     Mutant(
         "do not verify length and checksum of a file",

@@ -1,0 +1,238 @@
+"""The SQLite file of a journal: opened and locked, checked, and brought to the present format. Blocking.
+
+Between two commits everything is in the one file, also after the process was killed. (With a write-ahead log,
+a copy without that second file was an empty journal.) SQLite's rollback journal `PATH-journal` matters only
+where a commit was interrupted. It is kept until the file is closed, because overwriting it needs no space.
+
+The file is locked while it is open (`file_lock`). Opening first changes every request that was being sent to
+IN_DOUBT and commits that, so that a second crash cannot lose it. A journal belongs to the server that it was
+first used with: another one does not know its productions.
+"""
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from attrs import asdict, frozen
+
+from jarai_async._errors import ConfigurationError, JournalError
+from jarai_async._journal.entries import Stage
+from jarai_async._journal.events import migrated_finish
+from jarai_async._journal.file_lock import FileLock
+
+FILE_ERRORS = (
+    sqlite3.Error,
+    OSError,
+    UnicodeDecodeError,
+)  # the last: SQLite's message quotes damaged text
+REPLACE_FACT = "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)"
+
+_APPLICATION_ID = 0x4A415249  # "JARI": identifies the file, to us and to file(1)
+_FORMAT_VERSION = 3
+_SELECT_POSITIONAL = "SELECT 1 FROM intents WHERE reference GLOB 'request-[0-9][0-9][0-9][0-9]*'"
+_SELECT_CREATED = "SELECT 1 FROM intents WHERE stage NOT IN (?, ?) OR kept LIKE '%\"production\"%' LIMIT 1"
+_INTENTS = """
+CREATE TABLE intents (
+    id INTEGER PRIMARY KEY, reference TEXT NOT NULL UNIQUE, account_id TEXT NOT NULL, key TEXT NOT NULL,
+    body BLOB NOT NULL, stage TEXT NOT NULL, state TEXT, ended_at REAL, kept TEXT NOT NULL
+) STRICT
+"""
+_EVENTS = """
+CREATE TABLE events (
+    cursor INTEGER PRIMARY KEY AUTOINCREMENT, intent INTEGER NOT NULL REFERENCES intents ON DELETE CASCADE,
+    sequence INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_of_intent ON events (intent)
+"""
+_FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
+_COPY = """
+INSERT INTO intents (reference, account_id, key, body, stage, kept)
+    SELECT reference, account_id, key, body, stage, kept FROM before ORDER BY rowid
+"""
+
+
+@frozen
+class Server:
+    """The API that knows the productions of a journal."""
+
+    base_url: str
+    is_sandbox: bool
+
+    def __str__(self) -> str:
+        return f"{self.base_url} with a {'sandbox' if self.is_sandbox else 'live'} key"
+
+
+class Database(sqlite3.Connection):
+    """A database in memory, or in a file that is unlocked when it is closed."""
+
+    lock: FileLock | None = None
+
+    def close(self) -> None:
+        super().close()
+        if self.lock is not None:
+            self.lock.close()
+
+
+def open_database(path: Path | None, server: Server | None, *, create: bool) -> Database:
+    """Open a journal's file, or a database in memory. Raises JournalError, OSError, sqlite3.Error."""
+    database = _connect(path, create=create)
+    try:
+        _prepare(database, path, server)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def close_database(database: Database) -> None:
+    """Close the file. Raises JournalError, OSError, sqlite3.Error."""
+    try:
+        if database.lock is not None:
+            database.lock.check()  # else another process may use the rollback journal of that name
+            database.execute("PRAGMA locking_mode = NORMAL")
+            database.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        database.close()
+
+
+def _connect(path: Path | None, *, create: bool) -> Database:
+    uri, lock = ":memory:", None
+    if path is not None:
+        lock = FileLock(path, create=create)
+        # The lock makes SQLite's own superfluous, and `unix-none` leaves them out. On Windows they are it.
+        uri = f"file://{quote(os.fsencode(path.absolute()))}?vfs=unix-none"
+        uri = uri if os.name == "posix" else str(path)
+    try:
+        database = sqlite3.connect(
+            uri,
+            uri=uri.startswith("file:"),
+            factory=Database,
+            timeout=0.5,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=16,
+        )
+    except BaseException:
+        if lock is not None:
+            lock.close()
+        raise
+    database.lock = lock
+    return database
+
+
+def _prepare(database: Database, path: Path | None, server: Server | None) -> None:
+    execute = database.execute
+    execute("PRAGMA locking_mode = EXCLUSIVE")
+    is_new = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if is_new:
+        execute("PRAGMA auto_vacuum = INCREMENTAL")
+    execute("BEGIN EXCLUSIVE")
+    version = _format_version(database, path, is_new=is_new)
+    execute("COMMIT")
+    execute("PRAGMA journal_mode = PERSIST")
+    execute("PRAGMA synchronous = FULL")
+    execute("BEGIN IMMEDIATE")
+    if is_new:
+        for statement in (_INTENTS, *_EVENTS.split(";"), _FACTS):
+            execute(statement)
+        execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    elif version < _FORMAT_VERSION:
+        _add_events(database)
+    execute(f"PRAGMA user_version = {_FORMAT_VERSION}")
+    if server is not None:
+        _bind(database, path, server)
+    execute("UPDATE intents SET stage = ? WHERE stage = ?", (str(Stage.IN_DOUBT), str(Stage.SENDING)))
+    execute("COMMIT")
+    execute("PRAGMA foreign_keys = ON")
+    if not is_new and version < _FORMAT_VERSION:
+        execute("PRAGMA auto_vacuum = INCREMENTAL")
+        execute("VACUUM")  # which makes that setting effective
+
+
+def _format_version(database: Database, path: Path | None, *, is_new: bool) -> int:
+    """Check a file, and return the version of its format. Raises JournalError where it cannot be used."""
+    application_id, version, damage = (
+        database.execute(f"PRAGMA {pragma}").fetchone()[0]
+        for pragma in ("application_id", "user_version", "quick_check(1)")
+    )
+    if not is_new and application_id != _APPLICATION_ID:
+        raise JournalError(f"{path} is the database of another program")
+    if version > _FORMAT_VERSION:
+        raise JournalError(f"{path} was written by a newer version of jarai-async")
+    if damage != "ok":
+        raise JournalError(f"{path} is damaged: {damage}")
+    if not is_new and version < 2 and database.execute(_SELECT_POSITIONAL).fetchall():
+        raise JournalError(  # the same batch would be submitted again
+            f"{path} names requests by their position in the batch, as earlier versions did: finish it "
+            "with the version that wrote it"
+        )
+    return int(version)
+
+
+def _add_events(database: Database) -> None:
+    """Bring format 1 or 2 to format 3. Of their events, the last one of a request that has ended is made."""
+    execute = database.execute
+    execute("ALTER TABLE intents RENAME TO before")
+    for statement in (_INTENTS, *_EVENTS.split(";")):
+        execute(statement)
+    execute(_COPY)
+    execute("DROP TABLE before")
+    ended = execute("SELECT id, kept FROM intents WHERE stage = ?", (str(Stage.ENDED),)).fetchall()
+    for id_, kept in ended:
+        if (finish := migrated_finish(kept)) is not None:
+            state, ended_at, *event = finish
+            execute("UPDATE intents SET state = ?, ended_at = ? WHERE id = ?", (state, ended_at, id_))
+            execute("INSERT INTO events (intent, sequence, kind, value) VALUES (?, ?, ?, ?)", (id_, *event))
+
+
+def _bind(database: Database, path: Path | None, server: Server) -> None:
+    """Record the server of a journal. Raises JournalError where another one may have its productions."""
+    used = database.execute(_SELECT_CREATED, (str(Stage.PLANNED), str(Stage.ENDED))).fetchall()
+    rows = database.execute("SELECT value FROM facts WHERE name = 'server'").fetchall() if used else []
+    bound = _decoded_server(rows[0][0]) if rows else server
+    if bound is None:
+        raise JournalError(f"the journal {path} is damaged: its server cannot be read")
+    if bound != server:
+        raise JournalError(
+            f"the journal {path} was made for {bound}, which alone knows its productions, but this "
+            f"client uses {server}: use the same again, or another journal"
+        )
+    database.execute(REPLACE_FACT, ("server", json.dumps(asdict(server))))
+
+
+def _decoded_server(text: str) -> Server | None:
+    try:
+        return Server(**json.loads(text))
+    except (RecursionError, TypeError, ValueError):
+        return None
+
+
+def journal_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a journal. Raises ConfigurationError for what is not the path of a file."""
+    try:
+        text = os.fsdecode(path)
+        is_path = bool(text) and "\0" not in text and bool(os.fsencode(text))
+    except (TypeError, UnicodeError):
+        text, is_path = repr(path), False
+    if not is_path or text == ":memory:" or text.startswith("file:"):
+        raise ConfigurationError(
+            f"the journal must be the path of a file, such as 'batch.db', not {text!r:.80}; "
+            "without a journal, pass None"
+        )
+    return Path(text)
+
+
+def reason(error: Exception) -> str:
+    """Replace SQLite's message where it does not make clear what is wrong."""
+    text = str(error)
+    if "locked" in text:
+        return "another program has it open"
+    if "not a database" in text:
+        return "it is not a journal"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is damaged"
+    if isinstance(error, OSError):
+        return error.strerror or text
+    return text
