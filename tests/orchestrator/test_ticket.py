@@ -21,6 +21,7 @@ async def test_ticket_is_awaited_for_its_outcome(simulator: Simulator, client: J
         assert first.production_id in simulator.productions
         assert first.status == Status.PUBLISHED
         assert "first" in repr(first)
+        assert repr(first).endswith(", ended>")
         assert await first == outcomes[0]
 
 
