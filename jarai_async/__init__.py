@@ -9,6 +9,7 @@
 
 - `JaraiClient` has one method for each call of the API.
 - `Orchestrator` runs many productions concurrently and yields an event for each change.
+- `read_journal` shows what a journal knows, also while another process has it open.
 - `JaraiError` is the base class of all exceptions; the docstring of each says what it means.
 - `jarai_async.webhooks` verifies webhook events, and `jarai_async.receiver` receives them.
 - `jarai_async.simulator` is a simulation of the API, for tests and experiments on your machine.
@@ -68,6 +69,7 @@ from jarai_async._events import (
     StatusChanged,
     Submitted,
 )
+from jarai_async._journal.reader import JournalEntry, read_journal
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.statistics import Statistics
 from jarai_async._orchestrator.ticket import Ticket
@@ -94,6 +96,7 @@ __all__ = [
     "InvalidResponseError",
     "JaraiClient",
     "JaraiError",
+    "JournalEntry",
     "JournalError",
     "NewWebhook",
     "NoResponseError",
@@ -124,6 +127,7 @@ __all__ = [
     "Webhook",
     "WebhookDelivery",
     "WebhookVerificationError",
+    "read_journal",
 ]
 
 __version__ = version("jarai-async")

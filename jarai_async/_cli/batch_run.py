@@ -28,6 +28,7 @@ from jarai_async._events import Event, Finished
 from jarai_async._journal.database import Server, journal_path
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
+from jarai_async._journal.reader import JournalReader
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.slot import Slots
 
@@ -152,11 +153,13 @@ async def open_journal(path: str, server: Server | None = None) -> AsyncIterator
 
 
 async def read_journal(path: str) -> tuple[list[Intent], str | None]:
-    """Return the requests of a journal, and the folder of their files, if it names one.
+    """Return the requests of a journal, which may be in use, and the folder of their files, if it names one.
 
-    Raises OSError or JournalError.
+    Raises ConfigurationError or JournalError.
     """
-    async with open_journal(path) as journal:
-        folder = await journal.load("folder")
-        is_known = isinstance(folder, dict) and isinstance(folder.get("path"), str)
-        return await journal.intents(), folder["path"] if is_known else None
+    reader = JournalReader(journal_path(path))
+
+    def read() -> tuple[list[Intent], str | None]:
+        return [intent for intent, _ in reader.entries()], reader.folder()
+
+    return await asyncio.to_thread(read)

@@ -12,6 +12,8 @@ first used with: another one does not know its productions.
 import json
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import quote
 
@@ -64,10 +66,33 @@ class Server:
         return f"{self.base_url} with a {'sandbox' if self.is_sandbox else 'live'} key"
 
 
+class UnrecoveredError(Exception):
+    """A file whose last owner was killed during a commit, or that an earlier version has written."""
+
+
 class Database(sqlite3.Connection):
     """A database in memory, or in a file that is unlocked when it is closed."""
 
     lock: FileLock | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what is written, or undo it after an error. Raises JournalError, OSError, sqlite3.Error."""
+        if self.lock is not None:
+            self.lock.check()
+        with self.writing():
+            try:
+                self.execute("BEGIN IMMEDIATE")
+                yield
+                self.execute("COMMIT")
+            except BaseException:
+                if self.in_transaction:
+                    self.execute("ROLLBACK")
+                raise
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep readers of other processes out."""
+        return nullcontext() if self.lock is None else self.lock.writing()
 
     def close(self) -> None:
         super().close()
@@ -79,7 +104,8 @@ def open_database(path: Path | None, server: Server | None, *, create: bool) -> 
     """Open a journal's file, or a database in memory. Raises JournalError, OSError, sqlite3.Error."""
     database = _connect(path, create=create)
     try:
-        _prepare(database, path, server)
+        with database.writing():
+            _prepare(database, path, server)
     except BaseException:
         database.close()
         raise
@@ -91,8 +117,9 @@ def close_database(database: Database) -> None:
     try:
         if database.lock is not None:
             database.lock.check()  # else another process may use the rollback journal of that name
-            database.execute("PRAGMA locking_mode = NORMAL")
-            database.execute("PRAGMA journal_mode = DELETE")
+            with database.writing():
+                database.execute("PRAGMA locking_mode = NORMAL")
+                database.execute("PRAGMA journal_mode = DELETE")
     finally:
         database.close()
 
@@ -102,8 +129,7 @@ def _connect(path: Path | None, *, create: bool) -> Database:
     if path is not None:
         lock = FileLock(path, create=create)
         # The lock makes SQLite's own superfluous, and `unix-none` leaves them out. On Windows they are it.
-        uri = f"file://{quote(os.fsencode(path.absolute()))}?vfs=unix-none"
-        uri = uri if os.name == "posix" else str(path)
+        uri = f"{_file_uri(path)}?vfs=unix-none" if os.name == "posix" else str(path)
     try:
         database = sqlite3.connect(
             uri,
@@ -119,6 +145,36 @@ def _connect(path: Path | None, *, create: bool) -> Database:
             lock.close()
         raise
     database.lock = lock
+    return database
+
+
+def _file_uri(path: Path) -> str:
+    return f"file://{quote(os.fsencode(path.absolute()))}"
+
+
+def connect_to_read(path: Path) -> Database:
+    """Open a journal's file for one read: its owner may write it afterwards, which this would not notice.
+
+    Raises UnrecoveredError where the file must be recovered or migrated first, JournalError where it is not a
+    journal, OSError, sqlite3.Error.
+    """
+    uri = f"{_file_uri(path)}?mode=ro" + ("&vfs=unix-none" if os.name == "posix" else "")
+    database = sqlite3.connect(uri, uri=True, factory=Database, timeout=0.5, isolation_level=None)
+    try:
+        database.execute("BEGIN")
+        is_new = not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        version = 0 if is_new else _checked_version(database, path)
+    except sqlite3.OperationalError as error:
+        database.close()
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise UnrecoveredError from None
+        raise
+    except BaseException:
+        database.close()
+        raise
+    if version < _FORMAT_VERSION:
+        database.close()
+        raise UnrecoveredError
     return database
 
 
@@ -153,14 +209,8 @@ def _prepare(database: Database, path: Path | None, server: Server | None) -> No
 
 def _format_version(database: Database, path: Path | None, *, is_new: bool) -> int:
     """Check a file, and return the version of its format. Raises JournalError where it cannot be used."""
-    application_id, version, damage = (
-        database.execute(f"PRAGMA {pragma}").fetchone()[0]
-        for pragma in ("application_id", "user_version", "quick_check(1)")
-    )
-    if not is_new and application_id != _APPLICATION_ID:
-        raise JournalError(f"{path} is the database of another program")
-    if version > _FORMAT_VERSION:
-        raise JournalError(f"{path} was written by a newer version of jarai-async")
+    version = 0 if is_new else _checked_version(database, path)
+    damage = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         raise JournalError(f"{path} is damaged: {damage}")
     if not is_new and version < 2 and database.execute(_SELECT_POSITIONAL).fetchall():
@@ -168,6 +218,17 @@ def _format_version(database: Database, path: Path | None, *, is_new: bool) -> i
             f"{path} names requests by their position in the batch, as earlier versions did: finish it "
             "with the version that wrote it"
         )
+    return version
+
+
+def _checked_version(database: sqlite3.Connection, path: Path | None) -> int:
+    application_id, version = (
+        database.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in ("application_id", "user_version")
+    )
+    if application_id != _APPLICATION_ID:
+        raise JournalError(f"{path} is the database of another program")
+    if version > _FORMAT_VERSION:
+        raise JournalError(f"{path} was written by a newer version of jarai-async")
     return int(version)
 
 

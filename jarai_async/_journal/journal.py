@@ -223,6 +223,18 @@ class Journal:
             return []
         return await self._run(lambda: database.execute(query, values).fetchall())
 
+    async def _change(self, statement: str, *values: str | float) -> list[Any]:
+        """Execute a statement in a transaction, after all writes that were added before."""
+        await self._written()
+        if (database := self._database) is None:
+            return []
+
+        def change() -> list[Any]:
+            with database.transaction():
+                return database.execute(statement, values).fetchall()
+
+        return await self._run(change)
+
     async def _written(self) -> None:
         """Wait until all writes that were added before are committed."""
         while commit := self._next_commit or self._running_commit:
@@ -301,15 +313,15 @@ class Journal:
         """
         stage, forgotten = str(Stage.ENDED), list[str]()
         for reference in references:
-            forgotten += [row[0] for row in await self._select(_FORGET, stage, reference)]
+            forgotten += [row[0] for row in await self._change(_FORGET, stage, reference)]
         while ended_before is not None and (
-            rows := await self._select(_FORGET_OLD, stage, ended_before, _FORGOTTEN_AT_ONCE)
+            rows := await self._change(_FORGET_OLD, stage, ended_before, _FORGOTTEN_AT_ONCE)
         ):
             forgotten += [row[0] for row in rows]
         for reference in forgotten:
             self._intents.pop(reference, None)
         while forgotten and (await self._select("PRAGMA freelist_count"))[0][0]:
-            await self._select(_FREE_SOME)  # others write in between
+            await self._change(_FREE_SOME)  # others write in between
         return forgotten
 
     def _add(
@@ -369,18 +381,10 @@ class Journal:
     def _transact(self, writes: list[_Write]) -> None:
         if self._database is None:
             raise JournalError(f"{self._name} is closed")
-        if self._database.lock is not None:
-            self._database.lock.check()
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
+        with self._database.transaction():
             for write in writes:
                 for statement, values in write.statements:
                     self._database.execute(statement, values)
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise
 
     def _record_failure(self, error: JournalError | None) -> None:
         """Log the first of consecutive failures: `put` has no caller to raise it to."""

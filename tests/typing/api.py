@@ -22,6 +22,7 @@ from jarai_async import (
     InvalidRequestError,
     JaraiClient,
     JaraiError,
+    JournalEntry,
     NewWebhook,
     Orchestrator,
     Outcome,
@@ -41,6 +42,7 @@ from jarai_async import (
     Webhook,
     WebhookDelivery,
     __version__,
+    read_journal,
 )
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Deliverability, Simulator
@@ -60,6 +62,16 @@ full = ProductionRequest(
     reference="mine",
     extra={"further": [1, None]},
 )
+
+
+def journal_reading(path: Path) -> None:
+    for entry in read_journal(path):
+        assert_type(entry, JournalEntry)
+        assert_type(entry.request, ProductionRequest)
+        assert_type(entry.stage, str)
+        assert_type(entry.state, OutcomeState | None)
+        assert_type(entry.events, tuple[Event, ...])
+        assert_type(entry.ended_at, datetime | None)
 
 
 async def client_methods(session: aiohttp.ClientSession, production_id: str) -> None:
