@@ -29,7 +29,7 @@ def intent_line(intent: Intent) -> dict[str, Any]:
         line |= {"accountId": intent.account_id, "idempotencyKey": intent.key}
         line |= {"topic": intent.request().topic}
     if intent.outcome is not None:
-        line |= {"outcome": intent.outcome.get("state"), "files": len(intent.files)}
+        line |= {"outcome": intent.outcome.get("state"), "files": intent.outcome.get("files", 0)}
         if isinstance(error := intent.outcome.get("error"), dict):
             line |= {name: error.get(name) for name in ("message", "code")}
     return line
