@@ -19,7 +19,7 @@ from attrs import asdict, frozen
 
 from jarai_async._errors import ConfigurationError, JournalError
 from jarai_async._journal.entries import Stage
-from jarai_async._journal.events import migrated_finish
+from jarai_async._journal.events import migrated
 from jarai_async._journal.file_lock import FileLock
 
 FILE_ERRORS = (
@@ -42,10 +42,12 @@ CREATE TABLE intents (
 _EVENTS = """
 CREATE TABLE events (
     cursor INTEGER PRIMARY KEY AUTOINCREMENT, intent INTEGER NOT NULL REFERENCES intents ON DELETE CASCADE,
-    sequence INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL
+    sequence INTEGER NOT NULL, kind TEXT NOT NULL, value BLOB NOT NULL
 ) STRICT;
 CREATE INDEX events_of_intent ON events (intent)
 """
+_INSERT_EVENT = "INSERT INTO events (intent, sequence, kind, value) VALUES (?, ?, ?, ?)"
+_UPDATE_END = "UPDATE intents SET state = ?, ended_at = ? WHERE id = ?"
 _FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
 _COPY = """
 INSERT INTO intents (reference, account_id, key, body, stage, kept)
@@ -127,7 +129,7 @@ def _prepare(database: Database, path: Path | None, server: Server | None) -> No
     execute("PRAGMA locking_mode = EXCLUSIVE")
     is_new = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if is_new:
-        execute("PRAGMA auto_vacuum = INCREMENTAL")
+        _choose_layout(database)
     execute("BEGIN EXCLUSIVE")
     version = _format_version(database, path, is_new=is_new)
     execute("COMMIT")
@@ -147,8 +149,14 @@ def _prepare(database: Database, path: Path | None, server: Server | None) -> No
     execute("COMMIT")
     execute("PRAGMA foreign_keys = ON")
     if not is_new and version < _FORMAT_VERSION:
-        execute("PRAGMA auto_vacuum = INCREMENTAL")
-        execute("VACUUM")  # which makes that setting effective
+        _choose_layout(database)
+        execute("VACUUM")  # which makes these settings effective
+
+
+def _choose_layout(database: Database) -> None:
+    """Let a request that has ended give back its space to others, and a forgotten one to the disk."""
+    database.execute("PRAGMA page_size = 1024")  # the space for a response is in pages of its own
+    database.execute("PRAGMA auto_vacuum = INCREMENTAL")
 
 
 def _format_version(database: Database, path: Path | None, *, is_new: bool) -> int:
@@ -172,19 +180,18 @@ def _format_version(database: Database, path: Path | None, *, is_new: bool) -> i
 
 
 def _add_events(database: Database) -> None:
-    """Bring format 1 or 2 to format 3. Of their events, the last one of a request that has ended is made."""
+    """Bring format 1 or 2 to format 3. Of their events, those are made that are still needed."""
     execute = database.execute
     execute("ALTER TABLE intents RENAME TO before")
     for statement in (_INTENTS, *_EVENTS.split(";")):
         execute(statement)
     execute(_COPY)
     execute("DROP TABLE before")
-    ended = execute("SELECT id, kept FROM intents WHERE stage = ?", (str(Stage.ENDED),)).fetchall()
-    for id_, kept in ended:
-        if (finish := migrated_finish(kept)) is not None:
-            state, ended_at, *event = finish
-            execute("UPDATE intents SET state = ?, ended_at = ? WHERE id = ?", (state, ended_at, id_))
-            execute("INSERT INTO events (intent, sequence, kind, value) VALUES (?, ?, ?, ?)", (id_, *event))
+    for id_, kept in execute("SELECT id, kept FROM intents").fetchall():
+        events, end = migrated(kept)
+        database.executemany(_INSERT_EVENT, [(id_, *event) for event in events])
+        if end is not None:
+            execute(_UPDATE_END, (*end, id_))
 
 
 def _bind(database: Database, path: Path | None, server: Server) -> None:

@@ -87,7 +87,7 @@ class Job:
         try:
             intent = await self.submission.find_or_plan()
             state.sequence = intent.sequence
-            state.files, state.final_list_published = intent.known_files(), intent.listed
+            state.files, state.final_list_published = await journal.files(intent), intent.listed
             await self._repeat_unread(intent)
             if has_ended := intent.stage is Stage.ENDED:
                 recorded = await self._recorded_finish(intent)
