@@ -163,7 +163,7 @@ def _format_version(database: Database, path: Path | None, *, is_new: bool) -> i
     """Check a file, and return the version of its format. Raises JournalError where it cannot be used."""
     application_id, version, damage = (
         database.execute(f"PRAGMA {pragma}").fetchone()[0]
-        for pragma in ("application_id", "user_version", "quick_check(1)")
+        for pragma in ("application_id", "user_version", "quick_check(intents)")  # events would take a second
     )
     if not is_new and application_id != _APPLICATION_ID:
         raise JournalError(f"{path} is the database of another program")
