@@ -216,7 +216,7 @@ async def test_damaged_page_is_an_error_on_opening(tmp_path: Path) -> None:
     await journal.save(intent())
     await journal.close()
     content = bytearray(path.read_bytes())
-    content[4096] = 0  # the type of the second page
+    content[2048] = 0  # the type of the first page of requests
     path.write_bytes(content)
     with pytest.raises(JournalError) as caught:
         await Journal.open(path)
