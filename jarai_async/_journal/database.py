@@ -240,7 +240,7 @@ def reason(error: Exception) -> str:
         return "another program has it open"
     if "not a database" in text:
         return "it is not a journal"
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeDecodeError) or "malformed" in text:
         return "it is damaged"
     if isinstance(error, OSError):
         return error.strerror or text
