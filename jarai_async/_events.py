@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attrs import field, frozen
 
@@ -17,6 +17,7 @@ from jarai_async._errors import (
     ProductionFailedError,
 )
 from jarai_async._printable import printable
+from jarai_async._urls import without_queries
 
 
 class OutcomeState(StrEnum):
@@ -101,6 +102,39 @@ class Outcome:
         reason = f": {self.error}" if self.error else ""
         return printable(f"{self.reference}: {self.state.replace('_', ' ')}{files}{reason}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON values, without signed URLs and idempotency keys.
+
+        All keys are always present. `error` is a text, in which URLs have no query strings.
+
+        | key                         | value                                                            |
+        |-----------------------------|------------------------------------------------------------------|
+        | `reference`                 | text                                                             |
+        | `productionId`, `status`    | text, or null if no production is known                          |
+        | `outcome`                   | text: the `state`                                                |
+        | `ok`, `isFinal`             | true or false                                                    |
+        | `deliverables`              | list of text: their types                                        |
+        | `files`                     | integer: how many were downloaded                                |
+        | `downloaded`                | list of objects with `type` and `path`, both text                |
+        | `requests`                  | integer: the `request_count`                                     |
+        | `error`, `errorCode`        | text, or null: without an error, or without a code of JARAI      |
+        | `submittedAt`, `finishedAt` | text: ISO 8601 in UTC; `submittedAt` is null if not accepted      |
+        """
+        error, files = self.error, self.files.items()
+        return production_keys(self.reference, self.production) | {
+            "outcome": str(self.state),
+            "ok": self.ok,
+            "isFinal": self.is_final,
+            "deliverables": [deliverable.type for deliverable in self.deliverables],
+            "files": len(files),
+            "downloaded": [{"type": file.type, "path": str(path)} for path, file in files],
+            "requests": self.request_count,
+            "error": None if error is None else without_queries(str(error)),
+            "errorCode": None if error is None else error.code,
+            "submittedAt": None if self.submitted_at is None else self.submitted_at.isoformat(),
+            "finishedAt": self.finished_at.isoformat(),
+        }
+
     @property
     def ok(self) -> bool:
         """Whether the production was published and every requested file was downloaded."""
@@ -114,6 +148,12 @@ class Outcome:
         if self.state is OutcomeState.REJECTED:
             return not isinstance(self.error, JournalError | AuthenticationError | PermissionDeniedError)
         return self.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
+
+
+def production_keys(reference: str, production: Production | None) -> dict[str, Any]:
+    """Return the keys with which events, outcomes and tickets name a request as JSON."""
+    id_, status = (None, None) if production is None else (production.id, str(production.status))
+    return {"reference": reference, "productionId": id_, "status": status}
 
 
 @frozen(kw_only=True)
@@ -134,6 +174,36 @@ class Event:
 
     def __str__(self) -> str:
         return printable(f"{self.reference}: {self._describe()}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as JSON values, without signed URLs and idempotency keys.
+
+        `jarai run` prints these objects. Later versions may add keys.
+
+        | event               | key                      | value                                          |
+        |---------------------|--------------------------|------------------------------------------------|
+        | all                 | `event`                  | text: the name of the class                    |
+        |                     | `reference`              | text                                           |
+        |                     | `productionId`, `status` | text, or null if no production is known        |
+        |                     | `sequence`, `cursor`     | integers                                       |
+        |                     | `observedAt`             | text: ISO 8601 in UTC                          |
+        | `StatusChanged`     | `previous`               | text: a status                                 |
+        |                     | `changedAfter`           | text: ISO 8601 in UTC                          |
+        | `DeliverablesReady` | `deliverables`           | list of text: their types                      |
+        |                     | `final`                  | true or false                                  |
+        | `Downloaded`        | `type`, `path`           | text                                           |
+        |                     | `size`                   | integer: bytes                                 |
+        | `Finished`          |                          | the keys of `Outcome.to_dict`                  |
+        """
+        return (
+            {"event": type(self).__name__}
+            | production_keys(self.reference, self.production)
+            | {"sequence": self.sequence, "cursor": self.cursor, "observedAt": self.observed_at.isoformat()}
+            | self._details()
+        )
+
+    def _details(self) -> dict[str, Any]:
+        return {}
 
     def _describe(self) -> str:
         raise NotImplementedError
@@ -162,6 +232,9 @@ class StatusChanged(Event):
         """The new status."""
         return self.production.status
 
+    def _details(self) -> dict[str, Any]:
+        return {"previous": str(self.previous), "changedAfter": self.changed_after.isoformat()}
+
     def _describe(self) -> str:
         return f"{self.previous} -> {self.production.status}"
 
@@ -173,6 +246,9 @@ class DeliverablesReady(Event):
     production: Production
     deliverables: tuple[Deliverable, ...]
     final: bool
+
+    def _details(self) -> dict[str, Any]:
+        return {"final": self.final, "deliverables": [deliverable.type for deliverable in self.deliverables]}
 
     def _describe(self) -> str:
         return f"{len(self.deliverables)} deliverables{'' if self.final else ', for review'}"
@@ -191,6 +267,9 @@ class Downloaded(Event):
         """The deliverable that was downloaded."""
         return self.saved.deliverable
 
+    def _details(self) -> dict[str, Any]:
+        return {"type": self.deliverable.type, "path": str(self.path), "size": self.saved.size}
+
     def _describe(self) -> str:
         return f"downloaded {self.path}"
 
@@ -203,6 +282,9 @@ class Finished(Event):
 
     def __str__(self) -> str:
         return str(self.outcome)
+
+    def _details(self) -> dict[str, Any]:
+        return self.outcome.to_dict()
 
 
 PRODUCTION_EXPIRED: Final = "PRODUCTION_EXPIRED"  # documented: never started, safe to submit again at once

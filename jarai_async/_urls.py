@@ -16,6 +16,7 @@ _SIX_TO_FOUR = IPv6Network("2002::/16")  # contains an IPv4 address, and no publ
 _NAT64 = IPv6Network("64:ff9b::/96")  # how a network without IPv4 reaches any IPv4 address
 _AZURE_HOST = IPv4Address("168.63.129.16")  # serves secrets to every virtual machine of Azure
 SENDABLE = re.compile(r"[\x21-\x7e]+")
+_QUERY = re.compile(r"(://[^\s?]*)\?\S*")
 
 
 def checked_url(url: str) -> str:
@@ -51,6 +52,11 @@ def is_http_url(url: str, *, https_only: bool) -> bool:
     except ValueError:
         return False
     return valid and parts.scheme in (("https",) if https_only else ("https", "http"))
+
+
+def without_queries(text: str) -> str:
+    """Remove the query string, which may be a signature, from every URL in a text."""
+    return _QUERY.sub(r"\1", text)
 
 
 def url_parts(url: str) -> SplitResult:

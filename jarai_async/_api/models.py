@@ -6,12 +6,13 @@ object that the server sent.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, NewType
+from difflib import get_close_matches
+from typing import Any, ClassVar, NewType, Self
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import asdict, field, fields_dict, frozen
 
 from jarai_async._api import wire
 from jarai_async._errors import ConfigurationError, InvalidRequestError
@@ -23,6 +24,7 @@ Id = NewType("Id", str)
 NIL_ID = Id(str(UUID(int=0)))
 
 _BODY_FIELDS = {"topic", "languageId", "countryId", "avatarId", "projectTypeSlug", "metadataMD"}
+_NAMED = 20  # unknown fields: an object from outside may have any number
 _CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -265,6 +267,42 @@ class ProductionRequest:
         ]
         if problems:
             raise InvalidRequestError(problems)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the request with these fields, such as the JSON object that a browser sent.
+
+        The names are those of the attributes. A field that is None is missing, as null in JSON. Raises
+        InvalidRequestError, whose `problems` names every field that is unknown, missing or wrong.
+        """
+        if not isinstance(fields, Mapping):
+            raise InvalidRequestError([f"expected a JSON object, not {type(fields).__name__}"])
+        known = fields_dict(cls)
+        problems = [*_unknown_fields(fields, [*known])]
+        values: dict[str, Any] = dict.fromkeys(known) | {"extra": {}}
+        values |= {name: fields[name] for name in known if fields.get(name) is not None}
+        try:
+            request = cls(**values)
+        except InvalidRequestError as error:
+            raise InvalidRequestError([*problems, *error.problems]) from None
+        if problems:
+            raise InvalidRequestError(problems)
+        return request
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields under the names of the attributes, as JSON values that `from_dict` reads."""
+        return asdict(self, recurse=False) | {"extra": dict(self.extra)}
+
+
+def _unknown_fields(given: Mapping[str, Any], known: list[str]) -> Iterator[str]:
+    unknown = [name for name in given if name not in known]
+    for name in unknown[:_NAMED]:
+        shown = str(name)[:80]
+        near = get_close_matches(shown, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(known)}"
+        yield f"unknown field {shown!r}; {hint}"
+    if len(unknown) > _NAMED:
+        yield f"{len(unknown) - _NAMED} more unknown fields"
 
 
 def _text_problems(

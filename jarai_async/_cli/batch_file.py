@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Final
 
+from attrs import fields_dict
+
 from jarai_async._api.models import ProductionRequest
 from jarai_async._errors import ConfigurationError, InvalidRequestError
 from jarai_async._printable import printable
 
 ID_FIELDS: Final = ("account_id", "language_id", "country_id", "avatar_id")
-_REQUIRED: Final = ("topic", *ID_FIELDS)
-_FIELDS: Final = (*_REQUIRED, "project_type", "metadata", "reference", "extra")
+_FIELDS: Final = frozenset(fields_dict(ProductionRequest))
 
 _MAX_SIZE: Final = 100_000_000  # bytes
 _MAX_PROBLEMS: Final = 20  # in the text of a BatchError
@@ -94,7 +95,7 @@ def parse_batch(text: str, *, as_csv: bool, defaults: Mapping[str, str | None]) 
         try:
             request = _request(row, defaults)
         except InvalidRequestError as error:
-            for problem in error.problems:
+            for problem in map(_with_advice, error.problems):
                 lines_of.setdefault(problem, []).append(line)
             continue
         requests.append(request)
@@ -122,27 +123,12 @@ def _where(unit: str, lines: list[int]) -> str:
     return f"{unit}{'s' if len(lines) > 1 else ''} {shown}{more}"
 
 
-def _request(row: object, defaults: Mapping[str, str | None]) -> ProductionRequest:
+def _request(row: Any, defaults: Mapping[str, str | None]) -> ProductionRequest:
     if isinstance(row, InvalidRequestError):
         raise row
-    if not isinstance(row, dict):
-        raise InvalidRequestError([f"expected a JSON object, not {type(row).__name__}"])
-    filled = {name: value for name, value in row.items() if value not in (None, "")}
-    unknown = [
-        f"unknown field {name!r}; known fields: {', '.join(_FIELDS)}"
-        for name in filled
-        if name not in _FIELDS
-    ]
-    values: dict[str, Any] = dict.fromkeys(_REQUIRED)
-    values |= {name: value for name, value in defaults.items() if value}
-    values |= {name: value for name, value in filled.items() if name in _FIELDS}
-    try:
-        request = ProductionRequest(**values)
-    except InvalidRequestError as error:
-        raise InvalidRequestError([*unknown, *map(_with_advice, error.problems)]) from None
-    if unknown:
-        raise InvalidRequestError(unknown)
-    return request
+    if isinstance(row, dict):
+        row = {**defaults, **{name: value for name, value in row.items() if value not in (None, "")}}
+    return ProductionRequest.from_dict(row)
 
 
 def _with_advice(problem: str) -> str:

@@ -1,9 +1,8 @@
-"""What the commands print as JSON lines: one function for each kind of value.
+"""What the commands print as JSON lines: one function for each kind of value that has no `to_dict`.
 
 Keys are camelCase, like those of the API. Other programs read them: never rename one.
 """
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -11,34 +10,12 @@ from typing import Any, Final
 from jarai_async._api import wire
 from jarai_async._api.models import Account, Deliverable, Production
 from jarai_async._api.webhook_models import DeliverableReady, Webhook, WebhookEvent
-from jarai_async._events import DeliverablesReady, Downloaded, Event, Finished, StatusChanged
 from jarai_async._forecast.plan import Plan
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.identity import compare
+from jarai_async._urls import without_queries
 
 DURATIONS_NOTE: Final = "based on the documented phase times; your productions may differ"
-_QUERY = re.compile(r"(://[^\s?]*)\?\S*")
-
-
-def event_line(event: Event) -> dict[str, Any]:
-    """Describe an orchestrator's event, without signed URLs."""
-    line: dict[str, Any] = {"event": type(event).__name__, "reference": event.reference}
-    if event.production is not None:
-        line |= {"productionId": event.production.id, "status": event.production.status}
-    line |= {"sequence": event.sequence, "observedAt": event.observed_at.isoformat()}
-    match event:
-        case StatusChanged():
-            line |= {"previous": event.previous, "changedAfter": event.changed_after.isoformat()}
-        case DeliverablesReady():
-            types = [deliverable.type for deliverable in event.deliverables]
-            line |= {"final": event.final, "deliverables": types}
-        case Downloaded():
-            line |= {"type": event.deliverable.type, "path": str(event.path)}
-        case Finished():
-            outcome = event.outcome
-            line |= {"outcome": outcome.state, "files": len(outcome.files), "requests": outcome.request_count}
-            line |= {"error": str(outcome.error) if outcome.error else None}
-    return line
 
 
 def intent_line(intent: Intent) -> dict[str, Any]:
@@ -52,7 +29,7 @@ def intent_line(intent: Intent) -> dict[str, Any]:
         line |= {"accountId": intent.account_id, "idempotencyKey": intent.key}
         line |= {"topic": intent.request().topic}
     if intent.outcome is not None:
-        line |= {"outcome": intent.outcome.get("state"), "files": len(intent.files)}
+        line |= {"outcome": intent.outcome.get("state"), "files": intent.outcome.get("files", 0)}
         if isinstance(error := intent.outcome.get("error"), dict):
             line |= {name: error.get(name) for name in ("message", "code")}
     return line
@@ -143,7 +120,7 @@ def _deliverable_types(event: DeliverableReady) -> dict[str, list[Any]]:
 def _without_query_strings(value: Any) -> Any:
     """Remove the query string from every URL in a JSON value."""
     if isinstance(value, str):
-        return _QUERY.sub(r"\1", value)
+        return without_queries(value)
     if isinstance(value, dict):
         return {name: _without_query_strings(item) for name, item in value.items()}
     return [_without_query_strings(item) for item in value] if isinstance(value, list) else value

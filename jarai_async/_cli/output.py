@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
-from jarai_async._cli.json_lines import DURATIONS_NOTE, event_line, plan_line
+from jarai_async._cli.json_lines import DURATIONS_NOTE, plan_line
 from jarai_async._cli.report import BatchReport
 from jarai_async._cli.signals import interrupted
 from jarai_async._cli.streams import OutputError, background
@@ -152,7 +152,7 @@ def progress(report: BatchReport, expected_finish: ExpectedFinish) -> AbstractCo
 @contextmanager
 def _json_lines() -> Iterator[ShowEvent]:
     async def show(event: Event) -> None:
-        await print_line(event_line(event))
+        await print_line(event.to_dict())
 
     yield show
 

@@ -21,7 +21,7 @@ from attrs import asdict, frozen
 
 from jarai_async._errors import ConfigurationError, JournalError
 from jarai_async._journal.entries import Stage
-from jarai_async._journal.events import migrated_finish
+from jarai_async._journal.events import migrated
 from jarai_async._journal.file_lock import FileLock
 
 FILE_ERRORS = (
@@ -44,10 +44,12 @@ CREATE TABLE intents (
 _EVENTS = """
 CREATE TABLE events (
     cursor INTEGER PRIMARY KEY AUTOINCREMENT, intent INTEGER NOT NULL REFERENCES intents ON DELETE CASCADE,
-    sequence INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL
+    sequence INTEGER NOT NULL, kind TEXT NOT NULL, value BLOB NOT NULL
 ) STRICT;
 CREATE INDEX events_of_intent ON events (intent)
 """
+_INSERT_EVENT = "INSERT INTO events (intent, sequence, kind, value) VALUES (?, ?, ?, ?)"
+_UPDATE_END = "UPDATE intents SET state = ?, ended_at = ? WHERE id = ?"
 _FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
 _COPY = """
 INSERT INTO intents (reference, account_id, key, body, stage, kept)
@@ -183,7 +185,7 @@ def _prepare(database: Database, path: Path | None, server: Server | None) -> No
     execute("PRAGMA locking_mode = EXCLUSIVE")
     is_new = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if is_new:
-        execute("PRAGMA auto_vacuum = INCREMENTAL")
+        _choose_layout(database)
     execute("BEGIN EXCLUSIVE")
     version = _format_version(database, path, is_new=is_new)
     execute("COMMIT")
@@ -203,17 +205,25 @@ def _prepare(database: Database, path: Path | None, server: Server | None) -> No
     execute("COMMIT")
     execute("PRAGMA foreign_keys = ON")
     if not is_new and version < _FORMAT_VERSION:
-        execute("PRAGMA auto_vacuum = INCREMENTAL")
-        execute("VACUUM")  # which makes that setting effective
+        _choose_layout(database)
+        execute("VACUUM")  # which makes these settings effective
+
+
+def _choose_layout(database: Database) -> None:
+    """Let a request that has ended give back its space to others, and a forgotten one to the disk."""
+    database.execute("PRAGMA page_size = 1024")  # the space for a response is in pages of its own
+    database.execute("PRAGMA auto_vacuum = INCREMENTAL")
 
 
 def _format_version(database: Database, path: Path | None, *, is_new: bool) -> int:
     """Check a file, and return the version of its format. Raises JournalError where it cannot be used."""
-    version = 0 if is_new else _checked_version(database, path)
-    damage = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if damage != "ok":
+    if is_new:
+        return _FORMAT_VERSION
+    version = _checked_version(database, path)
+    # To check the events as well would take three times as long: a damaged one is an error when it is read.
+    if (damage := database.execute("PRAGMA quick_check(intents)").fetchone()[0]) != "ok":
         raise JournalError(f"{path} is damaged: {damage}")
-    if not is_new and version < 2 and database.execute(_SELECT_POSITIONAL).fetchall():
+    if version < 2 and database.execute(_SELECT_POSITIONAL).fetchall():
         raise JournalError(  # the same batch would be submitted again
             f"{path} names requests by their position in the batch, as earlier versions did: finish it "
             "with the version that wrote it"
@@ -233,19 +243,18 @@ def _checked_version(database: sqlite3.Connection, path: Path | None) -> int:
 
 
 def _add_events(database: Database) -> None:
-    """Bring format 1 or 2 to format 3. Of their events, the last one of a request that has ended is made."""
+    """Bring format 1 or 2 to format 3. Of their events, those are made that are still needed."""
     execute = database.execute
     execute("ALTER TABLE intents RENAME TO before")
     for statement in (_INTENTS, *_EVENTS.split(";")):
         execute(statement)
     execute(_COPY)
     execute("DROP TABLE before")
-    ended = execute("SELECT id, kept FROM intents WHERE stage = ?", (str(Stage.ENDED),)).fetchall()
-    for id_, kept in ended:
-        if (finish := migrated_finish(kept)) is not None:
-            state, ended_at, *event = finish
-            execute("UPDATE intents SET state = ?, ended_at = ? WHERE id = ?", (state, ended_at, id_))
-            execute("INSERT INTO events (intent, sequence, kind, value) VALUES (?, ?, ?, ?)", (id_, *event))
+    for id_, kept in execute("SELECT id, kept FROM intents").fetchall():
+        events, end = migrated(kept)
+        database.executemany(_INSERT_EVENT, [(id_, *event) for event in events])
+        if end is not None:
+            execute(_UPDATE_END, (*end, id_))
 
 
 def _bind(database: Database, path: Path | None, server: Server) -> None:
@@ -292,7 +301,7 @@ def reason(error: Exception) -> str:
         return "another program has it open"
     if "not a database" in text:
         return "it is not a journal"
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeDecodeError) or "malformed" in text:
         return "it is damaged"
     if isinstance(error, OSError):
         return error.strerror or text

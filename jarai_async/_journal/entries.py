@@ -22,7 +22,6 @@ Pure. An entry never holds the API key, a signed URL or a response field that th
 
 import json
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -37,7 +36,6 @@ from jarai_async._events import (
     Event,
     Finished,
     OutcomeState,
-    SavedFile,
     StatusChanged,
     Submitted,
 )
@@ -47,8 +45,6 @@ from jarai_async._journal.events import (
     checked,
     decoded_error,
     error_fields,
-    saved_fields,
-    saved_file,
     timestamp,
     unreadable,
 )
@@ -83,9 +79,10 @@ class Intent:
     - `sequence`: the number of the last event. `acknowledged`: of the last one that a run's reader has taken.
     - `listed`: whether an event has reported the final list of deliverables.
     - `webhook_pending`: a webhook announced a change that no event has reported yet.
-    - `files`: the downloaded files, by path.
+    - `has_files`: whether a file of the production was downloaded. The events tell which.
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
     - `earlier`: ids of its productions before the user had it submitted again.
+    - `deadline`: its own deadline in seconds from acceptance, if it has one.
     - `outcome`: the state and the error of a final outcome. The last event has all of it.
     - `doubt`: the error that left its submit in doubt, if it is known.
     - `resolved`: the user decided what became of its submit, and may still decide otherwise; or JARAI does
@@ -106,9 +103,10 @@ class Intent:
     acknowledged: int = 0
     listed: bool = False
     webhook_pending: bool = False
-    files: dict[str, dict[str, Any]] = field(factory=dict)
+    has_files: bool = False
     expired: list[str] = field(factory=list)
     earlier: list[str] = field(factory=list)
+    deadline: float | None = None
     doubt: JaraiError | None = field(default=None, repr=False)
     resolved: bool = False
     outcome: dict[str, Any] | None = None
@@ -138,10 +136,11 @@ class Intent:
             case DeliverablesReady(final=True):
                 self.listed = True
             case Downloaded():
-                self.files[str(event.path)] = saved_fields(event.saved)
+                self.has_files = True
             case Finished(outcome=outcome) if outcome.is_final:
                 error = None if outcome.error is None else error_fields(outcome.error)
-                self.stage, self.outcome = Stage.ENDED, {"state": str(outcome.state), "error": error}
+                self.stage = Stage.ENDED
+                self.outcome = {"state": str(outcome.state), "error": error, "files": len(outcome.files)}
                 self.ended_at = outcome.finished_at.timestamp()
             case Finished(outcome=outcome) if outcome.state is OutcomeState.NOT_FOUND:
                 self.resolved = True
@@ -158,16 +157,12 @@ class Intent:
         self.production = self.sent_at = self.submitted_at = self.since = self.outcome = self.doubt = None
         self.ended_at = None
         self.listed = self.webhook_pending = self.resolved = False
-        self.files = {}
+        self.has_files = False
 
     def reopen(self) -> None:
         """Return from ENDED to the stage before it."""
         self.stage = Stage.PLANNED if self.production is None else Stage.ACCEPTED
         self.outcome = self.ended_at = None
-
-    def known_files(self) -> dict[Path, SavedFile]:
-        """Return the downloaded files, by path."""
-        return {Path(path): saved_file(fields) for path, fields in self.files.items()}
 
     def row(self) -> Row:
         """Return the intent as a row of the journal."""
@@ -181,9 +176,10 @@ class Intent:
             "unread": self.sequence - self.acknowledged,
             "listed": self.listed,
             "hinted": self.webhook_pending,
-            "files": self.files,
+            "hasFiles": self.has_files,
             "expired": self.expired,
             "earlier": self.earlier,
+            "deadline": self.deadline,
             "doubt": None if self.doubt is None else error_fields(self.doubt, _MAX_REASON),
             "resolved": self.resolved,
             "outcome": self.outcome,
@@ -217,19 +213,15 @@ class Intent:
                 acknowledged=sequence - checked(fields.get("unread", 0), int),
                 listed=checked(fields.get("listed", False), bool),
                 webhook_pending=checked(fields.get("hinted", False), bool),
-                files={
-                    path: saved
-                    for path, saved in checked(fields.get("files", {}), dict).items()
-                    if "deliverable" in saved  # else of format 1, without a size: it is downloaded again
-                },
+                has_files=checked(fields.get("hasFiles", "files" in fields), bool),
                 expired=[parse_id(id_) for id_ in checked(fields.get("expired", []), list)],
                 earlier=[parse_id(id_) for id_ in checked(fields.get("earlier", []), list)],
+                deadline=float(fields.get("deadline", 0)) or None,
                 doubt=decoded_error(fields.get("doubt")),
                 resolved=checked(fields.get("resolved", False), bool),
                 outcome=checked(fields.get("outcome", {}), dict) or None,
                 ended_at=timestamp(ended_at),
             )
-            intent.known_files()
             if intent.outcome_state in NOT_FOUND:
                 intent.stage, intent.outcome, intent.resolved = Stage.ACCEPTED, None, True
         except DECODING_ERRORS as error:

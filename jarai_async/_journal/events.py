@@ -1,6 +1,7 @@
 """Events as the journal keeps them: JSON, without signed URLs and without fields that have no model. Pure."""
 
 import json
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -41,8 +42,26 @@ DECODING_ERRORS: Final = (  # raised while decoding a row that this library did 
     RecursionError,
     TypeError,
     ValueError,
+    zlib.error,
 )
 NOT_FOUND: Final = ("vanished", "not_found")  # earlier versions recorded them as final
+_MAX_BYTES: Final = 1 << 26  # of an event as JSON
+_WORDS: Final = (  # what most events have in common: journals depend on it, so it never changes
+    b'{"type":"NotFoundError","message":"ProductionFailedError","status":null,"code":null,"correlation_id":null}'
+    b'"path":"/saved","saved":{"deliverable":{"type":"Article","platform":"TikTok","deliverableId":"Instagram'
+    b'"fileName":"article.html","contentType":"text/html","sizeBytes":"contentMd5":"==","productionId":"Podcast'
+    b'"audio-description.vtt","application/json","attribution.json","image/png","thumbnail.png","audio/mpeg"'
+    b'"type":"AudioDescription","ClosedCaptions","Thumbnail","captions.vtt","text/vtt","video-youtube.mp4"'
+    b'"size":,"md5":"","modified":17,"verifiedBy":"md5","final":true,"contentEncoding":null}}'
+    b'"outcome":{"state":"published","error":null,"deliverables":[{"type":"Video","platform":"YouTube",'
+    b'"deliverableId":"","fileName":"video.mp4","contentType":"video/mp4","sizeBytes":"contentMd5":"=="'
+    b'"productionId":""},{"type":"],"files":{"/deliverables/manifest.json":0,"submittedAt":"2026-","finishedAt":"'
+    b'+00:00","requests":1}}"previous":"Distributing","after":1,"previous":"AwaitingApproval","Cancelled"Failed'
+    b'"previous":"Queued","previous":"Producing","errorCode":"PIPELINE_STEP_FAILED","errorMessage":"'
+    b'{"at":17,"production":{"productionId":"","status":"Published","accountId":"","projectTypeSlug":'
+    b'"social-video-30s","topic":"How ","currentStep":15,"createdAt":"2026-","expiresAt":"2026-'
+    b':00.000000+00:00","sandbox":false},'
+)
 _ERRORS: Final = {
     kind.__name__: kind
     for kind in vars(_errors).values()
@@ -50,7 +69,19 @@ _ERRORS: Final = {
 }
 
 
-def encode_event(event: Event) -> str:
+def packed(fields: dict[str, Any]) -> bytes:
+    """Compress JSON to about a quarter."""
+    compressor = zlib.compressobj(zdict=_WORDS)
+    return compressor.compress(json.dumps(fields, separators=(",", ":")).encode()) + compressor.flush()
+
+
+def unpacked(value: bytes) -> dict[str, Any]:
+    """Return what was compressed. Raises zlib.error, TypeError, ValueError."""
+    decompressor = zlib.decompressobj(zdict=_WORDS)
+    return checked(json.loads(decompressor.decompress(value, _MAX_BYTES)), dict)
+
+
+def encode_event(event: Event) -> bytes:
     """Return what the journal keeps of an event, besides its reference, number and kind."""
     value: dict[str, Any] = {"at": event.observed_at.timestamp()}
     if event.production is not None:
@@ -64,17 +95,19 @@ def encode_event(event: Event) -> str:
             value |= {"path": str(event.path), "saved": saved_fields(event.saved)}
         case Finished():
             value["outcome"] = _outcome_fields(event.outcome)
-    return json.dumps(value, separators=(",", ":"))
+    return packed(value)
 
 
-EventRow = tuple[int, str, int, str, str, str, bytes]  # cursor, reference, number, kind, value, account, body
+EventRow = tuple[
+    int, str, int, str, bytes, str, bytes
+]  # cursor, reference, number, kind, value, account, body
 
 
 def decode_event(row: EventRow) -> Event:
     """Return an event. Raises JournalError if it cannot be decoded."""
     cursor, reference, sequence, kind, value, account_id, body = row
     try:
-        fields = checked(json.loads(value), dict)
+        fields = unpacked(value)
         production = fields.get("production")
         known: dict[str, Any] = {
             "reference": reference,
@@ -103,17 +136,28 @@ def decode_event(row: EventRow) -> Event:
         raise unreadable(reference, error) from None
 
 
-def migrated_finish(kept: str) -> tuple[str, float, int, str, str] | None:
-    """Return how a request ended in format 1 or 2: its state and time, and its last event."""
+EventValues = tuple[int, str, bytes]  # number, kind, value
+
+
+def migrated(kept: str) -> tuple[list[EventValues], tuple[str, float] | None]:
+    """Return what format 3 stores elsewhere: events of files and the end, and the state and time of that."""
+    events, end = list[EventValues](), None
     with suppress(*DECODING_ERRORS):  # reading the request says what is wrong
         fields = checked(json.loads(kept), dict)
-        outcome = fields["outcome"]
-        if outcome["state"] not in NOT_FOUND:
-            saved = {path: file["deliverable"] for path, file in fields.get("files", {}).items()}
-            at = datetime.fromisoformat(outcome["finishedAt"]).timestamp()
-            value = {"at": at, "production": fields.get("production"), "outcome": outcome | {"files": saved}}
-            return outcome["state"], at, int(fields["sequence"]), "Finished", json.dumps(value)
-    return None
+        number, production = int(fields.get("sequence", 0)), fields.get("production")
+        known = {"at": fields.get("submittedAt", 0), "production": production}
+        saved = fields.get("files", {})
+        saved = {path: saved[path] for path in saved if "deliverable" in saved[path]}  # else of format 1
+        events += [
+            (number, "Downloaded", packed(known | {"path": path, "saved": saved[path]})) for path in saved
+        ]
+        if (outcome := fields.get("outcome")) and outcome["state"] not in NOT_FOUND:
+            end = outcome["state"], datetime.fromisoformat(outcome["finishedAt"]).timestamp()
+            paths = outcome.get("files", saved)
+            outcome["files"] = {path: saved[path]["deliverable"] for path in paths if path in saved}
+            known = {"at": end[1], "production": production, "outcome": outcome}
+            events.append((number, "Finished", packed(known)))
+    return events, end
 
 
 def _outcome_fields(outcome: Outcome) -> dict[str, Any]:

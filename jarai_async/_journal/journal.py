@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 from attrs import define
 
 from jarai_async._errors import JournalError
-from jarai_async._events import Event
+from jarai_async._events import Downloaded, Event, SavedFile
 from jarai_async._journal.database import (
     FILE_ERRORS,
     REPLACE_FACT,
@@ -55,6 +55,7 @@ SELECT cursor, reference, sequence, kind, value, account_id, body
 _SELECT_PAGE = f"{_SELECT_EVENTS} WHERE cursor > ? ORDER BY cursor LIMIT ?"
 _SELECT_PAGE_OF_ONE = f"{_SELECT_EVENTS} WHERE reference = ? AND cursor > ? ORDER BY cursor LIMIT ?"
 _SELECT_UNREAD = f"{_SELECT_EVENTS} WHERE reference = ? AND sequence > ? ORDER BY cursor"
+_SELECT_FILES = f"{_SELECT_EVENTS} WHERE reference = ? AND kind = 'Downloaded' ORDER BY cursor"
 _SELECT_LATEST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 _FREE_SOME = "PRAGMA incremental_vacuum(2000)"  # pages
 _INSERT = """
@@ -201,6 +202,17 @@ class Journal:
             for row in await self._select(_SELECT_UNREAD, intent.reference, intent.acknowledged)
         ]
 
+    async def files(self, intent: Intent) -> dict[Path, SavedFile]:
+        """Return the downloaded files of a request's production, by path. Raises JournalError."""
+        rows = await self._select(_SELECT_FILES, intent.reference) if intent.has_files else []
+        id_ = intent.production and intent.production.id
+        events = (decode_event(row) for row in rows)
+        return {
+            event.path: event.saved
+            for event in events
+            if isinstance(event, Downloaded) and event.production.id == id_
+        }
+
     async def last_event(self, intent: Intent) -> Event | None:
         """Return the last event of a request. Raises JournalError."""
         rows = await self._select(_SELECT_UNREAD, intent.reference, intent.sequence - 1)
@@ -236,8 +248,8 @@ class Journal:
         return await self._run(change)
 
     async def _written(self) -> None:
-        """Wait until all writes that were added before are committed."""
-        while commit := self._next_commit or self._running_commit:
+        """Wait until the writes that were added before are committed; not for later ones, which never end."""
+        if commit := self._next_commit or self._running_commit:
             await asyncio.wait([commit])
 
     # --- Writing -----------------------------------------------------------------------------------
@@ -321,8 +333,13 @@ class Journal:
         for reference in forgotten:
             self._intents.pop(reference, None)
         while forgotten and (await self._select("PRAGMA freelist_count"))[0][0]:
-            await self._change(_FREE_SOME)  # others write in between
+            await self._run(self._free_some)  # others write in between
         return forgotten
+
+    def _free_some(self) -> None:
+        if self._database is not None:
+            with self._database.writing():
+                self._database.executescript(_FREE_SOME)  # `execute` would free one page
 
     def _add(
         self, *statements: tuple[str, tuple[Any, ...]], deliver: Callable[[], None] | None = None

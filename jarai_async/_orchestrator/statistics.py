@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from attrs import frozen
 
@@ -75,6 +76,29 @@ class Statistics:
             f"rate limit: {self.free_now} of {self.per_minute} a minute free{day}; "
             f"sent: {kinds or 'nothing'}; 429s: {self.rate_limited}"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values, under the names of the attributes in camelCase.
+
+        Numbers have the units of the attributes. `expectedFinish` is a text, ISO 8601 in UTC. `requests` is
+        an object with the keys `submit`, `poll`, `read`, `deliverables` and `cancel`. `leftToday`, `lag`,
+        `webhookCoverage` and `expectedFinish` are null where the attribute is None.
+        """
+        finish = self.expected_finish
+        return {
+            "requests": dict(self.requests),
+            "rateLimited": self.rate_limited,
+            "perMinute": self.per_minute,
+            "freeNow": self.free_now,
+            "leftToday": self.left_today,
+            "waiting": self.waiting,
+            "inFlight": self.in_flight,
+            "parked": self.parked,
+            "finished": self.finished,
+            "lag": self.lag,
+            "webhookCoverage": self.webhook_coverage,
+            "expectedFinish": None if finish is None else finish.isoformat(),
+        }
 
 
 class Monitor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jarai_async._api.models import Id, Production, ProductionRequest, Status
 from jarai_async._errors import ClosedError
-from jarai_async._events import Outcome
+from jarai_async._events import Outcome, production_keys
 from jarai_async._journal.history import EventStream
 from jarai_async._orchestrator.job import Job
 from jarai_async._printable import printable
@@ -32,8 +32,7 @@ class Ticket:
 
     def __repr__(self) -> str:
         known = f"{self.production_id} {self.status}" if self.production_id else "not submitted yet"
-        was_left = self.done and (self._task.cancelled() or self._task.exception() is not None)
-        end = ", not watched any more" if was_left else ", ended" if self.done else ""
+        end = "" if not self.done else ", not watched any more" if self._known_outcome is None else ", ended"
         return printable(f"<Ticket {self.reference!r} {known}{end}>")
 
     def __await__(self) -> Generator[Any, None, Outcome]:
@@ -100,6 +99,34 @@ class Ticket:
         None before the request was accepted, and once it is done.
         """
         return None if self.done else self._job.expected_finish
+
+    @property
+    def _known_outcome(self) -> Outcome | None:
+        was_left = not self.done or self._task.cancelled() or self._task.exception() is not None
+        return None if was_left else self._task.result()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is known of the request as JSON values, without signed URLs and idempotency keys.
+
+        | key                      | value                                                              |
+        |--------------------------|--------------------------------------------------------------------|
+        | `reference`              | text                                                               |
+        | `productionId`, `status` | text, or null before it was accepted                               |
+        | `topic`, `accountId`     | text                                                               |
+        | `done`                   | true or false                                                      |
+        | `expectedFinish`         | text: ISO 8601 in UTC; null before it was accepted, and once `done` |
+        | `outcome`                | text: the state of the outcome; null before it is known            |
+
+        Once the outcome is known, it also has all other keys of `Outcome.to_dict`.
+        """
+        finish, outcome = self.expected_finish, self._known_outcome
+        end = {"outcome": None} if outcome is None else outcome.to_dict()
+        return (
+            end
+            | production_keys(self.reference, self.production)
+            | {"topic": self.request.topic, "accountId": self.request.account_id, "done": self.done}
+            | {"expectedFinish": None if finish is None else finish.isoformat()}
+        )
 
     def events(self, after: int = 0) -> EventStream:
         """Iterate over the events of this request behind a cursor: from the first one to `Finished`.

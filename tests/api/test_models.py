@@ -1,6 +1,7 @@
 """The models: validation, statuses, copying, and what their `repr` shows."""
 
 import copy
+import json
 import pickle
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +31,9 @@ from jarai_async.webhooks import WebhookEvent
 from tests.support.strategies import ID, OTHER, json_values, request
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+IDS_AND_TOPIC = ("topic", "account_id", "language_id", "country_id", "avatar_id")
 
 
 def problems(**fields: Any) -> tuple[str, ...]:
@@ -167,6 +171,63 @@ def test_request_copies_extra() -> None:
 def test_request_accepts_uuid_objects() -> None:
     """Identifiers may be `uuid.UUID` objects, which become their canonical text."""
     assert request(avatar_id=UUID(ID.upper())).avatar_id == ID
+
+
+VALID = request(project_type="p", metadata="# m", reference="r", extra={"x": [1, None]})
+
+
+@pytest.mark.parametrize("created", [VALID, request()])
+def test_request_is_read_back_from_its_dictionary(created: ProductionRequest) -> None:
+    """The dictionary has every field, also as JSON; null means that a field is missing."""
+    fields = created.to_dict()
+    assert list(fields) == [*IDS_AND_TOPIC, "project_type", "metadata", "reference", "extra"]
+    assert ProductionRequest.from_dict(json.loads(json.dumps(fields))) == created
+    assert ProductionRequest.from_dict({name: fields[name] for name in fields if fields[name]}) == created
+    fields["extra"]["further"] = 1
+    assert fields != created.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"topik": "A"}, "unknown field 'topik'; did you mean 'topic'?"),
+        ({"accountId": ID}, "unknown field 'accountId'; did you mean 'account_id'?"),
+        ({"colour": None}, f"unknown field 'colour'; known fields: {', '.join(VALID.to_dict())}"),
+        ({5: "A"}, f"unknown field '5'; known fields: {', '.join(VALID.to_dict())}"),
+        ({"topic": None}, "topic is missing"),
+        ({"account_id": None}, "account_id is missing"),
+        ({"topic": ["A"]}, "topic must be text that is not blank, not list"),
+        ({"avatar_id": 5}, "avatar_id is not a UUID: 'int'"),
+        ({"extra": []}, "extra must be a JSON object, not list"),
+    ],
+)
+def test_wrong_field_of_a_dictionary_is_named(change: dict[Any, Any], expected: str) -> None:
+    """A web handler can answer with the problems as they are."""
+    with pytest.raises(InvalidRequestError) as caught:
+        ProductionRequest.from_dict(VALID.to_dict() | change)
+    assert caught.value.problems == (expected,)
+
+
+def test_all_problems_of_a_dictionary_are_reported_at_once() -> None:
+    """Unknown fields come first; of very many, the first twenty are named, and long names are cut."""
+    with pytest.raises(InvalidRequestError) as caught:
+        ProductionRequest.from_dict({f"{number}" + "x" * 100_000: 1 for number in range(1_000)})
+    *unknown, more, topic, account, _, _, _ = caught.value.problems
+    assert (len(unknown), more) == (20, "980 more unknown fields")
+    assert all(problem.startswith("unknown field '") and len(problem) < 300 for problem in unknown)
+    assert (topic, account) == ("topic is missing", "account_id is missing")
+
+
+@given(json_values | st.dictionaries(st.sampled_from([*VALID.to_dict(), "topik"]), json_values))
+def test_any_json_is_a_request_or_an_invalid_request_error(value: Any) -> None:
+    """A web handler catches one exception."""
+    try:
+        created = ProductionRequest.from_dict(value)
+    except InvalidRequestError as error:
+        assert all(isinstance(problem, str) for problem in error.problems)  # noqa: PT017
+        assert error.problems  # noqa: PT017
+    else:
+        assert created == ProductionRequest(**value)
 
 
 # --- Statuses ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ async def run_orchestrator(app: web.Application) -> AsyncIterator[None]:
 
 
 async def produce(request: web.Request) -> web.Response:
-    ticket = request.app[ORCHESTRATOR].submit(ProductionRequest(**await request.json()))
+    ticket = request.app[ORCHESTRATOR].submit(ProductionRequest.from_dict(await request.json()))
     outcome = await ticket
     return web.json_response({"state": outcome.state, "files": [file.type for file in outcome.deliverables]})
 

@@ -27,5 +27,5 @@ async def receive(request: Request) -> Response:
 
 @app.post("/productions")
 async def produce(request: Request) -> dict[str, Any]:
-    outcome = await app.state.orchestrator.submit(ProductionRequest(**await request.json()))
+    outcome = await app.state.orchestrator.submit(ProductionRequest.from_dict(await request.json()))
     return {"state": outcome.state, "files": [file.type for file in outcome.deliverables]}

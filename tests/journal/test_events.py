@@ -25,7 +25,7 @@ from jarai_async import (
     Submitted,
 )
 from jarai_async._api.codec import body_of
-from jarai_async._journal.events import decode_event, encode_event
+from jarai_async._journal.events import decode_event, encode_event, packed, unpacked
 from tests.support.events import NOW, PRODUCING, SAVED, VIDEO, event, outcome
 from tests.support.strategies import ID, json_values, request
 
@@ -40,9 +40,9 @@ ERRORS = [
 
 def decoded(original: Event, **changes: Any) -> Event:
     """Read an event back, after changes to what was stored."""
-    value = json.loads(encode_event(original)) | changes
+    value = packed(unpacked(encode_event(original)) | changes)
     kind, body = type(original).__name__, body_of(request())
-    return decode_event((original.cursor, "mine", original.sequence, kind, json.dumps(value), ID, body))
+    return decode_event((original.cursor, "mine", original.sequence, kind, value, ID, body))
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,10 @@ def test_stored_event_has_no_signed_url_and_no_unknown_field() -> None:
         event(Downloaded, saved=SAVED, path=Path("a.mp4")),
         event(Finished, outcome=outcome()),
     ):
-        assert "Tides" in encode_event(one)
-        assert "secret" not in encode_event(one)
-        assert "not stored" not in encode_event(one)
+        text = json.dumps(unpacked(encode_event(one)))
+        assert "Tides" in text
+        assert "secret" not in text
+        assert "not stored" not in text
 
 
 @pytest.mark.parametrize("name", ["state", "error", "deliverables", "files", "finishedAt", "requests"])
@@ -93,12 +94,19 @@ def test_stored_event_has_no_signed_url_and_no_unknown_field() -> None:
 def test_damaged_outcome_raises_journal_error(name: str, value: object) -> None:
     """Whatever a field holds, there is an outcome or a JournalError; without the field, the error."""
     original = event(Finished, outcome=outcome(OutcomeState.FAILED, ProductionFailedError("it failed")))
-    fields = json.loads(encode_event(original))["outcome"]
+    fields = unpacked(encode_event(original))["outcome"]
     with contextlib.suppress(JournalError):
         assert decoded(original, outcome=fields | {name: value}).reference == "mine"
     del fields[name]
     with pytest.raises(JournalError, match=f"the journal's entry for 'mine' cannot be read: '{name}'"):
         decoded(original, outcome=fields)
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"\x00" * 50, packed({})[:-1], packed({})])
+def test_event_that_cannot_be_decompressed_raises_journal_error(value: bytes) -> None:
+    """Also one without its fields."""
+    with pytest.raises(JournalError, match="the journal's entry for 'mine' cannot be read"):
+        decode_event((1, "mine", 1, "Submitted", value, ID, b"{}"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The statistics of an orchestrator, compared with what happened at the simulator."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -142,6 +143,30 @@ async def test_statistics_are_one_line_as_text(client: JaraiClient, simulator: S
         text = str(orchestrator.statistics())
     assert "1 finished; expected finish: nothing in progress; changes: seen " in text
     assert "of 300 a minute free; sent: 1 deliverables, 1 submit, " in text
+
+
+async def test_keys_of_statistics_as_json_stay(client: JaraiClient, simulator: Simulator) -> None:
+    """Dashboards read them."""
+    async with Orchestrator(client) as orchestrator:
+        idle = orchestrator.statistics().to_dict()
+        orchestrator.submit(request_for(simulator))
+        busy = orchestrator.statistics().to_dict()
+    assert idle == {
+        "requests": {"submit": 0, "poll": 0, "read": 0, "deliverables": 0, "cancel": 0},
+        "rateLimited": 0,
+        "perMinute": 10,
+        "freeNow": 10,
+        "leftToday": None,
+        "waiting": 0,
+        "inFlight": 0,
+        "parked": 0,
+        "finished": 0,
+        "lag": None,
+        "webhookCoverage": None,
+        "expectedFinish": None,
+    }
+    assert datetime.fromisoformat(busy["expectedFinish"]) > _clock.utc()
+    assert json.loads(json.dumps(busy)) == busy | {"waiting": 1}
 
 
 # --- Expected finish -------------------------------------------------------------------------------

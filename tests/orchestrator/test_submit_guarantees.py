@@ -190,7 +190,9 @@ async def test_accepted_production_is_named_when_leaving_before_the_journal_has_
     loop, committing = asyncio.get_running_loop(), asyncio.Event()
     connect = sqlite3.connect
 
-    def connect_slowly(*args: Any, factory: type[sqlite3.Connection], **options: Any) -> sqlite3.Connection:
+    def connect_slowly(
+        *args: Any, factory: type[sqlite3.Connection] = sqlite3.Connection, **options: Any
+    ) -> sqlite3.Connection:
         return connect(*args, factory=type("Slow", (SlowDisk, factory), {}), **options)
 
     monkeypatch.setattr(sqlite3, "connect", connect_slowly)

@@ -1,10 +1,19 @@
 """The ticket of one submitted request: its outcome, its events, and what it says after the block."""
 
 import asyncio
+import json
 
 import pytest
 
-from jarai_async import ClosedError, Finished, JaraiClient, Orchestrator, Status, Submitted
+from jarai_async import (
+    ClosedError,
+    Finished,
+    JaraiClient,
+    Orchestrator,
+    Status,
+    Submitted,
+    UncertainSubmitError,
+)
 from jarai_async.simulator import Simulator
 from tests.support.scenarios import request_for
 
@@ -77,3 +86,61 @@ async def test_tickets_can_be_given_to_asyncio_wait_and_to_a_task_group(
             waiting = [group.create_task(ticket.outcome()) for ticket in tickets]
         assert all(task.result().ok for task in waiting)
         assert [(await ticket.task).reference for ticket in tickets] == [one.reference for one in tickets]
+
+
+async def test_ticket_as_json_shows_what_is_known(simulator: Simulator, client: JaraiClient) -> None:
+    """The same keys before and after the submit, and those of the outcome at the end."""
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator, reference="a"))
+        before = ticket.to_dict()
+        await anext(ticket.events())
+        accepted = ticket.to_dict()
+        outcome = await ticket
+        ended = ticket.to_dict()
+    assert before == {
+        "reference": "a",
+        "productionId": None,
+        "status": None,
+        "topic": "How tides work",
+        "accountId": simulator.account_id,
+        "done": False,
+        "expectedFinish": None,
+        "outcome": None,
+    }
+    assert accepted == before | {
+        "productionId": ticket.production_id,
+        "status": "Queued",
+        "expectedFinish": accepted["expectedFinish"],
+    }
+    assert accepted["expectedFinish"].endswith("+00:00")
+    assert ended == outcome.to_dict() | {name: before[name] for name in ("topic", "accountId")} | {
+        "done": True,
+        "expectedFinish": None,
+    }
+    assert [json.loads(json.dumps(shown)) for shown in (before, accepted, ended)] == [before, accepted, ended]
+
+
+async def test_uncertain_submit_as_json_does_not_show_its_key(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """A key would let its reader repeat the submit."""
+    simulator.faults.add("reset_after", on="submit", times=None)
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator, reference="a"))
+        outcome = await ticket
+    assert isinstance(outcome.error, UncertainSubmitError)
+    shown = ticket.to_dict()
+    assert (shown["outcome"], shown["isFinal"], shown["error"]) == ("uncertain", False, str(outcome.error))
+    assert outcome.error.idempotency_key
+    assert outcome.error.idempotency_key not in json.dumps(shown)
+
+
+async def test_ticket_that_is_not_watched_any_more_as_json_has_no_outcome(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """It is done, and its production is the last known one."""
+    async with Orchestrator(client) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        await anext(ticket.events())
+    shown = ticket.to_dict()
+    assert (shown["done"], shown["outcome"], shown["status"]) == (True, None, "Queued")

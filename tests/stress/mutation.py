@@ -2,20 +2,22 @@
 
 The tests run once, in a copy of the project, to learn which lines each of them runs. Then each mistake is
 made in the copy, and a test that runs its line has to fail. Tests of the same folder are tried first, then
-those that run the fewest lines, 150 at most; the stress tests and the examples are left out. For a line that
-runs when a module is imported, any test of that module counts. A mistake that lets a test hang is noticed.
+those that run the fewest lines; the stress tests and the examples are left out. For a line that runs when a
+module is imported, any test of that module counts. A test hangs that takes far longer than without the
+mistake: that is noticed, too.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -31,10 +33,9 @@ from tests.support.figures import Figure, show
 _ROOT = Path(__file__).parents[2]
 _PACKAGE = "jarai_async"
 _NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "*_cache", ".hypothesis")
-_MOST_TESTS = 150
 _PROGRAMS = ("tests/stress/", "tests/examples/")  # which run nearly every line, and slowly
-_SECONDS = 600  # after which the tests of one mistake hang
-_CPU_SHARE = 5  # a test that loops hangs after a fifth of that, however busy the machine is
+_TIMES_LONGER, _SECONDS_LONGER = 20, 30  # than without the mistake, and the test hangs
+_UNKNOWN = 300.0  # seconds that a test may take without a mistake
 _ENOUGH = 20  # mistakes, for a share of them to mean something
 _GOAL = 0.85  # of the mistakes of a folder
 _HIGHER_GOALS = {f"{_PACKAGE}/{name}": 0.92 for name in ("_downloads", "_http", "_journal", "_ratelimit")}
@@ -78,7 +79,29 @@ class Coverage:
         tests = set().union(*(lines.get(line, ()) for line in mistake.lines)) or set().union(*lines.values())
         name = mistake.path.parts[1].removesuffix(".py").strip("_")
         own = f"tests/{name}/", f"tests/test_{name}"
-        return sorted(tests, key=lambda test: (not test.startswith(own), self.sizes[test]))[:_MOST_TESTS]
+        return sorted(tests, key=lambda test: (not test.startswith(own), self.sizes[test]))
+
+
+@frozen
+class Timer:
+    """A pytest plugin that ends the process when one test hangs, and writes down how long each test took."""
+
+    usual: Mapping[str, float]
+    file: Path
+    seconds: dict[str, float] = field(factory=dict)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Measure one test."""
+        usual, started = self.usual.get(item.nodeid, _UNKNOWN), time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, _TIMES_LONGER * usual + _SECONDS_LONGER)
+        result = yield
+        self.seconds[item.nodeid] = time.monotonic() - started
+        return result
+
+    def pytest_sessionfinish(self) -> None:
+        """Write down what was measured."""
+        self.file.write_text(json.dumps(self.seconds))
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -104,9 +127,10 @@ def main(options: argparse.Namespace) -> int:
             for folder in folders:
                 jobs = [(mistake, coverage.tests_of(mistake)) for mistake in _sample(folder, options)]
                 tests = sorted({test for _, of_job in jobs for test in of_job})
-                if tests and not pool.apply(_pass, (tests, 20 * _SECONDS)):
+                result, usual = pool.apply(_run, (tests, {}))
+                if result != "passed":
                     sys.exit(f"some tests that run {folder} fail without a mistake, too")
-                noticed = pool.starmap(_is_noticed, jobs, chunksize=1)
+                noticed = pool.starmap(_is_noticed, [(*job, usual) for job in jobs], chunksize=1)
                 everywhere += noticed
                 figures.append(_figure(folder, noticed))
     figures.append(_figure("together", everywhere))
@@ -141,29 +165,38 @@ def _use_copy(original: Path, folder: Path) -> None:
         del sys.modules[name]
 
 
-def _is_noticed(mistake: Mistake, tests: list[str]) -> bool:
+def _is_noticed(mistake: Mistake, tests: list[str], usual: Mapping[str, float]) -> bool:
     source = mistake.path.read_bytes()
     mistake.path.write_bytes(mistake.apply())
     try:
-        noticed = bool(tests) and not _pass(tests)
+        result, _ = _run(tests, usual)
     finally:
         mistake.path.write_bytes(source)
-    print(f"{'noticed' if noticed else 'MISSED':<8} {mistake}", flush=True)
-    return noticed
+    text = {"passed": "MISSED", "failed": "noticed"}.get(result, result)
+    print(f"{text:<8} {mistake}", flush=True)
+    return result != "passed"
 
 
-def _pass(tests: list[str], seconds: int = _SECONDS) -> bool:
-    """Whether the tests pass in time, in a child process that imports the library as it is now."""
+def _run(tests: list[str], usual: Mapping[str, float]) -> tuple[str, dict[str, float]]:
+    """Run tests in a child process that imports the library as it is now.
+
+    Returns "passed", "failed" or "hangs", and the seconds that each test took, if it did not hang.
+    """
+    if not tests:
+        return "passed", {}
+    timer = Timer(usual, Path(f"seconds-{os.getpid()}.json").absolute())
     child = os.fork()
     if child == 0:
         os.setsid()
-        signal.alarm(seconds)
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds // _CPU_SHARE, seconds // _CPU_SHARE))
+        signal.setitimer(signal.ITIMER_REAL, _UNKNOWN)  # for the import of the tests
         silence = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(silence, descriptor)
-        os._exit(pytest.main(["-qx", "-p", "no:cacheprovider", *tests]))
+        os._exit(pytest.main(["-qx", "-p", "no:cacheprovider", *tests], plugins=[timer]))
     _, status = os.waitpid(child, 0)
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    return status == 0
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        return "hangs", {}
+    seconds = json.loads(timer.file.read_bytes()) if timer.file.exists() else {}
+    return ("failed" if status else "passed"), seconds

@@ -62,6 +62,8 @@ full = ProductionRequest(
     reference="mine",
     extra={"further": [1, None]},
 )
+assert_type(ProductionRequest.from_dict({"topic": "Tides"}), ProductionRequest)
+assert_type(full.to_dict(), dict[str, Any])
 
 
 def journal_reading(path: Path) -> None:
@@ -154,6 +156,7 @@ def model_attributes(
     assert_type(outcome.state, OutcomeState)
     assert_type(outcome.ok, bool)
     assert_type(outcome.is_final, bool)
+    assert_type(outcome.to_dict(), dict[str, Any])
     assert_type(outcome.production, Production | None)
     assert_type(outcome.files, Mapping[Path, Deliverable])
     assert_type(outcome.error, JaraiError | None)
@@ -221,6 +224,7 @@ def outcome_text(outcome: Outcome) -> str:
 async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     ticket = orchestrator.submit(request)
     assert_type(ticket, Ticket)
+    assert_type(orchestrator.submit(request, deadline=60), Ticket)
     assert_type(await ticket, Outcome)
     assert_type(await ticket.outcome(), Outcome)
     assert_type(await ticket.task, Outcome)
@@ -231,9 +235,11 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     assert_type(ticket.production, Production | None)
     text: str | None = ticket.production_id
     assert_type(ticket.done, bool)
+    assert_type(ticket.to_dict(), dict[str, Any])
     assert_type(ticket.expected_finish, datetime | None)
     async for event in ticket.events():
         assert_type(event, Event)
+        assert_type(event.to_dict(), dict[str, Any])
     await ticket.cancel()
     assert_type(await orchestrator.resolve("mine", production_id="id"), Ticket)
     assert_type(await orchestrator.retry("mine"), Ticket)
@@ -249,6 +255,7 @@ def orchestrator_statistics(orchestrator: Orchestrator) -> None:
     assert_type(statistics.lag, float | None)
     assert_type(statistics.expected_finish, datetime | None)
     assert_type(str(statistics), str)
+    assert_type(statistics.to_dict(), dict[str, Any])
 
 
 def error_attributes(error: Exception) -> None:
