@@ -297,9 +297,10 @@ class ProductionRequest:
 def _unknown_fields(given: Mapping[str, Any], known: list[str]) -> Iterator[str]:
     unknown = [name for name in given if name not in known]
     for name in unknown[:_NAMED]:
-        near = get_close_matches(str(name), known, n=1)
+        shown = str(name)[:80]
+        near = get_close_matches(shown, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(known)}"
-        yield f"unknown field {str(name)[:80]!r}; {hint}"
+        yield f"unknown field {shown!r}; {hint}"
     if len(unknown) > _NAMED:
         yield f"{len(unknown) - _NAMED} more unknown fields"
 

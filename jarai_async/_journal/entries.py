@@ -82,6 +82,7 @@ class Intent:
     - `has_files`: whether a file of the production was downloaded. The events tell which.
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
     - `earlier`: ids of its productions before the user had it submitted again.
+    - `deadline`: its own deadline in seconds from acceptance, if it has one.
     - `outcome`: the state and the error of a final outcome. The last event has all of it.
     - `doubt`: the error that left its submit in doubt, if it is known.
     - `resolved`: the user decided what became of its submit, and may still decide otherwise; or JARAI does
@@ -105,6 +106,7 @@ class Intent:
     has_files: bool = False
     expired: list[str] = field(factory=list)
     earlier: list[str] = field(factory=list)
+    deadline: float | None = None
     doubt: JaraiError | None = field(default=None, repr=False)
     resolved: bool = False
     outcome: dict[str, Any] | None = None
@@ -177,6 +179,7 @@ class Intent:
             "hasFiles": self.has_files,
             "expired": self.expired,
             "earlier": self.earlier,
+            "deadline": self.deadline,
             "doubt": None if self.doubt is None else error_fields(self.doubt, _MAX_REASON),
             "resolved": self.resolved,
             "outcome": self.outcome,
@@ -213,6 +216,7 @@ class Intent:
                 has_files=checked(fields.get("hasFiles", "files" in fields), bool),
                 expired=[parse_id(id_) for id_ in checked(fields.get("expired", []), list)],
                 earlier=[parse_id(id_) for id_ in checked(fields.get("earlier", []), list)],
+                deadline=float(fields.get("deadline", 0)) or None,
                 doubt=decoded_error(fields.get("doubt")),
                 resolved=checked(fields.get("resolved", False), bool),
                 outcome=checked(fields.get("outcome", {}), dict) or None,

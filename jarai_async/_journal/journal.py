@@ -236,8 +236,8 @@ class Journal:
         return await self._run(lambda: database.execute(query, values).fetchall())
 
     async def _written(self) -> None:
-        """Wait until all writes that were added before are committed."""
-        while commit := self._next_commit or self._running_commit:
+        """Wait until the writes that were added before are committed; not for later ones, which never end."""
+        if commit := self._next_commit or self._running_commit:
             await asyncio.wait([commit])
 
     # --- Writing -----------------------------------------------------------------------------------

@@ -224,7 +224,7 @@ class Job:
                     if watch.status == Status.AWAITING_APPROVAL:
                         await self._await_approval(watch.production)
         except TimeoutError:
-            message = f"the production did not end within {context.deadline} s of its acceptance"
+            message = f"the production did not end within {self._deadline(intent)} s of its acceptance"
             return OutcomeState.TIMED_OUT, DeadlineExceededError(message)
         except NotFoundError as error:
             message = "JARAI does not find the production: is this its partner's key? The next run asks again"
@@ -238,14 +238,18 @@ class Job:
             context.router.unsubscribe(watch.production.id)
         return final_state(watch.production)
 
+    def _deadline(self, intent: Intent) -> float | None:
+        return intent.deadline or self._context.deadline
+
     def _time_left(self, intent: Intent, watch: Watch) -> float | None:
         """Return the seconds until the deadline, which counts from the acceptance, also across restarts.
 
         A production whose deadline passed while no process watched it is polled first: it may have ended.
         """
-        if self._context.deadline is None or intent.submitted_at is None:
-            return self._context.deadline
-        left = self._context.deadline - max(0.0, _clock.wall() - intent.submitted_at)
+        deadline = self._deadline(intent)
+        if deadline is None or intent.submitted_at is None:
+            return deadline
+        left = deadline - max(0.0, _clock.wall() - intent.submitted_at)
         if left > 0:
             return left
         self._poller.poll_now(watch)

@@ -87,7 +87,7 @@ class Orchestrator:
     - `polling`: bounds of the seconds between two polls of one production; the rate limit decides within
       them.
     - `deadline`: seconds from a production's acceptance until the orchestrator stops waiting for it. With a
-      journal it counts across restarts.
+      journal it counts across restarts. `submit` can set another one for its request.
     - `collect_for_review`: download deliverables already in `AwaitingApproval`, and at the end those that
       have changed since.
     - `expired_retries`: how often a production that expired before JARAI started it is submitted again.
@@ -247,23 +247,27 @@ class Orchestrator:
         feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never started
         return Run(batch, feeder, self.context.journal)
 
-    def submit(self, request: ProductionRequest) -> Ticket:
+    def submit(self, request: ProductionRequest, *, deadline: float | None = None) -> Ticket:
         """Submit one request as soon as a slot is free, and return what to await and to cancel.
 
         Without a `reference` it is a new request each time. A reference that is known belongs to one request:
         the ticket is that of this request, which is not submitted again.
 
-        Raises ConfigurationError outside of the `async with` block, and InvalidRequestError where the
-        reference belongs to another request that is running. If another request with it is in the journal,
-        the ticket raises InvalidRequestError, and nothing is sent.
+        `deadline`: seconds from acceptance, in place of the orchestrator's. The journal keeps it; a later
+        submit may set another one, unless the request is still running. None leaves it as it is.
+
+        Raises ConfigurationError outside of the `async with` block and for a deadline that is not positive,
+        and InvalidRequestError where the reference belongs to another request that is running. If another
+        request with it is in the journal, the ticket raises InvalidRequestError, and nothing is sent.
         """
+        _check_deadline(deadline)
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {_type_name(request)}"])
         self._check_open()
         reference = request.reference or f"submit-{uuid4()}"
         running = self._running(reference)
         if running is None:
-            return self._new_ticket(reference, request)
+            return self._new_ticket(reference, request, deadline=deadline)
         if changes := [*differences(running[0].state.request, request)]:
             raise InvalidRequestError([f"{reference!r} is another request: {'; '.join(changes)}"])
         return Ticket(*running)
@@ -402,9 +406,15 @@ class Orchestrator:
             return None
         return job, task
 
-    def _new_ticket(self, reference: str, request: ProductionRequest, intent: Intent | None = None) -> Ticket:
+    def _new_ticket(
+        self,
+        reference: str,
+        request: ProductionRequest,
+        intent: Intent | None = None,
+        deadline: float | None = None,
+    ) -> Ticket:
         job, task = self._start(reference, request, Slot(self.slots), intent=intent)
-        job.state.has_ticket = True
+        job.state.has_ticket, job.state.deadline = True, deadline  # before the task begins
         return Ticket(job, task)
 
     async def _known_ticket(self, intent: Intent) -> Ticket:
@@ -532,12 +542,16 @@ def _check_arguments(
         raise ConfigurationError(f"client must be a JaraiClient, not {_type_name(client)}")
     if not isinstance(concurrency, int) or concurrency < 1:
         raise ConfigurationError(f"concurrency must be an integer of 1 or more, not {concurrency!r}")
-    if deadline is not None and not deadline > 0:
-        raise ConfigurationError(f"deadline must be more than 0 seconds, not {deadline}")
+    _check_deadline(deadline)
     if polling is not None and not isinstance(polling, Polling):
         raise ConfigurationError(f"polling must be a Polling, not {_type_name(polling)}")
     if webhooks is not None and not (hasattr(webhooks, "receive") and hasattr(webhooks, "add_listener")):
         raise ConfigurationError(f"webhooks must be a Receiver, not {_type_name(webhooks)}")
+
+
+def _check_deadline(deadline: float | None) -> None:
+    if deadline is not None and not deadline > 0:
+        raise ConfigurationError(f"deadline must be more than 0 seconds, not {deadline}")
 
 
 def _type_name(value: object) -> str:

@@ -50,6 +50,7 @@ class JobState:
     """One request, from its submit to its outcome.
 
     - `publish`: takes each event, for the reader of a run.
+    - `deadline`: of a submit that sets it. `intent` has the deadline of the request.
     - `intent`: what the journal knows of it, once that was read.
     - `production`: as last seen, once it was accepted.
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
@@ -67,6 +68,7 @@ class JobState:
     slot: Slot
     publish: "Callable[[JobState, Event], None] | None"
     intent: Intent | None = None
+    deadline: float | None = None
     log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True))
     watch: Watch | None = None
     accepted: Production | None = None

@@ -49,8 +49,11 @@ class Submission:
         """
         state = self._state
         intent = state.intent or await self._journal.find(state.reference)
-        if intent is None or not is_same_request(intent, state.request):
+        is_known = intent is not None and is_same_request(intent, state.request)
+        if intent is None or not is_known:
             intent = new_intent(state.reference, state.request)
+        if not is_known or state.deadline not in (None, intent.deadline):
+            intent.deadline = state.deadline
             self._journal.put(intent)
         state.intent = intent
         return intent

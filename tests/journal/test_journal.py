@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import sqlite3
 import stat
 from pathlib import Path
@@ -239,6 +240,25 @@ async def test_reference_that_is_not_unicode_is_rejected_and_the_rest_published(
     states = {event.reference: event.outcome.state for event in events if isinstance(event, Finished)}
     assert states == {"item-0": "published", "item-1": "published", "x\ud800": "rejected"}
     assert len(simulator.productions) == 2
+
+
+async def test_reading_is_not_held_up_by_writes_that_never_end(tmp_path: Path) -> None:
+    """It sees what was written before, and waits for nothing that comes later."""
+    journal = await Journal.open(tmp_path / "journal")
+
+    async def write() -> None:
+        for n in itertools.count():
+            await journal.save(intent(f"{n}"))
+
+    writers = [asyncio.create_task(write()) for _ in range(3)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        assert await journal.find("0") is not None
+        assert await journal.load("unknown") is None
+    for writer in writers:
+        writer.cancel()
+    await asyncio.gather(*writers, return_exceptions=True)
+    await journal.close()
 
 
 async def test_another_request_under_a_known_reference_replaces_it(tmp_path: Path) -> None:

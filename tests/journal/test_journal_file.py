@@ -216,11 +216,11 @@ async def test_damaged_page_is_an_error_on_opening(tmp_path: Path) -> None:
     await journal.save(intent())
     await journal.close()
     content = bytearray(path.read_bytes())
-    content[4096] = 0  # the type of the second page
+    content[2048] = 0  # the type of the first page of requests
     path.write_bytes(content)
     with pytest.raises(JournalError) as caught:
         await Journal.open(path)
-    assert caught.value.message.startswith(f"{path} is damaged: ")
+    assert caught.value.message == f"the journal {path} cannot be used: it is damaged"
 
 
 async def test_close_waits_for_running_and_pending_commits(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ async def test_orchestrator_is_used_inside_its_block(simulator: Simulator, clien
         orchestrator.submit(request_for(simulator))
     async with orchestrator:
         assert "0 running" in repr(orchestrator)
+        with pytest.raises(ConfigurationError, match="deadline must be more than 0 seconds"):
+            orchestrator.submit(request_for(simulator), deadline=0)
     with pytest.raises(ConfigurationError, match="async with"):
         orchestrator.run([])
 

@@ -217,6 +217,26 @@ async def test_deadline_counts_from_acceptance_across_restarts(tmp_path: Path) -
         assert 7200 <= asyncio.get_running_loop().time() - began < 7300
 
 
+async def test_deadline_of_one_request_survives_a_restart_and_can_be_replaced(tmp_path: Path) -> None:
+    """It replaces that of the orchestrator; the other request has none."""
+    async with Simulator(durations=endless, failure_rate=0) as simulator:
+        began, ends = asyncio.get_running_loop().time(), []
+        for deadline in (7200.0, None, 9000.0):
+            async with (
+                JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+                Orchestrator(client, journal=tmp_path / "journal", deadline=1e6) as orchestrator,
+            ):
+                ticket = orchestrator.submit(request_for(simulator, reference="a"), deadline=deadline)
+                other = orchestrator.submit(request_for(simulator, reference="b"))
+                await asyncio.wait([ticket.task], timeout=5000)
+                ends.append(ticket.to_dict() | {"after": asyncio.get_running_loop().time() - began})
+                assert not other.done
+        assert [end["outcome"] for end in ends] == [None, "timed_out", "timed_out"]
+        for end, seconds in zip(ends[1:], (7200.0, 9000.0), strict=True):
+            assert f"within {seconds} s" in end["error"]
+            assert seconds <= end["after"] < seconds + 100
+
+
 async def test_production_that_ended_unwatched_is_published_after_its_deadline(tmp_path: Path) -> None:
     """The deadline passed while no process ran: it is polled before it times out."""
     async with Simulator(durations=lambda *_: [("Producing", 600.0)], failure_rate=0) as simulator:

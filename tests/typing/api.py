@@ -212,6 +212,7 @@ def outcome_text(outcome: Outcome) -> str:
 async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     ticket = orchestrator.submit(request)
     assert_type(ticket, Ticket)
+    assert_type(orchestrator.submit(request, deadline=60), Ticket)
     assert_type(await ticket, Outcome)
     assert_type(await ticket.outcome(), Outcome)
     assert_type(await ticket.task, Outcome)
