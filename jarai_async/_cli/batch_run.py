@@ -6,8 +6,8 @@ tests the key, and the first request of a new batch goes alone.
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 
 from jarai_async._api.calls import is_refusal
 from jarai_async._api.models import ProductionRequest
@@ -71,9 +71,10 @@ async def run_requests(
                 run = orchestrator.run(requests)
                 async for event in run:
                     report.add(event)
+                    first.add(event)  # before anything is awaited: if it raises, no other request is sent
                     await show(event)
-                    first.add(event)
         except (AuthenticationError, PermissionDeniedError) as error:
+            await first.show_refused(show)
             output.print_message(error)
             return 2
         except asyncio.CancelledError:
@@ -118,6 +119,7 @@ class FirstRequest:
         self._slots = slots
         self._has_one_account = accounts == 1
         self._held = 0
+        self._refused: Event | None = None
 
     async def hold_the_others(self) -> None:
         """Take all slots but one."""
@@ -128,15 +130,21 @@ class FirstRequest:
     def add(self, event: Event) -> None:
         """Let the other requests go. Raises the error instead if JARAI would refuse them, too."""
         error = event.outcome.error if isinstance(event, Finished) and self._held else None
-        if isinstance(error, AuthenticationError):
-            raise error
-        if isinstance(error, PermissionDeniedError) and (
-            self._has_one_account or error.code not in _OF_ONE_ACCOUNT
+        if isinstance(error, AuthenticationError) or (
+            isinstance(error, PermissionDeniedError)
+            and (self._has_one_account or error.code not in _OF_ONE_ACCOUNT)
         ):
+            self._refused = event
             raise error
         while self._held:
             self._slots.release()
             self._held -= 1
+
+    async def show_refused(self, show: Callable[[Event], Awaitable[None]]) -> None:
+        """Show the outcome for which `add` raised, as far as the output still has a reader."""
+        if self._refused is not None:
+            with suppress(OutputError):
+                await show(self._refused)
 
 
 # --- Journals ------------------------------------------------------------------------------------

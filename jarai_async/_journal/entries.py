@@ -22,7 +22,7 @@ Pure. An entry never holds the API key, a signed URL or a response field that th
 
 import json
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 from attrs import define, evolve, field
@@ -48,8 +48,6 @@ from jarai_async._journal.events import (
     timestamp,
     unreadable,
 )
-
-T = TypeVar("T")
 
 Row = tuple[str, str, str, bytes, str, str | None, float | None, str]
 """reference, account, key, body, stage, state of the outcome, Unix time of its end, other fields as JSON"""

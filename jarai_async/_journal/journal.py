@@ -12,7 +12,7 @@ are forgotten then.
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -154,6 +154,11 @@ class Journal:
         if rows and reference not in self._intents:
             self._intents[reference] = intent = Intent.from_row(rows[0])
         return self._intents.get(reference)
+
+    async def unknown(self, references: Iterable[str]) -> set[str]:
+        """Return those of the references that `find` would return None for. Raises JournalError."""
+        stored = {row[0] for row in await self._select("SELECT reference FROM intents")}
+        return {reference for reference in references if _is_unicode(reference)} - stored
 
     async def intents(self) -> list[Intent]:
         """Return all intents, in the order in which they were first written. Raises JournalError."""

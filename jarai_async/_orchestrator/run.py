@@ -150,8 +150,14 @@ class Batch:
 
     async def _compare(self, journal: Journal) -> list[Named]:
         """Return the known requests whose content has changed since they were planned; note the problems."""
-        changed = []
+        changed: list[Named] = []
+        unknown = set[str]()
+        with suppress(JournalError):  # the outcomes of the requests say it
+            unknown = await journal.unknown(reference for reference, _ in self._known)
         for reference, request in self._known:
+            if reference in unknown:  # all of a new batch: one query for each would take seconds
+                self._new.append((reference, request))
+                continue
             try:
                 intent = await journal.find(reference)
                 if intent is None:

@@ -32,12 +32,13 @@ End = tuple[OutcomeState, JaraiError | None]
 class Submission:
     """The submit of one job."""
 
-    __slots__ = ("_engine", "_journal", "_scope", "_search", "_settled", "_state")
+    __slots__ = ("_engine", "_journal", "_place", "_scope", "_search", "_settled", "_state")
 
     def __init__(self, state: JobState) -> None:
         self._state = state
         self._engine = state.context.engine
         self._journal = state.context.journal
+        self._place = self._engine.sender.account_queues.new_place()  # in the order of the calls of `submit`
         self._scope: asyncio.Timeout | None = None
         self._search: asyncio.Timeout | None = None  # for what a submit in doubt has created
         self._settled: asyncio.Future[None] | None = None
@@ -101,7 +102,7 @@ class Submission:
             sent_at=intent.sent_at,
             doubt=intent.doubt,
         )
-        production, delay, place = None, 0.0, sender.account_queues.new_place()
+        production, delay, place = None, 0.0, self._place
         while production is None and state.may_submit:
             retry.check_doubt(_clock.wall())
             await state.slot.acquire()  # it was released if the account had no productions left for the day

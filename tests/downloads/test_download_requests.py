@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from jarai_async import (
+    Deliverable,
     DownloadError,
     IncompleteDownloadError,
     JaraiClient,
@@ -97,3 +98,15 @@ async def test_url_that_becomes_valid_later_is_used(
     outcomes = await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, 1))
     assert [outcome.ok for outcome in outcomes] == [True]
     assert simulator.faults.fired == {"expired": 12, "not_found": 12}
+
+
+async def test_file_that_is_listed_as_empty_is_requested(tmp_path: Path) -> None:
+    """Blob storage has to confirm that it is empty."""
+    async with (
+        server(reply_with(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as (url, requests),
+        JaraiClient("jarai_test_x", base_url=f"{url}/v1/partner") as client,
+    ):
+        listed = Deliverable(type="Video", url=f"{url}/a", size=0)
+        await client.download(listed, tmp_path / "video.mp4")
+    assert len(requests) == 1
+    assert (tmp_path / "video.mp4").read_bytes() == b""

@@ -229,4 +229,10 @@ async def test_production_is_read_once_and_only_if_the_submit_may_have_created_i
     await router.dispatch(webhook_event(ProductionPublished, str(UUID(int=200, version=4))))
     simulator.faults.add("reset_before", on="fetch", times=None)
     assert await matcher.find(journal, submit) is None  # an error of the network is none of this submit
+    simulator.faults.clear()
+    before = simulator.count("fetch")
+    for seconds, count in ((29, 0), (1, 1)):  # after an error, no production is read for half a minute
+        await asyncio.sleep(seconds)
+        assert await matcher.find(journal, submit) is None
+        assert simulator.count("fetch") - before == count
     await journal.close()

@@ -99,6 +99,7 @@ async def test_status_body_is_complete() -> None:
         ({"languageId": None}, "languageId"),
         ({"countryId": UNKNOWN_ID + "\n"}, "countryId"),
         ({"metadataMD": "x" * 4097}, "metadataMD"),
+        ({"metadataMD": 5}, "metadataMD"),
         ({"projectTypeSlug": 30}, "projectTypeSlug"),
     ],
 )

@@ -153,8 +153,8 @@ class Endpoints:
         production = self._world.productions.get(request.target.lower())
         if production is None:
             return _NO_PRODUCTION
-        if production.cancel(request.now):
-            self._on_change(production)
+        production.cancel(request.now)
+        self._on_change(production)
         status = production.status_at(request.now)
         if status != "Cancelled":
             return error_response(409, "PRODUCTION_NOT_CANCELLABLE", f"The production is {status}.")

@@ -109,12 +109,10 @@ class SimulatedProduction:
             raise ValueError(f"{self.production_id} is {self.status_at(now)}: nothing to approve")
         self._continue_with(self.stages[self._index(now) + 1 :], now)
 
-    def cancel(self, now: float) -> bool:
-        """Cancel the production; return False, and change nothing, if its status is terminal."""
-        if self.status_at(now) in TERMINAL:
-            return False
-        self._continue_with((("Cancelled", math.inf),), now)
-        return True
+    def cancel(self, now: float) -> None:
+        """Cancel the production, unless its status is terminal."""
+        if self.status_at(now) not in TERMINAL:
+            self._continue_with((("Cancelled", math.inf),), now)
 
     def _index(self, now: float) -> int:
         return max(0, bisect_right(self._start_times, now) - 1)
