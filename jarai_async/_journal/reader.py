@@ -37,7 +37,7 @@ from jarai_async._journal.file_lock import FileReader, JournalInUseError
 T = TypeVar("T")
 
 _PAGE = 200  # requests that are read between two commits of the owner, in some milliseconds
-_RECOVERY_SECONDS = 10.0  # for the owner to recover or to migrate its file
+_PATIENCE = 10.0  # seconds, for an owner that recovers or migrates its file, and for a slow disk
 _PAUSE = 0.05  # seconds
 _SELECT = """
 SELECT reference, account_id, key, body, stage, state, ended_at, kept, id FROM intents
@@ -83,8 +83,9 @@ def read_journal(path: str | os.PathLike[str]) -> Iterator[JournalEntry]:
 
     Another process may have the journal open: it is read, some requests at a time, and never written. A file
     that no process has open is written in two cases: where the last owner was killed during a commit, and
-    where an earlier version wrote it, it is opened and closed first. A commit of the owner may
-    wait for some milliseconds. Reading blocks: in a coroutine, use it in a thread.
+    where an earlier version wrote it, it is opened and closed first. A commit of the owner may wait for some
+    milliseconds, and for one second while a process that reads is stopped. Reading blocks: in a coroutine, use
+    it in a thread.
 
     A journal that is open can be read on Linux only. On other systems that raises JournalError, and so does
     an orchestrator that opens the journal while it is read.
@@ -141,13 +142,16 @@ class JournalReader:
 
     def _read(self, query: Callable[[Database, bool], T]) -> T:
         """Read between two commits. `query` has a connection, and whether the file has an owner."""
-        end = time.monotonic() + _RECOVERY_SECONDS
+        end = time.monotonic() + _PATIENCE
         try:
             while True:
                 try:
                     return self._read_once(query)
                 except _ExpiredError:
-                    pass
+                    if time.monotonic() > end:
+                        raise JournalError(
+                            f"the journal {self._path} cannot be read: that takes too long on this disk"
+                        ) from None
                 except UnrecoveredError:
                     self._recover(end)
         except FILE_ERRORS as error:
