@@ -84,7 +84,7 @@ def read_journal(path: str | os.PathLike[str]) -> Iterator[JournalEntry]:
     Another process may have the journal open: it is read, some requests at a time, and never written. A file
     that no process has open is written in two cases: where the last owner was killed during a commit, and
     where an earlier version wrote it, it is opened and closed first. A commit of the owner may wait for some
-    milliseconds, and for one second while a process that reads is stopped. Reading blocks: in a coroutine, use
+    milliseconds, and for a second while a process that reads is stopped. Reading blocks: in a coroutine, use
     it in a thread.
 
     A journal that is open can be read on Linux only. On other systems that raises JournalError, and so does
