@@ -48,7 +48,7 @@ class SavedFile:
     time in nanoseconds since 1970. `verified_by` says what the file was checked against: the name of a
     checksum (such as "md5"), or "length", or "chunks", the end of a chunked body. `final` is whether the
     production had ended: then the file does not change any more. `content_encoding` is the encoding in which
-    blob storage keeps the file, such as "gzip": it is saved as it is stored, not decoded. Most have None.
+    blob storage sent the file, such as "gzip": it is not decoded. Most have None.
     """
 
     deliverable: Deliverable

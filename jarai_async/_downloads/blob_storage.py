@@ -12,8 +12,8 @@ A download is resumed only if a strong ETag or a checksum can show that both hal
 The ETag is sent in `If-Match`, and the partial response is still checked: popular clients that trusted every
 206 have joined halves of two different files.
 
-A file may be stored in an encoding such as gzip. It is kept as it is stored if a length or a checksum shows
-where it ends; `SavedFile.content_encoding` names the encoding.
+A file may be stored in an encoding such as gzip. It is kept as it is sent; `SavedFile.content_encoding` names
+the encoding.
 """
 
 import re
@@ -82,27 +82,22 @@ def expected_from_full_response(deliverable: Deliverable, headers: Mapping[str, 
         etag=etag if _STRONG_ETAG.fullmatch(etag) else None,
         encoding=_encoding(headers),
     )
-    if all(checksum.is_guess for checksum in expected.checksums) and (
-        doubt := _doubt(deliverable, expected, headers)
-    ):
+    doubt = _doubt(deliverable, expected, headers)
+    if doubt and all(checksum.is_guess for checksum in expected.checksums):
         if not expected.checksums:
-            raise doubt
+            raise IncompleteDownloadError(doubt)
         return evolve(
             expected, checksums=frozenset(evolve(guess, is_guess=False) for guess in expected.checksums)
         )
     return expected
 
 
-def _doubt(
-    deliverable: Deliverable, expected: ExpectedFile, headers: Mapping[str, str]
-) -> DownloadError | None:
+def _doubt(deliverable: Deliverable, expected: ExpectedFile, headers: Mapping[str, str]) -> str | None:
     """Return why only a checksum could show that the file is complete, and the deliverable."""
     if expected.size is None and headers.get("Transfer-Encoding", "").lower() != "chunked":
-        return IncompleteDownloadError("neither a length nor a checksum shows where the file ends")
+        return "neither a length nor a checksum shows where the file ends"
     if deliverable.size is None and "ETag" not in headers and _may_be_a_page(deliverable, headers):
-        return IncompleteDownloadError("the response may be a gateway's web page: it has no ETag or checksum")
-    if expected.encoding and expected.size is None:
-        return DownloadError("blob storage sent the file in an encoding that was not requested")
+        return "the response may be a gateway's web page: it has no ETag or checksum"
     return None
 
 

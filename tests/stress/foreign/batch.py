@@ -5,8 +5,7 @@ then settled by `jarai resolve` with what the server knows, as a person would wi
 command is run a last time, also for files that were late. What it reported and downloaded is compared with
 what the server knows. All of it runs in real time, and takes some minutes.
 
-A file that only the end of the connection bounds is rejected on purpose, and so is one in an encoding that
-only its chunks bound: nothing shows that it is complete.
+A file that only the end of the connection bounds is rejected on purpose: nothing shows that it is complete.
 """
 
 import argparse

@@ -71,9 +71,7 @@ class File:
     @property
     def is_bounded(self) -> bool:
         """Whether a response shows that the stored file is complete."""
-        return (
-            self.md5 != "none" or self.framing == "length" or (self.framing == "chunked" and not self.encoded)
-        )
+        return self.md5 != "none" or self.framing != "close"
 
 
 @dataclass
