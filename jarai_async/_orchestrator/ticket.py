@@ -143,8 +143,9 @@ class Ticket:
         if journal.path is None:
             raise ConfigurationError("without a journal no request survives the process: pass `journal`")
         recorded = start(state.recorded.wait)
+        either: list[asyncio.Future[Any]] = [recorded, self._task]
         try:
-            await asyncio.wait([recorded, self._task], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             recorded.cancel()
         if not state.recorded.is_set() and (error := (await self.outcome()).error) is not None:
