@@ -55,7 +55,7 @@ class JobState:
 
     - `publish`: takes each event, for the reader of a run.
     - `deadline`: of a submit that sets it. `intent` has the deadline of the request.
-    - `intent`: what the journal knows of it, once that was read.
+    - `intent`: what the journal knows of it, once that was read. `recorded` is set when it was written.
     - `production`: as last seen, once it was accepted.
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
@@ -72,6 +72,7 @@ class JobState:
     slot: Slot
     publish: "Callable[[JobState, Event], None] | None"
     intent: Intent | None = None
+    recorded: asyncio.Event = field()
     deadline: float | None = None
     log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True))
     watch: Watch | None = None
@@ -94,6 +95,13 @@ class JobState:
         """Return the state of a request of the journal that no run has drawn."""
         slot = Slot(context.slots)
         return cls(context, intent.request(), intent.reference, slot, None, intent, has_ticket=has_ticket)
+
+    @recorded.default
+    def _recorded(self) -> asyncio.Event:
+        recorded = asyncio.Event()
+        if self.intent is not None:
+            recorded.set()
+        return recorded
 
     @property
     def production(self) -> Production | None:
