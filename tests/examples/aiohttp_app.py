@@ -59,6 +59,7 @@ async def page(_: web.Request) -> web.FileResponse:
 @routes.post("/productions")
 async def submit(request: web.Request) -> web.Response:
     ticket = request.app[ORCHESTRATOR].submit(ProductionRequest.from_dict(await request.json()))
+    await ticket.recorded()  # from now on it survives a crash
     return web.json_response(ticket.to_dict(), status=202)
 
 

@@ -62,7 +62,9 @@ async def page() -> FileResponse:
 
 @app.post("/productions", status_code=202)
 async def submit(fields: dict[str, Any], orchestrator: Running) -> dict[str, Any]:
-    return orchestrator.submit(ProductionRequest.from_dict(fields)).to_dict()
+    ticket = orchestrator.submit(ProductionRequest.from_dict(fields))
+    await ticket.recorded()  # from now on it survives a crash
+    return ticket.to_dict()
 
 
 @app.get("/productions")
