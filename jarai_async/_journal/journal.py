@@ -102,7 +102,7 @@ class Journal:
         self._event_failed = False  # on a full disk, other writes may still succeed
         self.failure: JournalError | None = None
         """Why the last commit failed, or that the file is gone; None if all is well."""
-        self.history = History(self._select_events, self._written)
+        self.history = History(self._select_events, self.flush)
         self._intents: WeakValueDictionary[str, Intent] = WeakValueDictionary()  # one object for each in use
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarai journal")
         self._database: Database | None = None
@@ -235,14 +235,14 @@ class Journal:
         """Read rows, after all writes that were added before."""
         if self._database is None:
             return []
-        await self._written()
+        await self.flush()
         if (database := self._database) is None:
             return []
         return await self._run(lambda: database.execute(query, values).fetchall())
 
     async def _change(self, statement: str, *values: str | float) -> list[Any]:
         """Execute a statement in a transaction, after all writes that were added before."""
-        await self._written()
+        await self.flush()
         if (database := self._database) is None:
             return []
 
@@ -251,11 +251,6 @@ class Journal:
                 return database.execute(statement, values).fetchall()
 
         return await self._run(change)
-
-    async def _written(self) -> None:
-        """Wait until the writes that were added before are committed; not for later ones, which never end."""
-        if commit := self._next_commit or self._running_commit:
-            await asyncio.wait([commit])
 
     # --- Writing -----------------------------------------------------------------------------------
 
@@ -318,9 +313,12 @@ class Journal:
         self._add((REPLACE_FACT, (name, json.dumps(value))))
 
     async def flush(self) -> None:
-        """Wait for the commit of what was just added. A failure is only logged."""
-        if self._next_commit is not None:
-            await asyncio.wait([self._next_commit])
+        """Wait for the commit of what was added before; not of what is added later, which never ends.
+
+        A failure is only logged.
+        """
+        if commit := self._next_commit or self._running_commit:
+            await asyncio.wait([commit])
 
     async def forget(self, references: Collection[str], *, ended_before: float | None) -> list[str]:
         """Delete requests that have ended, with their events, and return their references.

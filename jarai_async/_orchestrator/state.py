@@ -51,7 +51,7 @@ class JobState:
 
     - `publish`: takes each event, for the reader of a run.
     - `deadline`: of a submit that sets it. `intent` has the deadline of the request.
-    - `intent`: what the journal knows of it, once that was read.
+    - `intent`: what the journal knows of it, once that was read. `recorded` is set when it was written.
     - `production`: as last seen, once it was accepted.
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
@@ -68,6 +68,7 @@ class JobState:
     slot: Slot
     publish: "Callable[[JobState, Event], None] | None"
     intent: Intent | None = None
+    recorded: asyncio.Event = field()
     deadline: float | None = None
     log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True))
     watch: Watch | None = None
@@ -84,6 +85,13 @@ class JobState:
     deliverables: tuple[Deliverable, ...] = ()
     files: dict[Path, SavedFile] = field(factory=dict)
     final_list_published: bool = False
+
+    @recorded.default
+    def _recorded(self) -> asyncio.Event:
+        recorded = asyncio.Event()
+        if self.intent is not None:
+            recorded.set()
+        return recorded
 
     @property
     def production(self) -> Production | None:

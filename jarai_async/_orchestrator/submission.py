@@ -46,7 +46,8 @@ class Submission:
     async def find_or_plan(self) -> Intent:
         """Return what the journal knows of the request, or plan it.
 
-        Raises JournalError, and InvalidRequestError where its reference belongs to another request.
+        Then it is on the disk, before it waits for a slot. Raises JournalError, and InvalidRequestError where
+        its reference belongs to another request.
         """
         state = self._state
         intent = state.intent or await self._journal.find(state.reference)
@@ -55,8 +56,9 @@ class Submission:
             intent = new_intent(state.reference, state.request)
         if not is_known or state.deadline not in (None, intent.deadline):
             intent.deadline = state.deadline
-            self._journal.put(intent)
+            await self._journal.save(intent)
         state.intent = intent
+        state.recorded.set()
         return intent
 
     async def submit(self, intent: Intent) -> End | None:

@@ -230,6 +230,7 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     assert_type(await ticket.task, Outcome)
     waiting: Awaitable[Outcome] = ticket
     assert_type(await waiting, Outcome)
+    assert_type(await ticket.recorded(), None)
     assert_type(ticket.reference, str)
     assert_type(ticket.status, Status | None)
     assert_type(ticket.production, Production | None)
