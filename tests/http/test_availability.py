@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -31,7 +32,7 @@ async def lines_of_outage(
     ):
         loop = asyncio.get_running_loop()
         for route in routes:
-            loop.call_at(begin, lambda on=route: simulator.faults.add(kind, on=on, times=None))
+            loop.call_at(begin, partial(simulator.faults.add, kind, on=route, times=None))
         loop.call_at(begin + OUTAGE, simulator.faults.clear)
         orchestrator = Orchestrator(client, download_to=folder, concurrency=PRODUCTIONS)
         outcomes = await outcomes_of(orchestrator, requests_for(simulator, PRODUCTIONS))
