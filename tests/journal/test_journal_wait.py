@@ -35,12 +35,16 @@ def test_journal_is_opened_when_the_process_that_has_it_is_killed(
     async def wait() -> None:
         await (await Journal.open(path, wait=60)).close()
 
+    def kill_owner(_: logging.LogRecord) -> bool:
+        owner.kill()
+        return True
+
     command = [sys.executable, "-c", _OWNER, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         try:
             assert owner.stdout is not None
             assert owner.stdout.readline() == "open\n"
-            caplog.handler.addFilter(lambda _: owner.kill() is None)
+            caplog.handler.addFilter(kill_owner)
             asyncio.run(wait())
         finally:
             owner.kill()
