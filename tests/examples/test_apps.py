@@ -135,7 +135,8 @@ async def test_web_application_answers_422_with_the_problems_of_refused_input(
     )
     assert status == 422
     assert [problem.split()[0] for problem in answer["problems"]] == ["unknown", "topic", "account_id"]
-    for body in (None, [], "text", 1):
+    bodies: list[Any] = [None, [], "text", 1]
+    for body in bodies:
         assert (await _post(session, "/productions", body))[0] == 422
     async with session.post("/productions", data="{") as response:
         assert response.status == 422

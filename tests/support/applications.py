@@ -1,7 +1,7 @@
 """The applications of tests/examples, and what a browser does with them."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def fields_for(simulator: Simulator, **changes: Any) -> dict[str, Any]:
 
 async def messages(
     session: aiohttp.ClientSession, after: int = 0, *, last_event_id: int | None = None
-) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+) -> AsyncGenerator[tuple[int, dict[str, Any]], None]:
     """Read Server-Sent Events as a browser does: each with its id."""
     headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
     async with session.get("/events", params={"after": after}, headers=headers) as response:
