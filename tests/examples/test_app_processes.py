@@ -10,7 +10,7 @@ import pytest
 
 from jarai_async.simulator import Simulator
 from tests.stress.applications import kill_again_and_again
-from tests.support.applications import NAMES, Application, fields_for, messages
+from tests.support.applications import NAMES, Application, fields_for, http_session, messages
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,7 +31,7 @@ def test_sigterm_ends_application_within_ten_seconds_while_pages_are_open(tmp_pa
 async def _stop_with_open_pages(name: str, folder: Path) -> None:
     async with Simulator() as simulator:
         application = Application(name, simulator, folder)
-        async with aiohttp.ClientSession(application.url) as session:
+        async with http_session(application.url) as session:
             try:
                 await application.start()
                 async with asyncio.timeout(60):

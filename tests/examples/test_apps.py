@@ -15,7 +15,7 @@ from aiohttp import web
 
 from jarai_async import JaraiClient
 from jarai_async.simulator import SimulatedEventLoop, Simulator
-from tests.support.applications import EXAMPLES, NAMES, fields_for, messages, productions
+from tests.support.applications import EXAMPLES, NAMES, fields_for, http_session, messages, productions
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -55,12 +55,7 @@ async def session(
     )
     monkeypatch.setenv("JARAI_WEBHOOK_SECRET", webhook.signing_secret.reveal())
     app = runpy.run_path(str(EXAMPLES / f"{request.param}.py"))["app"]
-    timeout = aiohttp.ClientTimeout(total=None)
-    connector = aiohttp.TCPConnector(force_close=True)  # simulated time soon ends an idle connection
-    async with (
-        _SERVE[request.param](app) as url,
-        aiohttp.ClientSession(url, timeout=timeout, connector=connector) as session,
-    ):
+    async with _SERVE[request.param](app) as url, http_session(url) as session:
         await client.update_webhook(webhook.id, endpoint_url=f"{url}/jarai")
         yield session
 

@@ -20,7 +20,15 @@ import aiohttp
 
 from jarai_async.simulator import Simulator, Stage, run
 from tests.stress.worlds import scratch_folder
-from tests.support.applications import NAMES, SECRET, Application, fields_for, messages, productions
+from tests.support.applications import (
+    NAMES,
+    SECRET,
+    Application,
+    fields_for,
+    http_session,
+    messages,
+    productions,
+)
 from tests.support.figures import Figure, show
 
 _SPEED = 30.0
@@ -73,7 +81,9 @@ async def _kill(
 ) -> Counter[str]:
     async with (
         asyncio.timeout(_TIMEOUT * _SPEED),
-        Simulator(durations=_short, approval="auto", failure_rate=0.1, seed=str(random.random())) as simulator,
+        Simulator(
+            durations=_short, approval="auto", failure_rate=0.1, seed=str(random.random())
+        ) as simulator,
     ):
         application = Application(name, simulator, folder, speed=_SPEED, epoch=epoch)
         simulator.add_webhook(
@@ -81,8 +91,7 @@ async def _kill(
             ["deliverable.ready", "production.published", "production.failed"],
             signing_secret=SECRET,
         )
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with aiohttp.ClientSession(application.url, timeout=timeout) as session:
+        async with http_session(application.url) as session:
             reader = Reader(session)
             await application.start()
             try:

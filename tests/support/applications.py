@@ -92,6 +92,12 @@ class Application:
         return await self._process.wait()
 
 
+def http_session(url: str) -> aiohttp.ClientSession:
+    """Return a session without timeouts, in which no idle connection ends because time runs fast."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    return aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=None), connector=connector)
+
+
 def fields_for(simulator: Simulator, **changes: Any) -> dict[str, Any]:
     """Return the body of a POST that the application accepts."""
     ids = ("account_id", "language_id", "country_id", "avatar_id")

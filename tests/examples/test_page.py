@@ -1,0 +1,89 @@
+"""The page of the web applications in Chromium, where that is installed."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+
+from jarai_async.simulator import Simulator, Stage, run
+from tests.support import chromium
+from tests.support.applications import NAMES, Application, fields_for, http_session, productions
+
+_SPEED = 60.0
+_COUNT = 300
+_TIMEOUT = 240 * _SPEED  # seconds of the simulator
+_TOPIC = "<img src=x onerror='window.wasRun = true'>"
+_ROWS = "[...document.querySelectorAll('#rows tr')]"
+_STATES = f"{_ROWS}.map(({{ cells }}) => [cells[0].textContent, cells[2].textContent])"
+
+pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="Chromium is not installed")
+
+
+def _durations(random: Random, project_type: str) -> list[Stage]:
+    producing = 1e6 if project_type == "long" else random.uniform(20, 60)
+    return [("Queued", 5.0), ("Producing", producing), ("Distributing", 5.0)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_continues_after_a_kill_of_the_server_and_its_buttons_work(tmp_path: Path, name: str) -> None:
+    """It shows hundreds of productions as the API has them, without a reload; text stays text."""
+    epoch = time.time()
+    run(_use_page(name, tmp_path, epoch), speed=_SPEED, epoch=epoch)
+
+
+async def _use_page(name: str, folder: Path, epoch: float) -> None:
+    async with (
+        asyncio.timeout(_TIMEOUT),
+        Simulator(durations=_durations, approval="auto", failure_rate=0.0) as simulator,
+    ):
+        application = Application(name, simulator, folder, speed=_SPEED, epoch=epoch)
+        async with http_session(application.url) as session:
+            try:
+                await application.start()
+                await application.serves(session)
+                await _post(session, fields_for(simulator, reference="a/ü?", project_type="long"))
+                async with chromium.open_page(application.url, folder) as page:
+                    async with asyncio.TaskGroup() as group:
+                        for number in range(_COUNT - 1):
+                            fields = fields_for(simulator, reference=str(number), topic=_TOPIC)
+                            group.create_task(_post(session, fields))
+                    await page.until(f"{_STATES}.some(([_, state]) => state === 'published')")
+                    assert await application.stop(signal.SIGKILL) == -signal.SIGKILL
+                    await application.start()
+                    await application.serves(session)
+                    await _end_of_page(page, session)
+            finally:
+                await application.stop(signal.SIGKILL)
+
+
+async def _end_of_page(page: chromium.Page, session: aiohttp.ClientSession) -> None:
+    await page.until(f"{_STATES}.filter(([_, state]) => state === 'published').length === {_COUNT - 1}")
+    row = f"{_ROWS}.find(({{ cells }}) => cells[0].textContent === 'a/ü?')"
+    assert await page.evaluate(f"{row}.cells[1].textContent") == "Tides"
+    await page.evaluate(f"{row}.querySelector('button').click()")
+    await page.until(f"{row}.cells[2].textContent === 'cancelled'")
+    assert await _states(session) == sorted(await page.evaluate(_STATES))
+    await page.evaluate(f"{row}.querySelector('button').click()")
+    await page.until(f"{row}.cells[2].textContent === 'Producing'")
+    assert await _states(session) == sorted(await page.evaluate(_STATES))
+    assert await page.evaluate("window.wasRun") is None
+    assert await page.evaluate(f"{_ROWS}[1].cells[1].textContent") == _TOPIC
+    fetched = "fetch(document.querySelector('#rows a').href).then((response) => response.status)"
+    assert await page.evaluate(fetched) == 200
+
+
+async def _post(session: aiohttp.ClientSession, fields: dict[str, Any]) -> None:
+    async with session.post("/productions", json=fields) as response:
+        assert response.status == 202
+
+
+async def _states(session: aiohttp.ClientSession) -> list[list[str]]:
+    return sorted(
+        [reference, one["outcome"] or one["status"]]
+        for reference, one in (await productions(session)).items()
+    )
