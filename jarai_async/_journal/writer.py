@@ -22,6 +22,7 @@ from jarai_async._journal.database import (
     open_database,
     reason,
 )
+from jarai_async._journal.file_lock import JournalInUseError
 
 T = TypeVar("T")
 Statement = tuple[str, tuple[Any, ...]]
@@ -101,7 +102,8 @@ class Writer:
     def _translated(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):
             return error
-        return JournalError(f"{self.name} cannot be used: {reason(error)}")
+        kind = JournalInUseError if "locked" in str(error) else JournalError  # by SQLite, on Windows
+        return kind(f"{self.name} cannot be used: {reason(error)}")
 
     async def flush(self) -> None:
         """Wait for the commit of what was added before; not of what is added later, which never ends.

@@ -110,7 +110,8 @@ class Submission:
             await state.slot.acquire()  # it was released if the account had no productions left for the day
             try:
                 if delay:
-                    await self._engine.scheduler.sleep(delay, f"{state.reference} waits")
+                    reason = "" if sender.availability.is_down else f"{state.reference} waits"
+                    await self._engine.scheduler.sleep(delay, reason)
                 async with sender.submit_slot(intent.account_id, place, state.slot) as permit:
                     if state.may_submit and state.slot.is_held:
                         retry.before_attempt(_clock.wall())
@@ -125,7 +126,7 @@ class Submission:
                             self._record_sent(intent, permit, production)
             except JaraiError as error:
                 retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
-                if retry.failures == ATTEMPTS:
+                if retry.failures == ATTEMPTS and not sender.availability.is_down:
                     _log.warning("%s is not accepted yet, trying again: %s", state.reference, error.reason)
                 delay = retry.delay(error) if state.may_submit else 0.0
                 place = sender.account_queues.new_place()
