@@ -113,7 +113,7 @@ class Journal:
         except BaseException:
             await journal.close()
             raise
-        journal.history.latest = rows[0][0] if rows else 0
+        journal.history.latest = journal.history.delivered = rows[0][0] if rows else 0
         return journal
 
     @property
