@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 from attrs import define
 
+from jarai_async import _clock
 from jarai_async._errors import JournalError
 from jarai_async._events import Downloaded, Event, SavedFile
 from jarai_async._journal.database import (
@@ -34,12 +35,14 @@ from jarai_async._journal.database import (
 )
 from jarai_async._journal.entries import Intent, Row, Stage
 from jarai_async._journal.events import EventRow, decode_event, encode_event
+from jarai_async._journal.file_lock import JournalInUseError
 from jarai_async._journal.history import History
 
 T = TypeVar("T")
 
 _log = logging.getLogger("jarai_async")
 
+_WAIT_STEP = 0.1  # seconds between two attempts to open a journal that is in use
 _MAX_ENDED = 10_000  # requests that are kept in memory, without a file
 _FORGOTTEN_AT_ONCE = 500
 _SELECT = "SELECT reference, account_id, key, body, stage, state, ended_at, kept FROM intents"
@@ -102,7 +105,7 @@ class Journal:
         self._event_failed = False  # on a full disk, other writes may still succeed
         self.failure: JournalError | None = None
         """Why the last commit failed, or that the file is gone; None if all is well."""
-        self.history = History(self._select_events, self._written)
+        self.history = History(self._select_events, self.flush)
         self._intents: WeakValueDictionary[str, Intent] = WeakValueDictionary()  # one object for each in use
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarai journal")
         self._database: Database | None = None
@@ -112,11 +115,27 @@ class Journal:
         self._closing = False
 
     @classmethod
-    async def open(cls, path: Path | None, *, server: Server | None = None, create: bool = True) -> "Journal":
-        """Open a journal, and create it if it does not exist.
+    async def open(
+        cls, path: Path | None, *, server: Server | None = None, create: bool = True, wait: float = 0.0
+    ) -> "Journal":
+        """Open a journal, and create it if it does not exist; `wait` so many seconds for its present owner.
 
-        Raises JournalError, also where it belongs to another `server`.
+        Raises JournalInUseError, JournalError, also where it belongs to another `server`.
         """
+        deadline, is_logged = _clock.Deadline(wait), False
+        while True:
+            try:
+                return await cls._open_now(path, server, create=create)
+            except JournalInUseError:
+                if not deadline.left:
+                    raise
+            if not is_logged:
+                is_logged = True
+                _log.info("the journal %s is in use: waiting until %s for its owner", path, deadline)
+            await asyncio.sleep(min(_WAIT_STEP, deadline.left))
+
+    @classmethod
+    async def _open_now(cls, path: Path | None, server: Server | None, *, create: bool) -> "Journal":
         journal = cls(path)
         try:
             await journal._run(lambda: journal._open(server, create=create))
@@ -128,7 +147,7 @@ class Journal:
     def _open(self, server: Server | None, *, create: bool) -> None:
         self._database = open_database(self.path, server, create=create)
         rows = self._database.execute(_SELECT_LATEST).fetchall()
-        self.history.latest = rows[0][0] if rows else 0
+        self.history.latest = self.history.delivered = rows[0][0] if rows else 0
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Call `work` in the journal's thread. Raises JournalError for an error of SQLite or of the disk."""
@@ -140,7 +159,8 @@ class Journal:
     def _translated(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):
             return error
-        return JournalError(f"{self._name} cannot be used: {reason(error)}")
+        kind = JournalInUseError if "locked" in str(error) else JournalError  # by SQLite, on Windows
+        return kind(f"{self._name} cannot be used: {reason(error)}")
 
     # --- Reading -----------------------------------------------------------------------------------
 
@@ -235,14 +255,14 @@ class Journal:
         """Read rows, after all writes that were added before."""
         if self._database is None:
             return []
-        await self._written()
+        await self.flush()
         if (database := self._database) is None:
             return []
         return await self._run(lambda: database.execute(query, values).fetchall())
 
     async def _change(self, statement: str, *values: str | float) -> list[Any]:
         """Execute a statement in a transaction, after all writes that were added before."""
-        await self._written()
+        await self.flush()
         if (database := self._database) is None:
             return []
 
@@ -251,11 +271,6 @@ class Journal:
                 return database.execute(statement, values).fetchall()
 
         return await self._run(change)
-
-    async def _written(self) -> None:
-        """Wait until the writes that were added before are committed; not for later ones, which never end."""
-        if commit := self._next_commit or self._running_commit:
-            await asyncio.wait([commit])
 
     # --- Writing -----------------------------------------------------------------------------------
 
@@ -318,9 +333,12 @@ class Journal:
         self._add((REPLACE_FACT, (name, json.dumps(value))))
 
     async def flush(self) -> None:
-        """Wait for the commit of what was just added. A failure is only logged."""
-        if self._next_commit is not None:
-            await asyncio.wait([self._next_commit])
+        """Wait for the commit of what was added before; not of what is added later, which never ends.
+
+        A failure is only logged.
+        """
+        if commit := self._next_commit or self._running_commit:
+            await asyncio.wait([commit])
 
     async def forget(self, references: Collection[str], *, ended_before: float | None) -> list[str]:
         """Delete requests that have ended, with their events, and return their references.
