@@ -71,7 +71,7 @@ class Downloader:
             while True:
                 before = download.furthest
                 try:
-                    return await retrier(attempt, made_no_progress)
+                    return await retrier(attempt, made_no_progress, log)
                 except IncompleteDownloadError:
                     if not download.made_progress(since=before):
                         raise  # out of attempts; after progress the next follows immediately

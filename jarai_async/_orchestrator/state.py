@@ -70,7 +70,7 @@ class JobState:
     intent: Intent | None = None
     recorded: asyncio.Event = field()
     deadline: float | None = None
-    log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True))
+    log: RequestLog = field()
     watch: Watch | None = None
     accepted: Production | None = None
     permit: SubmitPermit | None = None
@@ -85,6 +85,10 @@ class JobState:
     deliverables: tuple[Deliverable, ...] = ()
     files: dict[Path, SavedFile] = field(factory=dict)
     final_list_published: bool = False
+
+    @log.default
+    def _log(self) -> RequestLog:
+        return RequestLog(waits_for_key=True, name=self.reference)
 
     @recorded.default
     def _recorded(self) -> asyncio.Event:

@@ -261,7 +261,7 @@ class Poller:
     def _record_failure(self, watch: Watch, error: JaraiError) -> None:
         now = _clock.monotonic()
         watch.polled = now
-        watch.failures += 1
+        watch.failures, watch.failure = watch.failures + 1, error
         watch.retry_after = error.retry_after or 0.0
         level = logging.WARNING if watch.failures % _FAILURES_PER_WARNING == 1 else logging.DEBUG
         message = "polling %s failed (%d in a row), it will be polled again: %s"
