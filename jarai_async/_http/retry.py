@@ -60,7 +60,7 @@ class Retry:
             failure.repetition.pause = _clock.Deadline(delay)
             if delay > _LONG_DELAY:
                 pause, reason = failure.repetition.pause, failure.error.reason
-                _log.warning("%s waits until %s: %s", failure.name, pause, reason)
+                _log.debug("%s waits until %s: %s", failure.name, pause, reason)
             failure = yield delay
 
 

@@ -104,7 +104,7 @@ class SubmitGate:
             needs_read = gate is self._api and outage.needs_read
             if outage.next_at > now or gate.on_their_way >= outage.window or needs_read:
                 since = _clock.utc_at(_clock.monotonic() - (now - outage.began_at))
-                return Waiting(reason=WaitReason.OUTAGE, since=since, detail=f"a submit failed: {gate.why}")
+                return Waiting(reason=WaitReason.OUTAGE, since=since, detail=f"JARAI: {gate.why}")
         return None
 
     async def _wait(self, gate: _Gate) -> None:
@@ -113,7 +113,7 @@ class SubmitGate:
         while True:
             now = self._scheduler.elapsed()
             if outage.next_at > now:
-                await self._scheduler.sleep(outage.next_at - now, "submits wait for the end of an outage")
+                await self._scheduler.sleep(outage.next_at - now)
             elif gate.on_their_way >= outage.window:
                 await gate.wait_for_answer()
             elif gate is self._api and outage.needs_read:
@@ -147,6 +147,6 @@ class SubmitGate:
         if in_doubt or isinstance(error, NotSentError | ServiceUnavailableError):
             admission.api.why = admission.account.why = why
         if api.is_probing and not was_probing:
-            _log.warning("a submit failed, so submits are sent one at a time, once JARAI responds: %s", why)
+            _log.debug("a submit failed, so submits are sent one at a time, once JARAI responds: %s", why)
         elif was_probing and not api.is_probing:
-            _log.warning("JARAI accepts submits again, after %.0f s", now - api.began_at)
+            _log.debug("JARAI accepts submits again, after %.0f s", now - api.began_at)

@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 from attrs import define
 
+from jarai_async import _clock
 from jarai_async._errors import JournalError
 from jarai_async._events import Downloaded, Event, SavedFile
 from jarai_async._journal.database import (
@@ -34,12 +35,14 @@ from jarai_async._journal.database import (
 )
 from jarai_async._journal.entries import Intent, Row, Stage
 from jarai_async._journal.events import EventRow, decode_event, encode_event
+from jarai_async._journal.file_lock import JournalInUseError
 from jarai_async._journal.history import History
 
 T = TypeVar("T")
 
 _log = logging.getLogger("jarai_async")
 
+_WAIT_STEP = 0.1  # seconds between two attempts to open a journal that is in use
 _MAX_ENDED = 10_000  # requests that are kept in memory, without a file
 _FORGOTTEN_AT_ONCE = 500
 _SELECT = "SELECT reference, account_id, key, body, stage, state, ended_at, kept FROM intents"
@@ -112,11 +115,27 @@ class Journal:
         self._closing = False
 
     @classmethod
-    async def open(cls, path: Path | None, *, server: Server | None = None, create: bool = True) -> "Journal":
-        """Open a journal, and create it if it does not exist.
+    async def open(
+        cls, path: Path | None, *, server: Server | None = None, create: bool = True, wait: float = 0.0
+    ) -> "Journal":
+        """Open a journal, and create it if it does not exist; `wait` so many seconds for its present owner.
 
-        Raises JournalError, also where it belongs to another `server`.
+        Raises JournalInUseError, JournalError, also where it belongs to another `server`.
         """
+        deadline, is_logged = _clock.Deadline(wait), False
+        while True:
+            try:
+                return await cls._open_now(path, server, create=create)
+            except JournalInUseError:
+                if not deadline.left:
+                    raise
+            if not is_logged:
+                is_logged = True
+                _log.info("the journal %s is in use: waiting until %s for its owner", path, deadline)
+            await asyncio.sleep(min(_WAIT_STEP, deadline.left))
+
+    @classmethod
+    async def _open_now(cls, path: Path | None, server: Server | None, *, create: bool) -> "Journal":
         journal = cls(path)
         try:
             await journal._run(lambda: journal._open(server, create=create))
@@ -140,7 +159,8 @@ class Journal:
     def _translated(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):
             return error
-        return JournalError(f"{self._name} cannot be used: {reason(error)}")
+        kind = JournalInUseError if "locked" in str(error) else JournalError  # by SQLite, on Windows
+        return kind(f"{self._name} cannot be used: {reason(error)}")
 
     # --- Reading -----------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ class Submission:
                             self._record_sent(intent, permit, production)
             except JaraiError as error:
                 retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
-                if retry.failures == ATTEMPTS:
+                if retry.failures == ATTEMPTS and not sender.availability.is_down:
                     _log.warning("%s is not accepted yet, trying again: %s", state.reference, error.reason)
                 delay, failure = retry.delay(error) if state.may_submit else 0.0, error
                 self._place = sender.account_queues.new_place()
@@ -138,7 +138,9 @@ class Submission:
         state = self._state
         with state.log.repeating(error) as repetition:
             repetition.pause = _clock.Deadline(seconds)
-            await self._engine.scheduler.sleep(seconds, f"{state.reference} waits ({error.reason})")
+            is_down = self._engine.sender.availability.is_down  # then that was logged
+            reason = "" if is_down else f"{state.reference} waits ({error.reason})"
+            await self._engine.scheduler.sleep(seconds, reason)
 
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""
@@ -219,7 +221,7 @@ class Submission:
         if self._scope is None or state.permit is not None:
             return None
         for repetition in state.log.repeated:
-            return sender.outage_of_submits(account_id) or repetition_waits(repetition)
+            return sender.outage_of_submits(account_id) or repetition_waits(self._engine, repetition)
         return slot_waits(state) or sender.submit_waits(account_id, self._place)
 
     # --- Shutdown and cancel -----------------------------------------------------------------------

@@ -308,7 +308,7 @@ def test_interrupt_prints_a_summary_and_how_to_resume(
         process.send_signal(number)
         _, error = process.communicate()
     assert process.returncode == 1
-    assert "stopped watching" in error
+    assert "to continue: jarai resume" in error
     assert "still running" in error.splitlines()[-1]
 
 
@@ -334,7 +334,7 @@ def test_second_interrupt_does_not_break_the_shutdown(served: dict[str, str], tm
             process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 1
-    assert "stopped watching" in error
+    assert "to continue: jarai resume" in error
     assert "still running" in error.splitlines()[-1]
     assert "Traceback" not in error
 

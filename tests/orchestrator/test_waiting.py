@@ -77,12 +77,12 @@ async def test_waits_for_the_rate_limit_until_a_request_may_be_sent(simulator: S
         tickets = [orchestrator.submit(request) for request in requests_for(simulator, 5)]
         await asyncio.sleep(5)
         assert [ticket.production is None for ticket in tickets] == [False, False, True, True, True]
-        for ticket in tickets[2:]:
-            waiting = ticket.waiting_for
-            assert waiting is not None
-            assert waiting.reason is WaitReason.RATE_LIMIT
-            assert waiting.until is not None
-            assert waiting.detail == "2 requests a minute"
+        waiting = tickets[4].waiting_for
+        assert waiting is not None
+        assert waiting.until is not None
+        assert waiting.reason is WaitReason.RATE_LIMIT
+        assert waiting.detail == "2 requests a minute"
+        assert [ticket.waiting_for for ticket in tickets[2:]] == [waiting] * 3
         await asyncio.sleep((waiting.until - now()).total_seconds() - 0.01)
         assert len(simulator.requests) == 2
         await asyncio.sleep(1)
@@ -244,19 +244,37 @@ async def test_waits_for_a_webhook_after_a_submit_without_a_response() -> None:
             assert ticket.waiting_for is None
 
 
-@pytest.mark.parametrize(
-    ("route", "detail"),
-    [("fetch", "polling it failed"), ("deliverables", "An unexpected error occurred (500")],
-)
+@pytest.mark.parametrize("route", ["fetch", "deliverables"])
 async def test_waits_for_the_next_attempt_after_one_that_failed(
-    simulator: Simulator, client: JaraiClient, tmp_path: Path, route: str, detail: str
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, route: str
 ) -> None:
-    """The reason of the failure is shown, and where it is known until when."""
-    simulator.faults.add("internal_error", on=route, times=3)
+    """A poll, or a list of deliverables: the reason of the failure is shown."""
+    simulator.faults.add("internal_error", on=route, times=2)
     async with Orchestrator(client, download_to=tmp_path) as orchestrator:
         ticket = orchestrator.submit(request_for(simulator))
         waiting = await until_waiting(ticket, WaitReason.RETRY, step=0.05)
-        assert detail in waiting.detail
+        assert waiting.detail.startswith("An unexpected error occurred (500, INTERNAL_ERROR")
+        assert (await ticket).ok
+
+
+@pytest.mark.parametrize(
+    ("route", "server"), [("fetch", "JARAI"), ("deliverables", "JARAI"), ("download", "blob storage")]
+)
+async def test_waits_for_the_end_of_an_outage_of_polls_and_of_files(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, route: str, server: str
+) -> None:
+    """Also while an attempt is being made, and not any more when requests are answered."""
+    simulator.faults.add("hang_before", on=route, times=None)
+    async with Orchestrator(client, download_to=tmp_path) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        waiting = await until_waiting(ticket, WaitReason.OUTAGE, step=0.5)
+        assert waiting.detail.startswith(f"{server}: ")
+        assert waiting.since is not None
+        assert timedelta(seconds=29) < now() - waiting.since < timedelta(seconds=300)
+        for _ in range(100):
+            await asyncio.sleep(1)
+            assert ticket.waiting_for == waiting
+        simulator.faults.clear()
         assert (await ticket).ok
 
 

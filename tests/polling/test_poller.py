@@ -190,7 +190,7 @@ async def test_polls_that_keep_failing_are_reported_again(
         await asyncio.sleep(7 * 86_400)
         assert not wait.done()
         wait.cancel()
-    warnings = [record for record in caplog.records if "in a row" in record.message]
+    warnings = [record for record in caplog.records if "an outage of JARAI (poll)" in record.message]
     assert 5 <= len([record for record in warnings if record.levelname == "WARNING"]) <= 8
 
 
