@@ -147,7 +147,7 @@ class Journal:
     def _open(self, server: Server | None, *, create: bool) -> None:
         self._database = open_database(self.path, server, create=create)
         rows = self._database.execute(_SELECT_LATEST).fetchall()
-        self.history.latest = rows[0][0] if rows else 0
+        self.history.latest = self.history.delivered = rows[0][0] if rows else 0
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Call `work` in the journal's thread. Raises JournalError for an error of SQLite or of the disk."""

@@ -309,6 +309,14 @@ class Orchestrator:
         before = None if older_than is None else (_clock.utc() - older_than).timestamp()
         return await self.context.journal.forget(references, ended_before=before)
 
+    @property
+    def cursor(self) -> int:
+        """The cursor of the newest event, 0 before the first: `events(after=cursor)` gives all later ones.
+
+        Read it before `tickets()`: then no event is missing between the list and the events.
+        """
+        return self.context.journal.history.delivered
+
     def events(self, after: int = 0) -> EventStream:
         """Iterate over the events of all requests behind a cursor, which every `event.cursor` is.
 

@@ -163,7 +163,6 @@ class Submission:
 
     async def _record_accepted(self, intent: Intent, production: Production) -> None:
         self._state.accepted = production  # before anything is awaited: it may be cancelled from here on
-        self._state.context.productions[production.id] = intent.reference
         intent.production, intent.stage = production, Stage.ACCEPTED
         intent.submitted_at, intent.doubt = _clock.wall(), None
         try:

@@ -250,6 +250,7 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     await ticket.cancel()
     assert_type(await orchestrator.resolve("mine", production_id="id"), Ticket)
     assert_type(await orchestrator.retry("mine"), Ticket)
+    assert_type(orchestrator.cursor, int)
     del text
 
 
