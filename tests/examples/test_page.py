@@ -14,18 +14,19 @@ from jarai_async.simulator import Simulator, Stage, run
 from tests.support import chromium
 from tests.support.applications import NAMES, Application, fields_for, http_session, productions
 
-_SPEED = 60.0
-_COUNT = 300
-_TIMEOUT = 240 * _SPEED  # seconds of the simulator
+_SPEED = 30.0
+_COUNT, _SHORT, _SLOTS = 300, 30, 100  # productions, those that end soon, and those that run at a time
+_TIMEOUT = 150 * _SPEED  # seconds of the simulator
 _TOPIC = "<img src=x onerror='window.wasRun = true'>"
 _ROWS = "[...document.querySelectorAll('#rows tr')]"
+_LONG = "long"  # their project type
 _STATES = f"{_ROWS}.map(({{ cells }}) => [cells[0].textContent, cells[2].textContent])"
 
 pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="Chromium is not installed")
 
 
 def _durations(random: Random, project_type: str) -> list[Stage]:
-    producing = 1e6 if project_type == "long" else random.uniform(20, 60)
+    producing = 1e6 if project_type == _LONG else random.uniform(20, 60)
     return [("Queued", 5.0), ("Producing", producing), ("Distributing", 5.0)]
 
 
@@ -46,35 +47,40 @@ async def _use_page(name: str, folder: Path, epoch: float) -> None:
             try:
                 await application.start()
                 await application.serves(session)
-                await _post(session, fields_for(simulator, reference="a/ü?", project_type="long"))
+                await _post(session, fields_for(simulator, reference="a/ü?", project_type=_LONG))
                 async with chromium.open_page(application.url, folder) as page:
                     async with asyncio.TaskGroup() as group:
                         for number in range(_COUNT - 1):
-                            fields = fields_for(simulator, reference=str(number), topic=_TOPIC)
+                            kind = {} if number < _SHORT else {"project_type": _LONG}
+                            fields = fields_for(simulator, reference=str(number), topic=_TOPIC, **kind)
                             group.create_task(_post(session, fields))
-                    await page.until(f"{_STATES}.some(([_, state]) => state === 'published')")
+                    await page.until(f"{_count('published')} > 0")
                     assert await application.stop(signal.SIGKILL) == -signal.SIGKILL
                     await application.start()
-                    await application.serves(session)
-                    await _end_of_page(page, session)
+                    await page.until(
+                        f"{_count('published')} === {_SHORT} && {_count('Producing')} === {_SLOTS}"
+                    )
+                    assert await _states(session) == sorted(await page.evaluate(_STATES))
+                    await _use_buttons(page)
             finally:
                 await application.stop(signal.SIGKILL)
 
 
-async def _end_of_page(page: chromium.Page, session: aiohttp.ClientSession) -> None:
-    await page.until(f"{_STATES}.filter(([_, state]) => state === 'published').length === {_COUNT - 1}")
+async def _use_buttons(page: chromium.Page) -> None:
     row = f"{_ROWS}.find(({{ cells }}) => cells[0].textContent === 'a/ü?')"
     assert await page.evaluate(f"{row}.cells[1].textContent") == "Tides"
     await page.evaluate(f"{row}.querySelector('button').click()")
     await page.until(f"{row}.cells[2].textContent === 'cancelled'")
-    assert await _states(session) == sorted(await page.evaluate(_STATES))
     await page.evaluate(f"{row}.querySelector('button').click()")
-    await page.until(f"{row}.cells[2].textContent === 'Producing'")
-    assert await _states(session) == sorted(await page.evaluate(_STATES))
+    await page.until(f"{row}.cells[2].textContent === 'not submitted yet'")  # it waits for a slot
     assert await page.evaluate("window.wasRun") is None
     assert await page.evaluate(f"{_ROWS}[1].cells[1].textContent") == _TOPIC
     fetched = "fetch(document.querySelector('#rows a').href).then((response) => response.status)"
     assert await page.evaluate(fetched) == 200
+
+
+def _count(state: str) -> str:
+    return f"{_STATES}.filter(([_, state]) => state === '{state}').length"
 
 
 async def _post(session: aiohttp.ClientSession, fields: dict[str, Any]) -> None:
@@ -83,7 +89,7 @@ async def _post(session: aiohttp.ClientSession, fields: dict[str, Any]) -> None:
 
 
 async def _states(session: aiohttp.ClientSession) -> list[list[str]]:
+    listed = await productions(session)
     return sorted(
-        [reference, one["outcome"] or one["status"]]
-        for reference, one in (await productions(session)).items()
+        [name, one["outcome"] or one["status"] or "not submitted yet"] for name, one in listed.items()
     )
