@@ -143,7 +143,10 @@ class Cancellation:
                 if not self._may_repeat(error):
                     raise
                 failures += 1
-                await engine.scheduler.sleep(_RETRY.delay(min(failures, 10), error, engine.random))
+                delay = _RETRY.delay(min(failures, 10), error, engine.random)
+                with log.repeating(error) as repetition:
+                    repetition.pause = _clock.Deadline(delay)
+                    await engine.scheduler.sleep(delay)
                 continue
             engine.poller.observe(watch, seen, sent_at)
             if not seen.status.is_terminal:

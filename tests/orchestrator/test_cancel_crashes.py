@@ -106,13 +106,13 @@ def run(when: str, crash_at: int | None) -> Result:
 @pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")  # by a process that has crashed
 @pytest.mark.parametrize("when", _SECONDS_BEFORE_CANCEL)
 def test_cancel_is_carried_out_after_a_crash_at_any_step(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At every second one. If the journal has the cancel, nothing is submitted any more, and the production is cancelled.
+    """If the journal has the cancel, nothing is submitted any more, and the production is cancelled.
 
     Only after a crash before the response to its submit, the user has to find the production first.
     """
     monkeypatch.setattr(sqlite3, "connect", connect)
     whole = run(when, None)
-    results = [run(when, step) for step in whole.steps[::2]]
+    results = [run(when, step) for step in whole.steps[::2]]  # each second one takes long enough
     assert [result for result in results if result.had_returned and not result.was_requested] == []
     requested = [result for result in [whole, *results] if result.was_requested]
     others = [result for result in results if not result.was_requested]
