@@ -36,9 +36,8 @@ async def final_states(client: JaraiClient, requests: list[ProductionRequest]) -
     return Counter(str(outcome.state) for outcome in outcomes)
 
 
-@pytest.mark.parametrize("routes", [("submit",), ("submit", "fetch", "accounts")])
+@pytest.mark.parametrize(("accounts", "routes"), [(5, ("submit",)), (1, ("submit", "fetch", "accounts"))])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("accounts", [1, 5])
 async def test_few_submits_become_uncertain_in_an_outage(
     accounts: int, kind: str, routes: tuple[str, ...]
 ) -> None:
