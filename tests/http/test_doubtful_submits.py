@@ -49,11 +49,11 @@ async def test_few_submits_become_uncertain_in_an_outage(
         await client.accounts()
         add_faults(simulator, kind, *routes)
         requests = [
-            request_for(simulator, account_id=simulator.accounts[n % accounts].account_id) for n in range(80)
+            request_for(simulator, account_id=simulator.accounts[n % accounts].account_id) for n in range(50)
         ]
         states = await final_states(client, requests)
         assert 0 < states["uncertain"] <= IN_FLIGHT + PROBES
-        assert states["published"] == 80 - states["uncertain"]
+        assert states["published"] == 50 - states["uncertain"]
 
 
 async def test_few_submits_become_uncertain_where_half_are_lost_at_random() -> None:

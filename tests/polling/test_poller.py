@@ -69,7 +69,7 @@ async def test_change_happened_between_its_two_times(latency: float) -> None:
         Simulator(approval="auto", latency=latency) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
-        for changes in await asyncio.gather(*(watch_to_the_end(client, simulator) for _ in range(8))):
+        for changes in await asyncio.gather(*(watch_to_the_end(client, simulator) for _ in range(4))):
             check_times(changes, simulator.productions[changes[0][0].production.id])
             assert changes[-1][0].production.status.is_terminal
 
