@@ -162,7 +162,7 @@ class JaraiClient:
         """
         poller = self.engine.poller
         try:
-            async with asyncio.timeout(deadline) as timeout:
+            async with asyncio.timeout(deadline):
                 log = RequestLog()
                 production = await self._fetch_new(production_id, log)
                 watch = poller.watch(production, Polling(), log, age_known=False)
@@ -170,9 +170,8 @@ class JaraiClient:
                     await poller.wait_for_change(watch)
                 return watch.production
         except TimeoutError:
-            if not timeout.expired():
-                raise
-        raise DeadlineExceededError(f"production {production_id} did not end within {deadline} s")
+            message = f"production {production_id} did not end within {deadline} s"
+            raise DeadlineExceededError(message) from None
 
     async def _fetch_new(self, production_id: str, log: RequestLog) -> Production:
         """Read a production that may be too new to be found (inferred: reads may lag behind a submit)."""

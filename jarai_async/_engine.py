@@ -43,7 +43,12 @@ class Engine:
         self.sender = RequestSender(
             self.transport, credentials, self.scheduler, random, idempotency_keys=idempotency_keys
         )
-        self.poller = Poller(self.scheduler, self.sender.poll, lambda: self.transport.server_time)
+        self.poller = Poller(
+            self.scheduler,
+            self.sender.poll,
+            lambda: self.transport.server_time,
+            lambda: self.sender.availability.is_down,
+        )
         https = base_url.startswith("https:")  # then deliverables must be on https, too
         self.disk = Disk()
         self.downloader = Downloader(self.sender, self.transport, random, self.disk, https=https)

@@ -60,7 +60,9 @@ async def run_requests(
         cancel_on_exit=options.cancel_on_exit,
         journal=options.journal,
     )
-    first = FirstRequest(orchestrator.slots, accounts=len({request.account_id for request in requests}))
+    first = FirstRequest(
+        orchestrator.context.slots, accounts=len({request.account_id for request in requests})
+    )
     stopped = journal_failed = False
     run = None
     with output.progress(report, lambda: orchestrator.statistics().expected_finish) as show:

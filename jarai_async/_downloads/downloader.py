@@ -6,17 +6,19 @@ from pathlib import Path
 from random import Random
 from weakref import WeakValueDictionary
 
+from jarai_async import _clock
 from jarai_async._api.models import Deliverable
 from jarai_async._downloads.download import Download, Progress
 from jarai_async._downloads.files import Disk
 from jarai_async._downloads.links import Links
-from jarai_async._errors import IncompleteDownloadError, JaraiError
+from jarai_async._errors import IncompleteDownloadError, JaraiError, TransportError
 from jarai_async._events import SavedFile
+from jarai_async._http.availability import Availability
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier, Retry
 from jarai_async._http.sender import RequestSender
 from jarai_async._http.transport import Transport
-from jarai_async._urls import valid_until
+from jarai_async._urls import url_parts, valid_until
 
 _RETRY = Retry(attempts=7, base=1.0, cap=30.0)  # half a minute on average
 _MIN_VALIDITY = 120.0  # seconds; a signed URL that expires sooner is renewed before it is used
@@ -37,6 +39,8 @@ class Downloader:
         self._disk = disk
         self._links: WeakValueDictionary[str, Links] = WeakValueDictionary()  # by production
         self.retrier = Retrier(_RETRY, random)
+        self.availability = Availability("blob storage")
+        """Whether blob storage responds."""
 
     async def download(
         self,
@@ -100,15 +104,31 @@ class Downloader:
             await _renew(download, links, log)
         before = download.deliverable
         try:
-            async with slot:
-                return await download.attempt(self._transport)
+            return await self._attempt_once(download, log, slot)
         except IncompleteDownloadError:
             if links and download.is_url_refused:
                 await _renew(download, links, log)
             if download.deliverable.url == before.url:
                 raise
-        async with slot:  # an expired URL does not count as a failed attempt
-            return await download.attempt(self._transport)
+        return await self._attempt_once(download, log, slot)  # an expired URL is no failed attempt
+
+    async def _attempt_once(
+        self, download: Download, log: RequestLog, slot: AbstractAsyncContextManager[None]
+    ) -> SavedFile:
+        """Make one attempt, and record whether blob storage responds."""
+        host = url_parts(download.deliverable.url).hostname or ""
+        async with slot:
+            sent_at = _clock.monotonic()
+            try:
+                saved = await download.attempt(self._transport)
+            except IncompleteDownloadError as error:
+                if isinstance(error.__cause__, TransportError) or (error.status or 0) >= 500:
+                    self.availability.failed(host, error, sent_at, log)
+                elif error.status is not None:
+                    self.availability.answered(host)
+                raise
+        self.availability.answered(host)
+        return saved
 
 
 async def _renew(download: Download, links: Links, log: RequestLog) -> None:

@@ -30,26 +30,23 @@ class Links:
         self._sender = sender
         self._call = endpoints.deliverables(production_id)
         self._lock = asyncio.Lock()
-        self._read_at = self._listed_at = -math.inf  # when it was last requested, and last received
+        self._read_at = -math.inf
         self._listed: Sequence[Deliverable] = ()
 
     async def renewed(self, deliverable: Deliverable, log: RequestLog) -> Deliverable | None:
-        """Return the deliverable as a newer list has it, or one that was read less than a minute ago.
-
-        None if the list could not be read less than a minute ago.
+        """Return the deliverable as a newer list has it; None if the list was read less than a minute ago.
 
         Raises DownloadError if it is not in the list any more, IncompleteDownloadError if the list cannot be
         read now, ApiError or InvalidResponseError if it cannot be read at all.
         """
         async with self._lock:
             known, now = find_again(deliverable, self._listed), _clock.monotonic()
-            if known is not None and (known.url != deliverable.url or now - self._listed_at < _MIN_INTERVAL):
+            if known is not None and known.url != deliverable.url:
                 return known  # the list was read for another file
             if now - self._read_at < _MIN_INTERVAL:
                 return None
             self._read_at = now
             self._listed = await self._read(log)
-            self._listed_at = _clock.monotonic()
             fresh = find_again(deliverable, self._listed)
         if fresh is None:
             raise DownloadError(f"the {deliverable.type} is no longer among the deliverables")

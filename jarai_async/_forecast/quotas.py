@@ -34,7 +34,7 @@ class Quotas:
     def assign_days(self, accounts: Iterable[str]) -> list[int]:
         """Return the day on which each production is submitted, 0 for today, given the account of each."""
         used, used_by, days = Counter[int](), Counter[tuple[str, int]](), list[int]()
-        earliest: dict[str, int] = {}  # the productions of one account keep their order
+        earliest: dict[str, int] = {}  # by account: the days before it are full
         for account in accounts:
             day = earliest.get(account, 0)
             while (

@@ -55,7 +55,7 @@ class Retry:
         for failures in count(1):
             delay = self.delay(failures, failure.error, random)
             if delay > _LONG_DELAY:
-                _log.warning("a request waits until %s: %s", _clock.Deadline(delay), failure.error.reason)
+                _log.debug("a request waits until %s: %s", _clock.Deadline(delay), failure.error.reason)
             failure = yield delay
 
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ from jarai_async._errors import (
     PermissionDeniedError,
     TransportError,
 )
+from jarai_async._http.availability import Availability, is_unavailable
 from jarai_async._http.credentials import Credentials
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier, Retry
@@ -91,6 +92,8 @@ class RequestSender:
         """Requests that were sent, by kind."""
         self.rate_limited = 0
         """Requests that were answered with a 429."""
+        self.availability = Availability("JARAI")
+        """Whether JARAI responds."""
         self.account_queues = AccountQueues(scheduler, random)
         self._transport = transport
         self._credentials = credentials
@@ -99,7 +102,6 @@ class RequestSender:
         self._retry_reads = Retrier(_READS, random)
         self._gate = SubmitGate(random, scheduler, self._is_answered)
         self._testing_key = asyncio.Lock()
-        self._has_warned = False  # about the server not having been reached yet
 
     @property
     def reached(self) -> bool:
@@ -120,7 +122,7 @@ class RequestSender:
             key = await self._key()
             response = await self._send(call, rate_slot, key, log, Attempts())
             if not await self._must_wait(call, key, response, log):
-                return call.read(response)
+                return self._read(call, response, log)
 
     async def poll(self, production_id: str, rate_slot: int, log: RequestLog) -> Production | None:
         """Read a production's status once, with a slot that the poller already holds; None after a 429."""
@@ -128,7 +130,7 @@ class RequestSender:
         log.waits_for_key = True
         key = await self._key()
         response = await self._send(call, rate_slot, key, log, Attempts())
-        return None if await self._must_wait(call, key, response, log) else call.read(response)
+        return None if await self._must_wait(call, key, response, log) else self._read(call, response, log)
 
     # --- Submits -----------------------------------------------------------------------------------
 
@@ -180,7 +182,7 @@ class RequestSender:
         if await self._must_wait(call, permit.api_key, response, log):
             return None
         try:
-            production = call.read(response)
+            production = self._read(call, response, log)
         except JaraiError as error:
             permit.in_doubt = not created_nothing(error)
             is_answered = self.idempotency_keys and is_key_in_use(error)
@@ -197,10 +199,14 @@ class RequestSender:
         call = endpoints.accounts()
         rate_slot = await self._scheduler.acquire(call.kind)
         key = await self._key()
+        log = RequestLog()
         try:
-            return is_answer(await self._send(call, rate_slot, key, RequestLog(), Attempts()))
+            response = await self._send(call, rate_slot, key, log, Attempts())
         except TransportError:
             return False
+        with suppress(JaraiError):
+            self._read(call, response, log)
+        return is_answer(response)
 
     async def submit_with_retries(self, call: Call[Production], what: str, log: RequestLog) -> Production:
         """Submit without a journal, in at most eight attempts; `what` names the request in errors.
@@ -245,10 +251,13 @@ class RequestSender:
     ) -> Response:
         """Use a slot of the rate limit to send a call once, and record the outcome."""
         log.last_sent_at, sent_at = _clock.utc(), self._scheduler.elapsed()
+        began_at = _clock.monotonic()
         try:
             response = await self._transport.send(call, key, attempts)
         except BaseException as error:
-            self._record_failure(call, error, attempts, log)
+            self._count_failure(call, error, attempts, log)
+            if isinstance(error, JaraiError):
+                self._record_failure(call, error, began_at, log)
             raise
         self._count(call, log, attempts.count)
         self.rate_limited += response.status == 429
@@ -260,6 +269,23 @@ class RequestSender:
             self._credentials.accepted(key, for_submit=call.kind is Kind.SUBMIT)
         return response
 
+    def _read(self, call: Call[T], response: Response, log: RequestLog) -> T:
+        """Return the decoded response, and record whether JARAI responds. Raises what `Call.read` raises."""
+        try:
+            result = call.read(response)
+        except JaraiError as error:
+            self._record_failure(call, error, _clock.monotonic(), log)
+            raise
+        self.availability.answered(call.kind.name.lower())
+        return result
+
+    def _record_failure(self, call: Call[Any], error: JaraiError, sent_at: float, log: RequestLog) -> None:
+        kind = call.kind.name.lower()
+        if is_unavailable(error):
+            self.availability.failed(kind, error, sent_at, None if call.kind is Kind.READ else log)
+        elif error.status is not None:
+            self.availability.answered(kind)
+
     async def _must_wait(self, call: Call[Any], key: Secret, response: Response, log: RequestLog) -> bool:
         """Whether the call has to wait for another slot: after a 429, or while the key is rejected."""
         if response.status == 401:
@@ -270,12 +296,9 @@ class RequestSender:
         log.count += attempts
         self.sent[call.kind] += attempts
 
-    def _record_failure(
+    def _count_failure(
         self, call: Call[Any], error: BaseException, attempts: Attempts, log: RequestLog
     ) -> None:
-        if isinstance(error, NotSentError) and not self.reached and not self._has_warned:
-            self._has_warned = True
-            _log.warning("JARAI has not been reached yet, trying again: %s", error)
         if attempts.never_sent or isinstance(error, NotSentError | ConfigurationError):
             self._scheduler.release()
         else:

@@ -98,7 +98,7 @@ class SubmitGate:
         while True:
             now = self._scheduler.elapsed()
             if outage.next_at > now:
-                await self._scheduler.sleep(outage.next_at - now, "submits wait for the end of an outage")
+                await self._scheduler.sleep(outage.next_at - now)
             elif gate.on_their_way >= outage.window:
                 await gate.wait_for_answer()
             elif gate is self._api and outage.needs_read:
@@ -130,6 +130,6 @@ class SubmitGate:
             account.record_answer(is_accepted=error is None, is_current=of_account)
         if api.is_probing and not was_probing:
             why = error.reason if isinstance(error, JaraiError) else type(error).__name__
-            _log.warning("a submit failed, so submits are sent one at a time, once JARAI responds: %s", why)
+            _log.debug("a submit failed, so submits are sent one at a time, once JARAI responds: %s", why)
         elif was_probing and not api.is_probing:
-            _log.warning("JARAI accepts submits again, after %.0f s", now - api.began_at)
+            _log.debug("JARAI accepts submits again, after %.0f s", now - api.began_at)

@@ -28,6 +28,8 @@ class History:
     def __init__(self, select: Select, written: Callable[[], Awaitable[None]]) -> None:
         self.latest = 0
         """The cursor of the last event, perhaps not committed yet."""
+        self.delivered = 0
+        """The cursor of the last event that readers can have."""
         self._select = select
         self.written = written
         self._newest = deque[Event](maxlen=_NEWEST)
@@ -41,6 +43,7 @@ class History:
     def deliver(self, event: Event) -> None:
         """Show an event to the readers, in the order of the cursors."""
         self._newest.append(event)
+        self.delivered = event.cursor
         self.wake(event.reference)
         self.wake(None)
 

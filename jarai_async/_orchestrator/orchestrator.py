@@ -13,33 +13,23 @@ user's exception.)
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from contextvars import Context
 from datetime import timedelta
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
-from attrs import evolve
-
 from jarai_async import _clock
-from jarai_async._api.models import Polling, Production, ProductionRequest
+from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
-from jarai_async._errors import (
-    ClosedError,
-    ConfigurationError,
-    FileWriteError,
-    InvalidRequestError,
-    JaraiError,
-)
-from jarai_async._events import Finished, Outcome, OutcomeState
+from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError
+from jarai_async._events import Event, Finished, Outcome, OutcomeState
 from jarai_async._http.retry import Retrier, Retry
 from jarai_async._journal.database import journal_path
 from jarai_async._journal.entries import Intent, Stage
@@ -47,8 +37,11 @@ from jarai_async._journal.history import EventStream
 from jarai_async._journal.identity import differences
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.checkpoint import Checkpoint
-from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
+from jarai_async._orchestrator.decisions import retry
+from jarai_async._orchestrator.doubts import Doubts
+from jarai_async._orchestrator.feeder import feed
 from jarai_async._orchestrator.job import Job
+from jarai_async._orchestrator.jobs import Jobs
 from jarai_async._orchestrator.run import Batch, Requests, Run
 from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue, stop_drawing
 from jarai_async._orchestrator.slot import Slot, Slots
@@ -62,12 +55,9 @@ from jarai_async._tasks import start, stop, uninterrupted
 if TYPE_CHECKING:  # its server takes as long to import as everything else together
     from jarai_async.receiver import Receiver
 
-_log = logging.getLogger("jarai_async")
-
 _FINAL_RETRY = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
 _DOWNLOADS = 8  # files at a time: enough to use the bandwidth, few enough to complete some soon
 _STARTED_AT_ONCE = 100  # jobs that `resume` starts before others may run
-_MAX_UNREAD = 1_000  # events; then no request is drawn until the reader has caught up
 
 
 class Orchestrator:
@@ -119,12 +109,11 @@ class Orchestrator:
         cancel_on_exit: bool = False,
     ) -> None:
         _check_arguments(client, concurrency, deadline, polling, webhooks)
-        self.slots = Slots(concurrency)
-        """The slots of productions in flight."""
         router, productions = WebhookRouter(has_receiver=webhooks is not None), dict[str, str]()
         self.context = JobContext(
             engine=client.engine,
             journal=Journal(None),
+            slots=Slots(concurrency),
             router=router,
             polling=polling or Polling(),
             deadline=deadline,
@@ -140,29 +129,26 @@ class Orchestrator:
         self._journal_path = None if journal is None else journal_path(journal)
         self._receiver = webhooks
         self._cancel_on_exit = cancel_on_exit
-        self.jobs: dict[asyncio.Task[Outcome], Job] = {}
+        self.jobs = Jobs()
         """The running jobs."""
-        self._newest: dict[str, asyncio.Task[Outcome]] = {}  # the task of the last job, by reference
         self._occurrences = Counter[str]()  # without a journal, a request that is run again is a new one
         self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws their requests
         self._background: set[asyncio.Task[None]] = set()
-        self._deciding = asyncio.Lock()  # one decision about a submit in doubt at a time
+        self._doubts = Doubts(self.jobs, self.context, self._may_be_drawn)
         self._monitor = Monitor(
             client.engine,
-            self.jobs.values(),
+            self.jobs,
             self._batches.values(),
             polling=self.context.polling,
             concurrency=concurrency,
             router=self.context.router,
         )
-        self._finished = 0
-        self._is_open = False
         self._was_left = False
         self._resources = AsyncExitStack()
         self._remove_listener: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
-        return f"<Orchestrator {len(self.jobs)} running, at most {self.slots.count} in flight>"
+        return f"<Orchestrator {len(self.jobs)} running, at most {self.context.slots.count} in flight>"
 
     async def __aenter__(self) -> Self:
         self.context.engine.scheduler.check_open()
@@ -175,7 +161,7 @@ class Orchestrator:
             server = None if self._journal_path is None else await self.context.engine.server()
             journal = await Journal.open(self._journal_path, server=server)
             resources.push_async_callback(journal.close)
-            self.context = evolve(self.context, journal=journal)
+            self.context.journal = journal
             if self.context.folder is not None:
                 journal.store("folder", {"path": str(self.context.folder.absolute())})
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
@@ -185,7 +171,7 @@ class Orchestrator:
                 self.context.router.on_unclaimed = self._look_for_created
                 self._remove_listener = self._receiver.add_listener(self._on_webhook)
             self._resources = resources.pop_all()
-        self._is_open, self._was_left = True, False
+        self.jobs.is_open, self._was_left = True, False
         return self
 
     async def _on_webhook(self, event: WebhookEvent) -> None:
@@ -196,10 +182,8 @@ class Orchestrator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._is_open = False
+        self.jobs.close()  # before anything is awaited
         self._remove_listener()
-        for job in self.jobs.values():
-            job.state.may_submit = False  # before anything is awaited
         await uninterrupted(start(self._leave))
         if error is None and self.context.journal.failure is not None:
             raise self.context.journal.failure  # what it holds is older than what was reported
@@ -208,12 +192,12 @@ class Orchestrator:
         async with self._resources:
             try:
                 await stop_drawing(self._batches, self._background)
-                await cancel_unsent(self.jobs)
+                await cancel_unsent(self.jobs.tasks)
                 if self._cancel_on_exit:
-                    await cancel_all(self.jobs)
+                    await cancel_all(self.jobs.tasks)
             finally:
-                log_how_to_continue([job.state for job in self.jobs.values()], self._journal_path)
-                await stop(self.jobs)
+                log_how_to_continue([job.state for job in self.jobs], self._journal_path)
+                await stop(self.jobs.tasks)
         self._was_left = True
         self.context.journal.history.wake(None)
 
@@ -236,11 +220,11 @@ class Orchestrator:
         Raises ConfigurationError outside of the `async with` block, and InvalidRequestError for other
         arguments.
         """
-        self._check_open()
+        self.jobs.check_open()
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
         batch = Batch(requests, self._occurrences if self._journal_path is None else Counter())
-        feeder = start(self._feed, batch, name="jarai feeder")
+        feeder = start(feed, batch, self.jobs, self.context, name="jarai feeder")
         self._batches[feeder] = batch
         feeder.add_done_callback(self._batches.pop)
         self._add_background(start(self._monitor.warn_if_over_quota, name="jarai quota check"))
@@ -263,11 +247,13 @@ class Orchestrator:
         _check_deadline(deadline)
         if not isinstance(request, ProductionRequest):
             raise InvalidRequestError([f"expected a ProductionRequest, not {_type_name(request)}"])
-        self._check_open()
+        self.jobs.check_open()
         reference = request.reference or f"submit-{uuid4()}"
-        running = self._running(reference)
+        running = self.jobs.running(reference)
         if running is None:
-            return self._new_ticket(reference, request, deadline=deadline)
+            slot = Slot(self.context.slots)
+            state = JobState(self.context, request, reference, slot, None, deadline=deadline, has_ticket=True)
+            return Ticket(*self.jobs.start(state))
         if changes := [*differences(running[0].state.request, request)]:
             raise InvalidRequestError([f"{reference!r} is another request: {'; '.join(changes)}"])
         return Ticket(*running)
@@ -279,9 +265,11 @@ class Orchestrator:
         running raises ClosedError: `resume` or `submit` continues with it. Raises JournalError, and
         ConfigurationError outside of the `async with` block.
         """
-        self._check_open()
+        self.jobs.check_open()
         intent = await self.context.journal.find(reference)
-        return None if intent is None else await self._known_ticket(intent)
+        if intent is None:
+            return None
+        return self._known_ticket(intent, await self.context.journal.last_event(intent))
 
     async def tickets(self, state: OutcomeState | None = None) -> list[Ticket]:
         """Return the tickets of all requests that are running or that the journal knows, in their order.
@@ -289,10 +277,17 @@ class Orchestrator:
         Or only those that have ended with the outcome `state`. Raises JournalError, and ConfigurationError
         outside of the `async with` block.
         """
-        self._check_open()
+        self.jobs.check_open()
         journal = self.context.journal
         intents = await (journal.intents() if state is None else journal.ended_as(state))
-        return [await self._known_ticket(intent) for intent in intents]
+        last_events = await journal.last_events()
+        tickets = []
+        for intent in intents:
+            event = last_events.get(intent.reference)
+            if intent.stage is Stage.ENDED and (event is None or event.sequence != intent.sequence):
+                event = await journal.last_event(intent)  # it ended after the others were read
+            tickets.append(self._known_ticket(intent, event))
+        return tickets
 
     async def resume(self) -> list[Ticket]:
         """Continue with every request of the journal that has not ended, and return their tickets.
@@ -300,10 +295,10 @@ class Orchestrator:
         A submit in doubt ends as `uncertain` again, as with `run`. Raises JournalError, and
         ConfigurationError outside of the `async with` block.
         """
-        self._check_open()
+        self.jobs.check_open()
         tickets = []
         for intent in await self.context.journal.unfinished():
-            self._check_open()
+            self.jobs.check_open()
             tickets.append(self.submit(intent.request()))
             if len(tickets) % _STARTED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # the first of them submit and poll already
@@ -317,11 +312,19 @@ class Orchestrator:
         smaller. Raises InvalidRequestError for a reference that is running, JournalError, and
         ConfigurationError outside of the `async with` block.
         """
-        self._check_open()
-        if running := [reference for reference in references if self._running(reference)]:
+        self.jobs.check_open()
+        if running := [reference for reference in references if self.jobs.running(reference)]:
             raise InvalidRequestError([f"{reference!r} is still running" for reference in running])
         before = None if older_than is None else (_clock.utc() - older_than).timestamp()
         return await self.context.journal.forget(references, ended_before=before)
+
+    @property
+    def cursor(self) -> int:
+        """The cursor of the newest event, 0 before the first: `events(after=cursor)` gives all later ones.
+
+        Read it before `tickets()`: then no event is missing between the list and the events.
+        """
+        return self.context.journal.history.delivered
 
     def events(self, after: int = 0) -> EventStream:
         """Iterate over the events of all requests behind a cursor, which every `event.cursor` is.
@@ -333,7 +336,7 @@ class Orchestrator:
 
         Raises ConfigurationError outside of the `async with` block.
         """
-        self._check_open()
+        self.jobs.check_open()
         return EventStream(self.context.journal.history, after, None, lambda: self._was_left)
 
     async def resolve(
@@ -355,30 +358,8 @@ class Orchestrator:
         """
         if (production_id is None) != resubmit:
             raise InvalidRequestError(["resolve() takes either production_id or resubmit=True"])
-        self._check_open()
-        self._replaceable(reference)
-        context, production = self.context, None
-        if production_id is not None:
-            production = await find_created(context.engine, context.journal, reference, production_id)
-        async with self._deciding:
-            running = self._replaceable(reference)
-            other = await check_decision(context.journal, reference, production, context.productions)
-            if other is not None:
-                running += self._replaceable(other.reference)
-            for job, _ in running:
-                job.state.is_replaced = True
-            await stop(task for _, task in running)
-            intent = await resolve(context.journal, reference, production, context.productions, other)
-            if other is not None:
-                self._new_ticket(other.reference, other.request(), other)
-            return self._new_ticket(reference, intent.request(), intent)
-
-    def _replaceable(self, reference: str) -> list[tuple[Job, asyncio.Task[Outcome]]]:
-        """Return the job that another decision replaces. Raises InvalidRequestError where it may not."""
-        running = self._running(reference)
-        if running is not None and not running[0].state.is_resolved:
-            raise InvalidRequestError([f"{reference!r} is still running: there is nothing to decide yet"])
-        return [] if running is None else [running]
+        self.jobs.check_open()
+        return Ticket(*await self._doubts.resolve(reference, production_id))
 
     async def retry(self, reference: str) -> Ticket:
         """Submit a request again that was rejected, failed or was cancelled, and return its new ticket.
@@ -386,153 +367,40 @@ class Orchestrator:
         Nothing else does that once the journal has the outcome. Raises InvalidRequestError where the journal
         has no such outcome, ConfigurationError outside of the `async with` block, JournalError.
         """
-        self._check_open()
-        if self._running(reference):
+        self.jobs.check_open()
+        if self.jobs.running(reference):
             raise InvalidRequestError([f"{reference!r} is still running"])
         intent = await retry(self.context.journal, reference)
-        return self._new_ticket(reference, intent.request(), intent)
+        return Ticket(*self.jobs.start(JobState.of(self.context, intent, has_ticket=True)))
 
     def statistics(self) -> Statistics:
         """Return what was sent, what the rate limit has left, and when everything is expected to end."""
-        return self._monitor.statistics(self._finished)
+        return self._monitor.statistics(self.jobs.finished)
 
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise ConfigurationError("use the orchestrator inside its `async with` block")
-
-    def _running(self, reference: str) -> tuple[Job, asyncio.Task[Outcome]] | None:
-        task = self._newest.get(reference)
-        if task is None or (job := self.jobs[task]).state.has_outcome:
-            return None
-        return job, task
-
-    def _new_ticket(
-        self,
-        reference: str,
-        request: ProductionRequest,
-        intent: Intent | None = None,
-        deadline: float | None = None,
-    ) -> Ticket:
-        job, task = self._start(reference, request, Slot(self.slots), intent=intent)
-        job.state.has_ticket, job.state.deadline = True, deadline  # before the task begins
-        return Ticket(job, task)
-
-    async def _known_ticket(self, intent: Intent) -> Ticket:
+    def _known_ticket(self, intent: Intent, last_event: Event | None) -> Ticket:
         """Return the ticket of a request of the journal."""
-        if (running := self._running(intent.reference)) is not None:
+        if (running := self.jobs.running(intent.reference)) is not None:
             return Ticket(*running)
-        state = JobState(self.context, intent.request(), intent.reference, Slot(self.slots), None, intent)
+        state = JobState.of(self.context, intent, has_ticket=True)
         state.accepted = intent.production
         end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        event = await self.context.journal.last_event(intent) if intent.stage is Stage.ENDED else None
-        if isinstance(event, Finished):
-            end.set_result(event.outcome)
+        if intent.stage is Stage.ENDED and isinstance(last_event, Finished):
+            end.set_result(last_event.outcome)
         else:
             end.cancel()
         return Ticket(Job(state), end)
 
-    def _start(
-        self,
-        reference: str,
-        request: ProductionRequest,
-        slot: Slot,
-        batch: Batch | None = None,
-        *,
-        intent: Intent | None = None,
-    ) -> tuple[Job, asyncio.Task[Outcome]]:
-        self._check_open()
-        if self._running(reference):
-            raise InvalidRequestError([f"the reference {reference!r} is already running"])
-        publish = None if batch is None else batch.publish
-        job = Job(JobState(self.context, request, reference, slot, publish, intent))
-        task = start(job.run, name=f"jarai {reference}")
-        self.jobs[task] = job
-        self._newest[reference] = task
-        task.add_done_callback(partial(self._job_ended, batch))
-        return job, task
+    def _may_be_drawn(self, reference: str) -> bool:
+        return any(batch.may_draw(reference) for batch in self._batches.values())
 
-    def _job_ended(self, batch: Batch | None, task: asyncio.Task[Outcome]) -> None:
-        state = self.jobs.pop(task).state
-        error: BaseException | None = None
-        if self._newest.get(state.reference) is task:
-            del self._newest[state.reference]
-        if not state.is_replaced:  # else another ticket continues
-            error = (
-                ClosedError("the orchestrator's block has ended") if task.cancelled() else task.exception()
-            )
-            self._finished += error is None
-        if batch is not None:
-            self.context.journal.call_after_events(partial(batch.job_ended, error))
-        self.context.journal.history.wake(state.reference)
-
-    # --- Submits in doubt that webhooks decide ------------------------------------------------------
+    def _look_for_created(self, account_id: str) -> None:
+        if self.jobs.is_open:
+            name, context = "jarai webhook match", Context()  # not that of the webhook's request
+            self._add_background(start(self._doubts.look_for_created, account_id, name=name, context=context))
 
     def _add_background(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-    def _look_for_created(self, account_id: str) -> None:
-        """Look whether a production of which only a webhook is known belongs to a submit in doubt."""
-        if self._is_open:
-            name, context = "jarai webhook match", Context()  # not that of the webhook's request
-            self._add_background(start(self._continue_created, account_id, name=name, context=context))
-
-    async def _continue_created(self, account_id: str) -> None:
-        journal = self.context.journal
-        try:
-            for intent in await journal.in_doubt(account_id):
-                reference = intent.reference
-                if self._running(reference) or any(b.may_draw(reference) for b in self._batches.values()):
-                    continue  # its own job looks
-                if (production := await self.context.matcher.find(journal, intent)) is not None:
-                    await self._use_created(intent.reference, production)
-        except JaraiError as error:
-            _log.warning("it is not known what a webhook says about a submit in doubt: %s", error)
-
-    async def _use_created(self, reference: str, production: Production) -> None:
-        """Watch what a webhook shows, unless the submit was decided in the meantime."""
-        context = self.context
-        async with self._deciding:
-            intent = await context.journal.find(reference)
-            if intent is None or intent.stage is not Stage.IN_DOUBT or self._running(reference):
-                return
-            await check_decision(context.journal, reference, production, context.productions)
-            intent = await resolve(context.journal, reference, production, context.productions)
-            self._start(reference, intent.request(), Slot(self.slots), intent=intent)
-
-    # --- Drawing requests --------------------------------------------------------------------------
-
-    async def _feed(self, batch: Batch) -> None:
-        """Draw requests, each when a slot is free and the reader has caught up."""
-        failure: Exception | None = None
-        slot, journal = Slot(self.slots), self.context.journal
-        try:
-            async with aclosing(batch):
-                await batch.plan(journal, self._running)
-                if self.context.folder is not None:
-                    await batch.warn_if_collected(self.context.engine.disk, self.context.folder)
-                async with aclosing(batch.draw(journal)) as source:
-                    await slot.acquire()
-                    async for reference, request in source:
-                        if not self._is_open:
-                            break  # the block was left just before this task could be stopped
-                        self._start(reference, request, slot, batch)
-                        batch.job_started()
-                        slot = Slot(self.slots)
-                        await batch.stream.drained(below=_MAX_UNREAD)
-                        await slot.acquire()
-                        await asyncio.sleep(0)  # many slots may be free: let other tasks run in between
-        except asyncio.CancelledError:
-            failure = None if self._is_open else ClosedError("the orchestrator's block has ended")
-            raise
-        except Exception as error:  # noqa: BLE001  # of the user's iterable: raised when the rest has ended
-            failure = error
-            what = error if isinstance(error, InvalidRequestError) else type(error).__name__
-            if batch.started:  # else it is raised at once
-                _log.error("no more requests are drawn after the first %d: %s", batch.started, what)
-        finally:
-            slot.release()
-            batch.all_drawn(failure)
 
 
 def _check_arguments(

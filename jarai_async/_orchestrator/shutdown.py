@@ -62,16 +62,27 @@ async def cancel_all(jobs: _Jobs) -> None:
 
 
 def log_how_to_continue(jobs: Collection[JobState], journal: Path | None) -> None:
-    """Log the productions that continue at JARAI, and the submits that may have created one."""
-    how = "wait with `JaraiClient.wait(id)`, or look with `jarai status ID`"
-    if journal is not None:
-        how = f"to continue, run the same batch with the journal {journal}"
+    """Log the productions that continue at JARAI, and the submits that may have created one.
+
+    A journal has them, so their number is enough. Without one, the log is their only trace.
+    """
     running = [f"  {job.reference}  {job.production.id}" for job in jobs if job.production]
+    in_doubt = [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist]
+    if journal is not None:
+        if jobs:
+            _log.info(
+                "stopped watching %d productions, which continue at JARAI, and %d submits without a "
+                "response: to continue, run the same batch with the journal %s, or call `resume`",
+                len(running),
+                len(in_doubt),
+                journal,
+            )
+        return
     if running:
         what = "productions, which continue" if len(running) > 1 else "production, which continues"
+        how = "wait with `JaraiClient.wait(id)`, or look with `jarai status ID`"
         _log.warning("stopped watching %d %s at JARAI; %s:", len(running), what, how)
     _log_each(running)
-    in_doubt = [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist]
     if in_doubt:
         _log.warning(
             "submits without a response: %d; check in JARAI Studio whether they created a production "

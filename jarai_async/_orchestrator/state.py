@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from jarai_async import _clock
 from jarai_async._api.models import Deliverable, Polling, Production, ProductionRequest
@@ -18,18 +18,22 @@ from jarai_async._http.retry import Retrier
 from jarai_async._http.sender import SubmitPermit
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
-from jarai_async._orchestrator.slot import Slot
+from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async._polling.watch import Watch
 
 
-@frozen(repr=False)
+@define(repr=False)
 class JobContext:
-    """What all jobs of one orchestrator share. `deadline` is in seconds from acceptance."""
+    """What all jobs of one orchestrator share. `deadline` is in seconds from acceptance.
+
+    `journal` is set when the orchestrator's block is entered, and nothing afterwards.
+    """
 
     engine: Engine
     journal: Journal
+    slots: Slots
     router: WebhookRouter
     polling: Polling
     deadline: float | None
@@ -51,7 +55,7 @@ class JobState:
 
     - `publish`: takes each event, for the reader of a run.
     - `deadline`: of a submit that sets it. `intent` has the deadline of the request.
-    - `intent`: what the journal knows of it, once that was read.
+    - `intent`: what the journal knows of it, once that was read. `recorded` is set when it was written.
     - `production`: as last seen, once it was accepted.
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
@@ -68,6 +72,7 @@ class JobState:
     slot: Slot
     publish: "Callable[[JobState, Event], None] | None"
     intent: Intent | None = None
+    recorded: asyncio.Event = field()
     deadline: float | None = None
     log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True))
     watch: Watch | None = None
@@ -84,6 +89,19 @@ class JobState:
     deliverables: tuple[Deliverable, ...] = ()
     files: dict[Path, SavedFile] = field(factory=dict)
     final_list_published: bool = False
+
+    @classmethod
+    def of(cls, context: JobContext, intent: Intent, *, has_ticket: bool) -> Self:
+        """Return the state of a request of the journal that no run has drawn."""
+        slot = Slot(context.slots)
+        return cls(context, intent.request(), intent.reference, slot, None, intent, has_ticket=has_ticket)
+
+    @recorded.default
+    def _recorded(self) -> asyncio.Event:
+        recorded = asyncio.Event()
+        if self.intent is not None:
+            recorded.set()
+        return recorded
 
     @property
     def production(self) -> Production | None:

@@ -24,7 +24,7 @@ from jarai_async._forecast.forecast import (
     median_time_to_finish,
 )
 from jarai_async._forecast.quotas import Quotas, affordable_productions, describe_quotas, seconds_until
-from jarai_async._orchestrator.job import Job
+from jarai_async._orchestrator.jobs import Jobs
 from jarai_async._orchestrator.run import Batch
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 
@@ -107,7 +107,7 @@ class Monitor:
     def __init__(
         self,
         engine: Engine,
-        jobs: Collection[Job],
+        jobs: Jobs,
         batches: Collection[Batch],
         *,
         polling: Polling,

@@ -46,7 +46,8 @@ class Submission:
     async def find_or_plan(self) -> Intent:
         """Return what the journal knows of the request, or plan it.
 
-        Raises JournalError, and InvalidRequestError where its reference belongs to another request.
+        Then it is on the disk, before it waits for a slot. Raises JournalError, and InvalidRequestError where
+        its reference belongs to another request.
         """
         state = self._state
         intent = state.intent or await self._journal.find(state.reference)
@@ -55,8 +56,9 @@ class Submission:
             intent = new_intent(state.reference, state.request)
         if not is_known or state.deadline not in (None, intent.deadline):
             intent.deadline = state.deadline
-            self._journal.put(intent)
+            await self._journal.save(intent)
         state.intent = intent
+        state.recorded.set()
         return intent
 
     async def submit(self, intent: Intent) -> End | None:
@@ -108,7 +110,8 @@ class Submission:
             await state.slot.acquire()  # it was released if the account had no productions left for the day
             try:
                 if delay:
-                    await self._engine.scheduler.sleep(delay, f"{state.reference} waits")
+                    reason = "" if sender.availability.is_down else f"{state.reference} waits"
+                    await self._engine.scheduler.sleep(delay, reason)
                 async with sender.submit_slot(intent.account_id, place, state.slot) as permit:
                     if state.may_submit and state.slot.is_held:
                         retry.before_attempt(_clock.wall())
@@ -123,7 +126,7 @@ class Submission:
                             self._record_sent(intent, permit, production)
             except JaraiError as error:
                 retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
-                if retry.failures == ATTEMPTS:
+                if retry.failures == ATTEMPTS and not sender.availability.is_down:
                     _log.warning("%s is not accepted yet, trying again: %s", state.reference, error.reason)
                 delay = retry.delay(error) if state.may_submit else 0.0
                 place = sender.account_queues.new_place()
@@ -150,7 +153,6 @@ class Submission:
 
     async def _record_accepted(self, intent: Intent, production: Production) -> None:
         self._state.accepted = production  # before anything is awaited: it may be cancelled from here on
-        self._state.context.productions[production.id] = intent.reference
         intent.production, intent.stage = production, Stage.ACCEPTED
         intent.submitted_at, intent.doubt = _clock.wall(), None
         try:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from jarai_async._api.models import Id, Production, ProductionRequest, Status
-from jarai_async._errors import ClosedError
+from jarai_async._errors import ClosedError, ConfigurationError
 from jarai_async._events import Outcome, production_keys
 from jarai_async._journal.history import EventStream
 from jarai_async._orchestrator.job import Job
@@ -127,6 +127,29 @@ class Ticket:
             | {"topic": self.request.topic, "accountId": self.request.account_id, "done": self.done}
             | {"expectedFinish": None if finish is None else finish.isoformat()}
         )
+
+    async def recorded(self) -> None:
+        """Return when the journal has the request: from then on it survives a crash of the process.
+
+        This waits neither for a slot nor for JARAI. A web application can answer 202 then, and call
+        `Orchestrator.resume` when it starts again.
+
+        Raises ConfigurationError without a journal; JournalError where the request could not be written: then
+        it is not submitted; InvalidRequestError where its reference belongs to another request in the
+        journal; ClosedError if the orchestrator's block was left before.
+        """
+        state = self._job.state
+        journal = state.context.journal
+        if journal.path is None:
+            raise ConfigurationError("without a journal no request survives the process: pass `journal`")
+        recorded = start(state.recorded.wait)
+        either: list[asyncio.Future[Any]] = [recorded, self._task]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            recorded.cancel()
+        if not state.recorded.is_set() and (error := (await self.outcome()).error) is not None:
+            raise error
 
     def events(self, after: int = 0) -> EventStream:
         """Iterate over the events of this request behind a cursor: from the first one to `Finished`.

@@ -39,6 +39,7 @@ _log = logging.getLogger("jarai_async")
 _NOT_FOUND_SECONDS = 300.0  # a new production may not be readable at once (inferred)
 _REFUSED_SECONDS = 3_600.0  # a person may correct it: an inactive partner, a key without the scope
 _REFUSALS = 3  # in a row
+_FAILURES_TO_WARN = 5  # in a row: some minutes
 _FAILURES_PER_WARNING = 250  # about one warning a day
 _POLLS_AFTER_EVENT = (0, 1, 2, 4)  # the delay before each, in minimum intervals, until one sees a change
 _POLLS_AFTER_UNKNOWN_EVENT = (1,)  # events of a type that this version does not know may be frequent
@@ -48,8 +49,8 @@ class Poller:
     """Polls the watched productions.
 
     `read` polls one production with a slot of the rate limit, and returns None after a 429. `server_time`
-    returns Unix time by the server's clock. `queue` chooses the next production, by what `observer` has
-    learned.
+    returns Unix time by the server's clock, and `is_down` whether there is an outage. `queue` chooses the
+    next production, by what `observer` has learned.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class Poller:
         scheduler: Scheduler,
         read: Callable[[str, int, RequestLog], Awaitable[Production | None]],
         server_time: Callable[[], float] = _clock.wall,
+        is_down: Callable[[], bool] = lambda: False,
     ) -> None:
         self.observer = Observer(Sojourns(), server_time)
         self.queue: PollQueue[Watch] = PollQueue(self.sojourns)
         self._scheduler = scheduler
         self._read = read
+        self._is_down = is_down
         self._pushed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._polls: set[asyncio.Task[None]] = set()
@@ -263,7 +266,8 @@ class Poller:
         watch.polled = now
         watch.failures += 1
         watch.retry_after = error.retry_after or 0.0
-        level = logging.WARNING if watch.failures % _FAILURES_PER_WARNING == 1 else logging.DEBUG
+        is_stubborn = watch.failures % _FAILURES_PER_WARNING == _FAILURES_TO_WARN and not self._is_down()
+        level = logging.WARNING if is_stubborn else logging.DEBUG
         message = "polling %s failed (%d in a row), it will be polled again: %s"
         _log.log(level, message, watch.production.id, watch.failures, error.reason)
         if not is_refusal(error):

@@ -15,6 +15,7 @@ from jarai_async import JaraiClient
 from jarai_async._api.codec import body_of
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
+from jarai_async._cli.signals import interrupted, stop_event
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal
 from tests.cli.helpers import JARAI, id_options, lines, run_command, start, terminal_output, write_batch
@@ -156,17 +157,26 @@ def test_exit_code_is_0_if_everything_was_published(tmp_path: Path, capsys: Prin
     assert code == 0
 
 
-def test_commands_work_against_a_server(served: dict[str, str], tmp_path: Path, capsys: Printed) -> None:
-    """accounts, run, status, deliverables and cancel talk to a simulator in another process."""
+def test_commands_work_against_a_server(
+    served: dict[str, str], tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accounts, run, status, deliverables and cancel talk to a simulator in another process.
+
+    A batch from standard input has no journal by default.
+    """
+    monkeypatch.chdir(tmp_path)
     assert main(["accounts"]) == 0
     (account,) = lines(capsys.readouterr().out)
     assert account["accountId"] == served["account_id"]
 
     files = str(tmp_path / "files")
     options = ["--speed", "600", "--download-to", files, *id_options(served)]
-    code = main(["run", write_batch(tmp_path, 2), *options])
+    with Path(write_batch(tmp_path, 2)).open(encoding="utf-8") as batch:
+        monkeypatch.setattr("sys.stdin", batch)
+        code = main(["run", "-", *options])
     *events, summary = lines(capsys.readouterr().out)
     assert "2 submitted, 2 finished" in summary["summary"]
+    assert {path.name for path in tmp_path.iterdir()} == {"batch.jsonl", "files"}
     published = [event["productionId"] for event in events if event.get("outcome") == "published"]
     assert code == (0 if len(published) == 2 else 1)
 
@@ -309,7 +319,7 @@ def test_interrupt_prints_a_summary_and_how_to_resume(
         process.send_signal(number)
         _, error = process.communicate()
     assert process.returncode == 1
-    assert "stopped watching" in error
+    assert "to continue: jarai resume" in error
     assert "still running" in error.splitlines()[-1]
 
 
@@ -335,7 +345,7 @@ def test_second_interrupt_does_not_break_the_shutdown(served: dict[str, str], tm
             process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 1
-    assert "stopped watching" in error
+    assert "to continue: jarai resume" in error
     assert "still running" in error.splitlines()[-1]
     assert "Traceback" not in error
 
@@ -351,6 +361,21 @@ def test_cancel_on_exit_cancels_running_productions(served: dict[str, str], tmp_
         _, error = process.communicate()
     assert process.returncode == 1
     assert "3 cancelled" in error.splitlines()[-1]
+
+
+async def test_signal_that_the_parent_process_ignores_stays_ignored() -> None:
+    """A batch that was started with nohup survives the end of its terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = stop_event()
+        signal.raise_signal(signal.SIGHUP)
+        await asyncio.sleep(1)
+        assert not stop.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(stop.wait(), 1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        interrupted.clear()
 
 
 # --- On a terminal ------------------------------------------------------------------------------------

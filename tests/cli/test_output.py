@@ -228,7 +228,7 @@ def test_closed_output_exits_with_1_and_names_what_continues(served: dict[str, s
         assert process.stderr is not None
         error = process.stderr.read()
     assert process.returncode == 1
-    assert "stopped watching" in error
+    assert "to continue: jarai resume" in error
     assert "Traceback" not in error
 
 
@@ -240,7 +240,7 @@ def test_full_disk_exits_with_1_and_names_what_continues(served: dict[str, str],
             run_command(served, tmp_path, 2), stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path
         )
     assert done.returncode == 1
-    assert "stopped watching" in done.stderr
+    assert "to continue: jarai resume" in done.stderr
     assert "still running" in done.stderr.splitlines()[-1]
 
 

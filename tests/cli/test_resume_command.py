@@ -11,6 +11,7 @@ import pytest
 from jarai_async._cli.arguments import build_parser, resume_command
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
+from jarai_async._journal.database import close_database, open_database
 from jarai_async.simulator import Simulator
 from tests.cli.helpers import JARAI, id_options, run_command, start, write_batch
 from tests.support.strategies import ID
@@ -78,6 +79,17 @@ def test_key_without_permission_to_submit_is_one_message(scopes: list[str], tmp_
                 assert simulator.count("submit") == count
 
     asyncio.run(run())
+
+
+def test_journal_that_is_in_use_is_one_message(tmp_path: Path, capsys: Printed) -> None:
+    """Nothing is sent, and nothing is summarised."""
+    journal = tmp_path / "journal"
+    database = open_database(journal, None, create=True)
+    code = main(["run", write_batch(tmp_path, 1), "--simulate", "--journal", str(journal)])
+    close_database(database)
+    (message,) = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert "it is open already" in message
 
 
 def test_resume_uses_the_folder_of_the_first_run(

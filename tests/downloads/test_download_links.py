@@ -149,14 +149,15 @@ async def _download_patiently(
     return await client.engine.downloader.download(deliverable, target, RequestLog(), retrier=retrier)
 
 
+@pytest.mark.parametrize("outage", ["reset_before", "unavailable"])
 async def test_rejections_with_an_outage_between_them_are_not_one_long_rejection(
-    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path, outage: str
 ) -> None:
-    """Blob storage rejects the URL, cannot be reached for minutes, and rejects it once more."""
-    for kind, times in (("expired", 1), ("reset_before", 20), ("expired", 1)):
+    """Blob storage rejects the URL, is down for minutes, and rejects it once more."""
+    for kind, times in (("expired", 1), (outage, 20), ("expired", 1)):
         simulator.faults.add(kind, on="download", times=times)
     assert (await _download_patiently(client, video, tmp_path / "video.mp4")).size == video.size
-    assert simulator.faults.fired == {"expired": 2, "reset_before": 20}
+    assert simulator.faults.fired == {"expired": 2, outage: 20}
 
 
 async def test_renewal_of_a_signed_url_blocks_no_other_download(

@@ -1,30 +1,117 @@
+"""A web application with aiohttp: it takes requests by POST, and a page shows all productions.
+
+    export JARAI_API_KEY=... JARAI_WEBHOOK_SECRET=...
+    python aiohttp_app.py    # at http://127.0.0.1:8080, or another PORT
+
+Everything is in the journal, so the application may be killed at any time. It has no login: add your own.
+"""
+
+import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import web
 
-from jarai_async import JaraiClient, Orchestrator, ProductionRequest
+from jarai_async import InvalidRequestError, JaraiClient, JaraiError, Orchestrator, ProductionRequest, Ticket
 from jarai_async.receiver import Receiver
 
 receiver = Receiver(os.environ["JARAI_WEBHOOK_SECRET"])  # JARAI shows it once, when you create the webhook
 ORCHESTRATOR = web.AppKey("orchestrator", Orchestrator)
+routes = web.RouteTableDef()
 
 
 async def run_orchestrator(app: web.Application) -> AsyncIterator[None]:
-    async with JaraiClient() as client, Orchestrator(client, webhooks=receiver) as app[ORCHESTRATOR]:
+    async with (
+        JaraiClient() as client,
+        Orchestrator(client, journal="app.db", download_to="files", webhooks=receiver) as orchestrator,
+    ):
+        await orchestrator.resume()  # continues what an earlier process has left
+        app[ORCHESTRATOR] = orchestrator
         yield
 
 
-async def produce(request: web.Request) -> web.Response:
+@web.middleware
+async def show_errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except InvalidRequestError as error:
+        return web.json_response({"problems": error.problems}, status=422)
+    except json.JSONDecodeError as error:
+        return web.json_response({"problems": [f"the body is not JSON: {error}"]}, status=422)
+    except JaraiError as error:
+        return web.json_response({"problems": [str(error)]}, status=502)
+
+
+async def get_ticket(request: web.Request) -> Ticket:
+    if ticket := await request.app[ORCHESTRATOR].ticket(request.match_info["reference"]):
+        return ticket
+    raise web.HTTPNotFound
+
+
+@routes.get("/")
+async def page(_: web.Request) -> web.FileResponse:
+    return web.FileResponse(Path(__file__).with_name("page.html"))
+
+
+@routes.post("/productions")
+async def submit(request: web.Request) -> web.Response:
     ticket = request.app[ORCHESTRATOR].submit(ProductionRequest.from_dict(await request.json()))
-    outcome = await ticket
-    return web.json_response({"state": outcome.state, "files": [file.type for file in outcome.deliverables]})
+    await ticket.recorded()  # from now on it survives a crash
+    return web.json_response(ticket.to_dict(), status=202)
 
 
-app = web.Application()
+@routes.get("/productions")
+async def productions(request: web.Request) -> web.Response:
+    orchestrator = request.app[ORCHESTRATOR]
+    cursor = orchestrator.cursor  # events behind it may be newer than the list
+    tickets = [ticket.to_dict() for ticket in await orchestrator.tickets()]
+    return web.json_response({"cursor": cursor, "productions": tickets})
+
+
+@routes.get("/events")
+async def events(request: web.Request) -> web.StreamResponse:
+    try:
+        after = int(request.headers.get("Last-Event-ID") or request.query.get("after", "0"))
+    except ValueError:
+        raise web.HTTPBadRequest from None
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    async for event in request.app[ORCHESTRATOR].events(after=after):
+        await response.write(f"id: {event.cursor}\ndata: {json.dumps(event.to_dict())}\n\n".encode())
+    return response
+
+
+@routes.get("/productions/{reference:.+}/files/{name}")
+async def file(request: web.Request) -> web.FileResponse:
+    ticket = await get_ticket(request)
+    files = (await ticket).files if ticket.done else {}
+    for path in files:
+        if path.name == request.match_info["name"]:
+            return web.FileResponse(path, headers={"Content-Disposition": "attachment"})
+    raise web.HTTPNotFound
+
+
+@routes.post("/productions/{reference:.+}/cancel")
+async def cancel(request: web.Request) -> web.Response:
+    ticket = await get_ticket(request)
+    await ticket.cancel()
+    return web.json_response(ticket.to_dict(), status=202)
+
+
+@routes.post("/productions/{reference:.+}/retry")
+async def retry(request: web.Request) -> web.Response:
+    ticket = await request.app[ORCHESTRATOR].retry(request.match_info["reference"])
+    return web.json_response(ticket.to_dict(), status=202)
+
+
+app = web.Application(middlewares=[show_errors])
 app.cleanup_ctx.append(run_orchestrator)
 app.router.add_post("/jarai", receiver.handle)
-app.router.add_post("/productions", produce)
+app.router.add_routes(routes)
 
 if __name__ == "__main__":
-    web.run_app(app, port=8080)
+    port = int(os.environ.get("PORT", "8080"))
+    web.run_app(app, port=port, shutdown_timeout=3)  # seconds for open pages, after a SIGTERM

@@ -12,9 +12,7 @@ from jarai_async.simulator import SimulatedEventLoop, Simulator
 from tests.support.scenarios import request_for, requests_for
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BATCH, TICKETS, BY_HAND, AIOHTTP_APP, FASTAPI_APP, TESTING, CONFTEST = re.findall(
-    r"```python\n(.*?)```", README, re.DOTALL
-)
+BATCH, TICKETS, BY_HAND, TESTING, CONFTEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def defined_by(source: str) -> dict[str, Any]:
@@ -48,14 +46,6 @@ async def test_single_calls_download_files_and_cancel(simulator: Simulator, tmp_
     assert list(tmp_path.glob("files/*/*.mp4"))
     (production_id,) = simulator.productions
     await names["stop"](production_id)
-
-
-@pytest.mark.parametrize(
-    ("shown", "file"), [(AIOHTTP_APP, "aiohttp_app.py"), (FASTAPI_APP, "fastapi_app.py")]
-)
-def test_web_applications_are_the_tested_files(shown: str, file: str) -> None:
-    """The README shows the files that test_apps.py runs."""
-    assert shown == Path(__file__).with_name(file).read_text(encoding="utf-8")
 
 
 def test_example_of_a_test_passes() -> None:

@@ -80,6 +80,16 @@ async def test_request_that_was_never_sent_uses_no_slot() -> None:
     assert log.count == 0
 
 
+async def test_permission_to_submit_that_is_not_used_gives_back_its_slot(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """The journal could not be written, or the caller was cancelled."""
+    sender, limiter = client.engine.sender, client.engine.limiter
+    async with sender.submit_slot(simulator.account_id, sender.account_queues.new_place()):
+        assert limiter.used_slots(_clock.monotonic()) == 1
+    assert limiter.used_slots(_clock.monotonic()) == 0
+
+
 async def test_every_request_is_counted(simulator: Simulator, client: JaraiClient) -> None:
     """The log counts responses, 429s, and requests whose response was lost."""
     log = RequestLog()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jarai_async import JaraiClient, JournalError, Orchestrator, read_journal
+from jarai_async import Finished, JaraiClient, JournalError, Orchestrator, read_journal
 from jarai_async._journal.entries import Stage
 from jarai_async._journal.file_lock import FileReader
 from jarai_async._journal.journal import Journal
@@ -83,13 +83,12 @@ def test_other_process_that_commits_is_read_between_two_commits(tmp_path: Path) 
     """All rows of one read are of one commit, and the reader sees later commits."""
     path = tmp_path / "journal"
     with other_process(WRITER, path) as writer:
-        seen = set()
-        for _ in range(200):
+        seen = set[str]()
+        while len(seen) < 20:
             found = keys(path)
             assert len(found) == REQUESTS
             assert len(set(found)) == 1
             seen.update(found)
-        assert len(seen) > 50
         assert writer.poll() is None
 
 
@@ -145,7 +144,14 @@ async def test_owner_reads_its_own_open_journal_with_all_events(
             await Journal.open(path)
     assert [(entry.reference, entry.stage) for entry in entries] == [(f"item-{n}", "ended") for n in range(3)]
     assert {entry.state for entry in entries} <= {"published", "failed"}
-    assert all(entry.production and entry.ended_at for entry in entries)
+    outcomes = {event.reference: event.outcome for event in events if isinstance(event, Finished)}
+    for entry in entries:
+        outcome = outcomes[entry.reference]
+        assert entry.production
+        assert (entry.submitted_at, entry.ended_at) == (outcome.submitted_at, outcome.finished_at)
+        assert entry.sent_at
+        assert entry.submitted_at
+        assert entry.sent_at < entry.submitted_at
     found = {event.cursor: event for entry in entries for event in entry.events}
     assert {cursor: type(event) for cursor, event in found.items()} == {
         event.cursor: type(event) for event in events

@@ -23,6 +23,7 @@ async def test_cancel_stops_the_production(simulator: Simulator, client: JaraiCl
         assert outcome.production.status == Status.CANCELLED
         await ticket.cancel()
     assert statuses(simulator) == {"Cancelled"}
+    assert simulator.count("cancel") == 1
 
 
 async def test_failed_cancel_leaves_the_production_watched(simulator: Simulator, client: JaraiClient) -> None:

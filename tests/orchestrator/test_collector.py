@@ -66,6 +66,37 @@ async def test_files_for_review_without_checksums_are_downloaded_again(tmp_path:
     assert set(paths.values()) == {2}
 
 
+def _short_approval(_: Random, __: str) -> list[tuple[str, float]]:
+    return [("Producing", 10), ("AwaitingApproval", 600), ("Distributing", 5)]
+
+
+async def _asked_for_list(tmp_path: Path, fault: str, times: int) -> list[float]:
+    """Collect for review and at the end; return when the list was asked for, in seconds after the first."""
+    async with (
+        Simulator(durations=_short_approval, failure_rate=0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        simulator.faults.add(fault, on="deliverables", times=times)
+        orchestrator = Orchestrator(client, download_to=tmp_path, collect_for_review=True)
+        (outcome,) = await outcomes_of(orchestrator, requests_for(simulator, 1))
+    assert outcome.ok
+    times_of_lists = [record.arrived for record in simulator.requests if record.route == "deliverables"]
+    return [time - times_of_lists[0] for time in times_of_lists]
+
+
+async def test_list_for_review_that_is_not_there_yet_is_not_waited_for(tmp_path: Path) -> None:
+    """That would delay the next change."""
+    _, final = await _asked_for_list(tmp_path, "not_found", times=1)
+    assert final > 500
+
+
+async def test_final_files_are_tried_for_longer_than_files_for_review(tmp_path: Path) -> None:
+    """Seven times for review, and twelve times at the end."""
+    asked = await _asked_for_list(tmp_path, "unavailable", times=7 + 11)
+    assert sum(time < 500 for time in asked) == 7
+    assert len(asked) == 7 + 12
+
+
 async def test_eight_files_are_downloaded_at_a_time(tmp_path: Path) -> None:
     """Of all productions together: the ninth waits until one of them has arrived."""
     async with (

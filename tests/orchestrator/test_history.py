@@ -61,6 +61,21 @@ async def test_all_readers_get_the_same_events_in_one_order(
             assert [event async for event in ticket.events(after=own[-1].cursor)] == []
 
 
+@pytest.mark.parametrize("journal", [None, "journal"])
+async def test_cursor_is_that_of_the_newest_event(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, journal: str | None
+) -> None:
+    """Also where a process has just begun, with the events of an earlier one."""
+    path = journal and tmp_path / journal
+    async with Orchestrator(client, journal=path) as orchestrator:
+        assert orchestrator.cursor == 0
+        orchestrator.submit(request_for(simulator))
+        newest = (await until(orchestrator, 1))[-1].cursor
+        assert orchestrator.cursor == newest
+    async with Orchestrator(client, journal=path) as orchestrator:
+        assert orchestrator.cursor == (newest if path else 0)
+
+
 def count(events: list[Event]) -> int:
     return sum(isinstance(event, Finished) for event in events)
 

@@ -193,7 +193,7 @@ async def test_one_of_two_simultaneous_decisions_is_used(
         created = next(iter(simulator.productions))
         decisions = [orchestrator.resolve(reference, production_id=created) for reference in "aabb"]
         tickets = await asyncio.gather(*decisions, return_exceptions=True)
-        assert len({job.state.reference for job in orchestrator.jobs.values()}) == 1
+        assert len({job.state.reference for job in orchestrator.jobs}) == 1
         assert len(orchestrator.jobs) == 1
         assert sum(isinstance(ticket, InvalidRequestError) for ticket in tickets) == 2
 

@@ -12,6 +12,7 @@ from jarai_async import (
     Orchestrator,
     Outcome,
     OutcomeState,
+    Polling,
 )
 from jarai_async.simulator import FaultKind, Simulator
 from jarai_async.simulator._api.responses import error_response
@@ -104,6 +105,19 @@ async def test_retry_replaces_a_failed_production(tmp_path: Path) -> None:
         assert recorded.production is not None
         assert recorded.production.id == outcome.production.id
         assert len(simulator.productions) == 2
+
+
+async def test_retry_of_an_expired_production_allows_another_expired_retry(tmp_path: Path) -> None:
+    """Those of the submits before it do not count."""
+    async with (
+        Simulator(expiry_rate=1.0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Orchestrator(client, journal=tmp_path / "journal", polling=Polling(min_interval=300)) as orchestrator,
+    ):
+        assert (await orchestrator.submit(request_for(simulator, reference="a"))).state is OutcomeState.FAILED
+        assert len(simulator.productions) == 2
+        await (await orchestrator.retry("a"))
+        assert len(simulator.productions) == 4
 
 
 @pytest.mark.parametrize("fault", ["reset_after", "not_found"])

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from jarai_async import (
     JaraiClient,
     Orchestrator,
     Outcome,
+    OutcomeState,
     ProductionRequest,
     StatusChanged,
     UncertainSubmitError,
@@ -227,6 +229,22 @@ async def test_cancel_on_exit_cancels_all_running_productions(
             if isinstance(event, StatusChanged):
                 break
     assert statuses(simulator) == {"Cancelled"}
+
+
+async def test_cancelled_production_has_an_outcome_with_its_files_for_review(tmp_path: Path) -> None:
+    """Leaving the block waits for the jobs, which look for the files, after their cancels."""
+    async with (
+        Simulator(durations=lambda *_: [("Producing", 9), ("AwaitingApproval", 600)]) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        async with Orchestrator(
+            client, download_to=tmp_path, collect_for_review=True, cancel_on_exit=True
+        ) as orchestrator:
+            ticket = orchestrator.submit(request_for(simulator))
+            await asyncio.sleep(120)
+        outcome = await ticket
+    assert outcome.state is OutcomeState.CANCELLED
+    assert len(outcome.files) == 6
 
 
 async def test_cancel_on_exit_gives_up_after_two_minutes(caplog: pytest.LogCaptureFixture) -> None:

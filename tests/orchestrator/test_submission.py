@@ -14,6 +14,7 @@ from jarai_async import (
     OutcomeState,
     UncertainSubmitError,
     _clock,
+    read_journal,
 )
 from jarai_async.simulator import Simulator
 from tests.support.orchestrators import outcomes_of
@@ -73,6 +74,21 @@ async def test_error_of_a_submit_in_doubt_says_what_to_look_for_and_how_to_decid
     assert f"{command} --production-id ID`" in text
     assert f"{command} --resubmit`" in text
     assert text.count("`Orchestrator.resolve`") == 1
+
+
+async def test_journal_forgets_the_doubt_of_a_submit_that_is_accepted_in_the_end(tmp_path: Path) -> None:
+    """A repetition with the same key was answered, so its request has no error."""
+    async with (
+        Simulator(idempotency_keys=True, failure_rate=0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=True) as client,
+        Orchestrator(client, journal=tmp_path / "journal") as orchestrator,
+    ):
+        simulator.faults.add("reset_after", on="submit")
+        ticket = orchestrator.submit(request_for(simulator))
+        await anext(ticket.events())
+        (entry,) = read_journal(tmp_path / "journal")
+    assert (entry.stage, entry.error) == ("accepted", None)
+    assert simulator.count("submit") == 2
 
 
 async def test_error_of_a_submit_in_doubt_names_no_command_without_a_journal(

@@ -186,7 +186,7 @@ async def unseen_approval() -> AsyncIterator[tuple[Receiver, Ticket, Watch, dict
         await asyncio.sleep(100)
         (production,) = simulator.productions.values()
         await sleep_until(began(production, Status.AWAITING_APPROVAL) + 0.1)
-        (job,) = orchestrator.jobs.values()
+        (job,) = orchestrator.jobs
         assert job.state.watch is not None
         ids = {"productionId": ticket.production_id, "accountId": simulator.account_id}
         yield receiver, ticket, job.state.watch, ids

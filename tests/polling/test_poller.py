@@ -31,8 +31,10 @@ from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async.simulator import FaultKind, SimulatedProduction, Simulator
 from jarai_async.simulator._api.responses import Response
+from jarai_async.webhooks import StepCompleted
 from tests.support.scenarios import request_for
 from tests.support.watches import submit, watched
+from tests.support.webhook_events import webhook_event
 
 
 def polls(simulator: Simulator) -> list[float]:
@@ -96,6 +98,24 @@ async def test_observation_of_another_caller_ends_the_wait(queued: Simulator) ->
         client.engine.poller.observe(watch, cancelled, _clock.utc())
         client.engine.poller.observe(watch, watch.production, _clock.utc())  # too late
         assert (await wait).production.status == Status.CANCELLED
+
+
+async def test_response_that_arrives_after_a_newer_one_is_not_used(queued: Simulator) -> None:
+    """A slow poll began before the change, and an event led to another poll after it."""
+    async with watched(queued) as (client, watch):
+        poller = client.engine.poller
+        wait = asyncio.create_task(poller.wait_for_change(watch))
+        await asyncio.sleep(490)
+        queued.faults.add("slow", on="fetch", seconds=60)
+        poller.poll_now(watch)
+        await asyncio.sleep(20)
+        poller.on_webhook(watch, webhook_event(StepCompleted, step=1))
+        assert (await wait).production.status == Status.PRODUCING
+        again = asyncio.create_task(poller.wait_for_change(watch))
+        await asyncio.sleep(60)
+        assert not again.done()
+        again.cancel()
+    assert queued.faults.fired["slow"] == 1
 
 
 @pytest.mark.parametrize("kind", ["", "unknown_status"])
@@ -192,7 +212,7 @@ async def test_polls_that_keep_failing_are_reported_again(
         await asyncio.sleep(7 * 86_400)
         assert not wait.done()
         wait.cancel()
-    warnings = [record for record in caplog.records if "in a row" in record.message]
+    warnings = [record for record in caplog.records if "an outage of JARAI (poll)" in record.message]
     assert 5 <= len([record for record in warnings if record.levelname == "WARNING"]) <= 8
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from random import Random
 
 import pytest
 
@@ -63,6 +64,19 @@ async def test_one_429_with_hours_to_wait_blocks_all_submits_of_the_account(
     await asyncio.gather(*submits)
     assert min(production.submitted_at for production in simulator.productions.values()) >= 2 * HOUR
     assert simulator.count("submit") == 11
+
+
+async def test_programs_that_wait_for_the_same_day_do_not_submit_together(simulator: Simulator) -> None:
+    """Each waits for up to a minute more than the server asked for."""
+    delays = []
+    for seed in range(3):
+        simulator.faults.add("rate_limited", seconds=HOUR)
+        began = _clock.monotonic()
+        async with JaraiClient(simulator.api_key, base_url=simulator.base_url, random=Random(seed)) as client:
+            await client.submit(request_for(simulator))
+        delays.append(_clock.monotonic() - began)
+    assert all(HOUR < delay < HOUR + 62 for delay in delays)
+    assert max(delays) - min(delays) > 5
 
 
 async def test_long_429_of_a_submit_is_waited_out_on_any_tier(

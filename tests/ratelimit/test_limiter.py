@@ -150,6 +150,13 @@ def test_jitter_keeps_processes_from_resuming_together_after_a_429() -> None:
     assert 22.9 < max(ends) <= 23
 
 
+def test_polls_do_not_resume_in_a_burst_after_a_429() -> None:
+    """The minute was used up, perhaps by other programs."""
+    limiter = limiter_at(60)
+    exchange(limiter, RateLimitState(retry_after=30), 1)
+    assert send_all(limiter, limiter.paused_until, Kind.POLL) == 1
+
+
 def test_429_for_the_day_does_not_change_the_limit_of_the_minute() -> None:
     """Its headers may describe the day: a limit of 100 a day is not 100 a minute."""
     limiter = limiter_at(10)

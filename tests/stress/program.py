@@ -118,7 +118,7 @@ class Program:
                 )
                 async with orchestrator:
                     await (self._run_tickets if self.tickets else self._run_batch)(orchestrator, plan, record)
-                record.free_slots = orchestrator.slots.count - orchestrator.slots.in_use
+                record.free_slots = orchestrator.context.slots.count - orchestrator.context.slots.in_use
         except (TimeoutError, ProgramError):
             pass
 

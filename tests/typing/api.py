@@ -230,6 +230,7 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     assert_type(await ticket.task, Outcome)
     waiting: Awaitable[Outcome] = ticket
     assert_type(await waiting, Outcome)
+    assert_type(await ticket.recorded(), None)
     assert_type(ticket.reference, str)
     assert_type(ticket.status, Status | None)
     assert_type(ticket.production, Production | None)
@@ -243,6 +244,7 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     await ticket.cancel()
     assert_type(await orchestrator.resolve("mine", production_id="id"), Ticket)
     assert_type(await orchestrator.retry("mine"), Ticket)
+    assert_type(orchestrator.cursor, int)
     del text
 
 

@@ -78,10 +78,7 @@ class RollingWindow:
         """Return the seconds until the oldest request leaves, rounded up; 0 for an empty window."""
         if self.remaining(now) == self.limit:
             return 0
-        oldest = self._leaving_times[0]
-        seconds = math.ceil(oldest - now)
-        # Floating-point rounding must not make a client that obeys come back a bit too early.
-        return seconds if now + seconds >= oldest else seconds + 1
+        return math.ceil(self._leaving_times[0] - now)
 
 
 @mutable
