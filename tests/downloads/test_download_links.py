@@ -194,7 +194,7 @@ async def test_renewal_that_cannot_succeed_is_not_retried(
     with pytest.raises(DownloadError, match="no longer among"):
         await client.download(evolve(video, id="gone"), tmp_path)
     simulator.faults.add("not_found", on="deliverables")
-    await asyncio.sleep(61)
+    await asyncio.sleep(60)
     with pytest.raises(NotFoundError):
         await client.download(video, tmp_path)
     assert simulator.faults.fired == {"expired": 2, "not_found": 1}
