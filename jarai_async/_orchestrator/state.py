@@ -60,7 +60,7 @@ class JobState:
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
     - `has_ticket`: it was started for a ticket, so its events are not repeated to the reader of a run.
-    - `cancel_requested`: cancel the production as soon as it is known. `cancel_sent`: that was sent.
+    - `cancel_requested`: cancel the production as soon as it is known.
     - `is_replaced`: the user decided otherwise what its submit created, so another job takes its place.
     - `has_outcome`: the outcome was published. The task may still be ending.
     - `final_list_published`: the event of the final deliverables was handled, perhaps by an earlier process.
@@ -74,7 +74,7 @@ class JobState:
     intent: Intent | None = None
     recorded: asyncio.Event = field()
     deadline: float | None = None
-    log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True))
+    log: RequestLog = field()
     watch: Watch | None = None
     accepted: Production | None = None
     permit: SubmitPermit | None = None
@@ -82,7 +82,6 @@ class JobState:
     may_submit: bool = True
     has_ticket: bool = False
     cancel_requested: bool = False
-    cancel_sent: bool = False
     is_replaced: bool = False
     has_outcome: bool = False
     sequence: int = 0
@@ -90,11 +89,9 @@ class JobState:
     files: dict[Path, SavedFile] = field(factory=dict)
     final_list_published: bool = False
 
-    @classmethod
-    def of(cls, context: JobContext, intent: Intent, *, has_ticket: bool) -> Self:
-        """Return the state of a request of the journal that no run has drawn."""
-        slot = Slot(context.slots)
-        return cls(context, intent.request(), intent.reference, slot, None, intent, has_ticket=has_ticket)
+    @log.default
+    def _log(self) -> RequestLog:
+        return RequestLog(waits_for_key=True, name=self.reference)
 
     @recorded.default
     def _recorded(self) -> asyncio.Event:
@@ -102,6 +99,12 @@ class JobState:
         if self.intent is not None:
             recorded.set()
         return recorded
+
+    @classmethod
+    def of(cls, context: JobContext, intent: Intent, *, has_ticket: bool) -> Self:
+        """Return the state of a request of the journal that no run has drawn."""
+        slot = Slot(context.slots)
+        return cls(context, intent.request(), intent.reference, slot, None, intent, has_ticket=has_ticket)
 
     @property
     def production(self) -> Production | None:
