@@ -34,13 +34,14 @@ End = tuple[OutcomeState, JaraiError | None]
 class Submission:
     """The submit of one job."""
 
-    __slots__ = ("_engine", "_journal", "_place", "_scope", "_search", "_settled", "_state")
+    __slots__ = ("_engine", "_journal", "_place", "_scope", "_search", "_settled", "_state", "place")
 
     def __init__(self, state: JobState) -> None:
         self._state = state
         self._engine = state.context.engine
         self._journal = state.context.journal
-        self._place = self._engine.sender.account_queues.new_place()  # in the order of the calls of `submit`
+        self.place = self._place = self._engine.sender.account_queues.new_place()
+        """Its place among all submits, in the order of the calls of `submit`."""
         self._scope: asyncio.Timeout | None = None
         self._search: asyncio.Timeout | None = None  # for what a submit in doubt has created
         self._settled: asyncio.Future[None] | None = None
@@ -71,8 +72,11 @@ class Submission:
         """
         self._state.in_doubt = intent.stage is Stage.IN_DOUBT
         try:
-            async with asyncio.timeout(None) as self._scope:  # so that `cancel_unsent` can end the waiting
-                production = await self._submit_until_decided(intent)
+            with self._engine.sender.account_queues.planned(intent.account_id, self.place):
+                async with asyncio.timeout(
+                    None
+                ) as self._scope:  # so that `cancel_unsent` can end the waiting
+                    production = await self._submit_until_decided(intent)
         except TimeoutError:
             production = None
         except UncertainSubmitError as error:

@@ -14,11 +14,11 @@ from jarai_async import (
     Orchestrator,
     RateLimit,
     Status,
-    Ticket,
     Waiting,
     WaitReason,
 )
 from jarai_async.simulator import Deliverability, SimulatedEventLoop, Simulator
+from tests.support.orchestrators import until_waiting
 from tests.support.scenarios import request_for, requests_for
 from tests.support.webhook_scenarios import with_webhooks
 
@@ -29,15 +29,6 @@ def now() -> datetime:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimulatedEventLoop)
     return datetime.fromtimestamp(loop.wall_time(), UTC)
-
-
-async def until_waiting(ticket: Ticket, reason: WaitReason, step: float = 1.0) -> Waiting:
-    """Return what a ticket waits for when that has this reason; look every `step` seconds."""
-    async with asyncio.timeout(4 * 3600):
-        while (waiting := ticket.waiting_for) is None or waiting.reason is not reason:
-            assert not ticket.done
-            await asyncio.sleep(step)
-    return waiting
 
 
 @asynccontextmanager
