@@ -108,7 +108,7 @@ async def test_request_that_waits_for_a_slot_ends_after_those_before_it(
 ) -> None:
     """As many at a time as there are slots; the last one ends about when it was expected."""
     async with Orchestrator(client, concurrency=2) as orchestrator:
-        tickets = [orchestrator.submit(request) for request in requests_for(simulator, 10)]
+        tickets = [orchestrator.submit(request) for request in requests_for(simulator, 6)]
         await asyncio.sleep(1)
         began, expected = _clock.utc(), [finish_of(ticket) for ticket in tickets]
         assert expected[2:] == sorted(expected[2:])
