@@ -116,7 +116,8 @@ class Submission:
             await state.slot.acquire()  # it was released if the account had no productions left for the day
             try:
                 if failure is not None:
-                    await self._pause(failure, delay)
+                    why = "" if sender.availability.is_down else f"{state.reference} waits ({failure.reason})"
+                    await sender.pause(delay, failure, state.log, why)
                 async with sender.submit_slot(intent.account_id, self._place, state.slot) as permit:
                     if state.may_submit and state.slot.is_held:
                         retry.before_attempt(_clock.wall())
@@ -136,15 +137,6 @@ class Submission:
                 delay, failure = retry.delay(error) if state.may_submit else 0.0, error
                 self._place = sender.account_queues.new_place()
         return production
-
-    async def _pause(self, error: JaraiError, seconds: float) -> None:
-        """Sleep before the next attempt, after one that failed."""
-        state = self._state
-        with state.log.repeating(error) as repetition:
-            repetition.pause = _clock.Deadline(seconds)
-            is_down = self._engine.sender.availability.is_down  # then that was logged
-            reason = "" if is_down else f"{state.reference} waits ({error.reason})"
-            await self._engine.scheduler.sleep(seconds, reason)
 
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""

@@ -269,6 +269,22 @@ async def test_waits_for_the_end_of_an_outage_of_polls_and_of_files(
         assert (await ticket).ok
 
 
+@pytest.mark.parametrize(("kind", "detail"), [("empty_list", "not complete yet"), ("not_ready", "409")])
+async def test_waits_for_a_list_of_deliverables_that_lags_behind(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, kind: str, detail: str
+) -> None:
+    """It is empty, or refused, for some seconds after the end."""
+    simulator.faults.add(kind, on="deliverables", times=3)
+    async with Orchestrator(client, download_to=tmp_path) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        waiting = await until_waiting(ticket, WaitReason.RETRY)
+        assert ticket.status == Status.PUBLISHED
+        assert detail in waiting.detail
+        assert waiting.until is not None
+        assert timedelta(0) < waiting.until - now() <= timedelta(seconds=5)
+        assert (await ticket).ok
+
+
 async def test_waits_for_the_next_attempt_while_jarai_was_never_reached(simulator: Simulator) -> None:
     """That may be a wrong URL rather than an outage."""
     async with (
