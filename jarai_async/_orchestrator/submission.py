@@ -73,9 +73,7 @@ class Submission:
         self._state.in_doubt = intent.stage is Stage.IN_DOUBT
         try:
             with self._engine.sender.account_queues.planned(intent.account_id, self.place):
-                async with asyncio.timeout(
-                    None
-                ) as self._scope:  # so that `cancel_unsent` can end the waiting
+                async with asyncio.timeout(None) as self._scope:  # for `cancel_unsent` to end the waiting
                     production = await self._submit_until_decided(intent)
         except TimeoutError:
             production = None
