@@ -73,6 +73,7 @@ from jarai_async._journal.reader import JournalEntry, read_journal
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.statistics import Statistics
 from jarai_async._orchestrator.ticket import Ticket
+from jarai_async._waiting import Waiting, WaitReason
 
 __all__ = [
     "Account",
@@ -124,6 +125,8 @@ __all__ = [
     "TransportError",
     "UncertainSubmitError",
     "Usage",
+    "WaitReason",
+    "Waiting",
     "Webhook",
     "WebhookDelivery",
     "WebhookVerificationError",

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 SHORTEST_SLEEP = 60.0  # seconds by which the wall clock is ahead if the machine slept
 
@@ -34,6 +34,11 @@ def utc() -> datetime:
     return datetime.fromtimestamp(wall(), UTC)
 
 
+def utc_at(time: float) -> datetime:
+    """Return the time (UTC) that is as far from now as `time` is by `monotonic`."""
+    return utc() + timedelta(seconds=time - monotonic())
+
+
 class Deadline:
     """The end of a wait.
 
@@ -51,8 +56,13 @@ class Deadline:
         left, left_by_wall = self._monotonic - monotonic(), self._wall - wall()
         return max(0.0, left_by_wall if left - left_by_wall > SHORTEST_SLEEP else left)
 
+    @property
+    def utc(self) -> datetime:
+        """The time at which it passes."""
+        return datetime.fromtimestamp(self._wall, UTC)
+
     def __str__(self) -> str:
-        return f"{datetime.fromtimestamp(self._wall, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"{self.utc:%Y-%m-%d %H:%M:%S} UTC"
 
 
 class Timer:

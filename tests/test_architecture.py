@@ -12,6 +12,7 @@ LAYERS = (  # each imports only from those listed before it
     ("_printable",),
     ("_clock", "_errors", "_secret", "_tasks"),
     ("_urls",),
+    ("_waiting",),
     ("_api",),
     ("_events",),
     ("_ratelimit",),
@@ -30,7 +31,18 @@ LAYERS = (  # each imports only from those listed before it
     ("__main__",),
 )
 UNITS = [unit for layer in LAYERS for unit in layer]
-PURE = ("_api", "_errors", "_events", "_forecast", "_polling", "_printable", "_ratelimit", "_secret", "_urls")
+PURE = (
+    "_api",
+    "_errors",
+    "_events",
+    "_forecast",
+    "_polling",
+    "_printable",
+    "_ratelimit",
+    "_secret",
+    "_urls",
+    "_waiting",
+)
 IMPURE_MODULES = {"_polling.poller", "_polling.watch", "_ratelimit.scheduler", "_ratelimit.account_queue"}
 IMPURE = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
 USED_IN = {

@@ -11,9 +11,9 @@ from jarai_async._api.models import Deliverable
 from jarai_async._downloads.download import Download, Progress
 from jarai_async._downloads.files import Disk
 from jarai_async._downloads.links import Links
-from jarai_async._errors import IncompleteDownloadError, JaraiError, TransportError
+from jarai_async._errors import IncompleteDownloadError, JaraiError
 from jarai_async._events import SavedFile
-from jarai_async._http.availability import Availability
+from jarai_async._http.availability import Availability, is_unavailable
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier, Retry
 from jarai_async._http.sender import RequestSender
@@ -75,7 +75,7 @@ class Downloader:
             while True:
                 before = download.furthest
                 try:
-                    return await retrier(attempt, made_no_progress)
+                    return await retrier(attempt, made_no_progress, log)
                 except IncompleteDownloadError:
                     if not download.made_progress(since=before):
                         raise  # out of attempts; after progress the next follows immediately
@@ -122,7 +122,7 @@ class Downloader:
             try:
                 saved = await download.attempt(self._transport)
             except IncompleteDownloadError as error:
-                if isinstance(error.__cause__, TransportError) or (error.status or 0) >= 500:
+                if is_unavailable(error):
                     self.availability.failed(host, error, sent_at, log)
                 elif error.status is not None:
                     self.availability.answered(host)

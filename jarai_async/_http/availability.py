@@ -12,7 +12,13 @@ from datetime import datetime, timedelta
 from attrs import define
 
 from jarai_async import _clock
-from jarai_async._errors import JaraiError, ServerError, ServiceUnavailableError, TransportError
+from jarai_async._errors import (
+    DownloadError,
+    JaraiError,
+    ServerError,
+    ServiceUnavailableError,
+    TransportError,
+)
 
 _log = logging.getLogger("jarai_async")
 
@@ -101,5 +107,7 @@ class Availability:
 
 
 def is_unavailable(error: JaraiError) -> bool:
-    """Return whether an error means that the server gave no usable response, or a 5xx."""
+    """Return whether an error means that JARAI, or blob storage, gave no usable response, or a 5xx."""
+    if isinstance(error, DownloadError):
+        return isinstance(error.__cause__, TransportError) or (error.status or 0) >= 500
     return isinstance(error, TransportError | ServerError | ServiceUnavailableError)

@@ -6,7 +6,9 @@ import logging
 import math
 import warnings
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
+from jarai_async import _clock
 from jarai_async._api import wire
 from jarai_async._errors import ConfigurationError
 from jarai_async._secret import Secret
@@ -32,6 +34,8 @@ class Credentials:
         self._was_accepted = False  # whether any key was
         self._rejections = 0  # pauses since a key was last accepted
         self._pause_ends: float | None = None  # monotonic; of the last pause
+        self.rejected_since: datetime | None = None
+        """Since when JARAI rejects the key (UTC); None if it accepts it, as far as known."""
         self._submit_rejections = 0  # while the key was accepted for other requests; one each half minute
         self._submit_rejected_at = -math.inf  # monotonic
 
@@ -68,7 +72,7 @@ class Credentials:
             self._submit_rejections, self._submit_rejected_at = 0, -math.inf
         self._may_call_provider = self._may_call_provider or key is self._key
         self._was_accepted = True
-        self._rejections, self._pause_ends = 0, None
+        self._rejections, self._pause_ends, self.rejected_since = 0, None, None
 
     async def replaced(self, rejected: Secret, now: float) -> bool:
         """Whether there is another key by now. The provider is called once for all rejected requests."""
@@ -103,6 +107,7 @@ class Credentials:
             return None
         pause = min(_FIRST_PAUSE * 2.0 ** min(self._rejections, 10), _LONGEST_PAUSE)
         self._rejections += 1
+        self.rejected_since = self.rejected_since or _clock.utc()
         self._pause_ends = now + pause
         return pause
 

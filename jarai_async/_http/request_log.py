@@ -1,8 +1,22 @@
 """The API requests that were sent for one purpose."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
-from attrs import define
+from attrs import define, field
+
+from jarai_async import _clock
+from jarai_async._api.calls import Kind
+from jarai_async._errors import JaraiError
+
+
+@define(eq=False)
+class Repetition:
+    """A request that failed with `error` and is repeated; `pause` ends before the next attempt."""
+
+    error: JaraiError
+    pause: _clock.Deadline | None = None
 
 
 @define(eq=False)
@@ -10,9 +24,24 @@ class RequestLog:
     """The API requests that were sent for one purpose, such as one production.
 
     `last_sent_at` is when the last one was sent (UTC): its response describes that time or a later one. With
-    `waits_for_key` a request waits while the API key is rejected, instead of failing.
+    `waits_for_key` a request waits while the API key is rejected, instead of failing. `name` names the
+    purpose in messages. `queued` are the kinds of the requests that wait for a slot of the rate limit, and
+    `repeated` those that failed and are sent again.
     """
 
     count: int = 0
     last_sent_at: datetime | None = None
     waits_for_key: bool = False
+    name: str = "a request"
+    queued: list[Kind] = field(factory=list)
+    repeated: list[Repetition] = field(factory=list)
+
+    @contextmanager
+    def repeating(self, error: JaraiError) -> Iterator[Repetition]:
+        """Record that a request is repeated after this error."""
+        repetition = Repetition(error)
+        self.repeated.append(repetition)
+        try:
+            yield repetition
+        finally:
+            self.repeated.remove(repetition)

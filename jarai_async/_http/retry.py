@@ -15,6 +15,7 @@ from attrs import frozen
 
 from jarai_async import _clock
 from jarai_async._errors import JaraiError
+from jarai_async._http.request_log import Repetition, RequestLog
 
 with warnings.catch_warnings():
     # backoff 2.2.1 uses asyncio.iscoroutinefunction, which Python 3.14 deprecates.
@@ -29,11 +30,13 @@ _LONG_DELAY = 60.0  # seconds
 
 
 class _RetryableError(Exception):
-    """Carries an error whose call may be repeated."""
+    """Carries an error whose call may be repeated, and where to record that."""
 
-    def __init__(self, error: JaraiError) -> None:
+    def __init__(self, error: JaraiError, repetition: Repetition, name: str) -> None:
         super().__init__()
         self.error = error
+        self.repetition = repetition
+        self.name = name
 
 
 @frozen
@@ -54,8 +57,10 @@ class Retry:
         failure = yield 0.0
         for failures in count(1):
             delay = self.delay(failures, failure.error, random)
+            failure.repetition.pause = _clock.Deadline(delay)
             if delay > _LONG_DELAY:
-                _log.debug("a request waits until %s: %s", _clock.Deadline(delay), failure.error.reason)
+                pause, reason = failure.repetition.pause, failure.error.reason
+                _log.debug("%s waits until %s: %s", failure.name, pause, reason)
             failure = yield delay
 
 
@@ -75,11 +80,14 @@ class Retrier:
             self._call = decorate(_attempt_once)
 
     async def __call__(
-        self, attempt: Callable[[], Awaitable[T]], may_repeat: Callable[[JaraiError], bool]
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        may_repeat: Callable[[JaraiError], bool],
+        log: RequestLog | None = None,
     ) -> T:
         """Call `attempt` until it succeeds, may not be repeated, or has no attempts left.
 
-        Raises the last error, unchanged.
+        `log` has what is repeated meanwhile. Raises the last error, unchanged.
         """
         try:
             return await attempt()  # almost every call succeeds, and needs no more than this
@@ -87,22 +95,30 @@ class Retrier:
             if not may_repeat(error):
                 raise
             failed = [error]
-        try:
-            result: T = await self._call(attempt, may_repeat, failed)
-        except _RetryableError as retryable:
-            raise retryable.error from retryable.error.__cause__
+        log = log or RequestLog()
+        with log.repeating(failed[0]) as repetition:
+            try:
+                result: T = await self._call(attempt, may_repeat, failed, repetition, log.name)
+            except _RetryableError as retryable:
+                raise retryable.error from retryable.error.__cause__
         return result
 
 
 async def _attempt_once(
-    attempt: Callable[[], Awaitable[Any]], may_repeat: Callable[[JaraiError], bool], failed: list[JaraiError]
+    attempt: Callable[[], Awaitable[Any]],
+    may_repeat: Callable[[JaraiError], bool],
+    failed: list[JaraiError],
+    repetition: Repetition,
+    name: str,
 ) -> Any:
     """Try once. The first time, raise the error that has already happened, so that a delay comes first."""
     try:
         if failed:
             raise failed.pop()
+        repetition.pause = None
         return await attempt()
     except JaraiError as error:
+        repetition.error = error
         if may_repeat(error):
-            raise _RetryableError(error) from None
+            raise _RetryableError(error, repetition, name) from None
         raise

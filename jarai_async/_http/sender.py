@@ -18,7 +18,7 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-from attrs import define
+from attrs import define, evolve
 
 from jarai_async import _clock
 from jarai_async._api import endpoints
@@ -46,6 +46,7 @@ from jarai_async._ratelimit.account_queue import AccountQueues, Releasable
 from jarai_async._ratelimit.limiter import LONGEST_MINUTE_PAUSE
 from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async._secret import Secret
+from jarai_async._waiting import Waiting, WaitReason
 
 T = TypeVar("T")
 
@@ -114,11 +115,15 @@ class RequestSender:
         Raises any error of the API, NotSentError, NoResponseError, InvalidResponseError, ClosedError.
         """
         may_retry = partial(may_repeat, call, idempotency_keys=self.idempotency_keys)
-        return await (retrier or self._retry_reads)(partial(self._execute_once, call, log), may_retry)
+        return await (retrier or self._retry_reads)(partial(self._execute_once, call, log), may_retry, log)
 
     async def _execute_once(self, call: Call[T], log: RequestLog) -> T:
         while True:
-            rate_slot = await self._scheduler.acquire(call.kind)
+            log.queued.append(call.kind)
+            try:
+                rate_slot = await self._scheduler.acquire(call.kind)
+            finally:
+                log.queued.remove(call.kind)
             key = await self._key()
             response = await self._send(call, rate_slot, key, log, Attempts())
             if not await self._must_wait(call, key, response, log):
@@ -156,6 +161,24 @@ class RequestSender:
             finally:
                 if not permit.is_used:
                     self._scheduler.release()
+
+    def submit_waits(self, account_id: str, place: int) -> Waiting | None:
+        """Return what a submit of this account waits for, which has asked for a slot with this place."""
+        queues = self.account_queues
+        return (
+            queues.waits_for_quota(account_id)
+            or self.waits_for_quota_or_key(Kind.SUBMIT)
+            or self.outage_of_submits(account_id)
+            or self._scheduler.waits_for_minute(Kind.SUBMIT)
+            or queues.waits_for_turn(account_id, place)
+        )
+
+    def outage_of_submits(self, account_id: str) -> Waiting | None:
+        """Return whether submits of this account wait for the end of an outage, and since when."""
+        waiting, down_since = self._gate.waits(account_id), self.availability.down_since
+        if waiting is None or waiting.since is None or down_since is None:
+            return waiting
+        return evolve(waiting, since=min(waiting.since, down_since))
 
     async def submit(
         self, permit: SubmitPermit, call: Call[Production], log: RequestLog
@@ -237,6 +260,19 @@ class RequestSender:
         return production
 
     # --- All calls ---------------------------------------------------------------------------------
+
+    def waits(self, kind: Kind) -> Waiting | None:
+        """Return what a request of this kind waits for that has asked for a slot of the rate limit."""
+        return self.waits_for_quota_or_key(kind) or self._scheduler.waits_for_minute(kind)
+
+    def waits_for_quota_or_key(self, kind: Kind) -> Waiting | None:
+        """Return why no request of this kind can be sent for longer than a minute."""
+        if (quota := self._scheduler.waits_for_quota(kind)) is not None:
+            return quota
+        since = self._credentials.rejected_since
+        if since is None:
+            return None
+        return Waiting(reason=WaitReason.API_KEY, since=since, detail="JARAI rejects the API key (401)")
 
     async def _key(self) -> Secret:
         """Return the API key for a rate limit slot that was acquired; without a key, release the slot."""

@@ -14,9 +14,11 @@ from random import Random
 
 from attrs import frozen
 
+from jarai_async import _clock
 from jarai_async._errors import ApiError, JaraiError, NotSentError, ServiceUnavailableError
 from jarai_async._http.outage import Outage
 from jarai_async._ratelimit.scheduler import Scheduler
+from jarai_async._waiting import Waiting, WaitReason
 
 _log = logging.getLogger("jarai_async")
 
@@ -27,6 +29,8 @@ class _Gate:
     def __init__(self, random: Random) -> None:
         self.outage = Outage(random)
         self.on_their_way = 0
+        self.why = ""
+        """The last submit without a usable response failed."""
         self._line = asyncio.Lock()
         self._left = asyncio.Event()
 
@@ -92,6 +96,17 @@ class SubmitGate:
         async with account.enter(self._wait) as of_account, self._api.enter(self._wait) as of_api:
             yield Admission(self._api, account, (of_api, of_account))
 
+    def waits(self, account_id: str) -> Waiting | None:
+        """Return whether submits of this account wait for the end of an outage, and since when."""
+        now = self._scheduler.elapsed()
+        for gate in (self._api, self._accounts[account_id]):
+            outage = gate.outage
+            needs_read = gate is self._api and outage.needs_read
+            if outage.next_at > now or gate.on_their_way >= outage.window or needs_read:
+                since = _clock.utc_at(_clock.monotonic() - (now - outage.began_at))
+                return Waiting(reason=WaitReason.OUTAGE, since=since, detail=f"JARAI: {gate.why}")
+        return None
+
     async def _wait(self, gate: _Gate) -> None:
         """Return when a further submit may pass."""
         outage = gate.outage
@@ -128,8 +143,10 @@ class SubmitGate:
         elif error is None or (isinstance(error, ApiError) and error.code is not None):
             api.record_answer(is_accepted=error is None, is_current=of_api)
             account.record_answer(is_accepted=error is None, is_current=of_account)
+        why = error.reason if isinstance(error, JaraiError) else type(error).__name__
+        if in_doubt or isinstance(error, NotSentError | ServiceUnavailableError):
+            admission.api.why = admission.account.why = why
         if api.is_probing and not was_probing:
-            why = error.reason if isinstance(error, JaraiError) else type(error).__name__
             _log.debug("a submit failed, so submits are sent one at a time, once JARAI responds: %s", why)
         elif was_probing and not api.is_probing:
             _log.debug("JARAI accepts submits again, after %.0f s", now - api.began_at)

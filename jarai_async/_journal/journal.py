@@ -1,9 +1,9 @@
 """The journal: every request and every event, in one SQLite file with one writer thread.
 
-Each step of a request is written as one complete row (`entries.Intent`), together with the event that reports
-it. Writes are grouped: those added while a commit is running go into the next one. `save` returns when its
-row is on the disk, after about half a millisecond; with `synchronous=FULL` the row then survives a power cut.
-An event is delivered when it is committed, so that no reader knows one that a crash could undo.
+Each step of a request is written as one complete row (`entries.Intent`), together with the event that
+reports it. `save` returns when its row is on the disk, after about half a millisecond; with
+`synchronous=FULL` the row then survives a power cut. An event is delivered when it is committed, so that no
+reader knows one that a crash could undo.
 
 Without a path all of it is in memory: the same, until the process ends. The oldest requests that have ended
 are forgotten then.
@@ -13,32 +13,19 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakValueDictionary
-
-from attrs import define
 
 from jarai_async import _clock
 from jarai_async._errors import JournalError
 from jarai_async._events import Downloaded, Event, SavedFile
-from jarai_async._journal.database import (
-    FILE_ERRORS,
-    REPLACE_FACT,
-    Database,
-    Server,
-    close_database,
-    open_database,
-    reason,
-)
-from jarai_async._journal.entries import Intent, Row, Stage
-from jarai_async._journal.events import EventRow, decode_event, encode_event
+from jarai_async._journal.database import REPLACE_FACT, Database, Server
+from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.events import decode_event, encode_event
 from jarai_async._journal.file_lock import JournalInUseError
 from jarai_async._journal.history import History
-
-T = TypeVar("T")
+from jarai_async._journal.writer import Write, Writer
 
 _log = logging.getLogger("jarai_async")
 
@@ -59,6 +46,8 @@ _SELECT_PAGE = f"{_SELECT_EVENTS} WHERE cursor > ? ORDER BY cursor LIMIT ?"
 _SELECT_PAGE_OF_ONE = f"{_SELECT_EVENTS} WHERE reference = ? AND cursor > ? ORDER BY cursor LIMIT ?"
 _SELECT_UNREAD = f"{_SELECT_EVENTS} WHERE reference = ? AND sequence > ? ORDER BY cursor"
 _SELECT_FILES = f"{_SELECT_EVENTS} WHERE reference = ? AND kind = 'Downloaded' ORDER BY cursor"
+_LAST_CURSORS = "SELECT max(cursor) FROM events GROUP BY intent"
+_SELECT_LAST = f"{_SELECT_EVENTS} WHERE stage = ? AND cursor IN ({_LAST_CURSORS})"
 _SELECT_LATEST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 _FREE_SOME = "PRAGMA incremental_vacuum(2000)"  # pages
 _INSERT = """
@@ -85,34 +74,15 @@ DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE stage = ? ORDER BY
 """
 
 
-@define(eq=False)
-class _Write:
-    """Statements that are committed together, the commit, what it delivers, and why it failed."""
-
-    statements: tuple[tuple[str, tuple[Any, ...]], ...]
-    commit: "asyncio.Future[None]"
-    deliver: Callable[[], None] | None = None
-    error: JournalError | None = None
-
-
 class Journal:
     """An open journal. `facts` are JSON values by name, such as the learned durations."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._name = "the journal" if path is None else f"the journal {path}"
-        self._ended = 0
-        self._event_failed = False  # on a full disk, other writes may still succeed
-        self.failure: JournalError | None = None
-        """Why the last commit failed, or that the file is gone; None if all is well."""
         self.history = History(self._select_events, self.flush)
+        self._writer = Writer(path)
+        self._ended = 0
         self._intents: WeakValueDictionary[str, Intent] = WeakValueDictionary()  # one object for each in use
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="jarai journal")
-        self._database: Database | None = None
-        self._writes: list[_Write] = []
-        self._next_commit: asyncio.Future[None] | None = None  # the commit that will contain `_writes`
-        self._running_commit: asyncio.Future[None] | None = None
-        self._closing = False
 
     @classmethod
     async def open(
@@ -138,29 +108,18 @@ class Journal:
     async def _open_now(cls, path: Path | None, server: Server | None, *, create: bool) -> "Journal":
         journal = cls(path)
         try:
-            await journal._run(lambda: journal._open(server, create=create))
+            await journal._writer.open(server, create=create)
+            rows = await journal._writer.read(_SELECT_LATEST)
         except BaseException:
             await journal.close()
             raise
+        journal.history.latest = journal.history.delivered = rows[0][0] if rows else 0
         return journal
 
-    def _open(self, server: Server | None, *, create: bool) -> None:
-        self._database = open_database(self.path, server, create=create)
-        rows = self._database.execute(_SELECT_LATEST).fetchall()
-        self.history.latest = self.history.delivered = rows[0][0] if rows else 0
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        """Call `work` in the journal's thread. Raises JournalError for an error of SQLite or of the disk."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except FILE_ERRORS as error:
-            raise self._translated(error) from None
-
-    def _translated(self, error: Exception) -> JournalError:
-        if isinstance(error, JournalError):
-            return error
-        kind = JournalInUseError if "locked" in str(error) else JournalError  # by SQLite, on Windows
-        return kind(f"{self._name} cannot be used: {reason(error)}")
+    @property
+    def failure(self) -> JournalError | None:
+        """Why the last commit failed, or that the file is gone; None if all is well."""
+        return self._writer.failure
 
     # --- Reading -----------------------------------------------------------------------------------
 
@@ -170,36 +129,32 @@ class Journal:
             return intent
         if not _is_unicode(reference):
             raise JournalError(f"the reference {reference!r:.80} cannot be stored: it is not valid Unicode")
-        rows = await self._select(_SELECT_ONE, reference)
+        rows = await self._writer.read(_SELECT_ONE, reference)
         if rows and reference not in self._intents:
             self._intents[reference] = intent = Intent.from_row(rows[0])
         return self._intents.get(reference)
 
     async def unknown(self, references: Iterable[str]) -> set[str]:
         """Return those of the references that `find` would return None for. Raises JournalError."""
-        stored = {row[0] for row in await self._select("SELECT reference FROM intents")}
+        stored = {row[0] for row in await self._writer.read("SELECT reference FROM intents")}
         return {reference for reference in references if _is_unicode(reference)} - stored
 
     async def intents(self) -> list[Intent]:
         """Return all intents, in the order in which they were first written. Raises JournalError."""
-        rows = await self._select(_SELECT_ALL)
-        return [Intent.from_row(row) for row in rows]
+        return await self._read_intents(_SELECT_ALL)
 
     async def owner_of(self, production_id: str) -> str | None:
         """Return the reference of the request that created a production, if one did. Raises JournalError."""
-        rows = await self._select("SELECT reference FROM intents WHERE instr(kept, ?)", production_id)
+        rows = await self._writer.read("SELECT reference FROM intents WHERE instr(kept, ?)", production_id)
         return rows[0][0] if rows else None
 
     async def unfinished(self) -> list[Intent]:
         """Return the intents of requests that have not ended, in their order. Raises JournalError."""
-        return [self._in_use(row) for row in await self._select(_SELECT_UNFINISHED, str(Stage.ENDED))]
+        return await self._read_intents(_SELECT_UNFINISHED, str(Stage.ENDED))
 
     async def ended_as(self, state: str) -> list[Intent]:
         """Return the intents of requests that have ended with this outcome. Raises JournalError."""
-        return [self._in_use(row) for row in await self._select(_SELECT_STATE, state)]
-
-    def _in_use(self, row: Row) -> Intent:
-        return self._intents.get(row[0]) or Intent.from_row(row)
+        return await self._read_intents(_SELECT_STATE, state)
 
     async def in_doubt(self, account_id: str) -> list[Intent]:
         """Return the requests whose submit may have created a production that is not known.
@@ -207,31 +162,29 @@ class Journal:
         Those whose submit is on its way are among them. Raises JournalError.
         """
         stages = (Stage.IN_DOUBT, Stage.SENDING)
-        rows = await self._select(_SELECT_IN_DOUBT, account_id, *stages)
-        found = {row[0]: self._in_use(row) for row in rows}
+        found = {
+            intent.reference: intent
+            for intent in await self._read_intents(_SELECT_IN_DOUBT, account_id, *stages)
+        }
         found |= dict(self._intents)
         return [one for one in found.values() if one.account_id == account_id and one.stage in stages]
 
     async def load(self, name: str) -> Any:
         """Return a fact, or None if there is none. Raises JournalError."""
-        rows = await self._select("SELECT value FROM facts WHERE name = ?", name)
+        rows = await self._writer.read("SELECT value FROM facts WHERE name = ?", name)
         try:
             return json.loads(rows[0][0]) if rows else None
         except (RecursionError, TypeError, ValueError) as error:
-            raise JournalError(f"{self._name} is damaged: {error}") from None
+            raise JournalError(f"{self._writer.name} is damaged: {error}") from None
 
     async def unread(self, intent: Intent) -> list[Event]:
         """Return the events of a request that the reader of a run has not taken. Raises JournalError."""
-        return [
-            decode_event(row)
-            for row in await self._select(_SELECT_UNREAD, intent.reference, intent.acknowledged)
-        ]
+        return await self._read_events(_SELECT_UNREAD, intent.reference, intent.acknowledged)
 
     async def files(self, intent: Intent) -> dict[Path, SavedFile]:
         """Return the downloaded files of a request's production, by path. Raises JournalError."""
-        rows = await self._select(_SELECT_FILES, intent.reference) if intent.has_files else []
+        events = await self._read_events(_SELECT_FILES, intent.reference) if intent.has_files else []
         id_ = intent.production and intent.production.id
-        events = (decode_event(row) for row in rows)
         return {
             event.path: event.saved
             for event in events
@@ -240,37 +193,34 @@ class Journal:
 
     async def last_event(self, intent: Intent) -> Event | None:
         """Return the last event of a request. Raises JournalError."""
-        rows = await self._select(_SELECT_UNREAD, intent.reference, intent.sequence - 1)
-        return decode_event(rows[-1]) if rows else None
+        events = await self._read_events(_SELECT_UNREAD, intent.reference, intent.sequence - 1)
+        return events[-1] if events else None
+
+    async def last_events(self) -> dict[str, Event]:
+        """Return the last event of each request that has ended, by reference. Raises JournalError."""
+        events = await self._read_events(_SELECT_LAST, str(Stage.ENDED))
+        return {event.reference: event for event in events}
 
     async def _select_events(self, after: int, reference: str | None, limit: int) -> list[Event]:
-        rows: list[EventRow] = (
-            await self._select(_SELECT_PAGE, after, limit)
-            if reference is None
-            else await self._select(_SELECT_PAGE_OF_ONE, reference, after, limit)
-        )
-        return [decode_event(row) for row in rows]
+        if reference is None:
+            return await self._read_events(_SELECT_PAGE, after, limit)
+        return await self._read_events(_SELECT_PAGE_OF_ONE, reference, after, limit)
 
-    async def _select(self, query: str, *values: str | float) -> list[Any]:
-        """Read rows, after all writes that were added before."""
-        if self._database is None:
-            return []
-        await self.flush()
-        if (database := self._database) is None:
-            return []
-        return await self._run(lambda: database.execute(query, values).fetchall())
+    async def _read_intents(self, query: str, *values: str) -> list[Intent]:
+        """Read intents, and decode them in the thread: there may be thousands."""
 
-    async def _change(self, statement: str, *values: str | float) -> list[Any]:
-        """Execute a statement in a transaction, after all writes that were added before."""
-        await self.flush()
-        if (database := self._database) is None:
-            return []
+        def read(database: Database) -> list[Intent]:
+            return [Intent.from_row(row) for row in database.execute(query, values)]
 
-        def change() -> list[Any]:
-            with database.transaction():
-                return database.execute(statement, values).fetchall()
+        return [self._intents.get(one.reference, one) for one in await self._writer.use(read) or ()]
 
-        return await self._run(change)
+    async def _read_events(self, query: str, *values: str | int) -> list[Event]:
+        """Read events, and decode them in the thread."""
+
+        def read(database: Database) -> list[Event]:
+            return [decode_event(row) for row in database.execute(query, values)]
+
+        return await self._writer.use(read) or []
 
     # --- Writing -----------------------------------------------------------------------------------
 
@@ -278,15 +228,15 @@ class Journal:
         """Write an intent, and return when it is on the disk. Raises JournalError."""
         write = self.put(intent)
         if write is None:
-            raise JournalError(f"{self._name} is closed")
+            raise JournalError(f"{self._writer.name} is closed")
         await asyncio.shield(write.commit)
         if write.error is not None:
             raise write.error
 
-    def put(self, intent: Intent) -> "_Write | None":
+    def put(self, intent: Intent) -> Write | None:
         """Add an intent to the next commit, without waiting for it. A failure is only logged."""
         self._intents[intent.reference] = intent
-        return self._add((_UPSERT, intent.row()))
+        return self._writer.add((_UPSERT, intent.row()))
 
     def append(self, intent: Intent | None, event: Event, deliver: Callable[[], None] | None) -> None:
         """Add an event and the state after it to the next commit, which then delivers it.
@@ -315,30 +265,29 @@ class Journal:
                 if self._ended > _MAX_ENDED:
                     self._ended -= _FORGOTTEN_AT_ONCE
                     statements.append((_FORGET_OLDEST, (str(Stage.ENDED), _FORGOTTEN_AT_ONCE)))
-        if self._add(*statements, deliver=deliver_to_all) is None:
+        if self._writer.add(*statements, deliver=deliver_to_all) is None:
             deliver_to_all()
 
     def call_after_events(self, function: Callable[[], None]) -> None:
         """Call a function when the events that were added before have been delivered."""
-        if self._add(deliver=function) is None:
+        if self._writer.add(deliver=function) is None:
             function()
 
     def plan(self, intent: Intent) -> None:
         """Add an intent to the next commit, unless its reference is known or is one that `find` rejects."""
         if _is_unicode(intent.reference):
-            self._add((_INSERT_IF_NEW, intent.row()))
+            self._writer.add((_INSERT_IF_NEW, intent.row()))
 
     def store(self, name: str, value: Mapping[str, Any]) -> None:
         """Add a fact to the next commit."""
-        self._add((REPLACE_FACT, (name, json.dumps(value))))
+        self._writer.add((REPLACE_FACT, (name, json.dumps(value))))
 
     async def flush(self) -> None:
         """Wait for the commit of what was added before; not of what is added later, which never ends.
 
         A failure is only logged.
         """
-        if commit := self._next_commit or self._running_commit:
-            await asyncio.wait([commit])
+        await self._writer.flush()
 
     async def forget(self, references: Collection[str], *, ended_before: float | None) -> list[str]:
         """Delete requests that have ended, with their events, and return their references.
@@ -348,120 +297,28 @@ class Journal:
         """
         stage, forgotten = str(Stage.ENDED), list[str]()
         for reference in references:
-            forgotten += [row[0] for row in await self._change(_FORGET, stage, reference)]
+            forgotten += [row[0] for row in await self._writer.change(_FORGET, stage, reference)]
         while ended_before is not None and (
-            rows := await self._change(_FORGET_OLD, stage, ended_before, _FORGOTTEN_AT_ONCE)
+            rows := await self._writer.change(_FORGET_OLD, stage, ended_before, _FORGOTTEN_AT_ONCE)
         ):
             forgotten += [row[0] for row in rows]
         for reference in forgotten:
             self._intents.pop(reference, None)
-        while forgotten and (await self._select("PRAGMA freelist_count"))[0][0]:
-            await self._run(self._free_some)  # others write in between
+        while forgotten and (await self._writer.read("PRAGMA freelist_count"))[0][0]:
+            await self._writer.use(_free_some)  # others write in between
         return forgotten
-
-    def _free_some(self) -> None:
-        if self._database is not None:
-            with self._database.writing():
-                self._database.executescript(_FREE_SOME)  # `execute` would free one page
-
-    def _add(
-        self, *statements: tuple[str, tuple[Any, ...]], deliver: Callable[[], None] | None = None
-    ) -> _Write | None:
-        if self._database is None or self._closing:
-            return None  # closed: the next process will observe this again
-        if self._next_commit is None:
-            loop = asyncio.get_running_loop()
-            self._next_commit = loop.create_future()
-            loop.call_soon(self._start_commit)
-        self._writes.append(_Write(statements, self._next_commit, deliver))
-        return self._writes[-1]
-
-    def _start_commit(self) -> None:
-        """Commit the pending writes, unless a commit is running: `_on_committed` calls this again.
-
-        Callbacks rather than a task: a program that cancels all tasks must not cancel a commit.
-        """
-        if self._next_commit is None or self._running_commit is not None:
-            return
-        writes, self._running_commit = self._writes, self._next_commit
-        self._writes, self._next_commit = [], None
-        job = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, writes)
-        job.add_done_callback(partial(self._on_committed, writes))
-
-    def _on_committed(self, writes: list[_Write], job: "asyncio.Future[None]") -> None:
-        commit, self._running_commit = self._running_commit, None
-        events = [write for write in writes if write.deliver is not None and write.statements]
-        if events or not self._event_failed:
-            self._event_failed = any(write.error for write in events)
-            self._record_failure(next((write.error for write in writes if write.error), None))
-        for write in writes:
-            if write.deliver is not None:
-                write.deliver()
-        if commit is not None:
-            if (bug := job.exception()) is None:
-                commit.set_result(None)
-            else:
-                commit.set_exception(bug)
-        self._start_commit()
-
-    def _commit(self, writes: list[_Write]) -> None:
-        """Commit the writes together; if that fails, each by itself, so that one fails no other.
-
-        On a full disk, those that need no space succeed then.
-        """
-        try:
-            self._transact(writes)
-        except (*FILE_ERRORS, JournalError):
-            for write in writes:
-                try:
-                    self._transact([write])
-                except (*FILE_ERRORS, JournalError) as error:
-                    write.error = self._translated(error)
-
-    def _transact(self, writes: list[_Write]) -> None:
-        if self._database is None:
-            raise JournalError(f"{self._name} is closed")
-        with self._database.transaction():
-            for write in writes:
-                for statement, values in write.statements:
-                    self._database.execute(statement, values)
-
-    def _record_failure(self, error: JournalError | None) -> None:
-        """Log the first of consecutive failures: `put` has no caller to raise it to."""
-        if error is not None and self.failure is None:
-            _log.error("%s", error)
-        self.failure = error
 
     async def close(self) -> None:
         """Commit the pending writes and close the file; `failure` says whether that succeeded.
 
         A cancellation takes effect after that.
         """
-        if self._closing:
-            return
-        cancellation = None
-        job: asyncio.Future[None] | None = None
-        while job is None or not job.done():
-            commit = self._next_commit or self._running_commit
-            if commit is None and job is None:
-                self._closing = True
-                job = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-            try:
-                await asyncio.wait([future for future in (commit, job) if future is not None])
-            except asyncio.CancelledError as error:
-                cancellation = error
-        self._thread.shutdown()
-        if cancellation is not None:
-            raise cancellation
-        try:
-            job.result()
-        except (*FILE_ERRORS, JournalError) as error:
-            self._record_failure(self._translated(error))
+        await self._writer.close()
 
-    def _close(self) -> None:
-        database, self._database = self._database, None
-        if database is not None:
-            close_database(database)
+
+def _free_some(database: Database) -> None:
+    with database.writing():
+        database.executescript(_FREE_SOME)  # `execute` would free one page
 
 
 def _is_unicode(reference: str) -> bool:

@@ -39,7 +39,9 @@ from jarai_async._orchestrator.collector import Collector
 from jarai_async._orchestrator.decisions import RETRIED
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.submission import End, Submission
+from jarai_async._orchestrator.waiting import accepted_waits
 from jarai_async._polling.watch import Watch
+from jarai_async._waiting import Waiting
 
 _log = logging.getLogger("jarai_async")
 
@@ -80,6 +82,14 @@ class Job:
         sojourns = self._poller.sojourns
         left = mean_time_to_finish(sojourns, production.project_type, production.status, production.age)
         return _clock.utc() + timedelta(seconds=left)
+
+    @property
+    def waiting_for(self) -> Waiting | None:
+        """What it waits for now, if it does."""
+        state = self.state
+        if state.has_outcome:
+            return None
+        return self.submission.waiting_for if state.production is None else accepted_waits(state)
 
     async def run(self) -> Outcome:
         """Run to the end, and return the outcome."""

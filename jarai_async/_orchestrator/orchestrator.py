@@ -29,7 +29,7 @@ from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError
-from jarai_async._events import Finished, Outcome, OutcomeState
+from jarai_async._events import Event, Finished, Outcome, OutcomeState
 from jarai_async._http.retry import Retrier, Retry
 from jarai_async._journal.database import journal_path
 from jarai_async._journal.entries import Intent, Stage
@@ -267,7 +267,9 @@ class Orchestrator:
         """
         self.jobs.check_open()
         intent = await self.context.journal.find(reference)
-        return None if intent is None else await self._known_ticket(intent)
+        if intent is None:
+            return None
+        return self._known_ticket(intent, await self.context.journal.last_event(intent))
 
     async def tickets(self, state: OutcomeState | None = None) -> list[Ticket]:
         """Return the tickets of all requests that are running or that the journal knows, in their order.
@@ -278,7 +280,14 @@ class Orchestrator:
         self.jobs.check_open()
         journal = self.context.journal
         intents = await (journal.intents() if state is None else journal.ended_as(state))
-        return [await self._known_ticket(intent) for intent in intents]
+        last_events = await journal.last_events()
+        tickets = []
+        for intent in intents:
+            event = last_events.get(intent.reference)
+            if intent.stage is Stage.ENDED and (event is None or event.sequence != intent.sequence):
+                event = await journal.last_event(intent)  # it ended after the others were read
+            tickets.append(self._known_ticket(intent, event))
+        return tickets
 
     async def resume(self) -> list[Ticket]:
         """Continue with every request of the journal that has not ended, and return their tickets.
@@ -368,16 +377,15 @@ class Orchestrator:
         """Return what was sent, what the rate limit has left, and when everything is expected to end."""
         return self._monitor.statistics(self.jobs.finished)
 
-    async def _known_ticket(self, intent: Intent) -> Ticket:
+    def _known_ticket(self, intent: Intent, last_event: Event | None) -> Ticket:
         """Return the ticket of a request of the journal."""
         if (running := self.jobs.running(intent.reference)) is not None:
             return Ticket(*running)
         state = JobState.of(self.context, intent, has_ticket=True)
         state.accepted = intent.production
         end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        event = await self.context.journal.last_event(intent) if intent.stage is Stage.ENDED else None
-        if isinstance(event, Finished):
-            end.set_result(event.outcome)
+        if intent.stage is Stage.ENDED and isinstance(last_event, Finished):
+            end.set_result(last_event.outcome)
         else:
             end.cancel()
         return Ticket(Job(state), end)

@@ -74,7 +74,7 @@ class JobState:
     intent: Intent | None = None
     recorded: asyncio.Event = field()
     deadline: float | None = None
-    log: RequestLog = field(factory=lambda: RequestLog(waits_for_key=True))
+    log: RequestLog = field()
     watch: Watch | None = None
     accepted: Production | None = None
     permit: SubmitPermit | None = None
@@ -90,11 +90,9 @@ class JobState:
     files: dict[Path, SavedFile] = field(factory=dict)
     final_list_published: bool = False
 
-    @classmethod
-    def of(cls, context: JobContext, intent: Intent, *, has_ticket: bool) -> Self:
-        """Return the state of a request of the journal that no run has drawn."""
-        slot = Slot(context.slots)
-        return cls(context, intent.request(), intent.reference, slot, None, intent, has_ticket=has_ticket)
+    @log.default
+    def _log(self) -> RequestLog:
+        return RequestLog(waits_for_key=True, name=self.reference)
 
     @recorded.default
     def _recorded(self) -> asyncio.Event:
@@ -102,6 +100,12 @@ class JobState:
         if self.intent is not None:
             recorded.set()
         return recorded
+
+    @classmethod
+    def of(cls, context: JobContext, intent: Intent, *, has_ticket: bool) -> Self:
+        """Return the state of a request of the journal that no run has drawn."""
+        slot = Slot(context.slots)
+        return cls(context, intent.request(), intent.reference, slot, None, intent, has_ticket=has_ticket)
 
     @property
     def production(self) -> Production | None:

@@ -21,6 +21,8 @@ from jarai_async._http.submit_retry import ATTEMPTS, SubmitRetry, describe_doubt
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobState
+from jarai_async._orchestrator.waiting import repetition_waits, slot_waits
+from jarai_async._waiting import Waiting, WaitReason
 
 _log = logging.getLogger("jarai_async")
 
@@ -104,15 +106,14 @@ class Submission:
             sent_at=intent.sent_at,
             doubt=intent.doubt,
         )
-        production, delay, place = None, 0.0, self._place
+        production, delay, failure = None, 0.0, None
         while production is None and state.may_submit:
             retry.check_doubt(_clock.wall())
             await state.slot.acquire()  # it was released if the account had no productions left for the day
             try:
-                if delay:
-                    reason = "" if sender.availability.is_down else f"{state.reference} waits"
-                    await self._engine.scheduler.sleep(delay, reason)
-                async with sender.submit_slot(intent.account_id, place, state.slot) as permit:
+                if failure is not None:
+                    await self._pause(failure, delay)
+                async with sender.submit_slot(intent.account_id, self._place, state.slot) as permit:
                     if state.may_submit and state.slot.is_held:
                         retry.before_attempt(_clock.wall())
                         try:
@@ -128,18 +129,27 @@ class Submission:
                 retry.after_failure(error, _clock.wall(), outlast_outage=sender.reached)
                 if retry.failures == ATTEMPTS and not sender.availability.is_down:
                     _log.warning("%s is not accepted yet, trying again: %s", state.reference, error.reason)
-                delay = retry.delay(error) if state.may_submit else 0.0
-                place = sender.account_queues.new_place()
+                delay, failure = retry.delay(error) if state.may_submit else 0.0, error
+                self._place = sender.account_queues.new_place()
         return production
+
+    async def _pause(self, error: JaraiError, seconds: float) -> None:
+        """Sleep before the next attempt, after one that failed."""
+        state = self._state
+        with state.log.repeating(error) as repetition:
+            repetition.pause = _clock.Deadline(seconds)
+            is_down = self._engine.sender.availability.is_down  # then that was logged
+            reason = "" if is_down else f"{state.reference} waits ({error.reason})"
+            await self._engine.scheduler.sleep(seconds, reason)
 
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""
+        self._state.permit = permit
         intent.stage = Stage.SENDING
         if intent.sent_at is None:
             intent.sent_at, intent.key_honoured = _clock.wall(), self._engine.sender.idempotency_keys
         intent.resolved = False  # from now on it is another submit
         await self._journal.save(intent)
-        self._state.permit = permit
 
     def _record_sent(self, intent: Intent, permit: SubmitPermit, production: Production | None) -> None:
         state = self._state
@@ -199,6 +209,19 @@ class Submission:
             return None
         finally:
             self._search = None
+
+    @property
+    def waiting_for(self) -> Waiting | None:
+        """What the submit waits for; None before and after, and while it is sent."""
+        state, sender, account_id = self._state, self._engine.sender, self._state.request.account_id
+        if self._search is not None and (when := self._search.when()) is not None:
+            detail = "its submit had no usable response"
+            return Waiting(reason=WaitReason.WEBHOOK, until=_clock.utc_at(when), detail=detail)
+        if self._scope is None or state.permit is not None:
+            return None
+        for repetition in state.log.repeated:
+            return sender.outage_of_submits(account_id) or repetition_waits(self._engine, repetition)
+        return slot_waits(state) or sender.submit_waits(account_id, self._place)
 
     # --- Shutdown and cancel -----------------------------------------------------------------------
 

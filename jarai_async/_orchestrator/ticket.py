@@ -12,6 +12,7 @@ from jarai_async._journal.history import EventStream
 from jarai_async._orchestrator.job import Job
 from jarai_async._printable import printable
 from jarai_async._tasks import start
+from jarai_async._waiting import Waiting
 
 
 class Ticket:
@@ -101,6 +102,15 @@ class Ticket:
         return None if self.done else self._job.expected_finish
 
     @property
+    def waiting_for(self) -> Waiting | None:
+        """What the request waits for now; None while it is sent, produced or collected, and once it is done.
+
+        This is what keeps it from going on at present. Something else may follow: a request with a slot may
+        wait for the rate limit.
+        """
+        return None if self.done else self._job.waiting_for
+
+    @property
     def _known_outcome(self) -> Outcome | None:
         was_left = not self.done or self._task.cancelled() or self._task.exception() is not None
         return None if was_left else self._task.result()
@@ -115,17 +125,19 @@ class Ticket:
         | `topic`, `accountId`     | text                                                               |
         | `done`                   | true or false                                                      |
         | `expectedFinish`         | text: ISO 8601 in UTC; null before it was accepted, and once `done` |
+        | `waitingFor`             | object: `Waiting.to_dict`; null if it waits for nothing            |
         | `outcome`                | text: the state of the outcome; null before it is known            |
 
         Once the outcome is known, it also has all other keys of `Outcome.to_dict`.
         """
-        finish, outcome = self.expected_finish, self._known_outcome
+        finish, waiting, outcome = self.expected_finish, self.waiting_for, self._known_outcome
         end = {"outcome": None} if outcome is None else outcome.to_dict()
         return (
             end
             | production_keys(self.reference, self.production)
             | {"topic": self.request.topic, "accountId": self.request.account_id, "done": self.done}
             | {"expectedFinish": None if finish is None else finish.isoformat()}
+            | {"waitingFor": None if waiting is None else waiting.to_dict()}
         )
 
     async def recorded(self) -> None:

@@ -50,6 +50,7 @@ class Observer:
         watch.polled = watch.seen = now
         watch.seen_at = sent_at  # the snapshot describes that time or a later one
         watch.failures, watch.retry_after, watch.refusals, watch.refused_since = 0, 0.0, 0, math.inf
+        watch.failure = None
         if has_changed:
             self.expect_change(watch)
         elif now >= watch.overdue_at:

@@ -264,7 +264,7 @@ class Poller:
     def _record_failure(self, watch: Watch, error: JaraiError) -> None:
         now = _clock.monotonic()
         watch.polled = now
-        watch.failures += 1
+        watch.failures, watch.failure = watch.failures + 1, error
         watch.retry_after = error.retry_after or 0.0
         is_stubborn = watch.failures % _FAILURES_PER_WARNING == _FAILURES_TO_WARN and not self._is_down()
         level = logging.WARNING if is_stubborn else logging.DEBUG

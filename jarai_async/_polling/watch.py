@@ -10,6 +10,7 @@ from attrs import define, frozen
 from jarai_async import _clock
 from jarai_async._api.models import Polling, Production, Status
 from jarai_async._api.webhook_models import WebhookEvent
+from jarai_async._errors import JaraiError
 from jarai_async._http.request_log import RequestLog
 from jarai_async._polling.webhook_coverage import WebhookCoverage
 
@@ -35,8 +36,8 @@ class Watch:
     - `coverage`: how reliable the webhooks of its account are, if there are any.
     - `pending_event`: an event whose change no poll has seen yet. `is_urgent`: poll immediately.
     - `retry_after`: how long to wait (seconds) according to the last poll, if that failed.
-    - `failures`: failed polls in a row; the last `refusals` of them, since `refused_since`, were refused: a
-      repetition of the request would not help.
+    - `failures`: failed polls in a row, the latest because of `failure`. The last `refusals` of them, since
+      `refused_since`, were refused: a repetition of the request would not help.
     - `overdue_at`: when its status is reported, once, as one that lasts too long.
     - `queued`: its entry in the poll queue; 0 if it is not in the queue.
     - `change`: what the caller waits for. `context`: that caller's, for tracing and logging its polls.
@@ -55,6 +56,7 @@ class Watch:
     is_urgent: bool = False
     seen_request_at: float = -math.inf
     failures: int = 0
+    failure: JaraiError | None = None
     retry_after: float = 0.0
     refusals: int = 0
     refused_since: float = math.inf

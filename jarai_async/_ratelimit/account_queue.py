@@ -8,7 +8,7 @@ others wait with it until midnight (UTC). It keeps its place before them.
 import asyncio
 import itertools
 import logging
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +20,7 @@ from attrs import define, field
 from jarai_async import _clock
 from jarai_async._ratelimit.limiter import DAY
 from jarai_async._ratelimit.scheduler import Scheduler
+from jarai_async._waiting import Waiting, WaitReason
 
 _log = logging.getLogger("jarai_async")
 
@@ -115,6 +116,22 @@ class AccountQueues:
                 await waiter.woken.wait()
             else:
                 return
+
+    def waits_for_quota(self, account_id: str) -> Waiting | None:
+        """Return whether the submits of an account wait for its next day, and until when."""
+        queue = self._queues.get(account_id)
+        if queue is None or queue.blocked is None or not queue.seconds_blocked:
+            return None
+        detail = "its account has no productions left today"
+        return Waiting(reason=WaitReason.DAILY_QUOTA, until=queue.blocked.utc, detail=detail)
+
+    def waits_for_turn(self, account_id: str, place: int) -> Waiting | None:
+        """Return whether other submits of an account go before the one with this place."""
+        queue = self._queues.get(account_id)
+        ahead = 0 if queue is None else bisect_left(queue.waiters, place, key=_place)
+        if not ahead:
+            return None
+        return Waiting(reason=WaitReason.EARLIER_SUBMITS, detail=f"{ahead} of its account are sent before")
 
     def count_accepted(self, account_id: str) -> None:
         """Count a production that was accepted today."""

@@ -62,6 +62,7 @@ class RateLimiter:
         """When the headers last showed requests of other programs."""
         self.paused_until = -math.inf
         """Nothing is sent before this time: a 429, or a rejected key."""
+        self._day_used_until = -math.inf  # according to a 429
         self._user_limit = rate_limit
         self._has_response = False
         self._server_limit: int | None = None
@@ -150,6 +151,12 @@ class RateLimiter:
             return now
         return return_at[excess] if excess < len(return_at) else math.inf
 
+    def quota_returns(self, kind: Kind, now: float, wall: float) -> float:
+        """Return when the day's quota lets a request of this kind be sent; `now` if it does."""
+        used_for_polls = kind is Kind.POLL and self._left_for_polls(wall) < 1
+        at = now + _until_midnight(wall) if used_for_polls else self._quota_at(now, wall)
+        return max(at, self._day_used_until)
+
     def _quota_at(self, now: float, wall: float) -> float:
         return now + _until_midnight(wall) if self.left_today(wall) <= 0 else now
 
@@ -196,6 +203,7 @@ class RateLimiter:
         if state.retry_after is not None and state.retry_after > LONGEST_MINUTE_PAUSE:
             # Its other headers may describe the day rather than the minute.
             state = RateLimitState(retry_after=state.retry_after)
+            self._day_used_until = now + (state.retry_after or 0.0)
         if state.limit is not None:
             self._server_limit = state.limit
         if state.remaining is not None and self._server_limit is not None:
@@ -211,6 +219,7 @@ class RateLimiter:
     def bring_forward(self, seconds: float) -> None:
         """Let pauses end sooner: the machine slept for so long, and the monotonic clock did not notice."""
         self.paused_until -= seconds
+        self._day_used_until -= seconds
         self._next_poll_at -= seconds
 
     def _charge_others(self, counted: int, slots_returned: int, now: float) -> None:

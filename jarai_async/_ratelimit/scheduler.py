@@ -16,6 +16,7 @@ from jarai_async._api.responses import RateLimitState
 from jarai_async._errors import ClosedError, ConfigurationError
 from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.priority import Priority
+from jarai_async._waiting import Waiting, WaitReason
 
 _log = logging.getLogger("jarai_async")
 
@@ -100,6 +101,28 @@ class Scheduler:
                 self.limiter.release()
             self._hand_out()
             raise
+
+    def waits_for_quota(self, kind: Kind) -> Waiting | None:
+        """Return whether requests of this kind wait for the next day's quota, and until when."""
+        now, wall = _clock.monotonic(), _clock.wall()
+        at = self.limiter.quota_returns(kind, now, wall)
+        if at <= now:
+            return None
+        is_reserved = kind is Kind.POLL and self.limiter.left_today(wall) > 0
+        detail = f"the requests of today are {'kept for submits and results' if is_reserved else 'used up'}"
+        return Waiting(reason=WaitReason.DAILY_QUOTA, until=_clock.utc_at(at), detail=detail)
+
+    def waits_for_minute(self, kind: Kind) -> Waiting | None:
+        """Return whether requests of this kind wait for the rate limit, and until when at the earliest."""
+        now = _clock.monotonic()
+        at = self.limiter.earliest_send(kind, now, _clock.wall())
+        if at <= now:
+            return None
+        return Waiting(
+            reason=WaitReason.RATE_LIMIT,
+            until=None if math.isinf(at) else _clock.utc_at(at),
+            detail=f"{self.limiter.limit} requests a minute",
+        )
 
     def record_response(self, slot: int, state: RateLimitState) -> None:
         """Record a response: correct the rate limit by its headers."""

@@ -83,13 +83,12 @@ def test_other_process_that_commits_is_read_between_two_commits(tmp_path: Path) 
     """All rows of one read are of one commit, and the reader sees later commits."""
     path = tmp_path / "journal"
     with other_process(WRITER, path) as writer:
-        seen = set()
-        for _ in range(200):
+        seen = set[str]()
+        while len(seen) < 20:
             found = keys(path)
             assert len(found) == REQUESTS
             assert len(set(found)) == 1
             seen.update(found)
-        assert len(seen) > 50
         assert writer.poll() is None
 
 

@@ -30,7 +30,7 @@ async def main(url, key, journal, *references):
         JaraiClient(key, base_url=url) as client,
         Orchestrator(client, journal=journal, concurrency=1) as orchestrator,
     ):
-        await orchestrator.slots.acquire()  # so all requests wait
+        await orchestrator.context.slots.acquire()  # so all requests wait
         ids = dict.fromkeys(["account_id", "language_id", "country_id", "avatar_id"], %r)
         requests = [ProductionRequest(topic="Tides", reference=one, **ids) for one in references]
         tickets = [orchestrator.submit(request) for request in requests]

@@ -105,6 +105,7 @@ async def test_ticket_as_json_shows_what_is_known(simulator: Simulator, client: 
         "accountId": simulator.account_id,
         "done": False,
         "expectedFinish": None,
+        "waitingFor": None,
         "outcome": None,
     }
     assert accepted == before | {
@@ -116,6 +117,7 @@ async def test_ticket_as_json_shows_what_is_known(simulator: Simulator, client: 
     assert ended == outcome.to_dict() | {name: before[name] for name in ("topic", "accountId")} | {
         "done": True,
         "expectedFinish": None,
+        "waitingFor": None,
     }
     assert [json.loads(json.dumps(shown)) for shown in (before, accepted, ended)] == [before, accepted, ended]
 

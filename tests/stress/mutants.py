@@ -41,9 +41,8 @@ MUTANTS = (
     Mutant(
         "send before the journal is written",
         "_orchestrator/submission",
-        "        await self._journal.save(intent)\n        self._state.permit",
-        "        asyncio.get_running_loop().call_later(0.5, self._journal.put, intent)\n"
-        "        self._state.permit",
+        "another submit\n        await self._journal.save(intent)\n",
+        "another submit\n        asyncio.get_running_loop().call_later(0.5, self._journal.put, intent)\n",
         needs_crashes=True,
     ),
     Mutant(

@@ -39,6 +39,7 @@ from jarai_async import (
     Ticket,
     UncertainSubmitError,
     Usage,
+    WaitReason,
     Webhook,
     WebhookDelivery,
     __version__,
@@ -238,6 +239,11 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     assert_type(ticket.done, bool)
     assert_type(ticket.to_dict(), dict[str, Any])
     assert_type(ticket.expected_finish, datetime | None)
+    if (reason := ticket.waiting_for) is not None and reason.reason is WaitReason.SLOT:
+        assert_type(reason.since, datetime | None)
+        assert_type(reason.until, datetime | None)
+        assert_type(reason.detail, str)
+        assert_type(reason.to_dict(), dict[str, Any])
     async for event in ticket.events():
         assert_type(event, Event)
         assert_type(event.to_dict(), dict[str, Any])
