@@ -7,13 +7,21 @@ debug mode, and `uvloop` runs in real time, so only for tests in which no time h
 import asyncio
 import importlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from jarai_async import JaraiClient
-from jarai_async.simulator import SimulatedEventLoop, Simulator
+from jarai_async.simulator import SimulatedEventLoop, Simulator, Stage
+
+# Files of tests are in memory where the system has room for them: flushing them to a disk takes long.
+_MEMORY = Path("/dev/shm")  # noqa: S108  # pytest makes a folder of its own in it
+if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 # The same examples, and no time limits, on every run and every machine.
 settings.register_profile(
@@ -52,10 +60,18 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {name: _LOOPS[name]}
 
 
+def _minutes(random: Random, _: str) -> list[Stage]:
+    return [
+        ("Queued", random.uniform(20, 40)),
+        ("Producing", random.uniform(150, 300)),
+        ("Distributing", random.uniform(30, 60)),
+    ]
+
+
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    """The largest tier; productions are approved automatically and never fail."""
-    async with Simulator(approval="auto", failure_rate=0.0) as simulator:
+    """The largest tier; productions are approved automatically, never fail, and take about five minutes."""
+    async with Simulator(durations=_minutes, approval="auto", failure_rate=0.0) as simulator:
         yield simulator
 
 

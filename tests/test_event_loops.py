@@ -78,7 +78,7 @@ async def test_submit_on_its_way_is_awaited_whatever_cancels_the_block(
 ) -> None:
     """anyio cancels again at every await until its scope ends. The identifier is not lost all the same."""
     async with Simulator(latency=0.0) as simulator:
-        simulator.faults.add("slow", on="submit", times=None, seconds=5)
+        simulator.faults.add("slow", on="submit", times=None, seconds=3)
 
         async def program() -> None:
             async with (
@@ -146,11 +146,11 @@ def test_batch_is_finished_although_timers_fire_early(*, whole_ticks: bool, tmp_
             simulator.add_webhook(url, ["production.queued", "production.published"], signing_secret=SECRET)
             simulator.faults.add("unavailable", on="submit", times=3)
             orchestrator = Orchestrator(client, journal=tmp_path / "journal", webhooks=receiver)
-            outcomes = await outcomes_of(orchestrator, requests_for(simulator, 20))
+            outcomes = await outcomes_of(orchestrator, requests_for(simulator, 8))
             return {outcome.state for outcome in outcomes}, len(outcomes), simulator.rate_limited
 
     with asyncio.Runner(loop_factory=partial(TickLoop, whole_ticks=whole_ticks)) as runner:
-        assert runner.run(batch()) == ({"published"}, 20, 0)
+        assert runner.run(batch()) == ({"published"}, 8, 0)
 
 
 # --- Other loops, in real time ---------------------------------------------------------------------

@@ -359,7 +359,7 @@ class RequestSender:
         if (pause := self._credentials.begin_pause(now)) is not None:
             self._scheduler.pause_until(now + pause)
             _log.error("JARAI rejects the API key (401): all requests wait %.0f s; nothing is lost", pause)
-        return log.waits_for_key and call.kind is not Kind.CANCEL
+        return log.waits_for_key
 
     async def _test_key(self) -> None:
         """After a submit that was rejected (401), wait until the key is accepted for a read."""

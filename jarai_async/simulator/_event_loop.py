@@ -38,7 +38,7 @@ _Select = Callable[[float | None], _Ready]
 # A fixed start makes every run the same, including the time until a daily quota resets at midnight.
 START_OF_SIMULATED_TIME = 1_767_258_000.0  # 2026-01-01T09:00:00Z
 
-_BUSY_PASSES = 10_000  # of the loop without input or output: then something waits by running again and again
+_BUSY_PASSES = 2_000  # of the loop without input or output: then something waits by running again and again
 _BUSY_STEP = 0.001  # simulated seconds of each further pass
 
 

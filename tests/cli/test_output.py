@@ -15,13 +15,17 @@ from threading import Thread
 
 import pytest
 
+from jarai_async import JaraiClient
+from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
 from jarai_async._cli.output import print_each
 from jarai_async._cli.streams import BackgroundStream
-from tests.cli.helpers import JARAI, id_options, lines, run_command, start, write_batch
+from tests.cli.helpers import JARAI, lines, run_command, start, write_batch
+from tests.support.strategies import request as make_request
 
 ID = "11111111-1111-4111-8111-111111111111"
 URL = "https://example.org/jarai"
+OUTPUT_IS_CLOSED = "jarai: standard output is closed: redirect it, to /dev/null if need be\n"
 Printed = pytest.CaptureFixture[str]
 
 
@@ -65,40 +69,38 @@ def stopped_terminal() -> Iterator[int]:
     os.close(theirs)
 
 
-def submit(served: dict[str, str], folder: Path, count: int, capsys: Printed) -> list[str]:
-    """Run a batch of productions and return their IDs."""
-    options = ["--speed=600", f"--download-to={folder / 'files'}", *id_options(served)]
-    main(["run", write_batch(folder, count), *options])
-    return [line["productionId"] for line in lines(capsys.readouterr().out) if line["event"] == "Submitted"]
+async def submit(served: dict[str, str], count: int) -> list[str]:
+    """Submit productions, and return their IDs."""
+    request = make_request(**{name: served[name] for name in ID_FIELDS})
+    async with JaraiClient() as client:
+        return [(await client.submit(request)).id for _ in range(count)]
 
 
 # --- Output that cannot be written --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["webhooks", "create", URL],
-        ["run", "x.csv"],
-        ["status", ID],
-        ["accounts"],
-        ["plan", "x", "--tier=free"],
-    ],
-)
 def test_closed_standard_output_exits_with_2_before_anything_is_sent(
-    arguments: list[str], served: dict[str, str]
+    served: dict[str, str], capsys: Printed
 ) -> None:
     """Results would go nowhere, above all a signing secret, which is shown only once."""
-    done = run(with_closed(">", [*JARAI, *arguments]))
-    assert (done.returncode, done.stderr) == (
-        2,
-        "jarai: standard output is closed: redirect it, to /dev/null if need be\n",
-    )
-    assert run([*JARAI, "webhooks", "list"]).stdout == ""
+    done = run(with_closed(">", [*JARAI, "webhooks", "create", URL]))
+    assert (done.returncode, done.stderr) == (2, OUTPUT_IS_CLOSED)
+    assert main(["webhooks", "list"]) == 0
+    assert capsys.readouterr().out == ""
     assert served
 
 
-def test_webhook_is_not_created_if_the_output_has_no_reader(served: dict[str, str]) -> None:
+@pytest.mark.parametrize("command", [f"run {ID}", f"status {ID}", "accounts", "plan x --tier=free"])
+def test_no_command_runs_if_standard_output_is_closed(
+    command: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is what Python has for a closed stream."""
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(command.split()) == 2
+    assert capsys.readouterr().err == OUTPUT_IS_CLOSED
+
+
+def test_webhook_is_not_created_if_the_output_has_no_reader(served: dict[str, str], capsys: Printed) -> None:
     """Exit code 2 and one message, before the request."""
     with closed_pipe() as pipe:
         done = run([*JARAI, "webhooks", "create", URL], stdout=pipe)
@@ -106,20 +108,21 @@ def test_webhook_is_not_created_if_the_output_has_no_reader(served: dict[str, st
         2,
         "jarai: the output cannot be written: Broken pipe: nothing was sent\n",
     )
-    assert run([*JARAI, "webhooks", "list"]).stdout == ""
+    assert main(["webhooks", "list"]) == 0
+    assert capsys.readouterr().out == ""
     assert served
 
 
 @pytest.mark.parametrize("command", ["cancel", "status", "webhooks delete"])
 def test_every_id_is_tried_if_the_output_cannot_be_written(
-    command: str, served: dict[str, str], tmp_path: Path, capsys: Printed
+    command: str, served: dict[str, str], capsys: Printed
 ) -> None:
     """One line on standard error says whose results are not written, and the exit code is 1."""
     if command == "webhooks delete":
         assert [main(["webhooks", "create", URL]) for _ in range(3)] == [0] * 3
         ids = [line["webhookId"] for line in lines(capsys.readouterr().out)]
     else:
-        ids = submit(served, tmp_path, 3, capsys)
+        ids = asyncio.run(submit(served, 3))
     with closed_pipe() as pipe:
         done = run([*JARAI, *command.split(), *ids], stdout=pipe)
     assert done.returncode == 1
@@ -205,14 +208,14 @@ def test_pipe_that_does_not_block_is_written_completely(tmp_path: Path) -> None:
     read, write = os.pipe()
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4_096)
     os.set_blocking(write, False)
-    command = [*JARAI, "run", write_batch(tmp_path, 5), "--simulate", "--failure-rate=0"]
+    command = [*JARAI, "run", write_batch(tmp_path, 3), "--simulate", "--failure-rate=0"]
     with subprocess.Popen(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         os.close(write)
         with os.fdopen(read) as output:
             *_, summary = lines(output.read())
         _, error = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "5 published" in summary["summary"]
+    assert "3 published" in summary["summary"]
     assert "Traceback" not in error
 
 
@@ -244,25 +247,15 @@ def test_full_disk_exits_with_1_and_names_what_continues(served: dict[str, str],
 # --- Output that no program reads ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("stdout", "stderr"), [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("unread", [unread_pipe, stopped_terminal])
 def test_batch_continues_and_can_be_stopped_while_its_output_is_not_read(
-    unread: Callable[[], AbstractContextManager[int]],
-    stdout: bool,  # noqa: FBT001
-    stderr: bool,  # noqa: FBT001
-    served: dict[str, str],
-    tmp_path: Path,
+    unread: Callable[[], AbstractContextManager[int]], served: dict[str, str], tmp_path: Path
 ) -> None:
     """Productions are polled and downloaded, and SIGTERM ends the command."""
     command = run_command(served, tmp_path, 8, "--download-to=files")
     with (
         unread() as output,
-        subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            stdout=output if stdout else subprocess.DEVNULL,
-            stderr=output if stderr else subprocess.DEVNULL,
-        ) as process,
+        subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output) as process,
     ):
         wait_for_manifests(tmp_path / "files", 5)
         process.send_signal(signal.SIGTERM)

@@ -225,7 +225,7 @@ async def test_failing_downloads_do_not_block_the_others(tmp_path: Path) -> None
     """A download that waits to be retried holds no slot, so every file gets its five attempts."""
 
     def stages(_: Random, __: str) -> list[tuple[str, float]]:
-        return [("Queued", 20), ("Producing", 900), ("Distributing", 60)]
+        return [("Queued", 20), ("Producing", 60), ("Distributing", 60)]
 
     async with (
         Simulator(durations=stages, failure_rate=0, approval="auto") as simulator,
@@ -258,7 +258,7 @@ async def test_outdated_review_file_is_not_called_complete(tmp_path: Path) -> No
     """Neither the outcome nor the manifest counts a file that has changed since the review."""
 
     def stages(_: Random, __: str) -> list[tuple[str, float]]:
-        return [("Queued", 20), ("Producing", 900), ("AwaitingApproval", 3600), ("Distributing", 60)]
+        return [("Queued", 20), ("Producing", 60), ("AwaitingApproval", 3600), ("Distributing", 60)]
 
     async with (
         Simulator(durations=stages, failure_rate=0) as simulator,

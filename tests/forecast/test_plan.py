@@ -115,7 +115,7 @@ def sampled_from_the_prior(random: Random, _: str) -> list[tuple[str, float]]:
     ]
 
 
-@pytest.mark.parametrize(("tier", "number"), [("standard", 20), ("free", 3), ("enterprise", 60)])
+@pytest.mark.parametrize(("tier", "number"), [("standard", 20), ("free", 3), ("enterprise", 10)])
 def test_plan_agrees_with_the_simulator(tier: str, number: int) -> None:
     """Requests within 30 %, lag within 40 %."""
     late: list[float] = []

@@ -27,7 +27,7 @@ def rejected(simulator: Simulator) -> int:
 
 
 async def test_provider_is_called_once_when_the_key_is_revoked(simulator: Simulator) -> None:
-    """A key is revoked during a batch of 30: later requests have the new key, and every production ends."""
+    """A key is revoked during a batch of 12: later requests have the new key, and every production ends."""
     keys = [simulator.api_key, simulator.add_key("productions:write", "deliverables:read")]
     provided: list[str] = []
 
@@ -37,13 +37,13 @@ async def test_provider_is_called_once_when_the_key_is_revoked(simulator: Simula
         return provided[-1]
 
     async with JaraiClient(provide, base_url=simulator.base_url) as client:
-        batch = asyncio.create_task(run_batch(client, simulator, 30))
+        batch = asyncio.create_task(run_batch(client, simulator, 12))
         await asyncio.sleep(300)
         simulator.revoke(keys[0])
-        assert await batch == ["published"] * 30
+        assert await batch == ["published"] * 12
     assert provided == keys
-    assert 0 < rejected(simulator) <= 30
-    assert len(simulator.productions) == 30
+    assert 0 < rejected(simulator) <= 12
+    assert len(simulator.productions) == 12
 
 
 @pytest.mark.parametrize("after", [0.5, 300.0])
@@ -54,15 +54,15 @@ async def test_all_requests_pause_until_a_rejected_key_works_again(
     key = simulator.api_key
     async with JaraiClient(key, base_url=simulator.base_url) as client:
         await client.accounts()
-        batch = asyncio.create_task(run_batch(client, simulator, 30))
+        batch = asyncio.create_task(run_batch(client, simulator, 12))
         await asyncio.sleep(after)
         for route in ("submit", "fetch", "accounts"):
             simulator.faults.add("unauthorized", on=route, times=1000)
         await asyncio.sleep(1200)
         simulator.faults.clear()
-        assert await batch == ["published"] * 30
-    assert len(simulator.productions) == 30
-    assert rejected(simulator) <= 30 + 10  # those in flight when it began, and one after each pause
+        assert await batch == ["published"] * 12
+    assert len(simulator.productions) == 12
+    assert rejected(simulator) <= 12 + 10  # those in flight when it began, and one after each pause
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert 3 <= len(errors) <= 10
     assert "nothing is lost" in errors[0].message
@@ -89,19 +89,19 @@ async def test_key_that_is_rejected_for_submits_alone_ends_them(
             simulator.faults.add("forbidden", on="accounts", times=None)
         simulator.faults.add("unauthorized", on="submit", times=None)
         async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
-            tickets = [orchestrator.submit(request) for request in requests_for(simulator, 30)]
+            tickets = [orchestrator.submit(request) for request in requests_for(simulator, 12)]
             outcomes = [await ticket for ticket in tickets]
             assert asyncio.get_running_loop().time() < 300
             assert {(outcome.state, outcome.is_final) for outcome in outcomes} == {("rejected", False)}
             assert {type(outcome.error) for outcome in outcomes} == {AuthenticationError}
             assert "scope productions:write" in str(outcomes[0].error)
-            assert rejected(simulator) <= 3 * 30
+            assert rejected(simulator) <= 3 * 12
             simulator.faults.clear()
             await client.submit(request_for(simulator))
         async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
-            tickets = [orchestrator.submit(request) for request in requests_for(simulator, 30)]
+            tickets = [orchestrator.submit(request) for request in requests_for(simulator, 12)]
             assert all([(await ticket).ok for ticket in tickets])
-    assert len(simulator.productions) == 31
+    assert len(simulator.productions) == 13
 
 
 async def test_key_that_works_again_after_two_rejected_submits_rejects_none(simulator: Simulator) -> None:

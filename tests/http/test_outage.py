@@ -261,8 +261,9 @@ async def test_account_whose_submits_all_fail_does_not_stop_the_others() -> None
 
 async def test_outage_costs_few_requests() -> None:
     """15 jobs send at most 100 submits in 45 minutes, and all continue soon after the outage."""
+    stages = [("Queued", 5.0), ("Producing", 60.0), ("Distributing", 5.0)]
     async with (
-        Simulator(tier="standard", failure_rate=0) as simulator,
+        Simulator(tier="standard", failure_rate=0, durations=lambda *_: stages) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         await client.accounts()

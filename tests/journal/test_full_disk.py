@@ -74,8 +74,8 @@ async def test_disk_that_fills_up_in_a_run_makes_nothing_uncertain(
     tmp_path: Path, simulator: Simulator, client: JaraiClient
 ) -> None:
     """Productions that were accepted are followed. Other requests are not sent: the next run submits them."""
-    path, requests = tmp_path / "journal", requests_for(simulator, 24)
-    orchestrator = Orchestrator(client, journal=path, concurrency=8)
+    path, requests = tmp_path / "journal", requests_for(simulator, 12)
+    orchestrator = Orchestrator(client, journal=path, concurrency=4)
     states: Counter[OutcomeState] = Counter()
     with suppress(JournalError), ExitStack() as disk:
         async with orchestrator:
@@ -90,4 +90,4 @@ async def test_disk_that_fills_up_in_a_run_makes_nothing_uncertain(
     assert len(simulator.productions) == states[OutcomeState.PUBLISHED]
     outcomes = await outcomes_of(Orchestrator(client, journal=path), requests)
     assert {outcome.state for outcome in outcomes} == {OutcomeState.PUBLISHED}
-    assert len(simulator.productions) == 24
+    assert len(simulator.productions) == 12

@@ -23,7 +23,7 @@ def submitted(simulator: Simulator) -> list[str]:
     return [production.body["topic"] for production in simulator.productions.values()]
 
 
-@pytest.mark.parametrize("order", [("bees", *TOPICS), (*reversed(TOPICS), "bees"), (*TOPICS, "bees")])
+@pytest.mark.parametrize("order", [("bees", *TOPICS), (*reversed(TOPICS), "bees")])
 async def test_row_inserted_into_a_batch_without_references_is_the_only_one_submitted(
     simulator: Simulator, client: JaraiClient, tmp_path: Path, order: tuple[str, ...]
 ) -> None:
@@ -142,15 +142,15 @@ async def test_many_problems_of_a_batch_are_one_short_message(
     simulator: Simulator, client: JaraiClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The error has five of them and the number of the others, and is not logged as well."""
-    path, names = tmp_path / "journal", [f"order {n}" for n in range(12)]
+    path, names = tmp_path / "journal", [f"order {n}" for n in range(7)]
     known = [request_for(simulator, reference=name) for name in names]
     await outcomes_of(Orchestrator(client, journal=path), known)
     changed = [request_for(simulator, reference=name, topic="other") for name in names]
     error = await first_error(Orchestrator(client, journal=path), changed)
-    assert len(error.problems) == 12
+    assert len(error.problems) == 7
     assert "'order 4'" in str(error)
     assert "'order 5'" not in str(error)
-    assert str(error).endswith("; and 7 more")
+    assert str(error).endswith("; and 2 more")
     assert "order" not in "".join(
         record.getMessage() for record in caplog.records if record.levelname == "ERROR"
     )

@@ -28,15 +28,15 @@ from tests.support.scenarios import request_for, requests_for
 
 
 async def test_events_of_each_request_are_complete_and_in_order(tmp_path: Path) -> None:
-    """Every event of 30 requests arrives once, in order, and agrees with what happened at the server."""
+    """Every event of 12 requests arrives once, in order, and agrees with what happened at the server."""
     async with (
         Simulator(seed=3, failure_rate=0.2) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
-        requests = requests_for(simulator, 30)
+        requests = requests_for(simulator, 12)
         events = await events_by_reference(Orchestrator(client, download_to=tmp_path), requests)
         assert events.keys() == {request.reference for request in requests}
-        assert len({production.ordinal for production in simulator.productions.values()}) == 30
+        assert len({production.ordinal for production in simulator.productions.values()}) == 12
         for of_request in events.values():
             assert [event.sequence for event in of_request] == list(range(1, len(of_request) + 1))
             assert isinstance(of_request[0], Submitted)

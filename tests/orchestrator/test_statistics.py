@@ -177,7 +177,9 @@ async def test_expected_finish_is_close_to_the_actual_finish(concurrency: int) -
     """It is within a factor of 2.5 for fifty productions, three in ten of which wait for a person."""
     async with (
         Simulator(seed=1) as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        JaraiClient(
+            simulator.api_key, base_url=simulator.base_url, rate_limit=RateLimit(per_minute=30)
+        ) as client,
     ):
         orchestrator = Orchestrator(client, concurrency=concurrency)
         samples = await sampled(orchestrator, requests_for(simulator, 50), 600)
@@ -246,14 +248,15 @@ async def test_batch_above_the_users_requests_a_day_is_warned_of(caplog: pytest.
     assert "not enough (30 requests a day)" in caplog.text
 
 
-@pytest.mark.parametrize(("tier", "count"), [("standard", 20), ("enterprise", 60)])
+@pytest.mark.parametrize(("tier", "count"), [("standard", 20), ("enterprise", 30)])
 async def test_batch_within_the_daily_quotas_is_not_warned_of(
     tier: str, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is logged for a batch that fits."""
     caplog.set_level(logging.WARNING)
+    stages = [("Queued", 30.0), ("Producing", 300.0), ("Distributing", 30.0)]
     async with (
-        Simulator(tier=tier, failure_rate=0) as simulator,  # type: ignore[arg-type]
+        Simulator(tier=tier, failure_rate=0, durations=lambda *_: stages) as simulator,  # type: ignore[arg-type]
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
         Orchestrator(client) as orchestrator,
     ):

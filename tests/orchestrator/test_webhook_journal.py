@@ -24,11 +24,11 @@ async def test_pending_event_survives_a_restart(tmp_path: Path) -> None:
         client = JaraiClient(simulator.api_key, base_url=simulator.base_url)
         async with client, Receiver(SECRET) as receiver:
             async with Orchestrator(client, webhooks=receiver, journal=path) as orchestrator:
-                run = orchestrator.run(requests_for(simulator, 40))
-                for _ in range(80):  # each is submitted and in Producing
+                run = orchestrator.run(requests_for(simulator, 20))
+                for _ in range(40):  # each is submitted and in Producing
                     await anext(run)
                 simulator.faults.add("unavailable", on="fetch", times=None)
-                announced = list(simulator.productions)[25]
+                announced = list(simulator.productions)[12]
                 content = body(productionId=announced, accountId=simulator.account_id)
                 assert await deliver(receiver, content) == 204
             assert await deliver(receiver, body(sequenceNumber=18)) == 503  # no orchestrator listens any more
@@ -43,7 +43,7 @@ async def test_pending_event_survives_a_restart(tmp_path: Path) -> None:
             JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=rate_limit) as client,
             Orchestrator(client, journal=path) as orchestrator,
         ):
-            run = orchestrator.run(requests_for(simulator, 40))
+            run = orchestrator.run(requests_for(simulator, 20))
             await asyncio.sleep(100)
             await run.aclose()
         polled = [request.target for request in simulator.requests[before:] if request.route == "fetch"]
@@ -55,17 +55,18 @@ async def test_changes_between_two_processes_are_not_counted_as_missed(tmp_path:
     path = tmp_path / "journal"
     async with with_webhooks() as (simulator, client, receiver):
         async with Orchestrator(client, webhooks=receiver, journal=path) as orchestrator:
-            run = orchestrator.run(requests_for(simulator, 40))
-            for _ in range(80):  # each is submitted and in Producing
+            run = orchestrator.run(requests_for(simulator, 20))
+            for _ in range(40):  # each is submitted and in Producing
                 await anext(run)
-        await asyncio.sleep(1_000)
+        await asyncio.sleep(350)
         async with Orchestrator(client, webhooks=receiver, journal=path) as orchestrator:
-            reading = asyncio.create_task(read_all(orchestrator.run(requests_for(simulator, 40))))
-            await asyncio.sleep(200)
+            reading = asyncio.create_task(read_all(orchestrator.run(requests_for(simulator, 20))))
+            await asyncio.sleep(100)
             coverage = orchestrator.context.router.coverage(simulator.account_id)
             assert coverage is not None
             assert coverage.miss_probability(Status.PRODUCING, asyncio.get_running_loop().time()) < 0.1
-            await reading
+            reading.cancel()
+            await asyncio.wait([reading])
 
 
 async def read_all(run: AsyncIterator[Event]) -> None:

@@ -20,7 +20,7 @@ from jarai_async.webhooks import ProductionPublished, WebhookEvent
 from tests.support.deliveries import SECRET, body, deliver
 from tests.support.scenarios import request_for
 from tests.support.webhook_events import webhook_event
-from tests.support.webhook_scenarios import lags, run_batch, with_manual_webhooks, with_webhooks
+from tests.support.webhook_scenarios import lags, long_stages, run_batch, with_manual_webhooks, with_webhooks
 
 
 async def sleep_until(time: float) -> None:
@@ -96,7 +96,7 @@ async def test_receiver_without_webhooks_changes_nothing() -> None:
 
 async def test_polls_replace_webhooks_that_stop() -> None:
     """When the subscription is deleted, the silence is noticed and polls find the changes again."""
-    async with with_webhooks() as (simulator, client, receiver):
+    async with with_webhooks(durations=long_stages) as (simulator, client, receiver):
         orchestrator = Orchestrator(client, webhooks=receiver)
         batch = asyncio.create_task(run_batch(orchestrator, simulator, 30))
         await asyncio.sleep(600)

@@ -71,7 +71,7 @@ async def test_change_happened_between_its_two_times(latency: float) -> None:
         Simulator(approval="auto", latency=latency) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
-        for changes in await asyncio.gather(*(watch_to_the_end(client, simulator) for _ in range(8))):
+        for changes in await asyncio.gather(*(watch_to_the_end(client, simulator) for _ in range(4))):
             check_times(changes, simulator.productions[changes[0][0].production.id])
             assert changes[-1][0].production.status.is_terminal
 
@@ -124,7 +124,7 @@ async def test_production_that_does_not_change_is_reported_once(
 ) -> None:
     """After ten times the expected time, also in a status that this version does not know."""
     begin = _clock.utc()
-    async with watched(queued) as (client, watch):
+    async with watched(queued, min_interval=300) as (client, watch):
         await client.engine.poller.wait_for_change(watch)
         if kind:
             queued.faults.add(kind, on="fetch", times=None)
@@ -162,7 +162,9 @@ async def test_wait_for_a_person_is_reported_after_a_day(caplog: pytest.LogCaptu
         Simulator(
             approval="person", durations=lambda *_: [("Queued", 5.0), ("Producing", 60.0)]
         ) as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        JaraiClient(
+            simulator.api_key, base_url=simulator.base_url, rate_limit=RateLimit(per_day=300)
+        ) as client,
     ):
         production = await client.submit(request_for(simulator))
         wait = asyncio.create_task(client.wait(production.id))

@@ -108,8 +108,9 @@ async def test_blocked_account_releases_the_slots_of_its_productions() -> None:
 async def test_submits_of_an_account_are_accepted_in_order_across_days() -> None:
     """The one that is refused for the day is the first on the next day."""
     rate_limit = RateLimit(per_day=NO_DAILY_QUOTA)
+    stages = [("Queued", 5.0), ("Producing", 60.0), ("Distributing", 5.0)]
     async with (
-        Simulator(tier="standard", failure_rate=0, approval="auto") as simulator,
+        Simulator(tier="standard", failure_rate=0, durations=lambda *_: stages) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url, rate_limit=rate_limit) as client,
         Orchestrator(client, concurrency=30) as orchestrator,
     ):

@@ -31,7 +31,9 @@ def production(**fields: Any) -> dict[str, Any]:
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 json_values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
 )
 statuses = st.integers(min_value=200, max_value=599)
 header_names = st.sampled_from(

@@ -20,9 +20,11 @@ async def submit(client: JaraiClient, simulator: Simulator, key: str, log: Reque
 
 
 @asynccontextmanager
-async def watched(simulator: Simulator) -> AsyncIterator[tuple[JaraiClient, Watch]]:
+async def watched(
+    simulator: Simulator, min_interval: float = 5.0
+) -> AsyncIterator[tuple[JaraiClient, Watch]]:
     """Open a client that has just submitted one production; yield it and a watch of that production."""
     async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
         log = RequestLog()
         production = await submit(client, simulator, "key", log)
-        yield client, client.engine.poller.watch(production, Polling(), log)
+        yield client, client.engine.poller.watch(production, Polling(min_interval=min_interval), log)

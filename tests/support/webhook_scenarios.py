@@ -6,26 +6,31 @@ from random import Random
 
 from jarai_async import Event, JaraiClient, Orchestrator, Polling, Status, StatusChanged
 from jarai_async.receiver import Receiver
-from jarai_async.simulator import Deliverability, Simulator
+from jarai_async.simulator import Deliverability, Durations, Simulator, Stage
 from tests.support.deliveries import SECRET
 from tests.support.scenarios import requests_for
 
 RARELY = Polling(min_interval=5, max_interval=5_000)
 
 
-def stages(random: Random, _: str) -> list[tuple[str, float]]:
+def stages(random: Random, _: str) -> list[Stage]:
+    producing = random.uniform(300, 400)
+    return [("Queued", 30), ("Producing", producing), ("AwaitingApproval", 60), ("Distributing", 90)]
+
+
+def long_stages(random: Random, _: str) -> list[Stage]:
     producing = random.uniform(900, 1_200)
     return [("Queued", 30), ("Producing", producing), ("AwaitingApproval", 60), ("Distributing", 90)]
 
 
 @asynccontextmanager
 async def with_webhooks(
-    deliverability: Deliverability | None = None, accounts: int = 1
+    deliverability: Deliverability | None = None, accounts: int = 1, durations: Durations = stages
 ) -> AsyncIterator[tuple[Simulator, JaraiClient, Receiver]]:
     """Start a simulator that sends its webhooks to a receiver."""
     async with (
         Simulator(
-            durations=stages,
+            durations=durations,
             failure_rate=0,
             deliverability=deliverability or Deliverability(),
             accounts=accounts,
