@@ -9,6 +9,7 @@ from jarai_async._downloads.files import Disk
 from jarai_async._errors import ApiError
 from jarai_async._http.credentials import Credentials
 from jarai_async._http.request_log import RequestLog
+from jarai_async._http.retry import Retrier
 from jarai_async._http.sender import RequestSender
 from jarai_async._http.sessions import Session
 from jarai_async._http.transport import Transport
@@ -57,14 +58,14 @@ class Engine:
         """Return the server that this client uses, and how. Raises ConfigurationError without a key."""
         return Server(canonical_url(self.transport.base_url), await self._credentials.is_sandbox())
 
-    async def cancel(self, production_id: str, log: RequestLog) -> Production:
+    async def cancel(self, production_id: str, log: RequestLog, retrier: Retrier | None = None) -> Production:
         """Cancel a production, and return its state afterwards: it may have ended. Raises ApiError."""
         rejection = None
         try:
-            await self.sender.execute(endpoints.cancel(production_id), log)
+            await self.sender.execute(endpoints.cancel(production_id), log, retrier)
         except ApiError as error:
             rejection = error  # a 404 or 409 may mean that it had already ended: reading it decides
-        production = await self.sender.execute(endpoints.fetch(production_id), log)
+        production = await self.sender.execute(endpoints.fetch(production_id), log, retrier)
         if rejection is not None and not production.status.is_terminal:
             raise rejection
         return production

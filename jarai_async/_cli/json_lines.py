@@ -28,6 +28,8 @@ def intent_line(intent: Intent) -> dict[str, Any]:
     if intent.stage is Stage.IN_DOUBT:
         line |= {"accountId": intent.account_id, "idempotencyKey": intent.key}
         line |= {"topic": intent.request().topic}
+    if intent.cancel_requested:
+        line |= {"cancelRequested": True}
     if intent.outcome is not None:
         line |= {"outcome": intent.outcome.get("state"), "files": intent.outcome.get("files", 0)}
         if isinstance(error := intent.outcome.get("error"), dict):

@@ -137,6 +137,15 @@ class RequestSender:
         response = await self._send(call, rate_slot, key, log, Attempts())
         return None if await self._must_wait(call, key, response, log) else self._read(call, response, log)
 
+    async def pause(self, seconds: float, error: JaraiError, log: RequestLog, reason: str = "") -> None:
+        """Sleep before a request is repeated that failed with `error`. A long pause is logged with `reason`.
+
+        Raises ClosedError.
+        """
+        with log.repeating(error) as repetition:
+            repetition.pause = _clock.Deadline(seconds)
+            await self._scheduler.sleep(seconds, reason)
+
     # --- Submits -----------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -359,7 +368,7 @@ class RequestSender:
         if (pause := self._credentials.begin_pause(now)) is not None:
             self._scheduler.pause_until(now + pause)
             _log.error("JARAI rejects the API key (401): all requests wait %.0f s; nothing is lost", pause)
-        return log.waits_for_key and call.kind is not Kind.CANCEL
+        return log.waits_for_key
 
     async def _test_key(self) -> None:
         """After a submit that was rejected (401), wait until the key is accepted for a read."""

@@ -80,6 +80,7 @@ class Intent:
     - `has_files`: whether a file of the production was downloaded. The events tell which.
     - `expired`: ids of earlier productions of this request, which JARAI never began to produce.
     - `earlier`: ids of its productions before the user had it submitted again.
+    - `cancel_requested`: it is to be cancelled, as far as JARAI has not refused that and it has not ended.
     - `deadline`: its own deadline in seconds from acceptance, if it has one.
     - `outcome`: the state and the error of a final outcome. The last event has all of it.
     - `doubt`: the error that left its submit in doubt, if it is known.
@@ -104,6 +105,7 @@ class Intent:
     has_files: bool = False
     expired: list[str] = field(factory=list)
     earlier: list[str] = field(factory=list)
+    cancel_requested: bool = False
     deadline: float | None = None
     doubt: JaraiError | None = field(default=None, repr=False)
     resolved: bool = False
@@ -137,11 +139,15 @@ class Intent:
                 self.has_files = True
             case Finished(outcome=outcome) if outcome.is_final:
                 error = None if outcome.error is None else error_fields(outcome.error)
-                self.stage = Stage.ENDED
+                self.stage, self.cancel_requested = Stage.ENDED, False
                 self.outcome = {"state": str(outcome.state), "error": error, "files": len(outcome.files)}
                 self.ended_at = outcome.finished_at.timestamp()
             case Finished(outcome=outcome) if outcome.state is OutcomeState.NOT_FOUND:
                 self.resolved = True
+
+    def request_cancel(self) -> None:
+        """Record that it is to be cancelled, unless it has ended."""
+        self.cancel_requested = self.stage is not Stage.ENDED
 
     def reset_for_resubmit(self, key: str) -> None:
         """Return to PLANNED with a new idempotency key, in place of a production that never began."""
@@ -177,6 +183,7 @@ class Intent:
             "hasFiles": self.has_files,
             "expired": self.expired,
             "earlier": self.earlier,
+            "cancelRequested": self.cancel_requested,
             "deadline": self.deadline,
             "doubt": None if self.doubt is None else error_fields(self.doubt, _MAX_REASON),
             "resolved": self.resolved,
@@ -214,6 +221,7 @@ class Intent:
                 has_files=checked(fields.get("hasFiles", "files" in fields), bool),
                 expired=[parse_id(id_) for id_ in checked(fields.get("expired", []), list)],
                 earlier=[parse_id(id_) for id_ in checked(fields.get("earlier", []), list)],
+                cancel_requested=checked(fields.get("cancelRequested", False), bool),
                 deadline=float(fields.get("deadline", 0)) or None,
                 doubt=decoded_error(fields.get("doubt")),
                 resolved=checked(fields.get("resolved", False), bool),

@@ -57,6 +57,7 @@ class JournalEntry:
 
     - `stage`: `planned`, `sending`, `in doubt` (its submit had no response), `accepted` or `ended`.
     - `state`: how it has ended; None before.
+    - `cancel_requested`: whether a cancel was requested that JARAI has not refused, before it has ended.
     - `error`: of an outcome, or of a submit in doubt.
     - `sent_at`, `submitted_at`, `ended_at`: when its submit was sent and accepted, and when it ended.
     """
@@ -66,6 +67,7 @@ class JournalEntry:
     stage: str
     state: OutcomeState | None
     production: Production | None
+    cancel_requested: bool
     error: JaraiError | None
     sent_at: datetime | None
     submitted_at: datetime | None
@@ -101,6 +103,7 @@ def read_journal(path: str | os.PathLike[str]) -> Iterator[JournalEntry]:
             stage=str(intent.stage),
             state=None if intent.outcome_state is None else OutcomeState(intent.outcome_state),
             production=intent.production,
+            cancel_requested=intent.cancel_requested,
             error=intent.doubt if error is None else decoded_error(error),
             sent_at=_time(intent.sent_at),
             submitted_at=_time(intent.submitted_at),

@@ -100,7 +100,7 @@ async def resolve(
         journal.put(other)  # committed together with the next
     if production is None:
         intent.reset(str(uuid4()))
-        intent.resolved = True
+        intent.resolved, intent.cancel_requested = True, False
     else:
         _assign(intent, production, known)
     await journal.save(intent)

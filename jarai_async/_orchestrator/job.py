@@ -7,7 +7,7 @@ and nothing else: the production continues at JARAI.
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import uuid4
 
 from attrs import evolve
@@ -33,10 +33,13 @@ from jarai_async._events import (
     Submitted,
     final_state,
 )
-from jarai_async._forecast.forecast import InFlightProduction, mean_time_to_finish
+from jarai_async._forecast.forecast import InFlightProduction
+from jarai_async._http.request_log import RequestLog
 from jarai_async._journal.entries import Intent, Stage
+from jarai_async._orchestrator.cancel import Cancellation, nothing_cancelled
 from jarai_async._orchestrator.collector import Collector
 from jarai_async._orchestrator.decisions import RETRIED
+from jarai_async._orchestrator.finish import expected_finish
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.submission import End, Submission
 from jarai_async._orchestrator.waiting import accepted_waits
@@ -53,12 +56,14 @@ _RETRY_ADVICE = "To submit it again, call `Orchestrator.retry`, or use `jarai re
 class Job:
     """Runs one request. `state` is what is known of it, also for other objects, which only read it."""
 
-    __slots__ = ("_collector", "_context", "_engine", "_poller", "state", "submission")
+    __slots__ = ("_cancel", "_collector", "_context", "_engine", "_poller", "_timeout", "state", "submission")
 
     def __init__(self, state: JobState) -> None:
         self.state = state
         self.submission = Submission(state)
         self._collector = Collector(state)
+        self._cancel = Cancellation(state, self._set_deadline)
+        self._timeout: asyncio.Timeout | None = None  # while the production is watched
         self._context = state.context
         self._engine = state.context.engine
         self._poller = state.context.engine.poller
@@ -76,12 +81,10 @@ class Job:
 
     @property
     def expected_finish(self) -> datetime | None:
-        """When the production is expected to end, on average; None before it was accepted."""
-        if (production := self.under_way) is None:
+        """When the production is expected to end, on average; None once it has."""
+        if self.state.has_outcome:
             return None
-        sojourns = self._poller.sojourns
-        left = mean_time_to_finish(sojourns, production.project_type, production.status, production.age)
-        return _clock.utc() + timedelta(seconds=left)
+        return expected_finish(self.state, self.submission.place, self.waiting_for)
 
     @property
     def waiting_for(self) -> Waiting | None:
@@ -97,6 +100,7 @@ class Job:
         try:
             intent = await self.submission.find_or_plan()
             state.sequence = intent.sequence
+            self._cancel.restore(intent)
             state.files, state.final_list_published = await journal.files(intent), intent.listed
             await self._repeat_unread(intent)
             if has_ended := intent.stage is Stage.ENDED:
@@ -118,6 +122,7 @@ class Job:
             outcome = self._outcome(OutcomeState.REJECTED, error)
         finally:
             state.slot.release()
+            await self._cancel.stop()
         if outcome.error and outcome.state in RETRIED and outcome.is_final and journal.path:
             outcome.error.advice = f"{type(outcome.error).advice} {_RETRY_ADVICE}".lstrip()
         self._finish(outcome, recorded)
@@ -223,9 +228,9 @@ class Job:
         context.productions[watch.production.id] = state.reference
         try:
             await context.router.subscribe(watch.production.id, self._on_webhook)
-            async with asyncio.timeout(self._time_left(intent, watch)):
-                if state.cancel_requested and not state.cancel_sent:  # while the submit was on its way
-                    await self._cancel_or_watch()
+            async with asyncio.timeout(None) as self._timeout:
+                self._set_deadline()
+                self._cancel.watched(watch)
                 state.accepted = None  # the watch has the latest snapshot
                 while not watch.status.is_terminal:
                     change = await self._poller.wait_for_change(watch)
@@ -245,11 +250,20 @@ class Job:
         except (ApiError, InvalidResponseError) as error:  # refused for so long that the poller gave up
             return OutcomeState.INACCESSIBLE, error
         finally:
+            self._timeout = None
             context.router.unsubscribe(watch.production.id)
         return final_state(watch.production)
 
     def _deadline(self, intent: Intent) -> float | None:
         return intent.deadline or self._context.deadline
+
+    def _set_deadline(self) -> None:
+        """Apply the deadline, except to a cancel in progress."""
+        timeout, intent, watch = self._timeout, self.state.intent, self.state.watch
+        if timeout is None or timeout.expired() or intent is None or watch is None:
+            return
+        left = None if self._cancel.is_in_progress else self._time_left(intent, watch)
+        timeout.reschedule(None if left is None else _clock.monotonic() + left)
 
     def _time_left(self, intent: Intent, watch: Watch) -> float | None:
         """Return the seconds until the deadline, which counts from the acceptance, also across restarts.
@@ -304,26 +318,19 @@ class Job:
         return self.state.production
 
     async def cancel(self) -> None:
-        """Do not send a request that is still unsent; cancel an accepted one at JARAI. Raises ApiError."""
-        self.state.cancel_requested = True
-        if self.state.production is None:
-            self.submission.cancel_unsent()
-        else:
-            await self._cancel_production()
+        """Do not send a request that is still unsent; cancel an accepted one. Raises as `Ticket.cancel`."""
+        answer = self._cancel.request()
+        self.submission.cancel_unsent()
+        if (error := await asyncio.shield(answer)) is not None:
+            raise error
 
     async def cancel_unwatched(self) -> None:
-        """Cancel a production that is not watched any more, and keep its final state. Raises ApiError."""
-        seen = await self._engine.cancel(self._known_production.id, self.state.log)
+        """Cancel a production after the block, and keep its state. Raises as `Ticket.cancel`."""
+        seen = await self._engine.cancel(self._known_production.id, RequestLog())
         self.state.accepted, self.state.watch = seen, None
+        if seen.status.is_terminal and (error := nothing_cancelled(self.state.reference, seen.status)):
+            raise error
 
-    async def _cancel_production(self) -> None:
-        sent_at, self.state.cancel_sent = _clock.utc(), True
-        seen = await self._engine.cancel(self._known_production.id, self.state.log)
-        if self.state.watch is not None:
-            self._poller.observe(self.state.watch, seen, sent_at)
-
-    async def _cancel_or_watch(self) -> None:
-        try:
-            await self._cancel_production()
-        except JaraiError as error:
-            _log.warning("%s could not be cancelled, and is still watched: %s", self.state.reference, error)
+    def ended(self, task: asyncio.Future[Outcome]) -> None:
+        """Answer a cancel that is still in progress, now that the job's task has ended."""
+        self._cancel.job_ended(task)

@@ -67,7 +67,9 @@ class Jobs:
         return job, task
 
     def _ended(self, on_end: OnEnd | None, task: asyncio.Task[Outcome]) -> None:
-        state = self._jobs.pop(task).state
+        job = self._jobs.pop(task)
+        job.ended(task)
+        state = job.state
         error: BaseException | None = None
         if self._newest.get(state.reference) is task:
             del self._newest[state.reference]

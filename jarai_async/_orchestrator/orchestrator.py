@@ -73,6 +73,8 @@ class Orchestrator:
       submits nothing twice, returns the outcomes that are known and continues with the rest. Requests are
       identified by their `reference`. `run` makes one from the content of a request that has none, and from
       its occurrence among equal ones, so their order does not matter; `submit` makes a new one each time.
+    - `journal_wait`: seconds to wait, on entering the block, for another process that has the journal open:
+      the previous one of a rolling deploy.
     - `download_to`: a folder that receives one folder for each production; None downloads nothing.
     - `polling`: bounds of the seconds between two polls of one production; the rate limit decides within
       them.
@@ -85,8 +87,9 @@ class Orchestrator:
       as far as the webhooks prove reliable. If none arrives, everything works as without a receiver. After a
       submit without a response, an event may show what it has created: if exactly one production fits it (by
       topic, account and time), that one is watched, otherwise it is proposed in the log and in the error.
-    - `cancel_on_exit`: cancel all running productions when the block is left. Otherwise leaving it, also by
-      Ctrl-C, only stops watching: the productions are paid for, and continue.
+    - `cancel_on_exit`: cancel all running productions when the block is left, for a minute at most: the
+      journal has the cancels that JARAI has not answered by then, and the next process goes on with them.
+      Without this option, leaving, also by Ctrl-C, only stops watching: the productions continue.
 
     Raises ConfigurationError. Entering the block raises ConfigurationError where `download_to` cannot be
     used or the key provider fails, and JournalError where the journal cannot be used or was made with
@@ -100,6 +103,7 @@ class Orchestrator:
         *,
         concurrency: int = 100,
         journal: str | PathLike[str] | None = None,
+        journal_wait: float = 0.0,
         download_to: str | PathLike[str] | None = None,
         polling: Polling | None = None,
         deadline: float | None = None,
@@ -109,6 +113,8 @@ class Orchestrator:
         cancel_on_exit: bool = False,
     ) -> None:
         _check_arguments(client, concurrency, deadline, polling, webhooks)
+        if not journal_wait >= 0:
+            raise ConfigurationError(f"journal_wait must be 0 seconds or more, not {journal_wait}")
         router, productions = WebhookRouter(has_receiver=webhooks is not None), dict[str, str]()
         self.context = JobContext(
             engine=client.engine,
@@ -127,6 +133,7 @@ class Orchestrator:
         )
         """What all jobs share."""
         self._journal_path = None if journal is None else journal_path(journal)
+        self._journal_wait = journal_wait
         self._receiver = webhooks
         self._cancel_on_exit = cancel_on_exit
         self.jobs = Jobs()
@@ -159,7 +166,7 @@ class Orchestrator:
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
             server = None if self._journal_path is None else await self.context.engine.server()
-            journal = await Journal.open(self._journal_path, server=server)
+            journal = await Journal.open(self._journal_path, server=server, wait=self._journal_wait)
             resources.push_async_callback(journal.close)
             self.context.journal = journal
             if self.context.folder is not None:
@@ -253,10 +260,10 @@ class Orchestrator:
         if running is None:
             slot = Slot(self.context.slots)
             state = JobState(self.context, request, reference, slot, None, deadline=deadline, has_ticket=True)
-            return Ticket(*self.jobs.start(state))
+            return Ticket(self.jobs, *self.jobs.start(state))
         if changes := [*differences(running[0].state.request, request)]:
             raise InvalidRequestError([f"{reference!r} is another request: {'; '.join(changes)}"])
-        return Ticket(*running)
+        return Ticket(self.jobs, *running)
 
     async def ticket(self, reference: str) -> Ticket | None:
         """Return the ticket of a request that is running or that the journal knows; else None.
@@ -359,7 +366,7 @@ class Orchestrator:
         if (production_id is None) != resubmit:
             raise InvalidRequestError(["resolve() takes either production_id or resubmit=True"])
         self.jobs.check_open()
-        return Ticket(*await self._doubts.resolve(reference, production_id))
+        return Ticket(self.jobs, *await self._doubts.resolve(reference, production_id))
 
     async def retry(self, reference: str) -> Ticket:
         """Submit a request again that was rejected, failed or was cancelled, and return its new ticket.
@@ -371,7 +378,7 @@ class Orchestrator:
         if self.jobs.running(reference):
             raise InvalidRequestError([f"{reference!r} is still running"])
         intent = await retry(self.context.journal, reference)
-        return Ticket(*self.jobs.start(JobState.of(self.context, intent, has_ticket=True)))
+        return Ticket(self.jobs, *self.jobs.start(JobState.of(self.context, intent, has_ticket=True)))
 
     def statistics(self) -> Statistics:
         """Return what was sent, what the rate limit has left, and when everything is expected to end."""
@@ -380,7 +387,7 @@ class Orchestrator:
     def _known_ticket(self, intent: Intent, last_event: Event | None) -> Ticket:
         """Return the ticket of a request of the journal."""
         if (running := self.jobs.running(intent.reference)) is not None:
-            return Ticket(*running)
+            return Ticket(self.jobs, *running)
         state = JobState.of(self.context, intent, has_ticket=True)
         state.accepted = intent.production
         end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -388,7 +395,7 @@ class Orchestrator:
             end.set_result(last_event.outcome)
         else:
             end.cancel()
-        return Ticket(Job(state), end)
+        return Ticket(self.jobs, Job(state), end)
 
     def _may_be_drawn(self, reference: str) -> bool:
         return any(batch.may_draw(reference) for batch in self._batches.values())

@@ -46,14 +46,23 @@ async def cancel_unsent(jobs: _Jobs) -> None:
 
 
 async def cancel_all(jobs: _Jobs) -> None:
-    """Cancel all productions at JARAI, as far as that is possible within a minute."""
-    cancels = {start(job.cancel): job for job in jobs.values() if job.state.production is not None}
+    """Cancel all productions at JARAI, as far as that is possible within a minute.
+
+    The journal has the other cancels.
+    """
+    cancels = {
+        start(job.cancel): job
+        for job in jobs.values()
+        if job.state.production is not None and not job.state.production.status.is_terminal
+    }
     if not cancels:
         return
     try:
-        done, _ = await asyncio.wait(cancels, timeout=_CANCEL_TIMEOUT)
+        done, pending = await asyncio.wait(cancels, timeout=_CANCEL_TIMEOUT)
     finally:
         await stop(cancels)
+    if pending:
+        _log.warning("JARAI has not answered %d cancels within %.0f s", len(pending), _CANCEL_TIMEOUT)
     for cancel in done:
         if error := cancel.exception():
             _log.warning("%s could not be cancelled: %s", cancels[cancel].state.reference, error)

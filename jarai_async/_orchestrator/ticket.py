@@ -7,9 +7,13 @@ from typing import Any
 
 from jarai_async._api.models import Id, Production, ProductionRequest, Status
 from jarai_async._errors import ClosedError, ConfigurationError
-from jarai_async._events import Outcome, production_keys
+from jarai_async._events import Outcome, OutcomeState, production_keys
 from jarai_async._journal.history import EventStream
+from jarai_async._orchestrator.cancel import not_cancelled
 from jarai_async._orchestrator.job import Job
+from jarai_async._orchestrator.jobs import Jobs
+from jarai_async._orchestrator.slot import Slot
+from jarai_async._orchestrator.state import JobState
 from jarai_async._printable import printable
 from jarai_async._tasks import start
 from jarai_async._waiting import Waiting
@@ -26,7 +30,8 @@ class Ticket:
     `ticket.outcome()`. Cancelling either ends the waiting, not the job.
     """
 
-    def __init__(self, job: Job, task: asyncio.Future[Outcome]) -> None:
+    def __init__(self, jobs: Jobs, job: Job, task: asyncio.Future[Outcome]) -> None:
+        self._jobs = jobs
         self._job = job
         self._task = task
         self._waiter: asyncio.Task[Outcome] | None = None
@@ -97,7 +102,9 @@ class Ticket:
     def expected_finish(self) -> datetime | None:
         """When the production is expected to end (UTC): the mean, learned from earlier productions.
 
-        None before the request was accepted, and once it is done.
+        Slots, the daily quotas and an outage before it are counted in. A request that waits for tomorrow's
+        quota ends tomorrow, and an outage is expected to last as long again as it has lasted. How long a
+        person or a rejected key takes is not known. None once it is done.
         """
         return None if self.done else self._job.expected_finish
 
@@ -124,7 +131,7 @@ class Ticket:
         | `productionId`, `status` | text, or null before it was accepted                               |
         | `topic`, `accountId`     | text                                                               |
         | `done`                   | true or false                                                      |
-        | `expectedFinish`         | text: ISO 8601 in UTC; null before it was accepted, and once `done` |
+        | `expectedFinish`         | text: ISO 8601 in UTC; null once `done`                            |
         | `waitingFor`             | object: `Waiting.to_dict`; null if it waits for nothing            |
         | `outcome`                | text: the state of the outcome; null before it is known            |
 
@@ -183,12 +190,37 @@ class Ticket:
             raise error
 
     async def cancel(self) -> None:
-        """Cancel the production at JARAI. Await the ticket to see how it ended: it may have ended before.
+        """Cancel the request: return once it is certain that it is not sent, or once JARAI cancels it.
 
-        A request that was not sent yet is not sent. Raises ApiError where JARAI rejects the cancel, and
-        ClosedError once the client is closed.
+        A request that was not sent yet never is. An accepted production is cancelled at JARAI, however long
+        that takes in an outage; meanwhile its deadline does not end it. The cancel is in the journal before
+        it is sent, and the next process goes on with it, also after a crash, and although the caller of this
+        method was cancelled. A second cancel waits for the same answer.
+
+        Raises InvalidRequestError where it has ended otherwise: nothing was cancelled. UncertainSubmitError
+        where its submit is in doubt, with the commands that decide it; a production that you name then is
+        cancelled. ApiError where JARAI refuses: then the production continues. JournalError where the cancel
+        could not be written: then it is not sent. ClosedError where the orchestrator's block was left before
+        JARAI answered. After the block an accepted production is cancelled at once and not recorded, and
+        NotSentError, NoResponseError and InvalidResponseError may be raised, too.
         """
-        if not self.done:
+        outcome = self._known_outcome
+        if outcome is not None and (outcome.is_final or outcome.state is OutcomeState.PUBLISHED):
+            if error := not_cancelled(outcome):
+                raise error
+        elif not self.done or self._jobs.is_open:
+            if self.done:
+                self._continue()
             await self._job.cancel()
-        elif self.production is not None and not self.production.status.is_terminal:  # it is not watched
+        elif self.production is None:
+            raise ClosedError(f"{self.reference} is not watched any more ({self._last_known()})")
+        else:
             await self._job.cancel_unwatched()
+
+    def _continue(self) -> None:
+        """Run a request again that is not watched any more."""
+        old = self._job.state
+        slot = Slot(old.context.slots)
+        state = JobState(old.context, old.request, old.reference, slot, None, old.intent, has_ticket=True)
+        self._job, self._task = self._jobs.running(old.reference) or self._jobs.start(state)
+        self._waiter = None

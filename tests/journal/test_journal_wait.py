@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jarai_async import JournalError
+from jarai_async import JaraiClient, JournalError, Orchestrator
 from jarai_async._journal.journal import Journal
+from jarai_async.simulator import Simulator
+from tests.support.scenarios import request_for
 
 _OWNER = """
 import asyncio, sys
@@ -78,3 +80,23 @@ async def test_journal_is_opened_as_soon_as_its_owner_closes_it(tmp_path: Path) 
     closed_at = loop.time()
     await (await opening).close()
     assert loop.time() - closed_at < 0.2
+
+
+async def test_orchestrator_waits_for_the_one_before(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Then it has everything that the other one has written."""
+    path = tmp_path / "journal"
+
+    async def follow() -> list[str]:
+        async with Orchestrator(client, journal=path, journal_wait=60) as orchestrator:
+            return [ticket.reference for ticket in await orchestrator.resume()]
+
+    async with Orchestrator(client, journal=path) as orchestrator:
+        orchestrator.submit(request_for(simulator, reference="mine"))
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(30)
+        assert not following.done()
+        with pytest.raises(JournalError, match="it is open already"):
+            await Orchestrator(client, journal=path).__aenter__()
+    assert await following == ["mine"]

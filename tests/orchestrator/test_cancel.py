@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from jarai_async import JaraiClient, Orchestrator, OutcomeState, Status, Submitted
+from jarai_async import JaraiClient, Orchestrator, OutcomeState, PermissionDeniedError, Status, Submitted
 from jarai_async.simulator import Simulator
 from tests.support.orchestrators import statuses
 from tests.support.scenarios import request_for
@@ -27,12 +27,16 @@ async def test_cancel_stops_the_production(simulator: Simulator, client: JaraiCl
 
 
 async def test_failed_cancel_leaves_the_production_watched(simulator: Simulator, client: JaraiClient) -> None:
-    """Its job ends with the production, because JARAI rejected the cancel."""
-    simulator.faults.add("internal_error", on="cancel", times=None)
+    """JARAI refuses it, so the production continues to its end. The next cancel is another one."""
+    simulator.faults.add("forbidden", on="cancel", times=2)
     async with Orchestrator(client) as orchestrator:
-        ticket = orchestrator.submit(request_for(simulator))
-        await asyncio.sleep(0.001)
-        await ticket.cancel()
+        ticket, other = (orchestrator.submit(request_for(simulator)) for _ in range(2))
+        await asyncio.sleep(60)
+        for one in (ticket, other):
+            with pytest.raises(PermissionDeniedError):
+                await one.cancel()
+        await other.cancel()
+        assert (await other).state is OutcomeState.CANCELLED
         assert (await ticket).state is OutcomeState.PUBLISHED
 
 

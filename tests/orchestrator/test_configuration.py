@@ -32,6 +32,7 @@ class BrokenReceiver(ReceiverWithoutListeners):
         ({"concurrency": 0}, "concurrency"),
         ({"deadline": 0}, "deadline"),
         ({"deadline": float("nan")}, "deadline"),
+        ({"journal_wait": -1}, "journal_wait"),
         ({"polling": 5}, "polling"),
         ({"webhooks": "https://example.org"}, "Receiver, not str"),
         ({"webhooks": ReceiverWithoutListeners()}, "Receiver, not ReceiverWithoutListeners"),

@@ -72,6 +72,7 @@ def journal_reading(path: Path) -> None:
         assert_type(entry, JournalEntry)
         assert_type(entry.request, ProductionRequest)
         assert_type(entry.stage, str)
+        assert_type(entry.cancel_requested, bool)
         assert_type(entry.state, OutcomeState | None)
         assert_type(entry.events, tuple[Event, ...])
         assert_type(entry.ended_at, datetime | None)
