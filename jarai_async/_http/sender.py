@@ -137,6 +137,15 @@ class RequestSender:
         response = await self._send(call, rate_slot, key, log, Attempts())
         return None if await self._must_wait(call, key, response, log) else self._read(call, response, log)
 
+    async def pause(self, seconds: float, error: JaraiError, log: RequestLog, reason: str = "") -> None:
+        """Sleep before a request is repeated that failed with `error`. A long pause is logged with `reason`.
+
+        Raises ClosedError.
+        """
+        with log.repeating(error) as repetition:
+            repetition.pause = _clock.Deadline(seconds)
+            await self._scheduler.sleep(seconds, reason)
+
     # --- Submits -----------------------------------------------------------------------------------
 
     @asynccontextmanager

@@ -14,7 +14,8 @@ from jarai_async._waiting import Waiting, WaitReason
 def accepted_waits(state: JobState) -> Waiting | None:
     """Return what a production waits for that JARAI has accepted; None while it is produced or collected."""
     engine, log, watch = state.context.engine, state.log, state.watch
-    if watch is not None and watch.status == Status.AWAITING_APPROVAL:
+    is_parked = watch is not None and watch.status == Status.AWAITING_APPROVAL
+    if watch is not None and is_parked and not state.cancel_requested:
         detail = "a person approves it in JARAI Studio"
         return Waiting(reason=WaitReason.APPROVAL, since=_clock.utc_at(watch.since), detail=detail)
     for kind in log.queued:
