@@ -19,6 +19,7 @@ from jarai_async import (
     StatusChanged,
     UncertainSubmitError,
 )
+from jarai_async._journal.entries import Stage
 from jarai_async.simulator import Simulator
 from tests.support.orchestrators import library_tasks, statuses
 from tests.support.scenarios import request_for, requests_for
@@ -146,6 +147,7 @@ async def test_submit_without_a_response_is_logged_with_its_idempotency_key(
         await asyncio.sleep(1)
     assert len(simulator.productions) == 1
     (production,) = simulator.productions.values()
+    assert "submits without a response: 1; check in JARAI Studio" in caplog.text
     assert f"mine  {production.idempotency_key}" in caplog.text
     with pytest.raises(ClosedError, match="may have been submitted"):
         await ticket
@@ -215,6 +217,29 @@ async def test_nothing_is_submitted_while_a_slow_iterable_is_closed() -> None:
             await asyncio.sleep(3)
             sent = simulator.count("submit")
         assert simulator.count("submit") <= sent + 1
+
+
+async def test_submit_that_is_written_to_the_journal_when_the_block_is_left_is_not_sent(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """Leaving waits for an iterable, and the journal is written in the meantime."""
+
+    async def source() -> AsyncIterator[ProductionRequest]:
+        try:
+            await asyncio.sleep(1e6)
+            yield request_for(simulator)
+        finally:
+            await asyncio.sleep(60)
+
+    await client.accounts()
+    async with Orchestrator(client) as orchestrator, asyncio.timeout(30):
+        orchestrator.run(source())
+        await asyncio.sleep(1)
+        orchestrator.submit(request_for(simulator))
+        (job,) = orchestrator.jobs
+        while job.state.intent is None or job.state.intent.stage is not Stage.SENDING:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # there is no event for it
+    assert simulator.count("submit") == 0
 
 
 # --- cancel_on_exit --------------------------------------------------------------------------------
