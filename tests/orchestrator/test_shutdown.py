@@ -174,15 +174,15 @@ async def test_submit_that_waits_for_its_retry_is_in_doubt(caplog: pytest.LogCap
         assert str(production.idempotency_key) in f"{result} {caplog.text}"
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2, 30, 61, 62, 63])
+@pytest.mark.parametrize("seconds", [0.5, 2, 61, 62])
 async def test_nothing_is_submitted_after_the_block(seconds: float, caplog: pytest.LogCaptureFixture) -> None:
-    """While many submits wait, only those in flight complete, and each production is logged."""
+    """While many submits wait, only those in flight complete, and each production or its key is logged."""
     async with (
-        Simulator(latency=2.0) as simulator,
+        Simulator(latency=2.0, failure_rate=0) as simulator,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         async with Orchestrator(client, concurrency=600) as orchestrator:
-            orchestrator.run(requests_for(simulator, 600))
+            _run = orchestrator.run(requests_for(simulator, 600))
             tickets = [orchestrator.submit(request_for(simulator)) for _ in range(5)]
             await asyncio.sleep(seconds)
             sent = simulator.count("submit")
@@ -192,9 +192,8 @@ async def test_nothing_is_submitted_after_the_block(seconds: float, caplog: pyte
         await asyncio.sleep(3600)
         assert len(simulator.productions) == created
         assert len(tickets) == 5
-    assert [
-        production_id for production_id in simulator.productions if production_id not in caplog.text
-    ] == []
+    for production in simulator.productions.values():  # a response may take more than ten seconds
+        assert production.production_id in caplog.text or str(production.idempotency_key) in caplog.text
 
 
 async def test_nothing_is_submitted_while_a_slow_iterable_is_closed() -> None:
@@ -213,9 +212,10 @@ async def test_nothing_is_submitted_while_a_slow_iterable_is_closed() -> None:
                 await asyncio.sleep(60)
 
         async with Orchestrator(client) as orchestrator:
-            orchestrator.run(source())
+            _run = orchestrator.run(source())
             await asyncio.sleep(3)
             sent = simulator.count("submit")
+            assert sent > 0
         assert simulator.count("submit") <= sent + 1
 
 
@@ -233,7 +233,7 @@ async def test_submit_that_is_written_to_the_journal_when_the_block_is_left_is_n
 
     await client.accounts()
     async with Orchestrator(client) as orchestrator, asyncio.timeout(30):
-        orchestrator.run(source())
+        _run = orchestrator.run(source())
         await asyncio.sleep(1)
         orchestrator.submit(request_for(simulator))
         (job,) = orchestrator.jobs
