@@ -34,6 +34,7 @@ def violations(result: WorldResult) -> list[str]:
         *result.problems,
         *final_violations(result),
         *_check_events(result),
+        *_check_cancels(result),
         *_check_rate_limit(result),
         *_check_lists(result),
         *_check_submits_in_doubt(result),
@@ -122,6 +123,14 @@ def _check_outcome(outcome: Outcome, created: list[SimulatedProduction], now: fl
         yield f"{outcome}, but it is {status}"
     if outcome.state is OutcomeState.PUBLISHED and not outcome.ok:
         yield f"{outcome} is incomplete, although the last run has no faults"
+
+
+def _check_cancels(result: WorldResult) -> Iterator[str]:
+    """A request whose cancel has returned is cancelled in the end, whatever happened afterwards."""
+    for reference in {reference for record in result.runs for reference in record.cancelled}:
+        outcome = result.runs[-1].outcomes.get(reference)
+        if outcome is not None and outcome.state is not OutcomeState.CANCELLED:
+            yield f"{outcome}, but its cancel had returned"
 
 
 def _check_files(result: WorldResult) -> Iterator[str]:
