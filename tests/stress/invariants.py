@@ -85,7 +85,8 @@ def _check_outcomes(result: WorldResult) -> Iterator[str]:
         elif outcome.state is OutcomeState.UNCERTAIN:
             keys_expired = any(change.seconds > KEY_VALID for change in result.scenario.clock_changes)
             must_be_known = result.scenario.client_keys and result.scenario.spend_ceiling is None
-            if must_be_known and not keys_expired:
+            cancels = max(plan.cancels for plan in result.scenario.plans)  # which end the submits, too
+            if must_be_known and not keys_expired and reference not in result.scenario.references[:cancels]:
                 yield f"{reference} is still uncertain: {outcome.error}"
         else:
             yield from _check_outcome(outcome, created[reference], result.ended_at)
