@@ -49,6 +49,14 @@ class Quotas:
         return days
 
 
+def day_of(position: int, today: float, per_day: float) -> int:
+    """Return the day on which the production at this position of a queue is submitted, 0 for today.
+
+    Positions count from 0. `today` productions may still be submitted today, and `per_day`, 1 or more, later.
+    """
+    return 0 if position < today else 1 + int((position - today) // per_day)
+
+
 def seconds_until(day: int, wall: float) -> float:
     """Return the seconds from `wall` (Unix time) until a day starts, at midnight UTC; 0 for today, day 0."""
     return max(0.0, day * DAY - wall % DAY)

@@ -144,9 +144,7 @@ class Cancellation:
                     raise
                 failures += 1
                 delay = _RETRY.delay(min(failures, 10), error, engine.random)
-                with log.repeating(error) as repetition:
-                    repetition.pause = _clock.Deadline(delay)
-                    await engine.scheduler.sleep(delay)
+                await engine.sender.pause(delay, error, log)
                 continue
             engine.poller.observe(watch, seen, sent_at)
             if not seen.status.is_terminal:

@@ -16,7 +16,7 @@ from jarai_async._downloads.blob_storage import MAX_WAIT, is_replaced
 from jarai_async._downloads.checksums import from_list
 from jarai_async._downloads.file_names import file_name, folder_name, unique_names
 from jarai_async._downloads.files import is_whole, remove_partial_files
-from jarai_async._errors import ApiError, DownloadError, FileWriteError, JaraiError
+from jarai_async._errors import ApiError, DownloadError, FileWriteError, InvalidResponseError, JaraiError
 from jarai_async._events import DeliverablesReady, Downloaded, Outcome, SavedFile
 from jarai_async._http.retry import Retrier
 from jarai_async._orchestrator.state import JobState
@@ -93,7 +93,7 @@ class Collector:
         engine, log = self._context.engine, self._state.log
         call = endpoints.deliverables(production.id)
         for delay in _DELAYS_WHILE_LAGGING if final else ():
-            wait = 0.0
+            reason: JaraiError = InvalidResponseError("the list of deliverables is not complete yet")
             try:
                 listed = await engine.sender.execute(call, log, retrier)
                 if listed and all(map(_has_url, listed)):
@@ -101,8 +101,9 @@ class Collector:
             except ApiError as error:
                 if error.status not in _NOT_YET:
                     raise
-                wait = error.retry_after or 0.0
-            await engine.scheduler.sleep(max(delay, min(wait, MAX_WAIT)))
+                reason = error
+            wait = min(reason.retry_after or 0.0, MAX_WAIT)
+            await engine.sender.pause(max(delay, wait), reason, log)
         return await engine.sender.execute(call, log, retrier)
 
     async def _download_into(

@@ -7,7 +7,7 @@ and nothing else: the production continues at JARAI.
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import uuid4
 
 from attrs import evolve
@@ -33,12 +33,13 @@ from jarai_async._events import (
     Submitted,
     final_state,
 )
-from jarai_async._forecast.forecast import InFlightProduction, mean_time_to_finish
+from jarai_async._forecast.forecast import InFlightProduction
 from jarai_async._http.request_log import RequestLog
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.cancel import Cancellation, nothing_cancelled
 from jarai_async._orchestrator.collector import Collector
 from jarai_async._orchestrator.decisions import RETRIED
+from jarai_async._orchestrator.finish import expected_finish
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.submission import End, Submission
 from jarai_async._orchestrator.waiting import accepted_waits
@@ -80,12 +81,10 @@ class Job:
 
     @property
     def expected_finish(self) -> datetime | None:
-        """When the production is expected to end, on average; None before it was accepted."""
-        if (production := self.under_way) is None:
+        """When the production is expected to end, on average; None once it has."""
+        if self.state.has_outcome:
             return None
-        sojourns = self._poller.sojourns
-        left = mean_time_to_finish(sojourns, production.project_type, production.status, production.age)
-        return _clock.utc() + timedelta(seconds=left)
+        return expected_finish(self.state, self.submission.place, self.waiting_for)
 
     @property
     def waiting_for(self) -> Waiting | None:

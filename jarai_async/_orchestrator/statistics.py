@@ -8,7 +8,6 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -23,7 +22,8 @@ from jarai_async._forecast.forecast import (
     mean_time_to_finish,
     median_time_to_finish,
 )
-from jarai_async._forecast.quotas import Quotas, affordable_productions, describe_quotas, seconds_until
+from jarai_async._forecast.quotas import Quotas, describe_quotas, seconds_until
+from jarai_async._orchestrator.finish import daily_capacity, seconds_of_outage
 from jarai_async._orchestrator.jobs import Jobs
 from jarai_async._orchestrator.run import Batch
 from jarai_async._orchestrator.webhook_router import WebhookRouter
@@ -149,7 +149,10 @@ class Monitor:
             return None
         wall = _clock.wall()
         to_come = [
-            PendingProduction(request.project_type, seconds_until(day, wall))
+            PendingProduction(
+                request.project_type,
+                max(seconds_until(day, wall), seconds_of_outage(self._engine, request.account_id)),
+            )
             for request, day in zip(to_submit, self._days(to_submit), strict=True)
         ]
         poller, lag = self._engine.poller, self._engine.poller.observer.lag or 0.0
@@ -187,14 +190,13 @@ class Monitor:
         per_account, per_day = limiter.productions_per_day, limiter.per_day
         if math.isinf(per_account) and math.isinf(per_day):
             return [0] * len(requests)
-        left = max(0, int(limiter.left_today(_clock.wall()))) if per_day < math.inf else math.inf
         whole = self._mean_duration(request.project_type for request in requests)
-        enough = partial(affordable_productions, mean_duration=whole, max_interval=self._polling.max_interval)
+        today, total = daily_capacity(self._engine, whole, self._polling.max_interval)
         quotas = Quotas(
             per_account=per_account,
-            total=max(1.0, enough(per_day)),
+            total=total,
             account_today=self._engine.sender.account_queues.left_today,
-            total_today=enough(left),
+            total_today=today,
         )
         return quotas.assign_days(request.account_id for request in requests)
 

@@ -34,13 +34,14 @@ End = tuple[OutcomeState, JaraiError | None]
 class Submission:
     """The submit of one job."""
 
-    __slots__ = ("_engine", "_journal", "_place", "_scope", "_search", "_settled", "_state")
+    __slots__ = ("_engine", "_journal", "_place", "_scope", "_search", "_settled", "_state", "place")
 
     def __init__(self, state: JobState) -> None:
         self._state = state
         self._engine = state.context.engine
         self._journal = state.context.journal
-        self._place = self._engine.sender.account_queues.new_place()  # in the order of the calls of `submit`
+        self.place = self._place = self._engine.sender.account_queues.new_place()
+        """Its place among all submits, in the order of the calls of `submit`."""
         self._scope: asyncio.Timeout | None = None
         self._search: asyncio.Timeout | None = None  # for what a submit in doubt has created
         self._settled: asyncio.Future[None] | None = None
@@ -71,8 +72,9 @@ class Submission:
         """
         self._state.in_doubt = intent.stage is Stage.IN_DOUBT
         try:
-            async with asyncio.timeout(None) as self._scope:  # so that `cancel_unsent` can end the waiting
-                production = await self._submit_until_decided(intent)
+            with self._engine.sender.account_queues.planned(intent.account_id, self.place):
+                async with asyncio.timeout(None) as self._scope:  # for `cancel_unsent` to end the waiting
+                    production = await self._submit_until_decided(intent)
         except TimeoutError:
             production = None
         except UncertainSubmitError as error:
@@ -112,7 +114,8 @@ class Submission:
             await state.slot.acquire()  # it was released if the account had no productions left for the day
             try:
                 if failure is not None:
-                    await self._pause(failure, delay)
+                    why = "" if sender.availability.is_down else f"{state.reference} waits ({failure.reason})"
+                    await sender.pause(delay, failure, state.log, why)
                 async with sender.submit_slot(intent.account_id, self._place, state.slot) as permit:
                     if state.may_submit and state.slot.is_held:
                         retry.before_attempt(_clock.wall())
@@ -132,15 +135,6 @@ class Submission:
                 delay, failure = retry.delay(error) if state.may_submit else 0.0, error
                 self._place = sender.account_queues.new_place()
         return production
-
-    async def _pause(self, error: JaraiError, seconds: float) -> None:
-        """Sleep before the next attempt, after one that failed."""
-        state = self._state
-        with state.log.repeating(error) as repetition:
-            repetition.pause = _clock.Deadline(seconds)
-            is_down = self._engine.sender.availability.is_down  # then that was logged
-            reason = "" if is_down else f"{state.reference} waits ({error.reason})"
-            await self._engine.scheduler.sleep(seconds, reason)
 
     async def _record_sending(self, intent: Intent, permit: SubmitPermit) -> None:
         """Write to the journal that the submit is about to be sent: before the first byte leaves."""
@@ -213,15 +207,15 @@ class Submission:
     @property
     def waiting_for(self) -> Waiting | None:
         """What the submit waits for; None before and after, and while it is sent."""
-        state, sender, account_id = self._state, self._engine.sender, self._state.request.account_id
+        state, waits, account_id = self._state, self._engine.sender.waits, self._state.request.account_id
         if self._search is not None and (when := self._search.when()) is not None:
             detail = "its submit had no usable response"
             return Waiting(reason=WaitReason.WEBHOOK, until=_clock.utc_at(when), detail=detail)
         if self._scope is None or state.permit is not None:
             return None
         for repetition in state.log.repeated:
-            return sender.outage_of_submits(account_id) or repetition_waits(self._engine, repetition)
-        return slot_waits(state) or sender.submit_waits(account_id, self._place)
+            return waits.for_outage(account_id) or repetition_waits(self._engine, repetition)
+        return slot_waits(state) or waits.of_submit(account_id, self._place)
 
     # --- Shutdown and cancel -----------------------------------------------------------------------
 

@@ -102,7 +102,9 @@ class Ticket:
     def expected_finish(self) -> datetime | None:
         """When the production is expected to end (UTC): the mean, learned from earlier productions.
 
-        None before the request was accepted, and once it is done.
+        Slots, the daily quotas and an outage before it are counted in. A request that waits for tomorrow's
+        quota ends tomorrow, and an outage is expected to last as long again as it has lasted. How long a
+        person or a rejected key takes is not known. None once it is done.
         """
         return None if self.done else self._job.expected_finish
 
@@ -129,7 +131,7 @@ class Ticket:
         | `productionId`, `status` | text, or null before it was accepted                               |
         | `topic`, `accountId`     | text                                                               |
         | `done`                   | true or false                                                      |
-        | `expectedFinish`         | text: ISO 8601 in UTC; null before it was accepted, and once `done` |
+        | `expectedFinish`         | text: ISO 8601 in UTC; null once `done`                            |
         | `waitingFor`             | object: `Waiting.to_dict`; null if it waits for nothing            |
         | `outcome`                | text: the state of the outcome; null before it is known            |
 

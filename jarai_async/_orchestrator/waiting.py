@@ -14,17 +14,18 @@ from jarai_async._waiting import Waiting, WaitReason
 def accepted_waits(state: JobState) -> Waiting | None:
     """Return what a production waits for that JARAI has accepted; None while it is produced or collected."""
     engine, log, watch = state.context.engine, state.log, state.watch
-    if watch is not None and watch.status == Status.AWAITING_APPROVAL:
+    is_parked = watch is not None and watch.status == Status.AWAITING_APPROVAL
+    if watch is not None and is_parked and not state.cancel_requested:
         detail = "a person approves it in JARAI Studio"
         return Waiting(reason=WaitReason.APPROVAL, since=_clock.utc_at(watch.since), detail=detail)
     for kind in log.queued:
-        if (found := engine.sender.waits(kind)) is not None:
+        if (found := engine.sender.waits.of_request(kind)) is not None:
             return found
     for repetition in log.repeated:
         return repetition_waits(engine, repetition)
     if watch is None or watch.status.is_terminal:
         return None
-    if (found := engine.sender.waits_for_quota_or_key(Kind.POLL)) is not None:
+    if (found := engine.sender.waits.for_quota_or_key(Kind.POLL)) is not None:
         return found
     return None if watch.failure is None else _failure_waits(engine, watch.failure, None)
 

@@ -10,8 +10,8 @@ import itertools
 import logging
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from random import Random
 from typing import Protocol
 
@@ -46,6 +46,7 @@ class _AccountQueue:
     """The submits of one account, by their places; `blocked` ends when its next day's quota begins."""
 
     waiters: list[_Waiter] = field(factory=list)
+    planned: list[int] = field(factory=list)  # places, sorted; also of submits that have not asked for a turn
     is_submitting: bool = False
     blocked: _clock.Deadline | None = None
     accepted: Counter[int] = field(factory=Counter)  # by UTC day
@@ -75,10 +76,29 @@ class AccountQueues:
         self._random = random
         self._places = itertools.count()
         self._queues: defaultdict[str, _AccountQueue] = defaultdict(_AccountQueue)
+        self._planned: list[int] = []  # of all accounts
 
     def new_place(self) -> int:
         """Return the place after all others. A submit keeps its place until it is accepted."""
         return next(self._places)
+
+    @contextmanager
+    def planned(self, account_id: str, place: int) -> Iterator[None]:
+        """Count a submit as one that is still to be made, before and while it waits for its turn."""
+        lists = (self._queues[account_id].planned, self._planned)
+        for places in lists:
+            insort(places, place)
+        try:
+            yield
+        finally:
+            for places in lists:
+                del places[bisect_left(places, place)]
+
+    def ahead_of(self, account_id: str, place: int) -> tuple[int, int]:
+        """Return how many submits are planned before a place: of this account, and of all."""
+        queue = self._queues.get(account_id)
+        of_account = 0 if queue is None else bisect_left(queue.planned, place)
+        return of_account, bisect_left(self._planned, place)
 
     @asynccontextmanager
     async def turn(self, account_id: str, place: int, slot: Releasable | None) -> AsyncIterator[None]:

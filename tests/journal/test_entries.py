@@ -17,6 +17,7 @@ from jarai_async import (
     JaraiError,
     JournalError,
     OutcomeState,
+    Production,
     Status,
     StatusChanged,
     Submitted,
@@ -54,6 +55,14 @@ def test_row_round_trip_keeps_every_field() -> None:
     )
     for original in (full, intent()):
         assert asdict(stored(original), recurse=False) == asdict(original, recurse=False)
+
+
+@pytest.mark.parametrize(("production", "stage"), [(PRODUCING, Stage.ACCEPTED), (None, Stage.PLANNED)])
+def test_request_that_is_reopened_is_unfinished_again(production: Production | None, stage: Stage) -> None:
+    """So that it is also resumed where the process is killed then."""
+    ended = intent(stage=Stage.ENDED, production=production, outcome={"state": "published"}, ended_at=1e9)
+    ended.reopen()
+    assert (ended.stage, ended.outcome, ended.ended_at) == (stage, None, None)
 
 
 def test_row_has_no_empty_fields_and_no_signed_url() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jarai_async import ConfigurationError, Finished, JaraiClient, JournalError, Orchestrator
+from jarai_async._journal.database import Database
 from jarai_async._journal.entries import Stage
 from jarai_async._journal.journal import Journal
 from jarai_async.simulator import Simulator
@@ -176,6 +177,21 @@ async def test_failing_writes_are_logged_once_until_one_succeeds(
         assert await put_twice(f"written {name}") == []
     assert {intent.reference.partition(" ")[0] for intent in await journal.intents()} == {"written"}
     await journal.close()
+
+
+async def test_file_that_cannot_be_closed_cleanly_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as in a forked child, whose lock is closed."""
+    connections = opened_connections(monkeypatch)
+    path = tmp_path / "journal"
+    journal = await Journal.open(path)
+    (database,) = connections
+    assert isinstance(database, Database)
+    assert database.lock is not None
+    database.lock.close()
+    await journal.close()
+    assert str(journal.failure).startswith(f"the journal {path} cannot be used: Bad file descriptor")
 
 
 async def test_write_that_fails_raises_in_its_own_save_only(tmp_path: Path) -> None:

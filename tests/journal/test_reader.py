@@ -4,18 +4,30 @@ import contextlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from itertools import chain, count, repeat
 from pathlib import Path
 
 import pytest
 
-from jarai_async import Finished, JaraiClient, JournalError, Orchestrator, read_journal
+from jarai_async import (
+    BudgetExceededError,
+    Finished,
+    JaraiClient,
+    JournalError,
+    NoResponseError,
+    Orchestrator,
+    read_journal,
+)
 from jarai_async._journal.entries import Stage
+from jarai_async._journal.events import error_fields
 from jarai_async._journal.file_lock import FileReader
 from jarai_async._journal.journal import Journal
 from jarai_async._journal.reader import JournalReader
 from jarai_async.simulator import Simulator
 from tests.support.journals import intent
+from tests.support.leaks import open_descriptors
 from tests.support.scenarios import requests_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems lock the whole file")
@@ -132,6 +144,39 @@ async def test_what_was_read_for_too_long_is_not_used(tmp_path: Path) -> None:
     await journal.close()
 
 
+async def test_read_that_took_too_long_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For ten seconds."""
+    path = tmp_path / "journal"
+    journal = await Journal.open(path)
+    await journal.save(intent())
+    await journal.close()
+    times = chain([0.0, 0.0, 1.0], repeat(1.0))  # the clock after the first read is a second later
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(times))
+        assert keys(path) == ["a key"]
+    clock = count(0.0, 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(clock))
+        with pytest.raises(JournalError, match="takes too long on this disk"):
+            keys(path)
+    assert 10 < next(clock) < 20
+
+
+async def test_entry_has_the_error_of_the_outcome_or_of_the_doubt(tmp_path: Path) -> None:
+    rejected = {"state": "rejected", "error": error_fields(BudgetExceededError("too expensive", status=409))}
+    journal = await Journal.open(tmp_path / "journal")
+    journal.put(intent("a", stage=Stage.IN_DOUBT, doubt=NoResponseError("lost")))
+    journal.put(intent("b", stage=Stage.ENDED, outcome=rejected))
+    await journal.save(intent("c"))
+    await journal.close()
+    in_doubt, ended, planned = (entry.error for entry in read_journal(tmp_path / "journal"))
+    assert isinstance(in_doubt, NoResponseError)
+    assert in_doubt.message == "lost"
+    assert isinstance(ended, BudgetExceededError)
+    assert (ended.message, ended.status) == ("too expensive", 409)
+    assert planned is None
+
+
 async def test_owner_reads_its_own_open_journal_with_all_events(
     tmp_path: Path, simulator: Simulator, client: JaraiClient
 ) -> None:
@@ -139,7 +184,9 @@ async def test_owner_reads_its_own_open_journal_with_all_events(
     path = tmp_path / "journal"
     async with Orchestrator(client, journal=path) as orchestrator:
         events = [event async for event in orchestrator.run(requests_for(simulator, 3))]
+        descriptors = open_descriptors()
         entries = list(read_journal(path))
+        assert open_descriptors() == descriptors
         with pytest.raises(JournalError, match="open already"):
             await Journal.open(path)
     assert [(entry.reference, entry.stage) for entry in entries] == [(f"item-{n}", "ended") for n in range(3)]

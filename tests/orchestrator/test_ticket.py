@@ -104,7 +104,7 @@ async def test_ticket_as_json_shows_what_is_known(simulator: Simulator, client: 
         "topic": "How tides work",
         "accountId": simulator.account_id,
         "done": False,
-        "expectedFinish": None,
+        "expectedFinish": before["expectedFinish"],
         "waitingFor": None,
         "outcome": None,
     }

@@ -14,11 +14,11 @@ from jarai_async import (
     Orchestrator,
     RateLimit,
     Status,
-    Ticket,
     Waiting,
     WaitReason,
 )
 from jarai_async.simulator import Deliverability, SimulatedEventLoop, Simulator
+from tests.support.orchestrators import until_waiting
 from tests.support.scenarios import request_for, requests_for
 from tests.support.webhook_scenarios import with_webhooks
 
@@ -29,15 +29,6 @@ def now() -> datetime:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimulatedEventLoop)
     return datetime.fromtimestamp(loop.wall_time(), UTC)
-
-
-async def until_waiting(ticket: Ticket, reason: WaitReason, step: float = 1.0) -> Waiting:
-    """Return what a ticket waits for when that has this reason; look every `step` seconds."""
-    async with asyncio.timeout(4 * 3600):
-        while (waiting := ticket.waiting_for) is None or waiting.reason is not reason:
-            assert not ticket.done
-            await asyncio.sleep(step)
-    return waiting
 
 
 @asynccontextmanager
@@ -275,6 +266,22 @@ async def test_waits_for_the_end_of_an_outage_of_polls_and_of_files(
             await asyncio.sleep(1)
             assert ticket.waiting_for == waiting
         simulator.faults.clear()
+        assert (await ticket).ok
+
+
+@pytest.mark.parametrize(("kind", "detail"), [("empty_list", "not complete yet"), ("not_ready", "409")])
+async def test_waits_for_a_list_of_deliverables_that_lags_behind(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, kind: str, detail: str
+) -> None:
+    """It is empty, or refused, for some seconds after the end."""
+    simulator.faults.add(kind, on="deliverables", times=3)
+    async with Orchestrator(client, download_to=tmp_path) as orchestrator:
+        ticket = orchestrator.submit(request_for(simulator))
+        waiting = await until_waiting(ticket, WaitReason.RETRY)
+        assert ticket.status == Status.PUBLISHED
+        assert detail in waiting.detail
+        assert waiting.until is not None
+        assert timedelta(0) < waiting.until - now() <= timedelta(seconds=5)
         assert (await ticket).ok
 
 

@@ -106,7 +106,7 @@ async def test_response_that_arrives_after_a_newer_one_is_not_used(queued: Simul
         poller = client.engine.poller
         wait = asyncio.create_task(poller.wait_for_change(watch))
         await asyncio.sleep(490)
-        queued.faults.add("slow", on="fetch", seconds=60)
+        queued.faults.add("slow", on="fetch", seconds=40)
         poller.poll_now(watch)
         await asyncio.sleep(20)
         poller.on_webhook(watch, webhook_event(StepCompleted, step=1))

@@ -30,8 +30,9 @@ async def test_added_webhooks_get_signed_events_without_a_request(
 ) -> None:
     """Each webhook has its own identifier and the secret that the test chose."""
     async with open_endpoint() as endpoint:
-        for _ in range(2):
-            simulator.add_webhook(endpoint.url, ["production.queued"], signing_secret=SECRET)
+        for number in range(2):
+            added = simulator.add_webhook(endpoint.url, ["production.queued"], signing_secret=SECRET)
+            assert added is simulator.webhooks[number]
         assert len({webhook.webhook_id for webhook in simulator.webhooks}) == 2
         assert simulator.count() == 0
         await client.submit(request_for(simulator))

@@ -284,6 +284,36 @@ async def test_events_are_sent_to_this_machine_only(monkeypatch: pytest.MonkeyPa
     assert looked_up == []
 
 
+async def test_delivery_ends_with_the_simulator() -> None:
+    """One that has still to be attempted leaves no task behind."""
+    before = asyncio.all_tasks()
+    async with (
+        open_simulator(deliverability=Deliverability(delay=60.0)) as (_, api),
+        open_endpoint() as endpoint,
+    ):
+        await subscribe(api, endpoint.url)
+        await api.start_production()
+    assert asyncio.all_tasks() == before
+
+
+async def test_newest_hundred_deliveries_are_listed() -> None:
+    """The newest is the first."""
+    async with open_simulator(deliverability=NO_DELAY) as (simulator, api), open_endpoint() as endpoint:
+        webhook = await subscribe(api, endpoint.url)
+        for _ in range(6):
+            await api.start_production()
+        await asyncio.sleep(400)
+        listed = (await api.get(f"/webhooks/{webhook['webhookId']}/deliveries")).json["deliveries"]
+    newest = [delivery.delivery_id for delivery in reversed(simulator.deliveries)]
+    assert [delivery["deliveryId"] for delivery in listed] == newest[:100]
+
+
+@pytest.mark.parametrize("option", ["loss", "duplication", "reordering", "odd"])
+def test_probability_of_a_delivery_is_at_most_1(option: str) -> None:
+    with pytest.raises(ValueError, match=option):
+        Deliverability(**{option: 1.01})
+
+
 async def test_deleted_webhook_receives_nothing_more() -> None:
     """Deleting a webhook also cancels deliveries that have not been attempted."""
     async with open_simulator() as (simulator, api), open_endpoint() as endpoint:

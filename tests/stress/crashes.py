@@ -64,11 +64,12 @@ class Machine:
         later by so much. On Windows it goes on. The wall clock always does.
         """
         process = self.process
+        now = self._loop.time()
         if not self.awake.is_set() or (process is not None and process.connecting):
-            self._loop.call_later(0.01, partial(self.sleep, seconds, stops_clock=stops_clock))
+            wait = 0.01 if self.awake.is_set() else self.naps[-1][1] - now + 0.01
+            self._loop.call_later(wait, partial(self.sleep, seconds, stops_clock=stops_clock))
             return
         self.awake.clear()
-        now = self._loop.time()
         self.naps.append((now, now + seconds))
         if stops_clock:
             self._loop.delay_timers(process, seconds)

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from typing import Any
 
-from jarai_async import Event, Finished, Orchestrator, Outcome
+from jarai_async import Event, Finished, Orchestrator, Outcome, Ticket, Waiting, WaitReason
 from jarai_async.simulator import Simulator
 
 
@@ -37,3 +37,12 @@ def statuses(simulator: Simulator) -> set[str]:
     """Return the statuses that the productions have now."""
     now = asyncio.get_running_loop().time()
     return {production.status_at(now) for production in simulator.productions.values()}
+
+
+async def until_waiting(ticket: Ticket, reason: WaitReason, step: float = 1.0) -> Waiting:
+    """Return what a ticket waits for when that has this reason; look every `step` seconds."""
+    async with asyncio.timeout(4 * 3600):
+        while (waiting := ticket.waiting_for) is None or waiting.reason is not reason:
+            assert not ticket.done
+            await asyncio.sleep(step)
+    return waiting
