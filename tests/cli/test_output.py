@@ -257,9 +257,12 @@ def test_batch_continues_and_can_be_stopped_while_its_output_is_not_read(
         unread() as output,
         subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output) as process,
     ):
-        wait_for_manifests(tmp_path / "files", 5)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) in (0, 1)
+        try:
+            wait_for_manifests(tmp_path / "files", 5)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) in (0, 1)
+        finally:
+            process.kill()  # it may hang
 
 
 def test_last_text_is_written_after_output_that_was_not_read_for_long() -> None:

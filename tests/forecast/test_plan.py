@@ -5,7 +5,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jarai_async import JaraiClient, Orchestrator, ProductionRequest, StatusChanged
@@ -95,6 +95,7 @@ def test_late_changes_have_one_reason(tier: str, concurrency: int, lag: float, w
     assert [text[: len(warning)] for text in forecast.warnings] == ([warning] if warning else [])
 
 
+@settings(max_examples=30)  # each is a forecast of a whole batch
 @given(st.integers(1, 60), st.sampled_from(["free", "standard", "enterprise"]), st.integers(1, 100))
 def test_every_plan_is_within_bounds(number: int, tier: str, concurrency: int) -> None:
     """Each production needs a submit, a poll and a list of deliverables; polls are 5 s apart or more."""

@@ -40,6 +40,30 @@ async def test_break_stops_watching_and_cancels_no_production(
     assert sorted(line.split()[-1] for line in others) == sorted(simulator.productions)
 
 
+async def test_leaving_with_a_journal_logs_one_line(
+    simulator: Simulator, client: JaraiClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The journal has the rest. If everything has ended, there is nothing to log."""
+    caplog.set_level(logging.INFO, logger="jarai_async")
+    path = tmp_path / "journal"
+    simulator.faults.add("hang", on="submit", after=4)
+    async with Orchestrator(client, journal=path) as orchestrator:
+        for request in requests_for(simulator, 5):
+            orchestrator.submit(request)
+        await asyncio.sleep(10)
+    (line,) = [record for record in caplog.records if record.levelno >= logging.INFO]
+    assert line.levelno == logging.INFO
+    assert line.getMessage() == (
+        "stopped watching; productions that continue at JARAI: 4, submits without a response: 1; "
+        f"to continue, run the same batch with the journal {path}, or call `resume`"
+    )
+    caplog.clear()
+    async with Orchestrator(client, journal=path) as orchestrator:
+        for ticket in await orchestrator.resume():
+            await ticket
+    assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
+
+
 async def test_timeout_around_the_block_cancels_no_production(
     simulator: Simulator, client: JaraiClient
 ) -> None:
