@@ -18,7 +18,7 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-from attrs import define, evolve
+from attrs import define
 
 from jarai_async import _clock
 from jarai_async._api import endpoints
@@ -42,11 +42,11 @@ from jarai_async._http.sessions import Attempts
 from jarai_async._http.submit_gate import Admission, SubmitGate
 from jarai_async._http.submit_retry import SubmitRetry
 from jarai_async._http.transport import Transport
+from jarai_async._http.waits import Waits
 from jarai_async._ratelimit.account_queue import AccountQueues, Releasable
 from jarai_async._ratelimit.limiter import LONGEST_MINUTE_PAUSE
 from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async._secret import Secret
-from jarai_async._waiting import Waiting, WaitReason
 
 T = TypeVar("T")
 
@@ -102,6 +102,8 @@ class RequestSender:
         self._random = random
         self._retry_reads = Retrier(_READS, random)
         self._gate = SubmitGate(random, scheduler, self._is_answered)
+        self.waits = Waits(scheduler, self.account_queues, self._gate, credentials, self.availability)
+        """Why requests are not sent now."""
         self._testing_key = asyncio.Lock()
 
     @property
@@ -170,24 +172,6 @@ class RequestSender:
             finally:
                 if not permit.is_used:
                     self._scheduler.release()
-
-    def submit_waits(self, account_id: str, place: int) -> Waiting | None:
-        """Return what a submit of this account waits for, which has asked for a slot with this place."""
-        queues = self.account_queues
-        return (
-            queues.waits_for_quota(account_id)
-            or self.waits_for_quota_or_key(Kind.SUBMIT)
-            or self.outage_of_submits(account_id)
-            or self._scheduler.waits_for_minute(Kind.SUBMIT)
-            or queues.waits_for_turn(account_id, place)
-        )
-
-    def outage_of_submits(self, account_id: str) -> Waiting | None:
-        """Return whether submits of this account wait for the end of an outage, and since when."""
-        waiting, down_since = self._gate.waits(account_id), self.availability.down_since
-        if waiting is None or waiting.since is None or down_since is None:
-            return waiting
-        return evolve(waiting, since=min(waiting.since, down_since))
 
     async def submit(
         self, permit: SubmitPermit, call: Call[Production], log: RequestLog
@@ -269,19 +253,6 @@ class RequestSender:
         return production
 
     # --- All calls ---------------------------------------------------------------------------------
-
-    def waits(self, kind: Kind) -> Waiting | None:
-        """Return what a request of this kind waits for that has asked for a slot of the rate limit."""
-        return self.waits_for_quota_or_key(kind) or self._scheduler.waits_for_minute(kind)
-
-    def waits_for_quota_or_key(self, kind: Kind) -> Waiting | None:
-        """Return why no request of this kind can be sent for longer than a minute."""
-        if (quota := self._scheduler.waits_for_quota(kind)) is not None:
-            return quota
-        since = self._credentials.rejected_since
-        if since is None:
-            return None
-        return Waiting(reason=WaitReason.API_KEY, since=since, detail="JARAI rejects the API key (401)")
 
     async def _key(self) -> Secret:
         """Return the API key for a rate limit slot that was acquired; without a key, release the slot."""

@@ -15,6 +15,8 @@ A production costs money, so each step is written before it is taken:
 - An event is the difference between the state that is recorded and the current one. It is committed together
   with the state after it, and then delivered. `acknowledged` counts those that the reader of a run has taken:
   after a restart the others are delivered again.
+- A cancel is on the disk before it is sent. It is kept until JARAI refuses it or the request has ended, and
+  the next process goes on with it. A request that was not sent before never is.
 - A request whose outcome is not final (`Outcome.is_final`) is not ENDED: the next run resumes it.
 
 Pure. An entry never holds the API key, a signed URL or a response field that this version does not know.

@@ -47,7 +47,7 @@ def daily_capacity(engine: Engine, mean_duration: float, max_interval: float) ->
 
 def seconds_of_outage(engine: Engine, account_id: str) -> float:
     """Return for how long submits of an account are still expected to wait for the end of an outage."""
-    return _seconds_of(engine.sender.outage_of_submits(account_id))
+    return _seconds_of(engine.sender.waits.for_outage(account_id))
 
 
 def _seconds_of(waiting: Waiting | None) -> float:

@@ -324,7 +324,11 @@ class Job:
         """Do not send a request that is still unsent; cancel an accepted one. Raises as `Ticket.cancel`."""
         answer = self._cancel.request()
         self.submission.cancel_unsent()
-        if (error := await asyncio.shield(answer)) is not None:
+        error, journal = await asyncio.shield(answer), self._context.journal
+        await journal.flush()  # before that, the next process could submit it
+        if error is None and self.state.production is None:
+            error = journal.failure
+        if error is not None:
             raise error
 
     async def cancel_unwatched(self) -> None:

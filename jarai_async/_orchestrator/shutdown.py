@@ -80,8 +80,8 @@ def log_how_to_continue(jobs: Collection[JobState], journal: Path | None) -> Non
     if journal is not None:
         if jobs:
             _log.info(
-                "stopped watching %d productions, which continue at JARAI, and %d submits without a "
-                "response: to continue, run the same batch with the journal %s, or call `resume`",
+                "stopped watching; productions that continue at JARAI: %d, submits without a response: %d; "
+                "to continue, run the same batch with the journal %s, or call `resume`",
                 len(running),
                 len(in_doubt),
                 journal,

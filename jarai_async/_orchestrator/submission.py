@@ -207,15 +207,15 @@ class Submission:
     @property
     def waiting_for(self) -> Waiting | None:
         """What the submit waits for; None before and after, and while it is sent."""
-        state, sender, account_id = self._state, self._engine.sender, self._state.request.account_id
+        state, waits, account_id = self._state, self._engine.sender.waits, self._state.request.account_id
         if self._search is not None and (when := self._search.when()) is not None:
             detail = "its submit had no usable response"
             return Waiting(reason=WaitReason.WEBHOOK, until=_clock.utc_at(when), detail=detail)
         if self._scope is None or state.permit is not None:
             return None
         for repetition in state.log.repeated:
-            return sender.outage_of_submits(account_id) or repetition_waits(self._engine, repetition)
-        return slot_waits(state) or sender.submit_waits(account_id, self._place)
+            return waits.for_outage(account_id) or repetition_waits(self._engine, repetition)
+        return slot_waits(state) or waits.of_submit(account_id, self._place)
 
     # --- Shutdown and cancel -----------------------------------------------------------------------
 

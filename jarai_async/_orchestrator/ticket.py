@@ -195,7 +195,8 @@ class Ticket:
         A request that was not sent yet never is. An accepted production is cancelled at JARAI, however long
         that takes in an outage; meanwhile its deadline does not end it. The cancel is in the journal before
         it is sent, and the next process goes on with it, also after a crash, and although the caller of this
-        method was cancelled. A second cancel waits for the same answer.
+        method was cancelled: a web handler can wait for a few seconds under `asyncio.timeout`. A second
+        cancel waits for the same answer.
 
         Raises InvalidRequestError where it has ended otherwise: nothing was cancelled. UncertainSubmitError
         where its submit is in doubt, with the commands that decide it; a production that you name then is

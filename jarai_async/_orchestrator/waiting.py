@@ -19,13 +19,13 @@ def accepted_waits(state: JobState) -> Waiting | None:
         detail = "a person approves it in JARAI Studio"
         return Waiting(reason=WaitReason.APPROVAL, since=_clock.utc_at(watch.since), detail=detail)
     for kind in log.queued:
-        if (found := engine.sender.waits(kind)) is not None:
+        if (found := engine.sender.waits.of_request(kind)) is not None:
             return found
     for repetition in log.repeated:
         return repetition_waits(engine, repetition)
     if watch is None or watch.status.is_terminal:
         return None
-    if (found := engine.sender.waits_for_quota_or_key(Kind.POLL)) is not None:
+    if (found := engine.sender.waits.for_quota_or_key(Kind.POLL)) is not None:
         return found
     return None if watch.failure is None else _failure_waits(engine, watch.failure, None)
 

@@ -1,7 +1,9 @@
 """A cancel that was requested is carried out: through outages, by the next process, and for any caller."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -19,6 +21,7 @@ from jarai_async import (
     UncertainSubmitError,
     read_journal,
 )
+from jarai_async._journal.file_lock import FileReader
 from jarai_async.simulator import Simulator
 from tests.support.journals import opened_connections
 from tests.support.orchestrators import outcomes_of, statuses
@@ -283,3 +286,23 @@ async def test_cancel_after_the_block_of_a_request_without_a_production_raises(
         await asyncio.sleep(100)
     with pytest.raises(ClosedError, match="not submitted"):
         await waiting.cancel()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a reader keeps the owner from writing there only")
+async def test_cancel_of_an_unsent_request_returns_when_the_journal_has_it(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Otherwise the next process could submit it."""
+    path = tmp_path / "journal"
+    async with Orchestrator(client, journal=path, concurrency=1) as orchestrator:
+        orchestrator.submit(request_for(simulator))
+        waiting = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(100)
+        with closing(FileReader(path)) as reader, reader.reading():
+            cancel = asyncio.create_task(waiting.cancel())
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert waiting.done
+            assert not cancel.done()
+        await cancel
+        assert [entry.state for entry in read_journal(path)] == [None, OutcomeState.CANCELLED]

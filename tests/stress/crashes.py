@@ -103,6 +103,7 @@ class CrashableProcess:
         self._crash_at = crash_at
         self._crash: asyncio.Future[None] = loop.create_future()
         self._skipped: list[Handle] = []
+        self._unfinished: set[asyncio.Task[Any]] = set()  # after the crash: nothing else may hold them
         self._paused: list[asyncio.Transport] = []
         self._context = copy_context()
         self._context.run(_CURRENT.set, self)
@@ -142,6 +143,7 @@ class CrashableProcess:
 
     def _close_everything(self) -> None:
         self.crashed = True
+        self._unfinished = set(self.tasks)
         self._crash.set_result(None)
         for transport in list(self.transports):
             transport.abort()

@@ -34,6 +34,7 @@ def violations(result: WorldResult) -> list[str]:
         *result.problems,
         *final_violations(result),
         *_check_events(result),
+        *_check_cancels(result),
         *_check_rate_limit(result),
         *_check_lists(result),
         *_check_submits_in_doubt(result),
@@ -84,7 +85,8 @@ def _check_outcomes(result: WorldResult) -> Iterator[str]:
         elif outcome.state is OutcomeState.UNCERTAIN:
             keys_expired = any(change.seconds > KEY_VALID for change in result.scenario.clock_changes)
             must_be_known = result.scenario.client_keys and result.scenario.spend_ceiling is None
-            if must_be_known and not keys_expired:
+            cancels = max(plan.cancels for plan in result.scenario.plans)  # which end the submits, too
+            if must_be_known and not keys_expired and reference not in result.scenario.references[:cancels]:
                 yield f"{reference} is still uncertain: {outcome.error}"
         else:
             yield from _check_outcome(outcome, created[reference], result.ended_at)
@@ -122,6 +124,14 @@ def _check_outcome(outcome: Outcome, created: list[SimulatedProduction], now: fl
         yield f"{outcome}, but it is {status}"
     if outcome.state is OutcomeState.PUBLISHED and not outcome.ok:
         yield f"{outcome} is incomplete, although the last run has no faults"
+
+
+def _check_cancels(result: WorldResult) -> Iterator[str]:
+    """A request whose cancel has returned is cancelled in the end, whatever happened afterwards."""
+    for reference in {reference for record in result.runs for reference in record.cancelled}:
+        outcome = result.runs[-1].outcomes.get(reference)
+        if outcome is not None and outcome.state is not OutcomeState.CANCELLED:
+            yield f"{outcome}, but its cancel had returned"
 
 
 def _check_files(result: WorldResult) -> Iterator[str]:

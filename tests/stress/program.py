@@ -46,8 +46,9 @@ class RunRecord:
     """What one run of the program observed.
 
     It began at `began_at` and got each outcome at `ended_at`, by the clock of the simulator. `handled` is the
-    number of events that it has dealt with, `all_submitted_at` the step at which the last request got its
-    first event, and `free_slots` the slots of the orchestrator that were free in the end.
+    number of events that it has dealt with, `cancelled` the references whose cancel returned,
+    `all_submitted_at` the step at which the last request got its first event, and `free_slots` the slots of
+    the orchestrator that were free in the end.
     """
 
     plan: RunPlan
@@ -56,6 +57,7 @@ class RunRecord:
     began_at: float = 0.0
     events: list[Event] = field(factory=list)
     ended_at: dict[str, float] = field(factory=dict)
+    cancelled: set[str] = field(factory=set)
     all_submitted_at: int = 0
     handled: int = 0
     crashed: bool = False
@@ -138,7 +140,8 @@ class Program:
         tickets = [orchestrator.submit(request) for request in self.requests]
         readers = [asyncio.create_task(self._read(ticket, record)) for ticket in tickets]
         cancels = [
-            asyncio.create_task(_cancel(ticket, 7.0 * n)) for n, ticket in enumerate(tickets[: plan.cancels])
+            asyncio.create_task(_cancel(ticket, 7.0 * n, record))
+            for n, ticket in enumerate(tickets[: plan.cancels])
         ]
         try:
             if plan.leave_by == "break":
@@ -158,6 +161,7 @@ class Program:
             record.handled += 1
 
 
-async def _cancel(ticket: Ticket, seconds: float) -> None:
+async def _cancel(ticket: Ticket, seconds: float, record: RunRecord) -> None:
     await asyncio.sleep(seconds)
     await ticket.cancel()
+    record.cancelled.add(ticket.reference)

@@ -130,13 +130,18 @@ class WorldResult:
 
 
 def scenario_of(seed: str) -> Scenario:
-    """Draw a scenario. That of a "crash-N" seed is small, and its program reads events without delay."""
+    """Draw a scenario. That of a "crash-N" seed is small, and its program reads events without delay.
+
+    In some of these, it cancels tickets.
+    """
     kind, _, number = seed.rpartition("-")
+    is_recorded = int(number) < RECORDED_WORLDS.get(kind, 0)
     if kind == "crash":
-        scenario = evolve(_draw(seed, 2, 3), tickets=False, plans=(RunPlan(),))
+        cancels = 0 if is_recorded else Random(f"{seed}:cancels").choice((0, 0, 1, 3))
+        scenario = evolve(_draw(seed, 2, 3), tickets=cancels > 0, plans=(RunPlan(cancels=cancels),))
     else:
         scenario = _draw(seed, 4, 6)
-    if int(number) < RECORDED_WORLDS.get(kind, 0):
+    if is_recorded:
         return scenario
     return evolve(
         scenario,
