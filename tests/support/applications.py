@@ -121,7 +121,8 @@ async def messages(
                 fields = {}
 
 
-async def productions(session: aiohttp.ClientSession) -> dict[str, dict[str, Any]]:
-    """Return what the application lists, by reference."""
+async def productions(session: aiohttp.ClientSession) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return the cursor of what the application lists, and the list by reference."""
     async with session.get("/productions") as response:
-        return {one["reference"]: one for one in (await response.json())["productions"]}
+        answer = await response.json()
+        return answer["cursor"], {one["reference"]: one for one in answer["productions"]}
