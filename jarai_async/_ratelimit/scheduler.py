@@ -176,7 +176,8 @@ class Scheduler:
         waiting = [kind for kind in KINDS if self._waiting[kind]]
         at = min((self.limiter.earliest_send(kind, now, wall) for kind in waiting), default=math.inf)
         if at < math.inf:
-            self._log_quota(at, now, wall)
+            if at - now > _LONGEST_TIMER and self.limiter.quota_returns(waiting[0], now, wall) > now:
+                self._log_quota(at, now, wall)
             self._timer = _clock.Timer(min(at, now + _LONGEST_TIMER), self._hand_out)
 
     def _clocks(self) -> tuple[float, float]:
@@ -191,7 +192,7 @@ class Scheduler:
 
     def _log_quota(self, at: float, now: float, wall: float) -> None:
         """Log once a day that requests wait for the next day's quota."""
-        if at - now > _LONGEST_TIMER and self.limiter.paused_until < at and wall >= self._quota_logged_until:
+        if self.limiter.paused_until < at and wall >= self._quota_logged_until:
             self._quota_logged_until = wall + at - now
             kinds = "polls wait" if self.limiter.left_today(wall) > 0 else "all requests wait"
             _log.warning(

@@ -110,6 +110,7 @@ async def test_owner_that_was_killed_during_a_commit_is_recovered_and_read(tmp_p
     journal = await Journal.open(path)
     for n in range(REQUESTS):
         await journal.save(intent(str(n), "committed", stage=Stage.SENDING))
+    assert {entry.stage for entry in read_journal(path)} == {"sending"}
     await journal.close()
     assert {entry.stage for entry in read_journal(path)} == {"in doubt"}
     with other_process(KILLED_WRITER, path) as writer:

@@ -15,11 +15,20 @@ from jarai_async import (
     JaraiClient,
     Orchestrator,
     OutcomeState,
+    Production,
+    Status,
 )
-from jarai_async._journal.entries import Stage
+from jarai_async._api.codec import body_of
+from jarai_async._api.models import parse_id
+from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.journal import Journal
+from jarai_async._orchestrator.decisions import check_decision
 from jarai_async.simulator import FaultKind, Simulator
+from tests.support.journals import intent
 from tests.support.orchestrators import outcomes_of
 from tests.support.scenarios import request_for
+from tests.support.strategies import ID, OTHER
+from tests.support.strategies import request as make_request
 
 
 async def leave_in_doubt(simulator: Simulator, client: JaraiClient, journal: Path, **changes: Any) -> str:
@@ -54,6 +63,19 @@ async def test_production_of_another_reference_is_refused(
         assert outcome.ok
         assert outcome.production is not None
         assert outcome.production.id == created
+
+
+async def test_exchange_is_refused_where_the_other_production_does_not_fit() -> None:
+    """The first decision was made while JARAI did not report the topic of the production."""
+    journal, production = await Journal.open(None), Production(parse_id(ID), Status.PRODUCING)
+    other = evolve(production, id=parse_id(OTHER), topic=intent().request().topic)
+    journal.put(intent("a", stage=Stage.ACCEPTED, resolved=True, production=other))
+    bees = body_of(make_request(topic="How bees dance"))
+    second = Intent("b", ID, bees, "a key", Stage.ACCEPTED, production=production, resolved=True)
+    await journal.save(second)
+    with pytest.raises(InvalidRequestError, match="does not fit the reference 'b'"):
+        await check_decision(journal, "a", production, {})
+    await journal.close()
 
 
 async def test_running_production_of_another_reference_is_refused_without_a_journal(

@@ -37,6 +37,26 @@ async def run_program(
     return events
 
 
+async def test_run_of_a_request_that_was_read_by_its_ticket_repeats_only_the_outcome(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Readers of a ticket keep cursors, so its events count as read."""
+    request = request_for(simulator, reference="a")
+    async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+        await orchestrator.submit(request)
+    assert [type(event) for event in await run_program(simulator, tmp_path / "journal")] == [Finished]
+
+
+async def test_request_of_a_run_that_was_not_read_is_resumed_by_a_ticket(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Its events were not taken, and there is no reader of a run who could take them now."""
+    await run_program(simulator, tmp_path / "journal", stop_after=2)
+    async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+        (ticket,) = await orchestrator.resume()
+        assert (await ticket).ok
+
+
 # --- Expired productions ---------------------------------------------------------------------------
 
 
@@ -245,6 +265,17 @@ async def test_production_that_ended_unwatched_is_published_after_its_deadline(t
         events = await run_for(600, simulator, tmp_path, 1, deadline=900)
         assert isinstance(events[-1], Finished)
         assert events[-1].outcome.state is OutcomeState.PUBLISHED
+
+
+async def test_production_whose_deadline_passed_unwatched_times_out_after_one_look(tmp_path: Path) -> None:
+    """It has not ended in the meantime, and is not waited for."""
+    async with Simulator(durations=endless, failure_rate=0) as simulator:
+        for _ in range(2):
+            began = asyncio.get_running_loop().time()
+            events = await run_for(6000, simulator, tmp_path, 1, deadline=900)
+            assert isinstance(events[-1], Finished)
+            assert events[-1].outcome.state is OutcomeState.TIMED_OUT
+        assert asyncio.get_running_loop().time() - began < 100
 
 
 async def test_restart_in_full_use_keeps_the_rate_limit_in_full_use(tmp_path: Path) -> None:

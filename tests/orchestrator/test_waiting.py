@@ -131,6 +131,16 @@ async def test_waits_for_the_next_day_when_the_requests_are_used_up(simulator: S
         )
 
 
+async def test_polls_that_are_spread_over_the_day_are_not_logged_as_a_quota_that_is_used_up(
+    simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are minutes apart, so that the rest of the quota lasts."""
+    async with limited(simulator, per_day=10) as orchestrator:
+        assert (await orchestrator.submit(request_for(simulator))).ok
+    assert simulator.count() < 10
+    assert "used up" not in caplog.text
+
+
 async def test_waits_for_the_next_day_after_a_429_that_lasts_until_midnight(
     simulator: Simulator, client: JaraiClient
 ) -> None:
