@@ -167,6 +167,7 @@ class Intent:
 
     def reopen(self) -> None:
         """Return from ENDED to the stage before it."""
+        self.cancel_requested = self.outcome_state == OutcomeState.CANCELLED  # then it must not be sent
         self.stage = Stage.PLANNED if self.production is None else Stage.ACCEPTED
         self.outcome = self.ended_at = None
 

@@ -18,6 +18,7 @@ from jarai_async._errors import (
     ConfigurationError,
     InvalidRequestError,
     JaraiError,
+    JournalError,
     NotFoundError,
     PermissionDeniedError,
 )
@@ -111,7 +112,9 @@ class Cancellation:
             error = await self._send(await is_watched)
         except JaraiError as failure:
             error = failure
-        if isinstance(error, ApiError):
+        if isinstance(error, JournalError):
+            self._drop()
+        elif isinstance(error, ApiError):
             _log.warning("JARAI did not cancel %s, which continues: %s", self._state.reference, error)
             if not isinstance(error, _OF_THE_KEY):
                 self._drop()
@@ -160,9 +163,8 @@ class Cancellation:
         return not (is_final or isinstance(error, ClosedError | ConfigurationError))
 
     def _drop(self) -> None:
-        """Forget it: the next process does not send it again."""
+        """Let the next process not send it again. In this one, the request is still not submitted again."""
         state = self._state
-        state.cancel_requested = False
         if state.intent is not None and state.intent.cancel_requested:
             state.intent.cancel_requested = False
             state.context.journal.put(state.intent)

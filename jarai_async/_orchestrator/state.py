@@ -60,7 +60,7 @@ class JobState:
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
     - `has_ticket`: it was started for a ticket, so its events are not repeated to the reader of a run.
-    - `cancel_requested`: cancel the production as soon as it is known.
+    - `cancel_requested`: a cancel was requested, so it is not submitted again.
     - `is_replaced`: the user decided otherwise what its submit created, so another job takes its place.
     - `has_outcome`: the outcome was published. The task may still be ending.
     - `final_list_published`: the event of the final deliverables was handled, perhaps by an earlier process.

@@ -48,6 +48,7 @@ def test_row_round_trip_keeps_every_field() -> None:
         acknowledged=2,
         listed=True,
         webhook_pending=True,
+        cancel_requested=True,
         has_files=True,
         expired=[OTHER],
         outcome={"state": "failed"},
@@ -63,6 +64,21 @@ def test_request_that_is_reopened_is_unfinished_again(production: Production | N
     ended = intent(stage=Stage.ENDED, production=production, outcome={"state": "published"}, ended_at=1e9)
     ended.reopen()
     assert (ended.stage, ended.outcome, ended.ended_at) == (stage, None, None)
+
+
+@pytest.mark.parametrize(
+    ("end", "is_cancelled_again"), [(OutcomeState.CANCELLED, True), (OutcomeState.PUBLISHED, False)]
+)
+def test_cancel_ends_with_the_request(end: OutcomeState, *, is_cancelled_again: bool) -> None:
+    """If it is resumed nevertheless, one that was cancelled is not submitted, and no other is cancelled."""
+    entry = intent()
+    entry.request_cancel()
+    assert entry.cancel_requested
+    entry.record(event(Finished, outcome=outcome(end)))
+    entry.request_cancel()
+    assert not entry.cancel_requested
+    entry.reopen()
+    assert entry.cancel_requested == is_cancelled_again
 
 
 def test_row_has_no_empty_fields_and_no_signed_url() -> None:

@@ -207,6 +207,24 @@ async def test_cancel_that_was_refused_is_not_sent_again(
     assert simulator.count("cancel") == 1
 
 
+async def test_production_whose_cancel_was_refused_is_not_replaced_when_it_expires() -> None:
+    """JARAI never started it, so the cancel has what it wanted."""
+    async with (
+        Simulator(expiry_rate=1.0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Orchestrator(client) as orchestrator,
+    ):
+        ticket = orchestrator.submit(request_for(simulator))
+        await asyncio.sleep(10)
+        simulator.faults.add("not_ready", on="cancel")
+        with pytest.raises(ApiError, match="409"):
+            await ticket.cancel()
+        outcome = await ticket
+        assert outcome.error is not None
+        assert outcome.error.code == "PRODUCTION_EXPIRED"
+        assert simulator.count("submit") == 1
+
+
 async def test_cancel_that_cannot_be_written_is_not_sent(
     simulator: Simulator, client: JaraiClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
 from jarai_async import (
     ClosedError,
     Finished,
+    InvalidRequestError,
     JaraiClient,
     Orchestrator,
     Status,
@@ -146,3 +148,16 @@ async def test_ticket_that_is_not_watched_any_more_as_json_has_no_outcome(
         await anext(ticket.events())
     shown = ticket.to_dict()
     assert (shown["done"], shown["outcome"], shown["status"]) == (True, None, "Queued")
+
+
+async def test_ticket_of_a_reference_of_another_request_has_no_outcome(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Awaiting it raises; showing it does not."""
+    async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+        await orchestrator.submit(request_for(simulator, reference="a"))
+        ticket = orchestrator.submit(request_for(simulator, reference="a", topic="How bees dance"))
+        with pytest.raises(InvalidRequestError, match="'a' belongs to another request"):
+            await ticket
+        assert repr(ticket) == "<Ticket 'a' not submitted yet, not watched any more>"
+        assert (ticket.to_dict()["outcome"], ticket.to_dict()["done"]) == (None, True)
