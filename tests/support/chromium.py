@@ -56,7 +56,13 @@ async def open_page(url: str, folder: Path) -> AsyncIterator[Page]:
     assert PATH is not None
     with (folder / "chromium-log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(PATH, *_OPTIONS, f"--user-data-dir={folder / 'profile'}", "--remote-debugging-port=0", url),
+            *(
+                PATH,
+                *_OPTIONS,
+                f"--user-data-dir={folder / 'profile'}",
+                "--remote-debugging-port=0",
+                "about:blank",
+            ),
             stdout=log,
             stderr=log,
         )
@@ -70,7 +76,11 @@ async def open_page(url: str, folder: Path) -> AsyncIterator[Page]:
             async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
                 (target,) = [one for one in await response.json() if one["type"] == "page"]
             async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                yield Page(socket)
+                page = Page(socket)
+                await page.call("Page.enable")
+                await page.call("Page.navigate", url=url)
+                await page.until(f"location.href.startsWith({url!r}) && document.readyState === 'complete'")
+                yield page
     finally:
         if process.returncode is None:
             process.kill()
