@@ -24,7 +24,9 @@ routes = web.RouteTableDef()
 async def run_orchestrator(app: web.Application) -> AsyncIterator[None]:
     async with (
         JaraiClient() as client,
-        Orchestrator(client, journal="app.db", download_to="files", webhooks=receiver) as orchestrator,
+        Orchestrator(
+            client, journal="app.db", journal_wait=60, download_to="files", webhooks=receiver
+        ) as orchestrator,
     ):
         await orchestrator.resume()  # continues what an earlier process has left
         app[ORCHESTRATOR] = orchestrator

@@ -27,7 +27,9 @@ receiver = Receiver(os.environ["JARAI_WEBHOOK_SECRET"])  # JARAI shows it once, 
 async def run_orchestrator(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
     async with (
         JaraiClient() as client,
-        Orchestrator(client, journal="app.db", download_to="files", webhooks=receiver) as orchestrator,
+        Orchestrator(
+            client, journal="app.db", journal_wait=60, download_to="files", webhooks=receiver
+        ) as orchestrator,
     ):
         await orchestrator.resume()  # continues what an earlier process has left
         yield {"orchestrator": orchestrator}
