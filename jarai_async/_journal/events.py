@@ -197,7 +197,8 @@ def _outcome(fields: Mapping[str, Any], request: ProductionRequest, production: 
 def error_fields(error: JaraiError, length: int | None = None) -> dict[str, Any]:
     """Return what the journal keeps of an error, with this many characters of its message."""
     facts = {name: getattr(error, name) for name in ("status", "code", "correlation_id")}
-    return {"type": type(error).__name__, "message": error.message[:length]} | facts
+    own = {"advice": error.advice} if "advice" in vars(error) else {}  # else it is that of its class
+    return {"type": type(error).__name__, "message": error.message[:length]} | facts | own
 
 
 def decoded_error(fields: object, code: Any = None) -> JaraiError | None:
@@ -210,7 +211,10 @@ def decoded_error(fields: object, code: Any = None) -> JaraiError | None:
         checked(fields, dict)[name] for name in ("type", "message", "status", "code", "correlation_id")
     )
     error_class = _ERRORS.get(kind, JaraiError)
-    return error_class(str(message), status=status, code=code, correlation_id=correlation_id)
+    error = error_class(str(message), status=status, code=code, correlation_id=correlation_id)
+    if "advice" in checked(fields, dict):
+        error.advice = str(checked(fields, dict)["advice"])
+    return error
 
 
 def saved_fields(saved: SavedFile) -> dict[str, Any]:

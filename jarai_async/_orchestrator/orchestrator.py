@@ -305,13 +305,14 @@ class Orchestrator:
         ConfigurationError outside of the `async with` block.
         """
         self.jobs.check_open()
-        tickets = []
-        for intent in await self.context.journal.unfinished():
+        unfinished = await self.context.journal.unfinished()
+        tickets: dict[str, Ticket] = {}
+        for intent in sorted(unfinished, key=lambda intent: intent.stage is not Stage.ACCEPTED):
             self.jobs.check_open()
-            tickets.append(self.submit(intent.request()))
+            tickets[intent.reference] = self.submit(intent.request())  # what is in flight has its slot first
             if len(tickets) % _STARTED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # the first of them submit and poll already
-        return tickets
+        return [tickets[intent.reference] for intent in unfinished]
 
     async def forget(self, *references: str, older_than: timedelta | None = None) -> list[str]:
         """Delete requests that have ended from the journal, with their events, and return their references.

@@ -28,6 +28,11 @@ class Slots:
         self._numbers = itertools.count()
         self._waiting: list[int] = []  # numbers of places, sorted
 
+    @property
+    def is_one_free(self) -> bool:
+        """Whether `acquire` would not wait."""
+        return not self._semaphore.locked()
+
     async def acquire(self, slot: "Slot | None" = None) -> None:
         """Wait for a free slot and take it. `slot` has its place in the queue meanwhile."""
         place = Place(next(self._numbers), _clock.utc())
@@ -73,6 +78,11 @@ class Slot:
         if not self.is_held:
             await self._slots.acquire(self)
             self.is_held = True
+
+    async def acquire_if_free(self) -> None:
+        """Take a slot for what is in flight already, unless all are in use: then it goes on without one."""
+        if self._slots.is_one_free:
+            await self.acquire()
 
     def release(self) -> None:
         """Give the slot to another production; repeated calls do nothing."""

@@ -114,4 +114,6 @@ app.router.add_routes(routes)
 
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "8080"))
-    web.run_app(app, port=port, shutdown_timeout=3)  # seconds for open pages, after a SIGTERM
+    web.run_app(
+        app, host="127.0.0.1", port=port, shutdown_timeout=3
+    )  # seconds for open pages, after a SIGTERM

@@ -1,8 +1,9 @@
 """A web application with FastAPI: it takes requests by POST, and a page shows all productions.
 
     export JARAI_API_KEY=... JARAI_WEBHOOK_SECRET=...
-    uvicorn fastapi_app:app --timeout-graceful-shutdown 3    # seconds for open pages, after a SIGTERM
+    uvicorn fastapi_app:app --timeout-graceful-shutdown 3
 
+After a SIGTERM uvicorn cancels the event streams of open pages when these 3 seconds are over, and logs that.
 Everything is in the journal, so the application may be killed at any time. It has no login: add your own.
 """
 

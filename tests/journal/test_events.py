@@ -30,8 +30,11 @@ from tests.support.events import NOW, PRODUCING, SAVED, VIDEO, event, outcome
 from tests.support.strategies import ID, json_values, request
 
 LISTED = evolve(VIDEO, url="")  # signed URLs are not stored
+WITH_ADVICE = ProductionFailedError("it failed")
+WITH_ADVICE.advice = "To submit it again, call `Orchestrator.retry`."
 ERRORS = [
     None,
+    WITH_ADVICE,
     ProductionFailedError("it failed", code="BAD_TOPIC"),
     BudgetExceededError("spent", status=409, code="BUDGET_GATE_1_FAILED", correlation_id="c-1"),
     NotSentError("no connection"),

@@ -287,3 +287,24 @@ async def test_restart_in_full_use_keeps_the_rate_limit_in_full_use(tmp_path: Pa
         minutes = Counter(int((sent.arrived - restarted_at) // 60) for sent in simulator.requests)
         assert [minutes[minute] for minute in range(2)] == [300, 300]
         assert not [sent for sent in simulator.requests if sent.status == 429]
+
+
+async def test_resumed_productions_keep_their_slots(tmp_path: Path) -> None:
+    """Those that an earlier process submitted count; as they end, others are submitted."""
+
+    def long(_: Random, __: str) -> list[tuple[str, float]]:
+        return [("Queued", 30.0), ("Producing", 36_000.0)]
+
+    requests_left = 6
+    async with Simulator(durations=long, approval="auto", failure_rate=0.0) as simulator:
+        for seconds, created in ((3_600, 2), (3_600, 2), (40_000, 4)):
+            async with (
+                JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+                Orchestrator(client, concurrency=2, journal=tmp_path / "journal") as orchestrator,
+            ):
+                await orchestrator.resume()
+                for request in requests_for(simulator, requests_left):
+                    orchestrator.submit(request)
+                await asyncio.sleep(seconds)
+                assert len(simulator.productions) == created
+            requests_left = 0

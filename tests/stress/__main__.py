@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.stress import campaign, downloads, event_logs, mutants, mutation, servers
+from tests.stress import applications, campaign, downloads, event_logs, mutants, mutation, servers
 from tests.stress.campaign import Campaign
 from tests.stress.crashes import watch_databases
 from tests.stress.foreign import batch
@@ -46,7 +46,12 @@ _HELP = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line."""
-    own_options = {"downloads": downloads.main, "servers": servers.main, "foreign": batch.main}
+    own_options = {
+        "applications": applications.main,
+        "downloads": downloads.main,
+        "servers": servers.main,
+        "foreign": batch.main,
+    }
     if arguments and arguments[0] in own_options:
         return own_options[arguments[0]](list(arguments[1:]))
     options = _parser().parse_args(arguments)
@@ -76,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_processes(command)
     mutation.add_arguments(command)
     command.set_defaults(run=mutation.main)
+    commands.add_parser("applications", help="SIGKILL of web applications; has options of its own")
     commands.add_parser("downloads", help="one file under 24 faults of its storage; has options of its own")
     commands.add_parser("servers", help="downloads from servers of other projects; has options of its own")
     commands.add_parser("foreign", help="a server from the contract alone; has options of its own")
