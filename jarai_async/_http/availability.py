@@ -87,7 +87,7 @@ class Availability:
     def _log_outage(self, now: float, error: JaraiError) -> None:
         self._logged_at = now
         _log.warning(
-            "an outage of %s (%s) began at %s UTC; requests are sent again until they are answered: %s",
+            "an outage of %s (%s) began at %s UTC; requests are repeated: %s",
             self._name,
             ", ".join(self._failing),
             f"{self.down_since:%Y-%m-%d %H:%M:%S}",

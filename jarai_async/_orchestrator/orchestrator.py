@@ -203,7 +203,9 @@ class Orchestrator:
                 if self._cancel_on_exit:
                     await cancel_all(self.jobs.tasks)
             finally:
-                log_how_to_continue([job.state for job in self.jobs], self._journal_path)
+                await self.context.journal.flush()
+                path = None if self.context.journal.failure else self._journal_path
+                log_how_to_continue([job.state for job in self.jobs], path)
                 await stop(self.jobs.tasks)
         self._was_left = True
         self.context.journal.history.wake(None)

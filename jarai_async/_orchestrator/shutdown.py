@@ -73,7 +73,8 @@ async def cancel_all(jobs: _Jobs) -> None:
 def log_how_to_continue(jobs: Collection[JobState], journal: Path | None) -> None:
     """Log the productions that continue at JARAI, and the submits that may have created one.
 
-    A journal has them, so their number is enough. Without one, the log is their only trace.
+    A journal has them, so their number is enough. Without one, or if it cannot be written, the log is their
+    only trace.
     """
     running = [f"  {job.reference}  {job.production.id}" for job in jobs if job.production]
     in_doubt = [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist]

@@ -49,13 +49,13 @@ def test_wrong_key_is_one_message_and_one_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["not_found", "redirect", "empty_body"])
-def test_wrong_base_url_is_one_message_and_one_request(fault: str, tmp_path: Path) -> None:
+def test_wrong_base_url_ends_the_command_before_anything_is_submitted(fault: str, tmp_path: Path) -> None:
     """A server that is not JARAI's would reject every request of the batch, or leave the first in doubt."""
 
     async def run() -> None:
         async with Simulator() as simulator:
             simulator.faults.add(fault, on="any", times=None)
-            code, (message,) = await run_with_key(tmp_path, simulator, simulator.api_key)
+            code, (*_, message) = await run_with_key(tmp_path, simulator, simulator.api_key)
             assert code == 2
             assert "base URL" in message
             assert simulator.count("submit") == 0

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 from jarai_async import (
     ClosedError,
     JaraiClient,
+    JournalError,
     Orchestrator,
     Outcome,
     OutcomeState,
     RateLimit,
     UncertainSubmitError,
+    read_journal,
 )
 from jarai_async.simulator import Simulator
 from tests.support.scenarios import request_for
@@ -167,26 +170,32 @@ async def test_leaving_during_a_rejected_submit_does_not_cancel_the_request(
 
 
 class SlowDisk(sqlite3.Connection):
-    """A connection whose next commit waits, once `before_commit` is set, until `released`."""
+    """A connection whose next commit waits until `released`, once `before_commit` is set, and may fail."""
 
     before_commit: Callable[[], object] | None = None
     released = threading.Event()
+    is_full = False
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         if sql == "COMMIT" and self.before_commit is not None:
             self.before_commit()
             self.released.wait()
+            if self.is_full:
+                raise sqlite3.OperationalError("database or disk is full")
         return super().execute(sql, parameters)
 
 
-async def test_accepted_production_is_named_when_leaving_before_the_journal_has_it(
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_accepted_production_is_in_the_log_if_the_journal_does_not_have_it_after_leaving(
     client: JaraiClient,
     simulator: Simulator,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    *,
+    is_full: bool,
 ) -> None:
-    """Its identifier is in the log although its acceptance is still being written."""
+    """Its acceptance is still being written when the block is left."""
     loop, committing = asyncio.get_running_loop(), asyncio.Event()
     connect = sqlite3.connect
 
@@ -201,6 +210,8 @@ async def test_accepted_production_is_named_when_leaving_before_the_journal_has_
     ticket = orchestrator.submit(request_for(simulator, reference="mine"))
     while not simulator.productions:  # noqa: ASYNC110  # the simulator has no event for it
         await asyncio.sleep(0.001)
+    monkeypatch.setattr(SlowDisk, "is_full", is_full)
+    monkeypatch.setattr(SlowDisk, "released", threading.Event())
     monkeypatch.setattr(
         SlowDisk, "before_commit", staticmethod(lambda: loop.call_soon_threadsafe(committing.set))
     )
@@ -210,9 +221,13 @@ async def test_accepted_production_is_named_when_leaving_before_the_journal_has_
     for _ in range(100):  # the clock stands still while the journal writes
         await asyncio.sleep(0)
     SlowDisk.released.set()
-    await leaving
+    with pytest.raises(JournalError, match="full") if is_full else nullcontext():
+        await leaving
     (production_id,) = simulator.productions
-    assert f"mine  {production_id}" in caplog.text
+    monkeypatch.undo()
+    (entry,) = read_journal(tmp_path / "journal")
+    assert (entry.production is None) == is_full
+    assert (f"mine  {production_id}" in caplog.text) == is_full
     assert ticket.production_id == production_id
 
 
