@@ -35,9 +35,9 @@ _FORGOTTEN_AT_ONCE = 500
 _SELECT = "SELECT reference, account_id, key, body, stage, state, ended_at, kept FROM intents"
 _SELECT_ONE = f"{_SELECT} WHERE reference = ?"
 _SELECT_IN_DOUBT = f"{_SELECT} WHERE account_id = ? AND stage IN (?, ?)"
-_SELECT_ALL = f"{_SELECT} ORDER BY id"
+_MAY_END_AS = "(?1 IS NULL OR state = ?1 OR stage != 'ended')"
+_SELECT_ALL = f"{_SELECT} WHERE {_MAY_END_AS} ORDER BY id"
 _SELECT_UNFINISHED = f"{_SELECT} WHERE stage != ? ORDER BY id"
-_SELECT_STATE = f"{_SELECT} WHERE state = ? ORDER BY id"
 _SELECT_EVENTS = """
 SELECT cursor, reference, sequence, kind, value, account_id, body
     FROM events JOIN intents ON intents.id = events.intent
@@ -47,7 +47,7 @@ _SELECT_PAGE_OF_ONE = f"{_SELECT_EVENTS} WHERE reference = ? AND cursor > ? ORDE
 _SELECT_UNREAD = f"{_SELECT_EVENTS} WHERE reference = ? AND sequence > ? ORDER BY cursor"
 _SELECT_FILES = f"{_SELECT_EVENTS} WHERE reference = ? AND kind = 'Downloaded' ORDER BY cursor"
 _LAST_CURSORS = "SELECT max(cursor) FROM events GROUP BY intent"
-_SELECT_LAST = f"{_SELECT_EVENTS} WHERE stage = ? AND cursor IN ({_LAST_CURSORS})"
+_SELECT_LAST = f"{_SELECT_EVENTS} WHERE {_MAY_END_AS} AND cursor IN ({_LAST_CURSORS})"
 _SELECT_LATEST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 _FREE_SOME = "PRAGMA incremental_vacuum(2000)"  # pages
 _INSERT = """
@@ -139,9 +139,12 @@ class Journal:
         stored = {row[0] for row in await self._writer.read("SELECT reference FROM intents")}
         return {reference for reference in references if _is_unicode(reference)} - stored
 
-    async def intents(self) -> list[Intent]:
-        """Return all intents, in the order in which they were first written. Raises JournalError."""
-        return await self._read_intents(_SELECT_ALL)
+    async def intents(self, state: str | None = None) -> list[Intent]:
+        """Return all intents, in the order in which they were first written. Raises JournalError.
+
+        With a `state`, those that have not ended, and those whose outcome this is.
+        """
+        return await self._read_intents(_SELECT_ALL, state)
 
     async def owner_of(self, production_id: str) -> str | None:
         """Return the reference of the request that created a production, if one did. Raises JournalError."""
@@ -151,10 +154,6 @@ class Journal:
     async def unfinished(self) -> list[Intent]:
         """Return the intents of requests that have not ended, in their order. Raises JournalError."""
         return await self._read_intents(_SELECT_UNFINISHED, str(Stage.ENDED))
-
-    async def ended_as(self, state: str) -> list[Intent]:
-        """Return the intents of requests that have ended with this outcome. Raises JournalError."""
-        return await self._read_intents(_SELECT_STATE, state)
 
     async def in_doubt(self, account_id: str) -> list[Intent]:
         """Return the requests whose submit may have created a production that is not known.
@@ -196,9 +195,9 @@ class Journal:
         events = await self._read_events(_SELECT_UNREAD, intent.reference, intent.sequence - 1)
         return events[-1] if events else None
 
-    async def last_events(self) -> dict[str, Event]:
-        """Return the last event of each request that has ended, by reference. Raises JournalError."""
-        events = await self._read_events(_SELECT_LAST, str(Stage.ENDED))
+    async def last_events(self, state: str | None = None) -> dict[str, Event]:
+        """Return the last event of each request that `intents` returns, by reference. Raises JournalError."""
+        events = await self._read_events(_SELECT_LAST, state)
         return {event.reference: event for event in events}
 
     async def _select_events(self, after: int, reference: str | None, limit: int) -> list[Event]:
@@ -206,7 +205,7 @@ class Journal:
             return await self._read_events(_SELECT_PAGE, after, limit)
         return await self._read_events(_SELECT_PAGE_OF_ONE, reference, after, limit)
 
-    async def _read_intents(self, query: str, *values: str) -> list[Intent]:
+    async def _read_intents(self, query: str, *values: str | None) -> list[Intent]:
         """Read intents, and decode them in the thread: there may be thousands."""
 
         def read(database: Database) -> list[Intent]:
@@ -214,7 +213,7 @@ class Journal:
 
         return [self._intents.get(one.reference, one) for one in await self._writer.use(read) or ()]
 
-    async def _read_events(self, query: str, *values: str | int) -> list[Event]:
+    async def _read_events(self, query: str, *values: str | int | None) -> list[Event]:
         """Read events, and decode them in the thread."""
 
         def read(database: Database) -> list[Event]:

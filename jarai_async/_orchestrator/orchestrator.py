@@ -270,32 +270,33 @@ class Orchestrator:
     async def ticket(self, reference: str) -> Ticket | None:
         """Return the ticket of a request that is running or that the journal knows; else None.
 
-        Of a request that has ended it has the outcome. The ticket of one that has neither ended nor is
-        running raises ClosedError: `resume` or `submit` continues with it. Raises JournalError, and
-        ConfigurationError outside of the `async with` block.
+        It has the outcome of the last run, also one that is not final. The ticket of a request that has none
+        and is not running raises ClosedError: `resume` or `submit` continues with it. Raises JournalError,
+        and ConfigurationError outside of the `async with` block.
         """
         self.jobs.check_open()
         intent = await self.context.journal.find(reference)
         if intent is None:
             return None
-        return self._known_ticket(intent, await self.context.journal.last_event(intent))
+        last_event = await self.context.journal.last_event(intent)
+        return self._known_ticket(intent, _known_outcome(intent, last_event))
 
     async def tickets(self, state: OutcomeState | None = None) -> list[Ticket]:
         """Return the tickets of all requests that are running or that the journal knows, in their order.
 
-        Or only those that have ended with the outcome `state`. Raises JournalError, and ConfigurationError
-        outside of the `async with` block.
+        Or only those whose outcome is `state`. Raises JournalError, and ConfigurationError outside of the
+        `async with` block.
         """
         self.jobs.check_open()
-        journal = self.context.journal
-        intents = await (journal.intents() if state is None else journal.ended_as(state))
-        last_events = await journal.last_events()
-        tickets = []
+        journal, tickets = self.context.journal, []
+        intents, last_events = await journal.intents(state), await journal.last_events(state)
         for intent in intents:
             event = last_events.get(intent.reference)
-            if intent.stage is Stage.ENDED and (event is None or event.sequence != intent.sequence):
-                event = await journal.last_event(intent)  # it ended after the others were read
-            tickets.append(self._known_ticket(intent, event))
+            if event is not None and event.sequence != intent.sequence:
+                event = await journal.last_event(intent)  # a newer one was written after the others were read
+            outcome = None if self.jobs.running(intent.reference) else _known_outcome(intent, event)
+            if state is None or (outcome is not None and outcome.state == state):
+                tickets.append(self._known_ticket(intent, outcome))
         return tickets
 
     async def resume(self) -> list[Ticket]:
@@ -387,17 +388,17 @@ class Orchestrator:
         """Return what was sent, what the rate limit has left, and when everything is expected to end."""
         return self._monitor.statistics(self.jobs.finished)
 
-    def _known_ticket(self, intent: Intent, last_event: Event | None) -> Ticket:
+    def _known_ticket(self, intent: Intent, outcome: Outcome | None) -> Ticket:
         """Return the ticket of a request of the journal."""
         if (running := self.jobs.running(intent.reference)) is not None:
             return Ticket(self.jobs, *running)
         state = JobState.of(self.context, intent, has_ticket=True)
         state.accepted = intent.production
         end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        if intent.stage is Stage.ENDED and isinstance(last_event, Finished):
-            end.set_result(last_event.outcome)
-        else:
+        if outcome is None:
             end.cancel()
+        else:
+            end.set_result(outcome)
         return Ticket(self.jobs, Job(state), end)
 
     def _may_be_drawn(self, reference: str) -> bool:
@@ -411,6 +412,18 @@ class Orchestrator:
     def _add_background(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _known_outcome(intent: Intent, last_event: Event | None) -> Outcome | None:
+    """Return the outcome of a request that is not running, unless another run was decided since then."""
+    if not isinstance(last_event, Finished):
+        return None
+    outcome = last_event.outcome
+    if outcome.is_final:
+        is_decided = intent.stage is not Stage.ENDED
+    else:
+        is_decided = outcome.state is OutcomeState.UNCERTAIN and intent.stage is not Stage.IN_DOUBT
+    return None if is_decided else outcome
 
 
 def _check_arguments(

@@ -6,9 +6,11 @@
 Everything is in the journal, so the application may be killed at any time. It has no login: add your own.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -99,7 +101,9 @@ async def file(request: web.Request) -> web.FileResponse:
 @routes.post("/productions/{reference:.+}/cancel")
 async def cancel(request: web.Request) -> web.Response:
     ticket = await get_ticket(request)
-    await ticket.cancel()
+    with suppress(TimeoutError):  # in an outage it goes on, and the events report it
+        async with asyncio.timeout(5):
+            await ticket.cancel()
     return web.json_response(ticket.to_dict(), status=202)
 
 

@@ -7,10 +7,11 @@ After a SIGTERM uvicorn cancels the event streams of open pages when these 3 sec
 Everything is in the journal, so the application may be killed at any time. It has no login: add your own.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,7 +101,9 @@ async def file(reference: str, name: str, orchestrator: Running) -> FileResponse
 @app.post("/productions/{reference:path}/cancel", status_code=202)
 async def cancel(reference: str, orchestrator: Running) -> dict[str, Any]:
     ticket = await get_ticket(orchestrator, reference)
-    await ticket.cancel()
+    with suppress(TimeoutError):  # in an outage it goes on, and the events report it
+        async with asyncio.timeout(5):
+            await ticket.cancel()
     return ticket.to_dict()
 
 

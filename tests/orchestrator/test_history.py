@@ -135,6 +135,35 @@ async def test_journal_knows_its_requests(simulator: Simulator, client: JaraiCli
     assert len(simulator.productions) == 2
 
 
+async def test_outcome_that_is_not_final_is_known_until_the_request_runs_again(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """Also after a restart. A decision replaces it, also where the request does not run again before."""
+    path = tmp_path / "journal"
+    await client.accounts()
+    simulator.faults.add("reset_after", on="submit", times=1)
+
+    async def check(orchestrator: Orchestrator) -> None:
+        (ticket,) = await orchestrator.tickets(OutcomeState.UNCERTAIN)
+        assert (ticket.reference, (await ticket).state) == ("lost", OutcomeState.UNCERTAIN)
+        (ticket,) = await orchestrator.tickets(OutcomeState.TIMED_OUT)
+        assert (ticket.reference, ticket.to_dict()["outcome"]) == ("late", "timed_out")
+
+    async with Orchestrator(client, journal=path) as orchestrator:
+        await orchestrator.submit(request_for(simulator, reference="lost"))
+        await orchestrator.submit(request_for(simulator, reference="late"), deadline=1)
+        await check(orchestrator)
+    async with Orchestrator(client, journal=path) as orchestrator:
+        await check(orchestrator)
+        await orchestrator.resolve("lost", resubmit=True)
+        assert await orchestrator.tickets(OutcomeState.UNCERTAIN) == []
+    async with Orchestrator(client, journal=path) as orchestrator:
+        ticket = await orchestrator.ticket("lost")
+        assert ticket is not None
+        with pytest.raises(ClosedError):
+            await ticket
+
+
 async def test_known_reference_is_submitted_once_without_a_journal(
     simulator: Simulator, client: JaraiClient
 ) -> None:
