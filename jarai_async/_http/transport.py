@@ -7,6 +7,7 @@ No aiohttp exception is raised or chained: its `repr` contains the key, its `str
 status 400 is often the verdict of its own parser on the response to a request that was carried out.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -78,11 +79,10 @@ class Transport:
         """Whether the server ever responded."""
         # A submit waits by `sock_read`, with `total` far out: after a stall of the event loop `total` would
         # expire although the response is there, and the submit would be uncertain. A read is simply repeated.
-        self._submit_timeout = aiohttp.ClientTimeout(
-            total=4 * timeout, sock_connect=_CONNECT_TIMEOUT, sock_read=timeout
-        )
-        self._read_timeout = aiohttp.ClientTimeout(total=2 * timeout, sock_connect=_CONNECT_TIMEOUT)
-        self._file_timeout = aiohttp.ClientTimeout(
+        # Not aiohttp's own `total`: it loses a cancellation of the task that comes at the same time.
+        self._submit_total, self._read_total = 4 * timeout, 2 * timeout
+        self._read_timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
+        self._submit_timeout = self._file_timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=timeout
         )
         self._sessions = Sessions(base_url, session, trust_env=trust_env)
@@ -114,23 +114,27 @@ class Transport:
 
     async def _request(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Response:
         session, options = self._sessions.for_call(call.kind, attempts)
-        async with session.request(
-            call.method,
-            URL(self.base_url + call.path, encoded=True),
-            data=call.body,
-            headers=_headers(call, api_key),
-            allow_redirects=False,
-            raise_for_status=False,
-            timeout=self._submit_timeout if call.kind is Kind.SUBMIT else self._read_timeout,
-            **_HEAD_LIMITS,
-            **options,
-        ) as response:
+        is_submit = call.kind is Kind.SUBMIT
+        end = _clock.monotonic() + (self._submit_total if is_submit else self._read_total)
+        async with asyncio.timeout_at(end):
+            response = await session.request(
+                call.method,
+                URL(self.base_url + call.path, encoded=True),
+                data=call.body,
+                headers=_headers(call, api_key),
+                allow_redirects=False,
+                raise_for_status=False,
+                timeout=self._submit_timeout if is_submit else self._read_timeout,
+                **_HEAD_LIMITS,
+                **options,
+            )
+        async with response:
             limit = _MAX_BODY
             if call.kind is Kind.DELIVERABLES:
                 limit = _MAX_LIST_BODY
                 now = _clock.wall()
                 self._clock_difference = (parse_date(response.headers.get("Date")) or now) - now
-            body, failure = await _read(response, limit)
+            body, failure = await _read(response, limit, end)
             return Response(response.status, response.headers, body, failure)
 
     async def read_blob(self, url: Secret, headers: Mapping[str, str], sink: Sink) -> None:
@@ -220,16 +224,22 @@ def _translated(error: Exception, attempts: Attempts, *, reached: bool = False) 
     return NoResponseError(f"no complete response: {what}")
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> tuple[bytes, TransportError | None]:
-    """Read a body that may be lost, endless, or a decompression bomb; return also why it is not complete."""
+async def _read(
+    response: aiohttp.ClientResponse, limit: int, end: float
+) -> tuple[bytes, TransportError | None]:
+    """Read a body that may be lost, endless, or a decompression bomb; return also why it is not complete.
+
+    It has to be complete at `end`, in seconds of the monotonic clock.
+    """
     chunks: list[bytes] = []
     size = 0
     try:
-        while chunk := await response.content.readany():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                return b"", InvalidResponseError(f"the response is larger than {limit} bytes")
+        async with asyncio.timeout_at(end):
+            while chunk := await response.content.readany():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    return b"", InvalidResponseError(f"the response is larger than {limit} bytes")
     except _NETWORK_ERRORS as error:
         return b"".join(chunks), NoResponseError(
             f"no complete response: {type(error).__name__}{_reason(error)}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import math
 import socket
 import ssl
 import struct
@@ -28,6 +29,7 @@ from jarai_async._errors import (
 from jarai_async._http.sessions import Attempts
 from jarai_async._http.transport import Transport
 from jarai_async._secret import Secret
+from jarai_async.simulator import Simulator
 from tests.support.certificates import server_context
 from tests.support.raw_server import reply_with, server
 from tests.support.strategies import ID
@@ -277,3 +279,17 @@ async def test_cookies_are_not_sent_back() -> None:
             await send(transport)
     assert len(received) == 4
     assert not any(b"cookie" in request.lower() for request in received)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+async def test_cancellation_at_the_moment_of_a_timeout_is_not_lost(
+    simulator: Simulator, client: JaraiClient, *, rounded: bool
+) -> None:
+    """aiohttp's own total timeout, which is rounded up to a second, took it for its own."""
+    simulator.faults.add("hang_before", on="fetch", seconds=1000.0)
+    begin = asyncio.get_running_loop().time()
+    end = math.ceil(begin + 60) if rounded else begin + 60
+    waiter = asyncio.create_task(client.fetch(ID))
+    asyncio.get_running_loop().call_at(end, waiter.cancel)
+    await asyncio.wait([waiter])
+    assert waiter.cancelled()
