@@ -13,7 +13,6 @@ from jarai_async._errors import (
     AuthenticationError,
     JaraiError,
     JournalError,
-    NotSentError,
     PermissionDeniedError,
     ProductionFailedError,
 )
@@ -39,14 +38,6 @@ class OutcomeState(StrEnum):
     INACCESSIBLE = "inaccessible"
     """JARAI refused for an hour to show the production, for example with 403 (the partner is not active, or
     the key lacks a scope). The production continues at JARAI: run it again once the cause is corrected."""
-
-
-_CURABLE = (  # errors that say nothing against the request: the next run submits it
-    AuthenticationError,
-    JournalError,
-    NotSentError,
-    PermissionDeniedError,
-)
 
 
 @frozen(kw_only=True)
@@ -155,7 +146,7 @@ class Outcome:
         if self.state is OutcomeState.PUBLISHED:
             return self.ok
         if self.state is OutcomeState.REJECTED:
-            return not isinstance(self.error, _CURABLE)
+            return not isinstance(self.error, JournalError | AuthenticationError | PermissionDeniedError)
         return self.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
 
 

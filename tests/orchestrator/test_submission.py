@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from yarl import URL
 
 from jarai_async import (
     BudgetExceededError,
@@ -118,27 +117,6 @@ async def test_base_url_that_was_never_reached_rejects_the_requests(
     assert {outcome.state for outcome in outcomes} == {OutcomeState.REJECTED}
     assert {type(outcome.error) for outcome in outcomes} == {NotSentError}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-
-
-async def test_request_that_was_not_sent_while_jarai_could_not_be_reached_is_submitted_by_the_next_process(
-    tmp_path: Path,
-) -> None:
-    """An application that is started during an outage must not lose the requests that it has accepted."""
-    async with Simulator() as simulator:
-        port = URL(simulator.base_url).port or 0
-    async with (
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Orchestrator(client, journal=tmp_path / "journal") as orchestrator,
-    ):
-        outcome = await orchestrator.submit(request_for(simulator, reference="mine"))
-    assert (outcome.state, outcome.is_final) == (OutcomeState.REJECTED, False)
-    async with (
-        Simulator(port=port, failure_rate=0) as simulator,
-        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
-        Orchestrator(client, journal=tmp_path / "journal") as orchestrator,
-    ):
-        (ticket,) = await orchestrator.resume()
-        assert (await ticket).ok
 
 
 async def test_closing_the_client_is_not_a_rejection(simulator: Simulator) -> None:
