@@ -281,9 +281,11 @@ async def test_listen_stops_if_the_output_cannot_be_written(
         assert await post(url, numbered(1)) == 204
         done, _ = await asyncio.wait([command], timeout=60)
     assert [task.result() for task in done] == [1]
-    assert capsys.readouterr().err == (
-        "jarai: stopped: the output cannot be written: No space left on device\n"
-    )
+    message = ""
+    while not message.endswith("\n"):  # the thread of the output writes it, and `main` would wait for that
+        await asyncio.sleep(0.001)
+        message += capsys.readouterr().err
+    assert message == "jarai: stopped: the output cannot be written: No space left on device\n"
 
 
 def test_listen_flushes_each_line_and_stops_on_interrupt() -> None:
