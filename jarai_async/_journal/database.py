@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from attrs import asdict, frozen
@@ -29,6 +30,7 @@ FILE_ERRORS = (
     OSError,
     UnicodeDecodeError,
 )  # the last: SQLite's message quotes damaged text
+SELECT_FACT = "SELECT value FROM facts WHERE name = ?"
 REPLACE_FACT = "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)"
 
 _APPLICATION_ID = 0x4A415249  # "JARI": identifies the file, to us and to file(1)
@@ -260,7 +262,7 @@ def _add_events(database: Database) -> None:
 def _bind(database: Database, path: Path | None, server: Server) -> None:
     """Record the server of a journal. Raises JournalError where another one may have its productions."""
     used = database.execute(_SELECT_CREATED, (str(Stage.PLANNED), str(Stage.ENDED))).fetchall()
-    rows = database.execute("SELECT value FROM facts WHERE name = 'server'").fetchall() if used else []
+    rows = database.execute(SELECT_FACT, ("server",)).fetchall() if used else []
     bound = _decoded_server(rows[0][0]) if rows else server
     if bound is None:
         raise JournalError(f"the journal {path} is damaged: its server cannot be read")
@@ -277,6 +279,17 @@ def _decoded_server(text: str) -> Server | None:
         return Server(**json.loads(text))
     except (RecursionError, TypeError, ValueError):
         return None
+
+
+def decoded_fact(rows: list[Any], journal: str) -> Any:
+    """Return what the rows of SELECT_FACT hold, None if there are none. Raises JournalError.
+
+    `journal` is what its message calls the journal.
+    """
+    try:
+        return json.loads(rows[0][0]) if rows else None
+    except (RecursionError, TypeError, ValueError) as error:
+        raise JournalError(f"{journal} is damaged: {error}") from None
 
 
 def journal_path(path: str | os.PathLike[str]) -> Path:

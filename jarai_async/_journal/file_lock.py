@@ -36,25 +36,47 @@ class JournalInUseError(JournalError):
     """Another process, or another orchestrator of this one, has the journal open."""
 
 
-class FileLock:
+class _OpenFile:
+    """A file that is open until `close`. Methods raise OSError."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        """Open a file. Raises JournalError where it is not a file."""
+        self._path = path.absolute()
+        self._descriptor = os.open(path, flags, 0o600)  # for the owner only: it holds topics
+        _open_files.add(self)
+        try:
+            _check_regular(self._descriptor, path)
+        except BaseException:
+            self.close()
+            raise
+
+    def check(self) -> None:
+        """Raise JournalError where the path does not lead to this file any more."""
+        try:
+            is_there = os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            raise JournalError(f"the journal {self._path} was deleted, moved or replaced while it was open")
+
+    def close(self) -> None:
+        """Close the file, and with that unlock it."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class FileLock(_OpenFile):
     """An open and locked file. Methods raise OSError."""
 
     def __init__(self, path: Path, *, create: bool) -> None:
         """Open and lock a file. Raises JournalInUseError if it is locked, JournalError if it is no file."""
-        self._path = path.absolute()
-        flags = os.O_RDWR | (os.O_CREAT if create else 0)
-        self._descriptor = os.open(path, flags, 0o600)  # for the owner only: it holds topics
+        super().__init__(path, os.O_RDWR | (os.O_CREAT if create else 0))
         try:
-            _check_regular(self._descriptor, path)
             _lock_for_owner(self._descriptor, path)
         except BaseException:
             self.close()
             raise
-        _locks.add(self)
-
-    def check(self) -> None:
-        """Raise JournalError where the path does not lead to this file any more."""
-        _check_path(self._descriptor, self._path)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -72,14 +94,8 @@ class FileLock:
             for lock in (_PAGES, _ENTRY):
                 _set_lock(self._descriptor, fcntl.F_UNLCK, lock)
 
-    def close(self) -> None:
-        """Close the file, and with that unlock it."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
-
-class FileReader:
+class FileReader(_OpenFile):
     """A file that is read while its owner may write it. Methods raise OSError.
 
     Where the system has no such locks (macOS, BSD), it is locked as by an owner; on Windows SQLite locks it.
@@ -87,17 +103,14 @@ class FileReader:
 
     def __init__(self, path: Path) -> None:
         """Open a file. Raises JournalError where it is not a file, JournalInUseError as `FileLock`."""
-        self._path = path.absolute()
         self._lock: FileLock | None = None
-        self._descriptor = os.open(path, os.O_RDONLY)
+        super().__init__(path, os.O_RDONLY)
         try:
-            _check_regular(self._descriptor, path)
             if sys.platform not in ("linux", "win32"):
                 self._lock = FileLock(path, create=False)
         except BaseException:
             self.close()
             raise
-        _locks.add(self)
 
     @property
     def has_owner(self) -> bool:
@@ -143,15 +156,9 @@ class FileReader:
         _set_lock(self._descriptor, fcntl.F_UNLCK, _ENTRY)
         return has_entered
 
-    def check(self) -> None:
-        """Raise JournalError where the path does not lead to this file any more."""
-        _check_path(self._descriptor, self._path)
-
     def close(self) -> None:
         """Close the file, and with that unlock it."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        super().close()
         if self._lock is not None:
             self._lock.close()
 
@@ -159,15 +166,6 @@ class FileReader:
 def _check_regular(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise JournalError(f"the journal {path} cannot be used: it is not a regular file")
-
-
-def _check_path(descriptor: int, path: Path) -> None:
-    try:
-        is_there = os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        is_there = False
-    if not is_there:
-        raise JournalError(f"the journal {path} was deleted, moved or replaced while it was open")
 
 
 def _lock_for_owner(descriptor: int, path: Path) -> None:
@@ -212,12 +210,12 @@ def _wait_for(descriptor: int, kind: int, lock: tuple[int, int], seconds: float)
 
 
 # A forked child shares the descriptors, and with them the locks: it must not outlive the owner with them.
-_locks: WeakSet[FileLock | FileReader] = WeakSet()
+_open_files: WeakSet[_OpenFile] = WeakSet()
 
 
 def _close_all() -> None:
-    for lock in list(_locks):
-        lock.close()
+    for file in list(_open_files):
+        file.close()
 
 
 if hasattr(os, "register_at_fork"):

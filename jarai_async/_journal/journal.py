@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from jarai_async import _clock
 from jarai_async._errors import JournalError
 from jarai_async._events import Downloaded, Event, SavedFile
-from jarai_async._journal.database import REPLACE_FACT, Database, Server
+from jarai_async._journal.database import REPLACE_FACT, SELECT_FACT, Database, Server, decoded_fact
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.events import decode_event, encode_event
 from jarai_async._journal.file_lock import JournalInUseError
@@ -170,11 +170,7 @@ class Journal:
 
     async def load(self, name: str) -> Any:
         """Return a fact, or None if there is none. Raises JournalError."""
-        rows = await self._writer.read("SELECT value FROM facts WHERE name = ?", name)
-        try:
-            return json.loads(rows[0][0]) if rows else None
-        except (RecursionError, TypeError, ValueError) as error:
-            raise JournalError(f"{self._writer.name} is damaged: {error}") from None
+        return decoded_fact(await self._writer.read(SELECT_FACT, name), self._writer.name)
 
     async def unread(self, intent: Intent) -> list[Event]:
         """Return the events of a request that the reader of a run has not taken. Raises JournalError."""

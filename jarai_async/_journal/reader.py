@@ -5,7 +5,6 @@ Where the last owner was killed during a commit, or the format is an earlier one
 closed as its owner does that.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +21,12 @@ from jarai_async._errors import JaraiError, JournalError
 from jarai_async._events import Event, OutcomeState
 from jarai_async._journal.database import (
     FILE_ERRORS,
+    SELECT_FACT,
     Database,
     UnrecoveredError,
     close_database,
     connect_to_read,
+    decoded_fact,
     journal_path,
     open_database,
     reason,
@@ -48,7 +49,6 @@ SELECT cursor, reference, sequence, kind, value, account_id, body, intent
     FROM intents JOIN events ON events.intent = intents.id
     WHERE intents.id BETWEEN ? AND ? ORDER BY cursor
 """
-_SELECT_FACT = "SELECT value FROM facts WHERE name = ?"
 
 
 @frozen
@@ -135,11 +135,8 @@ class JournalReader:
 
     def folder(self) -> str | None:
         """Return the folder of the files, if the journal names one."""
-        rows = self._read(lambda database, _: database.execute(_SELECT_FACT, ("folder",)).fetchall())
-        try:
-            fact = json.loads(rows[0][0]) if rows else {}
-        except (RecursionError, ValueError) as error:
-            raise JournalError(f"the journal {self._path} is damaged: {error}") from None
+        rows = self._read(lambda database, _: database.execute(SELECT_FACT, ("folder",)).fetchall())
+        fact = decoded_fact(rows, f"the journal {self._path}")
         path = fact.get("path") if isinstance(fact, dict) else None
         return path if isinstance(path, str) else None
 
