@@ -30,8 +30,9 @@ def expected_finish(state: JobState, place: int, waiting: Waiting | None) -> dat
             seconds_of_outage(state.context.engine, state.request.account_id),
         )
     else:
-        age = _clock.monotonic() - state.watch.since if state.watch else 0.0
-        left = mean_time_to_finish(sojourns, production.project_type, production.status, age)
+        left = mean_time_to_finish(
+            sojourns, production.project_type, production.status, state.seconds_in_status
+        )
         seconds = max(seconds, left)
     return _clock.utc() + timedelta(seconds=seconds)
 
@@ -51,7 +52,7 @@ def seconds_of_outage(engine: Engine, account_id: str) -> float:
 
 
 def _seconds_of(waiting: Waiting | None) -> float:
-    """Return how long a wait is still expected to last; 0 where nothing tells."""
+    """Return how long a wait is still expected to last; 0 where that is not known."""
     if waiting is None:
         return 0.0
     if waiting.reason is WaitReason.OUTAGE and waiting.since is not None:

@@ -75,9 +75,11 @@ class Job:
         state = self.state
         if state.production is None:
             return None
-        age = _clock.monotonic() - state.watch.since if state.watch else 0.0
         return InFlightProduction(
-            state.production.project_type, state.production.status, age, state.slot.is_held
+            state.production.project_type,
+            state.production.status,
+            state.seconds_in_status,
+            state.slot.is_held,
         )
 
     @property

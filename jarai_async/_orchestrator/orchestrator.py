@@ -44,7 +44,7 @@ from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.jobs import Jobs
 from jarai_async._orchestrator.run import Batch, Requests, Run
 from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue, stop_drawing
-from jarai_async._orchestrator.slot import Slot, Slots
+from jarai_async._orchestrator.slot import Slots
 from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.statistics import Monitor, Statistics
 from jarai_async._orchestrator.ticket import Ticket
@@ -260,8 +260,7 @@ class Orchestrator:
         reference = request.reference or f"submit-{uuid4()}"
         running = self.jobs.running(reference)
         if running is None:
-            slot = Slot(self.context.slots)
-            state = JobState(self.context, request, reference, slot, None, deadline=deadline, has_ticket=True)
+            state = JobState(self.context, request, reference, deadline=deadline, has_ticket=True)
             return Ticket(self.jobs, *self.jobs.start(state))
         if changes := [*differences(running[0].state.request, request)]:
             raise InvalidRequestError([f"{reference!r} is another request: {'; '.join(changes)}"])
@@ -278,7 +277,8 @@ class Orchestrator:
         intent = await self.context.journal.find(reference)
         if intent is None:
             return None
-        last_event = await self.context.journal.last_event(intent)
+        is_running = self.jobs.running(reference) is not None
+        last_event = None if is_running else await self.context.journal.last_event(intent)
         return self._known_ticket(intent, _known_outcome(intent, last_event))
 
     async def tickets(self, state: OutcomeState | None = None) -> list[Ticket]:

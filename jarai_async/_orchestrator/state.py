@@ -53,6 +53,7 @@ class JobContext:
 class JobState:
     """One request, from its submit to its outcome.
 
+    - `slot`: that of its production; without one it gets its own, which is not acquired.
     - `publish`: takes each event, for the reader of a run.
     - `deadline`: of a submit that sets it. `intent` has the deadline of the request.
     - `intent`: what the journal knows of it, once that was read. `recorded` is set when it was written.
@@ -69,8 +70,8 @@ class JobState:
     context: JobContext
     request: ProductionRequest
     reference: str
-    slot: Slot
-    publish: "Callable[[JobState, Event], None] | None"
+    slot: Slot = field()
+    publish: "Callable[[JobState, Event], None] | None" = None
     intent: Intent | None = None
     recorded: asyncio.Event = field()
     deadline: float | None = None
@@ -89,6 +90,10 @@ class JobState:
     files: dict[Path, SavedFile] = field(factory=dict)
     final_list_published: bool = False
 
+    @slot.default
+    def _slot(self) -> Slot:
+        return Slot(self.context.slots)
+
     @log.default
     def _log(self) -> RequestLog:
         return RequestLog(waits_for_key=True, name=self.reference)
@@ -103,13 +108,17 @@ class JobState:
     @classmethod
     def of(cls, context: JobContext, intent: Intent, *, has_ticket: bool) -> Self:
         """Return the state of a request of the journal that no run has drawn."""
-        slot = Slot(context.slots)
-        return cls(context, intent.request(), intent.reference, slot, None, intent, has_ticket=has_ticket)
+        return cls(context, intent.request(), intent.reference, intent=intent, has_ticket=has_ticket)
 
     @property
     def production(self) -> Production | None:
         """The production as last seen."""
         return self.watch.production if self.watch is not None else self.accepted
+
+    @property
+    def seconds_in_status(self) -> float:
+        """How long the production is known to have had its status; 0 while it is not watched."""
+        return _clock.monotonic() - self.watch.since if self.watch is not None else 0.0
 
     @property
     def is_sending(self) -> bool:

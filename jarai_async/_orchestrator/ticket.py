@@ -12,7 +12,6 @@ from jarai_async._journal.history import EventStream
 from jarai_async._orchestrator.cancel import not_cancelled
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.jobs import Jobs
-from jarai_async._orchestrator.slot import Slot
 from jarai_async._orchestrator.state import JobState
 from jarai_async._printable import printable
 from jarai_async._tasks import start
@@ -221,7 +220,6 @@ class Ticket:
     def _continue(self) -> None:
         """Run a request again that is not watched any more."""
         old = self._job.state
-        slot = Slot(old.context.slots)
-        state = JobState(old.context, old.request, old.reference, slot, None, old.intent, has_ticket=True)
+        state = JobState(old.context, old.request, old.reference, intent=old.intent, has_ticket=True)
         self._job, self._task = self._jobs.running(old.reference) or self._jobs.start(state)
         self._waiter = None
