@@ -109,7 +109,7 @@ class RequestSender:
     @property
     def reached(self) -> bool:
         """Whether the server ever responded: then a failing connection is an outage, not a wrong URL."""
-        return self._transport.reached
+        return self._transport.reached.is_set()
 
     async def execute(self, call: Call[T], log: RequestLog, retrier: Retrier | None = None) -> T:
         """Send a call and return its result, retrying as far as that is safe and `retrier` allows.

@@ -1,4 +1,8 @@
-"""What a client has learned and sent, kept in the journal: a restart neither forgets it nor sends a burst."""
+"""What a client has learned and sent, kept in the journal.
+
+A restart neither forgets it nor sends a burst. And a program that is started during an outage knows that its
+base URL is right: its submits wait, instead of being rejected.
+"""
 
 import asyncio
 from contextvars import Context
@@ -29,6 +33,8 @@ class Checkpoint:
         if journal.path is None:
             return None
         learned, sent = await journal.load("learned"), await journal.load("spent")
+        if await journal.load("reached") is not None:
+            engine.transport.reached.set()
         try:
             if learned is not None:
                 engine.poller.restore_state(learned)
@@ -39,6 +45,8 @@ class Checkpoint:
         return cls(engine, journal)
 
     async def _write_regularly(self) -> None:
+        await self._engine.transport.reached.wait()
+        self._journal.store("reached", {})
         while True:
             await asyncio.sleep(_INTERVAL)
             self._write()

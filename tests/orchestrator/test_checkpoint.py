@@ -4,10 +4,11 @@ import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from jarai_async import JaraiClient, JournalError, Orchestrator
+from jarai_async import JaraiClient, JournalError, Orchestrator, OutcomeState, WaitReason
 from jarai_async._journal.journal import Journal
 from jarai_async.simulator import Simulator
 from tests.support.journals import execute
@@ -60,6 +61,31 @@ async def test_crash_loses_a_minute_of_what_was_learned(
         assert sent["requests"] >= 5
         for ticket in tickets:
             await ticket.cancel()
+
+
+async def test_program_started_in_an_outage_waits_if_jarai_was_reached_before(tmp_path: Path) -> None:
+    """A crash forgets the connection, but the journal knows that the base URL is right: nothing is rejected."""
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    async with Simulator(failure_rate=0, approval="auto") as simulator:
+        port, requests = urlsplit(simulator.base_url).port, requests_for(simulator, 2)
+        async with (
+            JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+            Orchestrator(client, journal=tmp_path / "journal.db"),
+        ):
+            await client.accounts()
+            await asyncio.sleep(1)
+            await facts_of_copy(tmp_path, crashed)
+    async with (
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Orchestrator(client, journal=crashed / "journal.db") as orchestrator,
+    ):
+        tickets = [orchestrator.submit(request) for request in requests]
+        await asyncio.sleep(600)
+        assert {ticket.waiting_for and ticket.waiting_for.reason for ticket in tickets} == {WaitReason.OUTAGE}
+        async with Simulator(port=port, failure_rate=0, approval="auto"):
+            outcomes = await asyncio.gather(*tickets)
+    assert [outcome.state for outcome in outcomes] == [OutcomeState.PUBLISHED] * 2
 
 
 async def facts_of_copy(folder: Path, copy: Path) -> tuple[Any, Any]:
