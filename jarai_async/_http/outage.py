@@ -1,5 +1,8 @@
 """An outage of submits: when the next submit may be sent, and how many may be on their way at once. Pure.
 
+Submits on their way are what a crash, or a lost connection, leaves in doubt. So at most twenty are at any
+time: that uses 300 requests a minute up to four seconds for a response.
+
 A submit without a usable response is in doubt, and a person has to settle it. So after the first one no
 submit is sent until a later read has been answered. Then one is sent, as a probe. Once it is accepted, two
 may be on their way, then one more for each that is accepted, as in the slow start of TCP. A further doubt
@@ -14,7 +17,7 @@ from random import Random
 
 from attrs import define
 
-_LAST_WINDOW = 32  # submits on their way at once; after as many that were accepted the outage is over
+_MOST_AT_ONCE = 20  # submits on their way; after as many that were accepted an outage is over
 _LONGEST_PAUSE = 60.0  # seconds between two probes that are refused
 _DOUBT_PAUSE = 60.0  # seconds after the second doubt in a row; doubled after each further one
 _LONGEST_DOUBT_PAUSE = 300.0
@@ -31,7 +34,7 @@ class Outage:
     """
 
     random: Random
-    window: float = math.inf
+    window: int = _MOST_AT_ONCE
     failures: int = 0
     needs_read: bool = False
     began_at: float = 0.0
@@ -45,6 +48,11 @@ class Outage:
     def is_probing(self) -> bool:
         """Whether no submit was accepted since the last failure."""
         return self.window == 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether as many submits may be on their way as without an outage."""
+        return self.window == _MOST_AT_ONCE
 
     @property
     def next_at(self) -> float:
@@ -79,11 +87,11 @@ class Outage:
         After a doubt only a success of a later submit counts: a request may be rejected before the step
         that fails.
         """
-        if is_current and is_accepted and self._doubts and self.window < _LAST_WINDOW:
+        if is_current and is_accepted and self._doubts and self.window < _MOST_AT_ONCE:
             self.window += 1
             self._doubts, self._refusals = 1, 0
         elif (is_current and is_accepted) or not self._doubts:
-            self.window, self._refusals, self._doubts = math.inf, 0, 0
+            self.window, self._refusals, self._doubts = _MOST_AT_ONCE, 0, 0
             self._probe_at = -math.inf
 
     def record_read(self, now: float, sent_at: float, *, answered: bool) -> None:

@@ -1,4 +1,4 @@
-"""The gate that every submit passes: open, or after a failure only for as many submits as `outage` says.
+"""The gate that every submit passes: only as many at once as `outage` says.
 
 There is one gate for the API and one for each account. The first doubt about a submit closes both, because it
 does not show whether all submits fail or only those of its account. A success opens both by one step. While
@@ -102,7 +102,8 @@ class SubmitGate:
         for gate in (self._api, self._accounts[account_id]):
             outage = gate.outage
             needs_read = gate is self._api and outage.needs_read
-            if outage.next_at > now or gate.on_their_way >= outage.window or needs_read:
+            is_full = gate.on_their_way >= outage.window and not outage.is_over
+            if outage.next_at > now or is_full or needs_read:
                 since = _clock.utc_at(_clock.monotonic() - (now - outage.began_at))
                 return Waiting(reason=WaitReason.OUTAGE, since=since, detail=f"JARAI: {gate.why}")
         return None

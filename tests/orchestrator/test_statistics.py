@@ -123,7 +123,7 @@ async def test_lag_is_close_to_the_actual_lag(client: JaraiClient, simulator: Si
     lags = []
     async with Orchestrator(client) as orchestrator:
         assert orchestrator.statistics().lag is None
-        async for event in orchestrator.run(requests_for(simulator, 40)):
+        async for event in orchestrator.run(requests_for(simulator, 80)):
             if isinstance(event, StatusChanged):
                 began = {status: time for time, status in simulator.productions[event.production.id].timeline}
                 changed_at = START_OF_SIMULATED_TIME + began[event.status]
