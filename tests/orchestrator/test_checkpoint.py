@@ -64,7 +64,7 @@ async def test_crash_loses_a_minute_of_what_was_learned(
 
 
 async def test_program_started_in_an_outage_waits_if_jarai_was_reached_before(tmp_path: Path) -> None:
-    """A crash forgets the connection, but the journal knows that the base URL is right: nothing is rejected."""
+    """The journal knows that the base URL is right: nothing is rejected."""
     crashed = tmp_path / "crashed"
     crashed.mkdir()
     async with Simulator(failure_rate=0, approval="auto") as simulator:
