@@ -53,6 +53,7 @@ class Load:
 
     @property
     def path(self) -> str:
+        """The name of the file, which is the same for all."""
         return f"{self.size}.bin"
 
     def __str__(self) -> str:
@@ -231,12 +232,18 @@ def figures_of(load: Load, costs: dict[str, list[Cost]], hashed: list[float] | N
         figures.append(Figure(f"  {way}", f"{speed:.0f} MiB/s, {cpu:.2f} ms CPU a MiB"))
     for way in _WAYS:
         block, block_cpu = (
-            quantile([getattr(cost, name) for cost in costs[way]], 0.5) * 1e3 for name in ("block", "block_cpu")
+            quantile([getattr(cost, name) for cost in costs[way]], 0.5) * 1e3
+            for name in ("block", "block_cpu")
         )
         value = f"{block:.1f} ms, {block_cpu:.1f} ms of it CPU"
         is_ours = way == "client"
         figures.append(
-            Figure(f"  longest block, {way}", value, "<= 5.0 ms" if is_ours else "", block <= 5 if is_ours else None)
+            Figure(
+                f"  longest block, {way}",
+                value,
+                "<= 5.0 ms" if is_ours else "",
+                block <= 5 if is_ours else None,
+            )
         )
     return figures
 

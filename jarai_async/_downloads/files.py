@@ -163,7 +163,7 @@ class PartialFile:
         return self._file
 
     def write(self, pieces: Sequence[bytes]) -> None:
-        """Append bytes. Checksums are one call behind: they are computed while the next pieces are written."""
+        """Append bytes. Their checksums are computed while those of the next call are written."""
         self.open().writelines(pieces)
         self._wait_for_hashing()
         if self._hashes:

@@ -176,7 +176,7 @@ class Transport:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or not location:
                     await sink.begin(response.status, response.headers)
-                    while chunk := await response.content.readany():
+                    async for chunk, _ in response.content.iter_chunks():  # `iter_any` would copy them
                         await sink.write(chunk)
                     return
             url = _redirected(url, location)

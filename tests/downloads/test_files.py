@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from jarai_async import Deliverable, FileWriteError, JaraiClient, SavedFile
 from jarai_async._downloads.files import Disk, PartialFile, is_whole
@@ -120,7 +121,7 @@ async def test_folder_that_cannot_be_synced_is_a_warning(
 
 
 def test_saved_file_is_whole_until_its_bytes_change(tmp_path: Path) -> None:
-    """If only its modification time differs, it is read; a missing, shorter or changed file is not whole."""
+    """If only its modification time differs, its MD5 decides; a missing or changed file is not whole."""
     path = tmp_path / "a"
     partial_file = PartialFile(path, Disk())
     partial_file.hash_with({"md5"})
@@ -132,6 +133,7 @@ def test_saved_file_is_whole_until_its_bytes_change(tmp_path: Path) -> None:
     assert is_whole(path, saved)
     os.utime(path, ns=(0, 0))
     assert is_whole(path, saved)
+    assert not is_whole(path, evolve(saved, md5=None))
     path.write_bytes(b"other")
     assert not is_whole(path, saved)
     path.write_bytes(b"tide")
