@@ -84,7 +84,7 @@ def test_key_without_permission_to_submit_is_one_message(scopes: list[str], tmp_
 def test_journal_that_is_in_use_is_one_message(
     tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is sent, and nothing is summarised. The program that has it open can do what this one cannot."""
+    """Nothing is sent, and nothing is summarised. The program that has it open can do it."""
     monkeypatch.setenv("JARAI_API_KEY", "jarai_test_key")
     journal = str(tmp_path / "journal")
     database = open_database(tmp_path / "journal", None, create=True)
