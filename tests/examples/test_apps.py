@@ -151,6 +151,8 @@ async def test_web_application_answers_422_for_a_reference_that_belongs_to_anoth
         assert (status, len(answer["problems"])) == (422, 1)
         assert "Bees" in answer["problems"][0]
         await _read_to_the_end(session, "one")
+    status, answer = await _post(session, "/productions", fields)
+    assert (status, answer["done"], answer["outcome"]) == (202, True, "published")
     assert len(simulator.productions) == 1
 
 
