@@ -84,8 +84,6 @@ class ConfigurationError(JaraiError, ValueError):
 class JournalError(ConfigurationError):
     """The journal cannot be opened, read or written: it is in use or damaged, or there is no space."""
 
-    advice = "A request is submitted only once the journal has recorded it. Accepted productions continue."
-
 
 class InvalidRequestError(JaraiError, ValueError):
     """The request breaks documented rules, or its reference does not allow it; `problems` lists all reasons.

@@ -137,14 +137,14 @@ def _add_resolve(commands: _Commands) -> None:
         "creation are compared with the request, as far as JARAI reports them. Then `jarai run` or "
         "`jarai resume` can continue. Until the request has ended, another decision replaces this one."
     )
-    resolve = _add_remote(commands, "resolve", "settle a submit that is in doubt", details)
+    resolve = _add_remote(commands, "resolve", "settle submits that are in doubt", details)
     _add_journal_file(resolve)
-    resolve.add_argument("reference", metavar="REFERENCE", help="reference that `jarai journal` shows")
+    _add_references(resolve, "+")
     decision = resolve.add_mutually_exclusive_group(required=True)
-    decision.add_argument("--production-id", metavar="ID", help="the production was created, with this ID")
-    decision.add_argument(
-        "--resubmit", action="store_true", help="the production was not created: submit it again"
-    )
+    id_help = "the production was created, with this ID; for several, once for each, in the same order"
+    decision.add_argument("--production-id", metavar="ID", action="append", help=id_help)
+    resubmit_help = "no production was created: submit them again"
+    decision.add_argument("--resubmit", action="store_true", help=resubmit_help)
 
 
 def _add_retry(commands: _Commands) -> None:
@@ -154,9 +154,7 @@ def _add_retry(commands: _Commands) -> None:
     )
     retry = _add(commands, "retry", "let requests of a journal be submitted again", details)
     _add_journal_file(retry)
-    retry.add_argument(
-        "reference", metavar="REFERENCE", nargs="*", help="reference that `jarai journal` shows"
-    )
+    _add_references(retry, "*")
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +174,12 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 
 def _add_journal_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("journal", metavar="JOURNAL", help="journal file of `jarai run`")
+
+
+def _add_references(parser: argparse.ArgumentParser, count: str) -> None:
+    parser.add_argument(
+        "reference", metavar="REFERENCE", nargs=count, help="reference that `jarai journal` shows"
+    )
 
 
 def _add_follow_options(parser: argparse.ArgumentParser) -> None:

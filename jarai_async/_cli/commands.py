@@ -192,16 +192,24 @@ async def _journal(options: argparse.Namespace) -> int:
 
 
 async def _resolve(options: argparse.Namespace) -> int:
+    ids = options.production_id or [None] * len(options.reference)
+    if len(ids) != len(options.reference):
+        raise InvalidRequestError(["give one --production-id for each REFERENCE, in the same order"])
     async with (
         JaraiClient(base_url=options.base_url, trust_env=True) as client,
         open_journal(options.journal, await client.engine.server()) as journal,
     ):
-        production = None
-        if options.production_id is not None:
-            production = await find_created(client.engine, journal, options.reference, options.production_id)
-        other = await check_decision(journal, options.reference, production, {})
-        intent = await resolve(journal, options.reference, production, {}, other)
-    await output.print_line(json_lines.resolved_line(intent))
+        decisions = []
+        for reference, id_ in zip(options.reference, ids, strict=True):  # all are checked before one is made
+            production = None
+            if id_ is not None:
+                production = await find_created(client.engine, journal, reference, id_)
+            await check_decision(journal, reference, production, {})
+            decisions.append((reference, production))
+        for reference, production in decisions:
+            other = await check_decision(journal, reference, production, {})
+            intent = await resolve(journal, reference, production, {}, other)
+            await output.print_line(json_lines.resolved_line(intent))
     return 0
 
 

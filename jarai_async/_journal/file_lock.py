@@ -35,6 +35,11 @@ _COMMIT_SECONDS = 10.0  # after which a reader no longer waits for the owner
 class JournalInUseError(JournalError):
     """Another process, or another orchestrator of this one, has the journal open."""
 
+    advice = (
+        "Until it is closed, only the program that has it open can change it, for example with "
+        "`await orchestrator.resolve(...)`. `Orchestrator(journal_wait=seconds)` waits for it."
+    )
+
 
 class _OpenFile:
     """A file that is open until `close`. Methods raise OSError."""

@@ -29,6 +29,8 @@ Statement = tuple[str, tuple[Any, ...]]
 
 _log = logging.getLogger("jarai_async")
 
+_WRITE_ADVICE = "A request is submitted only once the journal has it. Accepted productions continue."
+
 
 @define(eq=False)
 class Write:
@@ -165,6 +167,7 @@ class Writer:
                     self._transact([write])
                 except (*FILE_ERRORS, JournalError) as error:
                     write.error = self._translated(error)
+                    write.error.advice = _WRITE_ADVICE
 
     def _transact(self, writes: list[Write]) -> None:
         if self._database is None:

@@ -1,6 +1,6 @@
 """What the journal and the user decide about a request: whether it is known, and what may follow its end."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from uuid import uuid4
 
 from jarai_async._api import endpoints
@@ -32,9 +32,23 @@ def is_same_request(intent: Intent, request: ProductionRequest) -> bool:
         return True  # almost always; to say what differs takes over ten times as long
     changes = [*differences(intent.request(), request)]
     if changes and not intent.created_nothing:
-        message = f"the reference {intent.reference[:100]!r} belongs to another request in the journal: "
-        raise InvalidRequestError([f"{message}{'; '.join(changes)}"])
+        raise other_request(intent.reference, changes)
     return not changes
+
+
+def other_request(reference: str, changes: Iterable[str]) -> InvalidRequestError:
+    """Return the error for a known reference with changed content."""
+    message = f"the reference {reference[:100]!r} belongs to another request in the journal: "
+    advice = "use another reference, or `Orchestrator.forget` this one once it has ended"
+    return InvalidRequestError([f"{message}{'; '.join(changes)} ({advice})"])
+
+
+def not_ended(intent: Intent) -> str:
+    """Say why a request that is not running cannot be forgotten, and what to do."""
+    advice = "call `resume`, or cancel its ticket, and await that first"
+    if intent.stage is Stage.IN_DOUBT:
+        advice = "call `resolve` first"
+    return f"{intent.reference!r} has not ended, it is {intent.stage}: {advice}"
 
 
 async def find_created(engine: Engine, journal: Journal, reference: str, production_id: str) -> Production:

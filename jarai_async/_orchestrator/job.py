@@ -111,8 +111,10 @@ class Job:
             if recorded is not None:
                 outcome = recorded.outcome
             elif has_ended and state.production is not None:
+                state.recorded.set()
                 outcome = await self._conclude(intent, *final_state(state.production))
             else:
+                state.recorded.set()
                 result = None
                 while result is None:
                     since = intent.since or intent.submitted_at
@@ -139,7 +141,9 @@ class Job:
             state.intent = None  # the event is delivered, and not written
         if recorded is None:
             state.emit(Finished, outcome=outcome)
-        elif state.publish is not None:
+            return
+        state.recorded.set()  # here, so that the ticket has the outcome then
+        if state.publish is not None:
             state.publish(state, recorded)
 
     async def _repeat_unread(self, intent: Intent) -> None:

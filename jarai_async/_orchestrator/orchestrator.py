@@ -13,6 +13,7 @@ user's exception.)
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import AsyncExitStack
@@ -38,7 +39,7 @@ from jarai_async._journal.history import EventStream
 from jarai_async._journal.identity import differences
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.checkpoint import Checkpoint
-from jarai_async._orchestrator.decisions import retry
+from jarai_async._orchestrator.decisions import not_ended, other_request, retry
 from jarai_async._orchestrator.doubts import Doubts
 from jarai_async._orchestrator.feeder import feed
 from jarai_async._orchestrator.job import Job
@@ -55,6 +56,8 @@ from jarai_async._tasks import start, stop, uninterrupted
 
 if TYPE_CHECKING:  # its server takes as long to import as everything else together
     from jarai_async.receiver import Receiver
+
+_log = logging.getLogger("jarai_async")
 
 _FINAL_RETRY = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
 _STARTED_AT_ONCE = 100  # jobs that `resume` starts before others may run
@@ -263,7 +266,7 @@ class Orchestrator:
             state = JobState(self.context, request, reference, deadline=deadline, has_ticket=True)
             return Ticket(self.jobs, *self.jobs.start(state))
         if changes := [*differences(running[0].state.request, request)]:
-            raise InvalidRequestError([f"{reference!r} is another request: {'; '.join(changes)}"])
+            raise other_request(reference, changes)
         return Ticket(self.jobs, *running)
 
     async def ticket(self, reference: str) -> Ticket | None:
@@ -307,6 +310,10 @@ class Orchestrator:
         """
         self.jobs.check_open()
         unfinished = await self.context.journal.unfinished()
+        stages = Counter(intent.stage for intent in unfinished if not self.jobs.running(intent.reference))
+        if stages:
+            counts = ", ".join(f"{count} {stage}" for stage, count in stages.items())
+            _log.info("resuming requests of the journal: %s", counts)
         tickets: dict[str, Ticket] = {}
         for intent in sorted(unfinished, key=lambda intent: intent.stage is not Stage.ACCEPTED):
             self.jobs.check_open()
@@ -320,12 +327,21 @@ class Orchestrator:
 
         These are the `references`, and all that ended more than `older_than` ago. Then a request with such a
         reference is a new one, and is paid for again. Files are not deleted. The journal's file becomes
-        smaller. Raises InvalidRequestError for a reference that is running, JournalError, and
-        ConfigurationError outside of the `async with` block.
+        smaller. A reference that the journal does not know is left out of the result.
+
+        Raises InvalidRequestError, and deletes nothing, for a reference that has not ended with a final
+        outcome, also one that is `uncertain`; JournalError, and ConfigurationError outside of the
+        `async with` block.
         """
         self.jobs.check_open()
-        if running := [reference for reference in references if self.jobs.running(reference)]:
-            raise InvalidRequestError([f"{reference!r} is still running" for reference in running])
+        problems = []
+        for reference in references:
+            if self.jobs.running(reference):
+                problems.append(f"{reference!r} is still running")
+            elif (intent := await self.context.journal.find(reference)) and intent.stage is not Stage.ENDED:
+                problems.append(not_ended(intent))
+        if problems:
+            raise InvalidRequestError(problems)
         before = None if older_than is None else (_clock.utc() - older_than).timestamp()
         return await self.context.journal.forget(references, ended_before=before)
 

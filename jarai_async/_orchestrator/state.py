@@ -56,7 +56,8 @@ class JobState:
     - `slot`: that of its production; without one it gets its own, which is not acquired.
     - `publish`: takes each event, for the reader of a run.
     - `deadline`: of a submit that sets it. `intent` has the deadline of the request.
-    - `intent`: what the journal knows of it, once that was read. `recorded` is set when it was written.
+    - `intent`: what the journal knows of it, once that was read. `recorded` is set when it was written, or,
+      if the request has ended, with its outcome.
     - `production`: as last seen, once it was accepted.
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.

@@ -61,7 +61,6 @@ class Submission:
             intent.deadline = state.deadline
             await self._journal.save(intent)
         state.intent = intent
-        state.recorded.set()
         return intent
 
     async def submit(self, intent: Intent) -> End | None:

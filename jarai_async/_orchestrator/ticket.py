@@ -149,7 +149,8 @@ class Ticket:
     async def recorded(self) -> None:
         """Return when the journal has the request: from then on it survives a crash of the process.
 
-        This waits neither for a slot nor for JARAI. A web application can answer 202 then, and call
+        The ticket of a request that has ended has its outcome then, unless files are downloaded again. This
+        waits neither for a slot nor for JARAI. A web application can answer 202 then, and call
         `Orchestrator.resume` when it starts again.
 
         Raises ConfigurationError without a journal; JournalError where the request could not be written: then

@@ -240,31 +240,47 @@ def test_changed_row_exits_with_2_and_sends_nothing(
     assert main(["retry", f"{path}.journal", "nothing"]) == 2
 
 
-def test_submit_in_doubt_is_resolved_by_its_production(
+def test_submits_in_doubt_are_resolved_by_their_productions(
     served: dict[str, str], tmp_path: Path, capsys: Printed
 ) -> None:
-    """`jarai journal` shows the idempotency key, by which JARAI can find the production."""
-    request = make_request(reference="mine", **{name: served[name] for name in ID_FIELDS})
-    path = tmp_path / "journal.db"
+    """`jarai journal` shows the idempotency key, by which JARAI can find the production.
 
-    async def submit() -> str:
+    Several are decided at once, or none of them.
+    """
+    request = make_request(**{name: served[name] for name in ID_FIELDS})
+    path, references = str(tmp_path / "journal.db"), ["a", "b", "c"]
+
+    async def submit() -> list[str]:
         async with JaraiClient() as client:
-            journal = await Journal.open(path, server=await client.engine.server())
-            await journal.save(
-                Intent("mine", request.account_id, body_of(request), "a key", stage=Stage.IN_DOUBT)
-            )
+            journal = await Journal.open(Path(path), server=await client.engine.server())
+            for name in references:
+                await journal.save(
+                    Intent(name, request.account_id, body_of(request), "a key", Stage.IN_DOUBT)
+                )
             await journal.close()
-            return (await client.submit(request)).id
+            return [(await client.submit(request)).id for _ in "ab"]
 
-    production_id = asyncio.run(submit())
-    assert main(["journal", str(path)]) == 0
-    (before,) = lines(capsys.readouterr().out)
-    assert (before["stage"], before["idempotencyKey"]) == ("in doubt", "a key")
-    assert main(["resolve", str(path), "mine", "--production-id", production_id]) == 0
-    capsys.readouterr()
-    assert main(["journal", str(path)]) == 0
-    (after,) = lines(capsys.readouterr().out)
-    assert (after["stage"], after["productionId"]) == ("accepted", production_id)
+    def journal_lines() -> list[dict[str, str]]:
+        capsys.readouterr()
+        assert main(["journal", path]) == 0
+        return lines(capsys.readouterr().out)
+
+    first, second = asyncio.run(submit())
+    before = journal_lines()
+    assert [(line["stage"], line["idempotencyKey"]) for line in before] == [("in doubt", "a key")] * 3
+    assert main(["resolve", path, "a", "b", "--production-id", first]) == 2
+    assert "one --production-id for each REFERENCE" in capsys.readouterr().err
+    assert main(["resolve", path, "a", "b", "--production-id", first, "--production-id", ID]) == 1
+    assert main(["resolve", path, "c", "d", "--resubmit"]) == 2
+    assert journal_lines() == before
+    assert main(["resolve", path, "a", "b", "--production-id", first, "--production-id", second]) == 0
+    assert main(["resolve", path, "c", "--resubmit"]) == 0
+    *accepted, planned = journal_lines()
+    assert [(line["stage"], line["productionId"]) for line in accepted] == [
+        ("accepted", first),
+        ("accepted", second),
+    ]
+    assert planned["stage"] == "planned"
 
 
 def test_error_of_the_api_exits_with_1(served: dict[str, str], capsys: Printed) -> None:

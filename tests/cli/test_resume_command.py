@@ -81,15 +81,26 @@ def test_key_without_permission_to_submit_is_one_message(scopes: list[str], tmp_
     asyncio.run(run())
 
 
-def test_journal_that_is_in_use_is_one_message(tmp_path: Path, capsys: Printed) -> None:
-    """Nothing is sent, and nothing is summarised."""
-    journal = tmp_path / "journal"
-    database = open_database(journal, None, create=True)
-    code = main(["run", write_batch(tmp_path, 1), "--simulate", "--journal", str(journal)])
+def test_journal_that_is_in_use_is_one_message(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent, and nothing is summarised. The program that has it open can do it."""
+    monkeypatch.setenv("JARAI_API_KEY", "jarai_test_key")
+    journal = str(tmp_path / "journal")
+    database = open_database(tmp_path / "journal", None, create=True)
+    for command in (
+        ["run", write_batch(tmp_path, 1), "--simulate", "--journal", journal],
+        ["resolve", journal, "mine", "--resubmit"],
+        ["retry", journal],
+    ):
+        assert main(command) == 2
+        (message,) = capsys.readouterr().err.splitlines()
+        assert "it is open already" in message
+        assert "`await orchestrator.resolve(...)`" in message
+        assert "journal has recorded it" not in message
     close_database(database)
-    (message,) = capsys.readouterr().err.splitlines()
-    assert code == 2
-    assert "it is open already" in message
+    assert main(["journal", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.endswith("cannot be read: No such file or directory\n")
 
 
 def test_resume_uses_the_folder_of_the_first_run(

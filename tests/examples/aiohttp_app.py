@@ -113,6 +113,15 @@ async def retry(request: web.Request) -> web.Response:
     return web.json_response(ticket.to_dict(), status=202)
 
 
+@routes.post("/productions/{reference:.+}/resolve")
+async def resolve(request: web.Request) -> web.Response:
+    created, resubmit = request.query.get("production_id"), request.query.get("resubmit") == "true"
+    ticket = await request.app[ORCHESTRATOR].resolve(
+        request.match_info["reference"], production_id=created, resubmit=resubmit
+    )
+    return web.json_response(ticket.to_dict(), status=202)
+
+
 app = web.Application(middlewares=[show_errors])
 app.cleanup_ctx.append(run_orchestrator)
 app.router.add_post("/jarai", receiver.handle)

@@ -112,6 +112,13 @@ async def retry(reference: str, orchestrator: Running) -> dict[str, Any]:
     return (await orchestrator.retry(reference)).to_dict()
 
 
+@app.post("/productions/{reference:path}/resolve", status_code=202)
+async def resolve(
+    reference: str, orchestrator: Running, production_id: str | None = None, *, resubmit: bool = False
+) -> dict[str, Any]:
+    return (await orchestrator.resolve(reference, production_id=production_id, resubmit=resubmit)).to_dict()
+
+
 @app.post("/jarai")
 async def receive(request: Request) -> Response:
     return Response(status_code=await receiver.receive(request.stream(), request.headers))

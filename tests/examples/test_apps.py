@@ -151,6 +151,8 @@ async def test_web_application_answers_422_for_a_reference_that_belongs_to_anoth
         assert (status, len(answer["problems"])) == (422, 1)
         assert "Bees" in answer["problems"][0]
         await _read_to_the_end(session, "one")
+    status, answer = await _post(session, "/productions", fields)
+    assert (status, answer["done"], answer["outcome"]) == (202, True, "published")
     assert len(simulator.productions) == 1
 
 
@@ -195,6 +197,27 @@ async def test_web_application_cancels_and_retries(
     assert (cancelled["outcome"], cancelled["isFinal"], cancelled["ok"]) == ("cancelled", True, False)
     assert (await _post(session, "/productions/one/retry"))[0] == 202
     assert (await _read_to_the_end(session, "one", cancelled["cursor"]))[-1]["outcome"] == "published"
+    assert len(simulator.productions) == 2
+
+
+async def test_web_application_resolves_an_uncertain_request(
+    session: aiohttp.ClientSession, client: JaraiClient, simulator: Simulator
+) -> None:
+    """A person has looked whether it was created; without that, nothing is submitted again."""
+    await client.accounts()
+    for reference, fault in (("created", "reset_after"), ("lost", "hang_before")):
+        simulator.faults.add(fault, on="submit")
+        await _post(session, "/productions", fields_for(simulator, reference=reference))
+        end = (await _read_to_the_end(session, reference))[-1]
+        assert end["outcome"] == "uncertain"
+        assert len(simulator.productions) == 1
+        path = f"/productions/{reference}/resolve"
+        assert (await _post(session, path))[0] == 422
+        created = next(iter(simulator.productions))
+        decision = f"production_id={created}" if reference == "created" else "resubmit=true"
+        assert (await _post(session, f"{path}?{decision}"))[0] == 202
+        assert (await _read_to_the_end(session, reference, end["cursor"]))[-1]["outcome"] == "published"
+        assert (await _post(session, f"{path}?resubmit=true"))[0] == 422
     assert len(simulator.productions) == 2
 
 

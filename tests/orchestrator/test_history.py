@@ -110,9 +110,12 @@ async def test_reader_continues_behind_its_cursor_after_a_restart(
     assert len(simulator.productions) == 5
 
 
-async def test_journal_knows_its_requests(simulator: Simulator, client: JaraiClient, tmp_path: Path) -> None:
+async def test_journal_knows_its_requests(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """What has ended has its outcome; what has not is watched again once it is resumed."""
     path = tmp_path / "journal"
+    caplog.set_level("INFO")
     async with Orchestrator(client, journal=path) as orchestrator:
         assert (await orchestrator.submit(request_for(simulator, reference="a"))).ok
         orchestrator.submit(request_for(simulator, reference="b"))
@@ -132,6 +135,8 @@ async def test_journal_knows_its_requests(simulator: Simulator, client: JaraiCli
         assert (await resumed).ok
         assert await again == await resumed
         assert await orchestrator.resume() == []
+    logged = [line for line in caplog.messages if line.startswith("resuming")]
+    assert logged == ["resuming requests of the journal: 1 accepted"]
     assert len(simulator.productions) == 2
 
 
@@ -209,6 +214,28 @@ async def test_event_is_repeated_to_the_reader_of_a_run_until_it_was_taken(
     async with Orchestrator(client, journal=path) as orchestrator:
         (last,) = [event async for event in orchestrator.run(requests)]
     assert last.sequence == every[-1].sequence
+
+
+async def test_request_that_has_not_ended_is_not_forgotten(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """It may have been paid for. The error says what to do, and nothing else is forgotten either."""
+    path = tmp_path / "journal"
+    await client.accounts()
+    async with Orchestrator(client, journal=path) as orchestrator:
+        assert (await orchestrator.submit(request_for(simulator, reference="ended"))).ok
+        simulator.faults.add("reset_after", on="submit")
+        await orchestrator.submit(request_for(simulator, reference="lost"))
+        orchestrator.submit(request_for(simulator, reference="left"))
+        await asyncio.sleep(60)
+    async with Orchestrator(client, journal=path) as orchestrator:
+        with pytest.raises(InvalidRequestError) as caught:
+            await orchestrator.forget("ended", "lost", "left")
+        assert caught.value.problems == (
+            "'lost' has not ended, it is in doubt: call `resolve` first",
+            "'left' has not ended, it is accepted: call `resume`, or cancel its ticket, and await that first",
+        )
+        assert await orchestrator.forget(older_than=timedelta(0)) == ["ended"]
 
 
 async def test_forgotten_request_is_a_new_one(

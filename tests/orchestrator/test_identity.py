@@ -107,8 +107,9 @@ async def test_changed_request_under_a_known_reference_is_refused_before_anythin
     (problem,) = error.problems
     assert problem.startswith("the reference 'order 7' belongs to another request in the journal: ")
     assert shown in problem
+    assert problem.endswith("(use another reference, or `Orchestrator.forget` this one once it has ended)")
     assert problem.isprintable()
-    assert len(problem) < 250
+    assert len(problem) < 300
     async with Orchestrator(client, journal=path) as orchestrator:
         with pytest.raises(InvalidRequestError, match="'order 7'"):
             await orchestrator.submit(request_for(simulator, **known | change))
@@ -165,7 +166,9 @@ async def test_running_reference_is_refused_before_anything_is_sent(
         await asyncio.sleep(1)
         with pytest.raises(InvalidRequestError, match="'a' is already running"):
             await anext(orchestrator.run([request_for(simulator, reference=name) for name in "ba"]))
-        with pytest.raises(InvalidRequestError, match="'a' is another request: topic was"):
+        with pytest.raises(
+            InvalidRequestError, match="'a' belongs to another request in the journal: topic was"
+        ):
             orchestrator.submit(request_for(simulator, reference="a", topic="Bees"))
     assert len(simulator.productions) == 1
 

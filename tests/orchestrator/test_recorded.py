@@ -75,6 +75,29 @@ async def test_request_that_was_recorded_runs_once_although_the_process_is_kille
     assert len(simulator.productions) == len(references)
 
 
+@pytest.mark.parametrize(
+    ("failure_rate", "known"), [(0.0, [None, "published", None]), (1.0, [None, "failed", "failed"])]
+)
+async def test_ticket_of_a_request_that_has_ended_knows_the_outcome_once_it_is_recorded(
+    tmp_path: Path, failure_rate: float, known: list[str | None]
+) -> None:
+    """A web application answers with it. It does not wait for files that are downloaded again."""
+    async with (
+        Simulator(failure_rate=failure_rate, approval="auto") as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        shown = []
+        for folder in ("files", "files", "others"):
+            orchestrator = Orchestrator(client, journal=tmp_path / "journal", download_to=tmp_path / folder)
+            async with orchestrator:
+                ticket = orchestrator.submit(request_for(simulator, reference="a"))
+                await ticket.recorded()
+                shown.append(ticket.to_dict()["outcome"])
+                await ticket
+        assert shown == known
+        assert len(simulator.productions) == 1
+
+
 async def test_recorded_raises_where_the_request_is_not_submitted(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:
