@@ -213,7 +213,7 @@ class JaraiClient:
         socket; ApiError where JARAI does not renew its URL.
         """
         self.engine.scheduler.check_open()
-        target = await self.engine.disk.target_path(path, deliverable)
+        target = await self.engine.downloader.target_path(path, deliverable)
         await self.engine.downloader.download(deliverable, target, RequestLog(), progress=progress)
         return target
 

@@ -24,6 +24,7 @@ from attrs import evolve
 from jarai_async import _clock, _urls
 from jarai_async._api.models import Deliverable
 from jarai_async._downloads import blob_storage
+from jarai_async._downloads.checksums import Checksum
 from jarai_async._downloads.files import Disk, PartialFile
 from jarai_async._errors import (
     DownloadError,
@@ -105,12 +106,13 @@ class Download:
         await self._disk.run(self._partial_file.open)
         try:
             await self._fetch(transport, url)
-            digests = await self._disk.run(self._flush)
-            await self._verify(digests)
         except IncompleteDownloadError:
             await self._disk.run(self._pause)
             raise
-        modified = await self._disk.run(self._partial_file.finish)
+        modified, digests = await self._disk.run(self._finish)
+        if modified is None:
+            await self._restart("the file does not match its checksum")
+        self._ignore(self._mismatches(digests))
         self._report_progress()
         return SavedFile(
             deliverable=self.deliverable,
@@ -136,6 +138,8 @@ class Download:
         except (NotSentError, NoResponseError, InvalidResponseError) as error:
             self.is_host_down, self._refused_since = isinstance(error, NotSentError), None
             raise IncompleteDownloadError(f"blob storage: {error.message}") from error
+        if self._expected.size not in (None, self._offset):
+            raise IncompleteDownloadError(f"only {self._offset} of {self._expected.size} bytes were received")
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Accept or reject a response."""
@@ -211,24 +215,28 @@ class Download:
         self._write()
         self._partial_file.close()
 
-    def _flush(self) -> dict[str, bytes]:
+    def _finish(self) -> tuple[int | None, dict[str, bytes]]:
+        """Write the last bytes, and move the file to its target unless a checksum shows that it is wrong.
+
+        Return its modification time, None if it is wrong, and its digests.
+        """
         self._write()
-        return self._partial_file.digests()
+        digests = self._partial_file.digests()
+        is_right = all(checksum.is_guess for checksum in self._mismatches(digests))
+        return self._partial_file.finish() if is_right else None, digests
 
     def _write(self) -> None:
         if self._chunks:
             self._partial_file.write(self._chunks)
             self._chunks, self._chunks_size = [], 0
 
-    async def _verify(self, digests: Mapping[str, bytes]) -> None:
-        if self._expected.size not in (None, self._offset):
-            raise IncompleteDownloadError(f"only {self._offset} of {self._expected.size} bytes were received")
+    def _mismatches(self, digests: Mapping[str, bytes]) -> frozenset[Checksum]:
         checksums = self._expected.checksums
-        wrong = {checksum for checksum in checksums if checksum.digest != digests[checksum.algorithm]}
-        if not all(checksum.is_guess for checksum in wrong):
-            await self._restart("the file does not match its checksum")
-        self._expected = evolve(self._expected, checksums=checksums - wrong)
-        for checksum in wrong:
+        return frozenset(checksum for checksum in checksums if checksum.digest != digests[checksum.algorithm])
+
+    def _ignore(self, guesses: frozenset[Checksum]) -> None:
+        self._expected = evolve(self._expected, checksums=self._expected.checksums - guesses)
+        for checksum in guesses:
             what = f"a checksum of the {self.deliverable.type}"
             _log.warning("%s is ignored: %s is not its %s", what, checksum.digest.hex(), checksum.algorithm)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from random import Random
@@ -10,6 +11,7 @@ from weakref import WeakValueDictionary
 from jarai_async import _clock
 from jarai_async._api.models import Deliverable
 from jarai_async._downloads.download import Download, Progress
+from jarai_async._downloads.file_names import file_name
 from jarai_async._downloads.files import Disk
 from jarai_async._downloads.links import Links
 from jarai_async._errors import IncompleteDownloadError, JaraiError
@@ -47,6 +49,14 @@ class Downloader:
         self.retrier = Retrier(_RETRY, random)
         self.availability = Availability("blob storage")
         """Whether blob storage responds."""
+
+    async def target_path(self, path: str | os.PathLike[str], deliverable: Deliverable) -> Path:
+        """Return `path`, or the deliverable's own name in it if `path` is a folder or ends with a slash."""
+        is_folder = os.fspath(path).endswith(("/", os.sep))
+        if not is_folder:
+            async with self._slots:  # one pass of the event loop must not start a thousand operations
+                is_folder = await self._disk.run(Path(path).is_dir)
+        return Path(path) / file_name(deliverable) if is_folder else Path(path)
 
     async def download(
         self,

@@ -24,8 +24,6 @@ from threading import Lock
 from typing import IO, TypeVar
 from uuid import uuid4
 
-from jarai_async._api.models import Deliverable
-from jarai_async._downloads.file_names import file_name
 from jarai_async._errors import FileWriteError
 from jarai_async._events import SavedFile
 from jarai_async._tasks import uninterrupted
@@ -36,6 +34,8 @@ _log = logging.getLogger("jarai_async")
 
 _THREADS = 8  # at a time: as many as files that an orchestrator downloads at the same time
 _HASH_THREADS = min(_THREADS, os.cpu_count() or 1)
+_SEARCH_INTERVAL = 3600.0  # seconds
+_MAX_SEARCHED = 1000  # folders
 _DELAYS_WHILE_FULL = (0.5, 1, 2, 4, 8, 16)  # seconds between attempts to get a file descriptor
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; a running download waits at most two hours between two attempts
 
@@ -49,6 +49,7 @@ class Disk:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._searched: dict[Path, float] = {}  # folders, and when, by the file system's clock
         self._open()
 
     def _open(self) -> None:
@@ -82,6 +83,15 @@ class Disk:
                 threads.shutdown(wait=False)
             self._open()
 
+    def remove_abandoned_files(self, folder: Path, now: float) -> None:
+        """Remove abandoned files in a folder, at most once an hour: it may have many files. Blocking."""
+        if now - self._searched.get(folder, -math.inf) < _SEARCH_INTERVAL:
+            return
+        if len(self._searched) >= _MAX_SEARCHED:
+            self._searched.clear()
+        self._searched[folder] = now
+        remove_partial_files(folder, before=now - _ABANDONED_AFTER)
+
     def start_hashing(self, work: Callable[[], None]) -> Future[None]:
         """Start to compute checksums in a thread. Can be called in any thread."""
         with self._lock:
@@ -90,11 +100,6 @@ class Disk:
     async def make_folder(self, folder: Path) -> None:
         """Create a folder and its parents if they do not exist. Raises FileWriteError."""
         await self.run(lambda: folder.mkdir(parents=True, exist_ok=True))
-
-    async def target_path(self, path: str | os.PathLike[str], deliverable: Deliverable) -> Path:
-        """Return `path`, or the deliverable's own name in it if `path` is a folder or ends with a slash."""
-        is_folder = os.fspath(path).endswith(("/", os.sep)) or await self.run(Path(path).is_dir)
-        return Path(path) / file_name(deliverable) if is_folder else Path(path)
 
     async def write_text(self, target: Path, text: str) -> None:
         """Write a small file, completely or not at all. Raises FileWriteError."""
@@ -159,7 +164,7 @@ class PartialFile:
             self._file = self._path.open("ab" if self.exists else "xb")
         if not self.exists:
             self.exists = True
-            _remove_abandoned_files(self._path)
+            self._disk.remove_abandoned_files(self._path.parent, self._path.stat().st_mtime)
         return self._file
 
     def write(self, pieces: Sequence[bytes]) -> None:
@@ -196,7 +201,7 @@ class PartialFile:
         with contextlib.suppress(OSError):  # closing fails too if the disk is full
             self.close()
         if self.exists:
-            with contextlib.suppress(OSError):  # _remove_abandoned_files tries again
+            with contextlib.suppress(OSError):  # `remove_abandoned_files` tries again
                 self._path.unlink(missing_ok=True)
         self._path = _temporary_path(self._target)
         self.exists = False
@@ -221,11 +226,6 @@ def _check_target(target: Path) -> None:
 
 def _temporary_path(target: Path) -> Path:
     return target.with_name(f".jarai-{uuid4().hex}.part")
-
-
-def _remove_abandoned_files(new_file: Path) -> None:
-    """Remove abandoned files in the folder of a new one; its timestamp is the file system's present time."""
-    remove_partial_files(new_file.parent, before=new_file.stat().st_mtime - _ABANDONED_AFTER)
 
 
 def remove_partial_files(folder: Path, *, before: float = math.inf) -> None:
