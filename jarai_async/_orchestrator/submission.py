@@ -56,7 +56,7 @@ class Submission:
         intent = state.intent or await self._journal.find(state.reference)
         is_known = intent is not None and is_same_request(intent, state.request)
         if intent is None or not is_known:
-            intent = new_intent(state.reference, state.request)
+            intent = new_intent(state.reference, state.request, intent)
         if not is_known or state.deadline not in (None, intent.deadline):
             intent.deadline = state.deadline
             await self._journal.save(intent)
