@@ -203,9 +203,10 @@ class JaraiClient:
         If `path` is a folder, or ends with a slash, the file keeps its own name there: give each production a
         folder, because a file of the same name is replaced. Missing folders are created. The file is written
         beside its target, checked against every length and checksum that is offered, and then renamed. A
-        broken download is resumed, and an expired signed URL is renewed. `progress` is called after each
-        piece with the bytes received and the size of the file (None if not known); an exception that it
-        raises goes to the event loop's exception handler.
+        broken download is resumed, and an expired signed URL is renewed. Eight files are read at a time, so
+        any number of calls may be made at once. `progress` is called at most ten times a second, and at the
+        end, with the bytes received and the size of the file (None if not known); an exception that it raises
+        goes to the event loop's exception handler.
 
         Raises DownloadError; IncompleteDownloadError after seven attempts without progress (half a minute on
         average); FileWriteError where this machine cannot store it, and where `path` is a device, a pipe or a

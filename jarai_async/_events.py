@@ -44,16 +44,17 @@ class OutcomeState(StrEnum):
 class SavedFile:
     """A deliverable on this machine.
 
-    `size` is in bytes and `md5` in hexadecimal, both of the file on the disk. `modified` is its modification
-    time in nanoseconds since 1970. `verified_by` says what the file was checked against: the name of a
-    checksum (such as "md5"), or "length", or "chunks", the end of a chunked body. `final` is whether the
-    production had ended: then the file does not change any more. `content_encoding` is the encoding in which
-    blob storage sent the file, such as "gzip": it is not decoded. Most have None.
+    `size` is in bytes and `md5` in hexadecimal, both of the file on the disk; `md5` is None where neither
+    JARAI nor blob storage stated one. `modified` is its modification time in nanoseconds since 1970.
+    `verified_by` says what the file was checked against: the name of a checksum (such as "md5"), or "length",
+    or "chunks", the end of a chunked body. `final` is whether the production had ended: then the file does
+    not change any more. `content_encoding` is the encoding in which blob storage sent the file, such as
+    "gzip": it is not decoded. Most have None.
     """
 
     deliverable: Deliverable
     size: int
-    md5: str
+    md5: str | None
     modified: int
     verified_by: str
     final: bool = False

@@ -14,6 +14,7 @@ No other process resumes a partial file: after a power cut it may have a hole.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -40,7 +41,8 @@ _log = logging.getLogger("jarai_async")
 Progress = Callable[[int, int | None], object]
 """Called with the bytes of the file received so far and its size in bytes, None if the size is not known."""
 
-_BUFFER_SIZE = 1 << 20  # bytes
+_PIECE = 1 << 20  # bytes: writing less at a time costs more for the change of thread than for the writing
+_PROGRESS_INTERVAL = 0.1  # seconds
 _MIN_SPEED = 1024  # bytes a second, on average over:
 _SPEED_WINDOW = 30.0  # seconds
 _MIN_PROGRESS = 1 << 16  # bytes
@@ -69,8 +71,10 @@ class Download:
         self._disk = disk
         self._https = https
         self._progress = progress
-        self._partial_file = PartialFile(target)
-        self._buffer = bytearray()
+        self._next_progress = -math.inf
+        self._partial_file = PartialFile(target, disk)
+        self._chunks: list[bytes] = []  # received, and not written yet
+        self._chunks_size = 0  # bytes
         self._offset = 0  # bytes of the file received so far
         self._expected = blob_storage.expected_from_list(deliverable)
         self._restarts = 0
@@ -101,16 +105,17 @@ class Download:
         await self._disk.run(self._partial_file.open)
         try:
             await self._fetch(transport, url)
-            await self._disk.run(self._flush)
-            await self._verify()
+            digests = await self._disk.run(self._flush)
+            await self._verify(digests)
         except IncompleteDownloadError:
             await self._disk.run(self._pause)
             raise
         modified = await self._disk.run(self._partial_file.finish)
+        self._report_progress()
         return SavedFile(
             deliverable=self.deliverable,
             size=self._offset,
-            md5=self._partial_file.digest("md5").hex(),
+            md5=digests["md5"].hex() if "md5" in digests else None,
             modified=modified,
             verified_by=self._expected.verified_by,
             content_encoding=self._expected.encoding or None,
@@ -118,7 +123,8 @@ class Download:
 
     async def discard(self) -> None:
         """Remove the partial file. A file that is already at its target stays."""
-        await self._disk.run(self._partial_file.discard)
+        if self._partial_file.exists:
+            await self._disk.run(self._partial_file.discard)
 
     async def _fetch(self, transport: Transport, url: Secret) -> None:
         if self._offset and self._offset == self._expected.size:
@@ -159,20 +165,28 @@ class Download:
 
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes of a response."""
-        self._buffer += chunk
+        self._chunks.append(chunk)
+        self._chunks_size += len(chunk)
         self._offset += len(chunk)
         self.furthest = max(self.furthest, self._offset)
-        self._check_speed()
+        now = _clock.monotonic()
+        self._check_speed(now)
         size = self._expected.size
         if size is None and self._offset > _MAX_UNKNOWN_SIZE:
             raise DownloadError(f"the file does not end after {_MAX_UNKNOWN_SIZE} bytes")
         if size is not None and self._offset > size:
             await self._restart(f"the file does not end after the expected {size} bytes")
-        if len(self._buffer) >= _BUFFER_SIZE:
-            await self._disk.run(self._flush)
+        if self._chunks_size >= _PIECE:
+            # meanwhile the next bytes arrive in aiohttp's buffer; once that is full, the socket has to wait
+            await self._disk.run(self._write)
+        if now >= self._next_progress:
+            self._next_progress = now + _PROGRESS_INTERVAL
+            self._report_progress()
+
+    def _report_progress(self) -> None:
         if self._progress is not None:
             # scheduled, so that an exception of the callback goes to the loop's handler, not to the download
-            asyncio.get_running_loop().call_soon(self._progress, self._offset, size)
+            asyncio.get_running_loop().call_soon(self._progress, self._offset, self._expected.size)
 
     def _refusal(self, status: int) -> DownloadError:
         """Return the error for a rejected URL. It is final after two minutes, if a fresh URL was rejected."""
@@ -185,9 +199,8 @@ class Download:
         kind = DownloadError if is_final else IncompleteDownloadError
         return kind(f"blob storage rejected the signed URL with status {status}", status=status)
 
-    def _check_speed(self) -> None:
+    def _check_speed(self, now: float) -> None:
         """Stop a response that is too slow: it would hold its slot for days."""
-        now = _clock.monotonic()
         if now - self._window_start < _SPEED_WINDOW:
             return
         if self._offset - self._offset_before_window < _MIN_SPEED * _SPEED_WINDOW:
@@ -195,18 +208,23 @@ class Download:
         self._window_start, self._offset_before_window = now, self._offset
 
     def _pause(self) -> None:
-        self._flush()
+        self._write()
         self._partial_file.close()
 
-    def _flush(self) -> None:
-        self._partial_file.write(self._buffer)
-        self._buffer.clear()
+    def _flush(self) -> dict[str, bytes]:
+        self._write()
+        return self._partial_file.digests()
 
-    async def _verify(self) -> None:
+    def _write(self) -> None:
+        if self._chunks:
+            self._partial_file.write(self._chunks)
+            self._chunks, self._chunks_size = [], 0
+
+    async def _verify(self, digests: Mapping[str, bytes]) -> None:
         if self._expected.size not in (None, self._offset):
             raise IncompleteDownloadError(f"only {self._offset} of {self._expected.size} bytes were received")
-        digest, checksums = self._partial_file.digest, self._expected.checksums
-        wrong = {checksum for checksum in checksums if checksum.digest != digest(checksum.algorithm)}
+        checksums = self._expected.checksums
+        wrong = {checksum for checksum in checksums if checksum.digest != digests[checksum.algorithm]}
         if not all(checksum.is_guess for checksum in wrong):
             await self._restart("the file does not match its checksum")
         self._expected = evolve(self._expected, checksums=checksums - wrong)
@@ -226,5 +244,5 @@ class Download:
     async def _discard_received(self) -> None:
         self._offset = 0
         self._expected = blob_storage.expected_from_list(self.deliverable)
-        self._buffer.clear()
-        await self._disk.run(self._partial_file.discard)
+        self._chunks, self._chunks_size = [], 0
+        await self.discard()

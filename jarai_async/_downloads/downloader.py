@@ -1,7 +1,8 @@
 """Decides when a download is tried again, and when its signed URL is renewed."""
 
+import asyncio
 import math
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from random import Random
 from weakref import WeakValueDictionary
@@ -22,6 +23,10 @@ from jarai_async._urls import url_parts, valid_until
 
 _RETRY = Retry(attempts=7, base=1.0, cap=30.0)  # half a minute on average
 _MIN_VALIDITY = 120.0  # seconds; a signed URL that expires sooner is renewed before it is used
+FILES_AT_ONCE = 8
+"""How many files are read at a time: enough to use the bandwidth, few enough to complete some soon.
+
+It bounds the memory (up to 4 MiB for each) and how long one pass of the event loop takes."""
 
 
 class Downloader:
@@ -38,6 +43,7 @@ class Downloader:
         self._https = https
         self._disk = disk
         self._links: WeakValueDictionary[str, Links] = WeakValueDictionary()  # by production
+        self._slots = asyncio.Semaphore(FILES_AT_ONCE)
         self.retrier = Retrier(_RETRY, random)
         self.availability = Availability("blob storage")
         """Whether blob storage responds."""
@@ -55,8 +61,9 @@ class Downloader:
         """Download a file to `target` and verify it. A failed or cancelled download leaves nothing behind.
 
         The retry policy limits the attempts in a row that make no progress: seven by default. It starts again
-        where the last of them showed that the signed URL had expired, and the URL was renewed. `slot` is held
-        only while bytes flow, not while waiting to try again or for the list of deliverables.
+        where the last of them showed that the signed URL had expired, and the URL was renewed. `slot` (by
+        default one of eight) is held only while bytes flow, not while waiting to try again or for the list of
+        deliverables.
         Raises DownloadError, IncompleteDownloadError when out of attempts, FileWriteError; ApiError or
         InvalidResponseError if the list of deliverables cannot be read again to renew the signed URL; and
         ConfigurationError or ClosedError if the client is closed.
@@ -66,7 +73,7 @@ class Downloader:
         links = self._links_of(deliverable.production_id)
 
         async def attempt() -> SavedFile:
-            return await self._attempt(download, links, log, slot or nullcontext())
+            return await self._attempt(download, links, log, slot or self._slots)
 
         def made_no_progress(error: JaraiError) -> bool:
             return isinstance(error, IncompleteDownloadError) and not download.made_progress(since=before)

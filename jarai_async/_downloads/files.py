@@ -1,6 +1,7 @@
 """Writing to disk: a file is written under a temporary name, made durable, and then renamed to its target.
 
 All of it runs in threads, so that a slow disk never blocks the event loop. OSErrors become FileWriteError.
+Checksums are computed in threads of their own, so that a file is hashed while its next bytes are written.
 
 A temporary file that has not changed for a day was left by a crashed process. No process resumes it, and the
 next one that writes into the same folder removes it. In the folder of a production an orchestrator does so at
@@ -14,10 +15,12 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
+from threading import Lock
 from typing import IO, TypeVar
 from uuid import uuid4
 
@@ -32,6 +35,7 @@ T = TypeVar("T")
 _log = logging.getLogger("jarai_async")
 
 _THREADS = 8  # at a time: as many as files that an orchestrator downloads at the same time
+_HASH_THREADS = min(_THREADS, os.cpu_count() or 1)
 _DELAYS_WHILE_FULL = (0.5, 1, 2, 4, 8, 16)  # seconds between attempts to get a file descriptor
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; a running download waits at most two hours between two attempts
 
@@ -44,7 +48,12 @@ class Disk:
     """
 
     def __init__(self) -> None:
-        self._threads: ThreadPoolExecutor | None = None
+        self._lock = Lock()
+        self._open()
+
+    def _open(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jarai disk")
+        self._hash_threads = ThreadPoolExecutor(_HASH_THREADS, thread_name_prefix="jarai hash")
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run a short operation in a thread; a cancellation is raised only after the operation has ended.
@@ -54,8 +63,6 @@ class Disk:
         """
         delays = iter(_DELAYS_WHILE_FULL)
         while True:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jarai disk")
             try:
                 # a future, not a task: code that cancels all tasks must not separate this one from its thread
                 return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._threads, work))
@@ -70,9 +77,15 @@ class Disk:
 
     def close(self) -> None:
         """Let the threads end once they have nothing more to do. A later operation starts new ones."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-            self._threads = None
+        with self._lock:
+            for threads in (self._threads, self._hash_threads):
+                threads.shutdown(wait=False)
+            self._open()
+
+    def start_hashing(self, work: Callable[[], None]) -> Future[None]:
+        """Start to compute checksums in a thread. Can be called in any thread."""
+        with self._lock:
+            return self._hash_threads.submit(work)
 
     async def make_folder(self, folder: Path) -> None:
         """Create a folder and its parents if they do not exist. Raises FileWriteError."""
@@ -85,20 +98,22 @@ class Disk:
 
     async def write_text(self, target: Path, text: str) -> None:
         """Write a small file, completely or not at all. Raises FileWriteError."""
-        await self.run(lambda: _write_text(target, text))
+        await self.run(lambda: _write_text(PartialFile(target, self), text))
 
 
-def _write_text(target: Path, text: str) -> None:
-    partial_file = PartialFile(target)
+def _write_text(partial_file: "PartialFile", text: str) -> None:
     try:
-        partial_file.write(text.encode())
+        partial_file.write([text.encode()])
         partial_file.finish()
     finally:
         partial_file.discard()
 
 
 def is_whole(path: Path, saved: SavedFile) -> bool:
-    """Return whether a file is as it was saved. If its modification time differs, it is read. Blocking."""
+    """Return whether a file is as it was saved. Blocking.
+
+    If its modification time differs, it is read and compared with its MD5; without one it is not whole.
+    """
     try:
         found = path.stat()
         if not S_ISREG(found.st_mode) or found.st_size != saved.size:
@@ -106,7 +121,7 @@ def is_whole(path: Path, saved: SavedFile) -> bool:
         if found.st_mtime_ns == saved.modified:
             return True
         with path.open("rb") as file:
-            return hashlib.file_digest(file, _new_md5).hexdigest() == saved.md5
+            return saved.md5 is not None and hashlib.file_digest(file, _new_md5).hexdigest() == saved.md5
     except (OSError, ValueError):  # ValueError: the path cannot be encoded
         return False
 
@@ -118,37 +133,45 @@ def _new_md5() -> "hashlib._Hash":
 class PartialFile:
     """A temporary file in the target's folder. Blocking: use it in a thread. Methods raise OSError."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, disk: Disk) -> None:
         self._target = target
         self._path = _temporary_path(target)
+        self._disk = disk
         self._file: IO[bytes] | None = None
-        self._exists = False
+        self.exists = False
         self.hash_with(())
 
     def hash_with(self, algorithms: Iterable[str]) -> None:
-        """Compute these digests from now on, and MD5, which most blob storage states."""
-        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in {"md5", *algorithms}}
+        """Compute these digests from now on."""
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+        self._hashing: Future[None] | None = None
 
-    def digest(self, algorithm: str) -> bytes:
-        """Return a digest of all bytes written so far."""
-        return self._hashes[algorithm].digest()
+    def digests(self) -> dict[str, bytes]:
+        """Return the digests, by algorithm, of all bytes written so far."""
+        self._wait_for_hashing()
+        return {name: computed.digest() for name, computed in self._hashes.items()}
 
     def open(self) -> IO[bytes]:
         """Create the file, or reopen it to append."""
         if self._file is None:
             _check_target(self._target)
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab" if self._exists else "xb")
-        if not self._exists:
-            self._exists = True
+            self._file = self._path.open("ab" if self.exists else "xb")
+        if not self.exists:
+            self.exists = True
             _remove_abandoned_files(self._path)
         return self._file
 
-    def write(self, data: bytes | bytearray) -> None:
-        """Append bytes."""
-        self.open().write(data)
-        for computed in self._hashes.values():
-            computed.update(data)
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Append bytes. Their checksums are computed while those of the next call are written."""
+        self.open().writelines(pieces)
+        self._wait_for_hashing()
+        if self._hashes:
+            self._hashing = self._disk.start_hashing(partial(_update, [*self._hashes.values()], pieces))
+
+    def _wait_for_hashing(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
 
     def close(self) -> None:
         """Close the file until the next write: waiting downloads must not use up the file descriptors."""
@@ -164,6 +187,7 @@ class PartialFile:
         modified = os.fstat(file.fileno()).st_mtime_ns
         self.close()
         self._path.replace(self._target)
+        self.exists = False
         _sync_folder(self._target.parent)
         return modified
 
@@ -171,12 +195,18 @@ class PartialFile:
         """Remove the temporary file, if there is one. Writing may then start again from the first byte."""
         with contextlib.suppress(OSError):  # closing fails too if the disk is full
             self.close()
-        if self._exists:
+        if self.exists:
             with contextlib.suppress(OSError):  # _remove_abandoned_files tries again
                 self._path.unlink(missing_ok=True)
         self._path = _temporary_path(self._target)
-        self._exists = False
+        self.exists = False
         self.hash_with(())
+
+
+def _update(hashes: Iterable["hashlib._Hash"], pieces: Iterable[bytes]) -> None:
+    for computed in hashes:
+        for piece in pieces:
+            computed.update(piece)
 
 
 def _check_target(target: Path) -> None:

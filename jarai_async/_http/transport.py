@@ -34,7 +34,7 @@ from jarai_async._urls import is_http_url, joined_url, percent_encoded
 
 _MAX_BODY = 1 << 20  # bytes; a status is under 2 KiB
 _MAX_LIST_BODY = 4 << 20  # bytes; more than 100 deliverables with signed URLs fit
-_CHUNK = 1 << 16  # bytes
+_FILE_BUFFER = 1 << 19  # bytes: aiohttp reads up to twice this ahead
 _HEAD_LIMITS: Mapping[str, Any] = {  # aiohttp's own are 8 KiB and 128 headers
     "max_line_size": 1 << 15,
     "max_field_size": 1 << 15,
@@ -167,6 +167,7 @@ class Transport:
                 allow_redirects=False,
                 raise_for_status=False,
                 auto_decompress=False,
+                read_bufsize=_FILE_BUFFER,
                 timeout=self._file_timeout,
                 **_HEAD_LIMITS,
                 **options,
@@ -175,7 +176,7 @@ class Transport:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or not location:
                     await sink.begin(response.status, response.headers)
-                    async for chunk in response.content.iter_chunked(_CHUNK):
+                    async for chunk, _ in response.content.iter_chunks():  # `iter_any` would copy them
                         await sink.write(chunk)
                     return
             url = _redirected(url, location)

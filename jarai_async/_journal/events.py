@@ -235,7 +235,7 @@ def saved_file(fields: dict[str, Any]) -> SavedFile:
     return SavedFile(
         deliverable=decode(fields["deliverable"], Deliverable),
         size=checked(fields["size"], int),
-        md5=checked(fields["md5"], str),
+        md5=checked(fields["md5"] or "", str) or None,
         modified=checked(fields["modified"], int),
         verified_by=checked(fields["verifiedBy"], str),
         final=checked(fields["final"], bool),

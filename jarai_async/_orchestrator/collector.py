@@ -238,4 +238,4 @@ def _is_current(saved: SavedFile, listed: Deliverable) -> bool:
     if saved.final:
         before = saved.deliverable
         return _identity(before) == _identity(listed) and not is_replaced(before, listed)
-    return saved.md5 in (checksum.digest.hex() for checksum in from_list(listed))
+    return saved.md5 in {checksum.digest.hex() for checksum in from_list(listed)}

@@ -29,6 +29,7 @@ from jarai_async import _clock
 from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
+from jarai_async._downloads.downloader import FILES_AT_ONCE
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError
 from jarai_async._events import Event, Finished, Outcome, OutcomeState
 from jarai_async._http.retry import Retrier, Retry
@@ -59,7 +60,6 @@ if TYPE_CHECKING:  # its server takes as long to import as everything else toget
 _log = logging.getLogger("jarai_async")
 
 _FINAL_RETRY = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
-_DOWNLOADS = 8  # files at a time: enough to use the bandwidth, few enough to complete some soon
 _STARTED_AT_ONCE = 100  # jobs that `resume` starts before others may run
 
 
@@ -127,7 +127,7 @@ class Orchestrator:
             polling=polling or Polling(),
             deadline=deadline,
             folder=None if download_to is None else Path(download_to),
-            download_slots=asyncio.Semaphore(_DOWNLOADS),
+            download_slots=asyncio.Semaphore(FILES_AT_ONCE),
             final_retrier=Retrier(_FINAL_RETRY, client.engine.random),
             collect_for_review=collect_for_review,
             expired_retries=expired_retries,

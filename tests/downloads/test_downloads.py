@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import logging
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -209,6 +210,30 @@ async def test_slow_response_is_retried(
     start = asyncio.get_running_loop().time()
     await client.download(video, tmp_path)
     assert asyncio.get_running_loop().time() - start < 600
+
+
+async def test_slow_download_reports_its_progress_at_most_ten_times_a_second(
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    simulator.faults.add("slow", on="download", seconds=20)
+    times: list[float] = []
+    clock = asyncio.get_running_loop().time
+    await client.download(video, tmp_path, progress=lambda _, __: times.append(clock()))
+    assert len(times) > 5
+    assert min(later - earlier for earlier, later in pairwise(times[:-1])) >= 0.1
+
+
+async def test_eight_files_are_read_at_a_time(
+    simulator: Simulator, client: JaraiClient, video: Deliverable, tmp_path: Path
+) -> None:
+    """However many downloads are started at once."""
+    simulator.faults.add("slow", on="download", seconds=20, times=None)
+    downloads = [asyncio.create_task(client.download(video, tmp_path / str(n))) for n in range(50)]
+    await asyncio.sleep(10)
+    assert simulator.count("download") == 8
+    simulator.faults.clear()
+    await asyncio.gather(*downloads)
+    assert simulator.count("download") == 50
 
 
 async def test_permanent_error_is_not_retried(

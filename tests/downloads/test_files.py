@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from jarai_async import Deliverable, FileWriteError, JaraiClient, SavedFile
 from jarai_async._downloads.files import Disk, PartialFile, is_whole
@@ -23,7 +24,7 @@ def test_partial_file_of_a_crashed_process_is_removed_after_a_day(tmp_path: Path
         (tmp_path / name).write_bytes(b"half")
         modified = (tmp_path / name).stat().st_mtime - age
         os.utime(tmp_path / name, (modified, modified))
-    partial_file = PartialFile(tmp_path / "target")
+    partial_file = PartialFile(tmp_path / "target", Disk())
     partial_file.open()
     partial_file.close()
     assert {path.name for path in tmp_path.iterdir()} >= {".jarai-slow.part", "other.part"}
@@ -32,14 +33,15 @@ def test_partial_file_of_a_crashed_process_is_removed_after_a_day(tmp_path: Path
 
 def test_partial_file_can_be_discarded_and_written_again(tmp_path: Path) -> None:
     """The target contains only the bytes written since, also if the file was closed in between."""
-    partial_file = PartialFile(tmp_path / "target")
-    partial_file.write(b"discarded")
+    partial_file = PartialFile(tmp_path / "target", Disk())
+    partial_file.write([b"discarded"])
     partial_file.discard()
     assert list(tmp_path.iterdir()) == []
-    partial_file.write(b"half")
+    partial_file.hash_with({"sha256"})
+    partial_file.write([b"half"])
     partial_file.close()
-    partial_file.write(b" and half")
-    assert partial_file.digest("md5") == hashlib.md5(b"half and half", usedforsecurity=False).digest()
+    partial_file.write([b" and ", b"half"])
+    assert partial_file.digests() == {"sha256": hashlib.sha256(b"half and half").digest()}
     partial_file.finish()
     partial_file.discard()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"target": b"half and half"}
@@ -47,7 +49,7 @@ def test_partial_file_can_be_discarded_and_written_again(tmp_path: Path) -> None
 
 def test_discarding_an_unopened_partial_file_keeps_the_target(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"old")
-    PartialFile(tmp_path / "target").discard()
+    PartialFile(tmp_path / "target", Disk()).discard()
     assert (tmp_path / "target").read_bytes() == b"old"
 
 
@@ -91,7 +93,7 @@ def test_only_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
         target.symlink_to("/dev/null")
     before = target.lstat()
     with pytest.raises(FileExistsError):
-        PartialFile(target).open()
+        PartialFile(target, Disk()).open()
     assert target.lstat() == before
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
@@ -119,17 +121,19 @@ async def test_folder_that_cannot_be_synced_is_a_warning(
 
 
 def test_saved_file_is_whole_until_its_bytes_change(tmp_path: Path) -> None:
-    """If only its modification time differs, it is read; a missing, shorter or changed file is not whole."""
+    """If only its modification time differs, its MD5 decides; a missing or changed file is not whole."""
     path = tmp_path / "a"
-    partial_file = PartialFile(path)
-    partial_file.write(b"tides")
-    md5 = partial_file.digest("md5").hex()
+    partial_file = PartialFile(path, Disk())
+    partial_file.hash_with({"md5"})
+    partial_file.write([b"tides"])
+    md5 = partial_file.digests()["md5"].hex()
     saved = SavedFile(
         deliverable=Deliverable("Video"), size=5, md5=md5, modified=partial_file.finish(), verified_by="md5"
     )
     assert is_whole(path, saved)
     os.utime(path, ns=(0, 0))
     assert is_whole(path, saved)
+    assert not is_whole(path, evolve(saved, md5=None))
     path.write_bytes(b"other")
     assert not is_whole(path, saved)
     path.write_bytes(b"tide")

@@ -46,6 +46,7 @@ async def test_files_of_any_blob_storage_are_complete(tmp_path: Path, make: str,
         saved = {event.path: event.saved for event in events if isinstance(event, Downloaded)}
         assert simulator.faults.fired[kind] > 3
         assert {file.verified_by for file in saved.values()} == {verified_by}
+        assert {file.md5 is not None for file in saved.values()} == {verified_by == "md5"}
         assert {file.content_encoding for file in saved.values()} == {storage.encoding or None}
         (manifest,) = tmp_path.glob("*/manifest.json")
         entries = json.loads(manifest.read_bytes())["files"]
