@@ -80,6 +80,9 @@ class Submission:
             production = await self._find_created(intent)
             if production is None:
                 return OutcomeState.UNCERTAIN, self._with_advice(error)
+            self._state.context.productions[production.id] = (
+                intent.reference
+            )  # no other submit's, from now on
             intent.resolved = True  # the user may know better
             self._state.in_doubt = False
         except ClosedError:
