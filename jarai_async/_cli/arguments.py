@@ -308,6 +308,11 @@ def _add_speed(options: _Options) -> None:
         "(default: real time)"
     )
     options.add_argument("--speed", metavar="FACTOR", type=_speed, help=speed_help)
+    epoch_help = (
+        "Unix time from which --speed counts: with the same one, `jarai simulate` and its clients have the "
+        "same time of day (default: when the command starts)"
+    )
+    options.add_argument("--epoch", metavar="SECONDS", type=_time, help=epoch_help)
 
 
 # --- Values --------------------------------------------------------------------------------------
@@ -329,6 +334,7 @@ _count = _checked(int, lambda count: count >= 1, "a whole number of 1 or more")
 _share = _checked(float, lambda share: 0 <= share <= 1, "a number from 0 to 1")
 _port = _checked(int, lambda port: 0 <= port <= 65_535, "a port from 0 to 65535")
 _speed = _checked(float, lambda speed: 0 < speed < math.inf, "a number greater than 0")
+_time = _checked(float, math.isfinite, "a Unix time in seconds")
 _url_path = _checked(
     str,
     lambda path: path.startswith("/") and "?" not in path and "#" not in path,

@@ -107,7 +107,9 @@ def _run_event_loop(command: Coroutine[Any, Any, int], options: argparse.Namespa
     if getattr(options, "simulate", False):
         return run_simulated(command)
     speed = getattr(options, "speed", None)
-    return asyncio.run(command) if speed is None else run_simulated(command, speed=speed)
+    if speed is None:
+        return asyncio.run(command)
+    return run_simulated(command, speed=speed, epoch=options.epoch)
 
 
 # --- Batches -------------------------------------------------------------------------------------
@@ -274,7 +276,11 @@ async def _simulate(options: argparse.Namespace) -> int:
     stop = stop_event()
     async with _simulator(options, port=options.port) as simulator:
         settings = {"JARAI_BASE_URL": simulator.base_url, "JARAI_API_KEY": simulator.api_key}
-        await output.print_line(settings | _simulated_ids(simulator))
+        ids = _simulated_ids(simulator)
+        await output.print_line(settings | ids)
+        variables = settings | {f"JARAI_{name.upper()}": value for name, value in ids.items()}
+        exports = " ".join(f"{name}={value}" for name, value in variables.items())
+        output.print_message(f"in the shell of a client: export {exports}")
         output.print_message(f"simulator listening at {simulator.base_url} (press Ctrl-C to stop)")
         await wait_for(stop)
     return 0

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Self
 from weakref import WeakSet
 
+from jarai_async._errors import InvalidRequestError
 from jarai_async._events import Event
 
 _NEWEST = 1_000  # events that are kept in memory
@@ -73,6 +74,7 @@ class EventStream:
     """An async iterator over events. It may be left at any time, and needs no closing.
 
     `cursor` is that of the last event that it has returned: another reader can continue behind it.
+    Raises InvalidRequestError for a cursor `after` the last event of the journal.
     """
 
     def __init__(
@@ -83,6 +85,10 @@ class EventStream:
         has_ended: Callable[[], bool],
         check_end: Callable[[], None] = lambda: None,
     ) -> None:
+        if after > history.latest:
+            problem = f"no event has the cursor {after}, the newest has {history.latest}"
+            advice = "it is of another journal, or of an earlier process without one: use events(after=0)"
+            raise InvalidRequestError([f"{problem}; {advice}"])
         self.cursor = after
         self._history = history
         self._reference = reference

@@ -18,9 +18,13 @@ RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED, OutcomeState.CANCELLED)
 """The outcomes after which a request may be submitted again."""
 
 
-def new_intent(reference: str, request: ProductionRequest) -> Intent:
-    """Return the intent of a request that the journal does not know."""
-    return Intent(reference, request.account_id, body_of(request), str(uuid4()))
+def new_intent(reference: str, request: ProductionRequest, before: Intent | None = None) -> Intent:
+    """Return the intent of a request that the journal does not know, or that replaces the one `before`."""
+    intent = Intent(reference, request.account_id, body_of(request), str(uuid4()))
+    if before is not None:  # its events stay in the journal
+        intent.sequence = intent.acknowledged = before.sequence
+        intent.earlier = [*before.earlier, *before.expired]
+    return intent
 
 
 def is_same_request(intent: Intent, request: ProductionRequest) -> bool:

@@ -31,6 +31,8 @@ class Doubts:
         self._context = context
         self._may_be_drawn = may_be_drawn
         self._deciding = asyncio.Lock()
+        self._looking = asyncio.Lock()
+        self._to_look_at: set[str] = set()  # accounts
 
     async def resolve(self, reference: str, production_id: str | None) -> tuple[Job, asyncio.Task[Outcome]]:
         """Decide that a submit created this production, or (None) is sent again; return its new job.
@@ -65,14 +67,22 @@ class Doubts:
         return self._jobs.start(JobState.of(self._context, intent, has_ticket=has_ticket))
 
     async def look_for_created(self, account_id: str) -> None:
-        """Look whether a production of which only a webhook is known belongs to a submit in doubt."""
+        """Look whether a production of which only a webhook is known belongs to a submit in doubt.
+
+        Looks that wait for another one are made as one.
+        """
         context = self._context
+        self._to_look_at.add(account_id)
         try:
-            for intent in await context.journal.in_doubt(account_id):
-                if self._jobs.running(intent.reference) or self._may_be_drawn(intent.reference):
-                    continue  # its own job looks
-                if (production := await context.matcher.find(context.journal, intent)) is not None:
-                    await self._use_created(intent.reference, production)
+            async with self._looking:
+                if account_id not in self._to_look_at:
+                    return
+                self._to_look_at.remove(account_id)
+                for intent in await context.journal.in_doubt(account_id):
+                    if self._jobs.running(intent.reference) or self._may_be_drawn(intent.reference):
+                        continue  # its own job looks
+                    if (production := await context.matcher.find(context.journal, intent)) is not None:
+                        await self._use_created(intent.reference, production)
         except JaraiError as error:
             _log.warning("it is not known what a webhook says about a submit in doubt: %s", error)
 

@@ -361,7 +361,8 @@ class Orchestrator:
         requests that have ended are kept. Events that are read from the journal have no `raw` and no signed
         URLs. The iteration ends when the block is left. It raises JournalError.
 
-        Raises ConfigurationError outside of the `async with` block.
+        Raises InvalidRequestError for a cursor behind the newest event, which is of another journal, and
+        ConfigurationError outside of the `async with` block.
         """
         self.jobs.check_open()
         return EventStream(self.context.journal.history, after, None, lambda: self._was_left)

@@ -14,6 +14,7 @@ from jarai_async._api.models import ProductionRequest
 from jarai_async._downloads.files import Disk
 from jarai_async._errors import FileWriteError, InvalidRequestError, JournalError
 from jarai_async._events import Event
+from jarai_async._journal.entries import Intent
 from jarai_async._journal.identity import content_reference
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.collector import collected_references
@@ -128,8 +129,8 @@ class Batch:
         self._problems += [f"each reference is used once: {ref!r}" for ref in counts if counts[ref] > 1]
         if self._problems:
             raise InvalidRequestError(self._problems)
-        for reference, request in changed:
-            journal.put(new_intent(reference, request))
+        for intent in changed:
+            journal.put(intent)
         for reference, request in self._new:
             journal.plan(new_intent(reference, request))
         await journal.flush()
@@ -148,9 +149,9 @@ class Batch:
                 ", ".join(again[:_SHOWN]) + (" ..." if len(again) > _SHOWN else ""),
             )
 
-    async def _compare(self, journal: Journal) -> list[Named]:
-        """Return the known requests whose content has changed since they were planned; note the problems."""
-        changed: list[Named] = []
+    async def _compare(self, journal: Journal) -> list[Intent]:
+        """Return the new intents of known requests whose content has changed; note the problems."""
+        changed: list[Intent] = []
         unknown = set[str]()
         with suppress(JournalError):  # the outcomes of the requests say it
             unknown = await journal.unknown(reference for reference, _ in self._known)
@@ -163,7 +164,7 @@ class Batch:
                 if intent is None:
                     self._new.append((reference, request))
                 elif not is_same_request(intent, request):
-                    changed.append((reference, request))
+                    changed.append(new_intent(reference, request, intent))
             except InvalidRequestError as error:
                 self._problems += error.problems
             except JournalError:

@@ -56,7 +56,7 @@ class Submission:
         intent = state.intent or await self._journal.find(state.reference)
         is_known = intent is not None and is_same_request(intent, state.request)
         if intent is None or not is_known:
-            intent = new_intent(state.reference, state.request)
+            intent = new_intent(state.reference, state.request, intent)
         if not is_known or state.deadline not in (None, intent.deadline):
             intent.deadline = state.deadline
             await self._journal.save(intent)
@@ -80,6 +80,9 @@ class Submission:
             production = await self._find_created(intent)
             if production is None:
                 return OutcomeState.UNCERTAIN, self._with_advice(error)
+            self._state.context.productions[production.id] = (
+                intent.reference
+            )  # no other submit's, from now on
             intent.resolved = True  # the user may know better
             self._state.in_doubt = False
         except ClosedError:

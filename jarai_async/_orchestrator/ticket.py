@@ -176,7 +176,7 @@ class Ticket:
         After a `Finished` whose outcome was not final, more follow if the request was run again.
         With a journal these are also the events of earlier processes. Those that are read from it have no
         `raw` and no signed URLs. The iteration raises ClosedError if the request is not watched any more, and
-        JournalError.
+        JournalError. Raises InvalidRequestError for a cursor behind the newest event of all requests.
         """
         history = self._job.state.context.journal.history
         return EventStream(history, after, self.reference, lambda: self.done, self._check_end)

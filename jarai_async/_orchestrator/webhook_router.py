@@ -6,7 +6,7 @@ kept for a while: a job may subscribe soon, or the production may belong to anot
 
 import asyncio
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 
 from attrs import evolve
@@ -31,6 +31,8 @@ class WebhookRouter:
         """Set, and then replaced, when an event of a production arrives that no job has claimed."""
         self.on_unclaimed: Callable[[str], None] = lambda _: None
         """Called with the account of an event of a production that no job has claimed."""
+        self.arrivals = Counter[str]()
+        """How many such events have arrived, by account."""
         self._subscribers: dict[str, Subscriber] = {}
         self._early: OrderedDict[str, WebhookEvent] = OrderedDict()  # by production
         self._coverages: dict[str, WebhookCoverage] = {}  # by account
@@ -79,6 +81,7 @@ class WebhookRouter:
             await subscriber(event)
             return
         self._early[event.production_id] = event
+        self.arrivals[event.account_id] += 1
         self.arrived.set()
         self.arrived = asyncio.Event()
         self.on_unclaimed(event.account_id)

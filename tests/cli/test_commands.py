@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import shlex
 import signal
 import socket
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from jarai_async import JaraiClient
+from jarai_async import JaraiClient, Production
 from jarai_async._api.codec import body_of
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
@@ -66,6 +68,7 @@ def test_every_command_has_help(command: str, capsys: Printed) -> None:
         (["run"], "the following arguments are required: BATCH"),
         (["simulate", "--speed", "0"], "--speed: '0' is not a number greater than 0"),
         (["simulate", "--speed", "fast"], "--speed: 'fast' is not a number greater than 0"),
+        (["simulate", "--epoch", "nan"], "--epoch: 'nan' is not a Unix time in seconds"),
         (["simulate", "--port", "99999"], "--port: '99999' is not a port from 0 to 65535"),
         (["simulate", "--failure-rate", "1.5"], "'1.5' is not a number from 0 to 1"),
         (["run", "x.csv", "--simulate", "--speed", "2"], "leave out --speed and --base-url"),
@@ -318,6 +321,33 @@ def test_files_of_one_name_do_not_replace_each_other(
     assert code == 0
     paths = [Path(line["path"]) for line in lines(capsys.readouterr().out)]
     assert [(path.name, path.read_text()) for path in paths] == [("a.mp4", "/0"), ("a-2.mp4", "/1")]
+
+
+def test_simulator_has_the_time_of_its_epoch_and_prints_variables_for_a_shell(tmp_path: Path) -> None:
+    """A client that starts later, with the same speed and epoch, has the same time."""
+    hour_ago = time.time() - 3600
+    command = [*JARAI, "simulate", "--port=0", "--speed=25", f"--epoch={hour_ago}"]
+    with start(command, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        settings = json.loads(process.stdout.readline())
+        words = shlex.split(process.stderr.readline().partition("export ")[2])
+        request = make_request(**{name: settings[name] for name in ID_FIELDS})
+
+        async def submit() -> Production:
+            client = JaraiClient(settings["JARAI_API_KEY"], base_url=settings["JARAI_BASE_URL"])
+            async with client:
+                return await client.fetch((await client.submit(request)).id)
+
+        production = asyncio.run(submit())
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert production.created_at is not None
+    assert 24 < (production.created_at.timestamp() - hour_ago) / 3600 < 26
+    assert dict(word.split("=", 1) for word in words) == {
+        name if name.startswith("JARAI_") else f"JARAI_{name.upper()}": value
+        for name, value in settings.items()
+    }
 
 
 # --- Interrupted batches ------------------------------------------------------------------------------

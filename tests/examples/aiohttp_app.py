@@ -81,9 +81,10 @@ async def events(request: web.Request) -> web.StreamResponse:
         after = int(request.headers.get("Last-Event-ID") or request.query.get("after", "0"))
     except ValueError:
         raise web.HTTPBadRequest from None
+    stream = request.app[ORCHESTRATOR].events(after=after)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    async for event in request.app[ORCHESTRATOR].events(after=after):
+    async for event in stream:
         await response.write(f"id: {event.cursor}\ndata: {json.dumps(event.to_dict())}\n\n".encode())
     return response
 

@@ -81,8 +81,10 @@ async def productions(orchestrator: Running) -> dict[str, Any]:
 async def events(
     orchestrator: Running, after: int = 0, last_event_id: Annotated[int, Header()] = 0
 ) -> StreamingResponse:
+    stream = orchestrator.events(after=last_event_id or after)
+
     async def messages() -> AsyncIterator[str]:
-        async for event in orchestrator.events(after=last_event_id or after):
+        async for event in stream:
             yield f"id: {event.cursor}\ndata: {json.dumps(event.to_dict())}\n\n"
 
     return StreamingResponse(messages(), media_type="text/event-stream")

@@ -65,7 +65,10 @@ async def test_all_readers_get_the_same_events_in_one_order(
 async def test_cursor_is_that_of_the_newest_event(
     simulator: Simulator, client: JaraiClient, tmp_path: Path, journal: str | None
 ) -> None:
-    """Also where a process has just begun, with the events of an earlier one."""
+    """Also where a process has just begun, with the events of an earlier one.
+
+    A newer cursor is that of another journal, or of a process without one: its reader would wait for ever.
+    """
     path = journal and tmp_path / journal
     async with Orchestrator(client, journal=path) as orchestrator:
         assert orchestrator.cursor == 0
@@ -74,6 +77,9 @@ async def test_cursor_is_that_of_the_newest_event(
         assert orchestrator.cursor == newest
     async with Orchestrator(client, journal=path) as orchestrator:
         assert orchestrator.cursor == (newest if path else 0)
+        too_new = newest + 1 if path else newest
+        with pytest.raises(InvalidRequestError, match=f"no event has the cursor {too_new}.* events.after=0"):
+            orchestrator.events(after=too_new)
 
 
 def count(events: list[Event]) -> int:

@@ -190,6 +190,26 @@ async def test_request_that_was_never_sent_may_be_changed(
     assert intent.request().topic == "bees"
 
 
+@pytest.mark.parametrize("by_run", [True, False])
+async def test_events_of_changed_content_are_numbered_after_those_of_the_rejected_request(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, *, by_run: bool
+) -> None:
+    """The reader of the reference sees both."""
+    simulator.faults.add("not_found", on="submit")
+    changed = request_for(simulator, reference="a", topic="Bees")
+    async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+        assert (await orchestrator.submit(request_for(simulator, reference="a"))).state == "rejected"
+        if by_run:
+            read = [event.sequence async for event in orchestrator.run([changed])]
+        else:
+            await orchestrator.submit(changed)
+        ticket = await orchestrator.ticket("a")
+        assert ticket is not None
+        numbers = [event.sequence async for event in ticket.events()]
+    assert numbers == [*range(1, len(numbers) + 1)]
+    assert not by_run or read == numbers[1:]
+
+
 # --- The caller's generator ------------------------------------------------------------------------
 
 

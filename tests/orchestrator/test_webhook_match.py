@@ -1,6 +1,7 @@
 """Webhooks about productions that no job knows decide what a submit without a response has created."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,43 @@ async def test_productions_that_fit_two_submits_are_only_proposed(
                 assert command in str(outcomes[1].error)
 
 
+async def test_many_productions_that_fit_many_submits_are_few_lines_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A person cannot choose among them by their ids: three are proposed, and the others are counted."""
+    async with with_webhooks(SOON) as (simulator, client, receiver):
+        await client.accounts()
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            outcomes = await run(orchestrator, simulator, *["tides"] * 8)
+            await asyncio.sleep(4 * 3600)
+    assert {outcome.state for outcome in outcomes} == {OutcomeState.UNCERTAIN}
+    lines = Counter(line.split()[0] for line in caplog.messages if " is in doubt. " in line)
+    assert {*lines} == {outcome.reference for outcome in outcomes}
+    assert max(lines.values()) <= 3
+    error = str(outcomes[-1].error)
+    assert error.count("--production-id") == 3
+    assert "` (5 more fit); if not" in error
+
+
+async def test_log_says_once_what_a_webhook_has_decided(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Events that arrive at once, or while the submit is decided, do not propose what it has created."""
+    async with with_webhooks(LATE) as (simulator, client, receiver):
+        await client.accounts()
+        async with Orchestrator(client, webhooks=receiver, journal=tmp_path / "journal") as orchestrator:
+            (outcome,) = await run(orchestrator, simulator, "tides")
+            assert outcome.state is OutcomeState.UNCERTAIN
+            event = webhook_event(ProductionQueued, created := next(iter(simulator.productions)))
+            event = evolve(event, account_id=parse_id(simulator.account_id), timestamp=None)
+            for _ in range(200):
+                await orchestrator.context.router.dispatch(event)
+                await asyncio.sleep(0)
+            await asyncio.sleep(10)
+        said = [message for message in caplog.messages if message.startswith("r0 ")]
+    assert [message.partition(":")[0] for message in said] == [f"r0 has created production {created}"]
+
+
 async def test_production_of_another_program_is_not_taken(tmp_path: Path) -> None:
     """Its topic differs. It is read once, however many events arrive about it."""
     async with with_webhooks(SOON) as (simulator, client, receiver):
@@ -209,7 +247,7 @@ async def test_leaving_does_not_wait_for_webhooks(tmp_path: Path) -> None:
 async def test_production_is_read_once_and_only_if_the_submit_may_have_created_it(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:
-    """Not if a job or another request has it, nor by an old event; at most a hundred for one submit."""
+    """Not if a job or another request has it, nor by an old event; at most a hundred at one look."""
     known, owned = [(await client.submit(request_for(simulator))).id for _ in range(2)]
     unreadable = [str(UUID(int=n, version=4)) for n in range(101)]
     journal, router = await Journal.open(tmp_path / "journal"), WebhookRouter(has_receiver=True)
@@ -218,12 +256,14 @@ async def test_production_is_read_once_and_only_if_the_submit_may_have_created_i
         await router.dispatch(event := webhook_event(ProductionPublished, id_))
     matcher = WebhookMatcher(client.engine, router, {known})
     submit = Intent("mine", event.account_id, body_of(request_for(simulator)), "a key", stage=Stage.IN_DOUBT)
+    journal.put(submit)
     assert event.timestamp is not None
     reads = []
     for seconds in (601, 599, 599, 599):  # a clock may be wrong by ten minutes
         submit.sent_at = event.timestamp.timestamp() + seconds
+        await router.dispatch(event)  # without another event, there is nothing to look for
         before = simulator.count("fetch")
-        assert await matcher.find(journal, submit) is None
+        assert [await matcher.find(journal, submit) for _ in range(2)] == [None, None]
         reads.append(simulator.count("fetch") - before)
     assert reads == [0, 99, 2, 0]
     await router.dispatch(webhook_event(ProductionPublished, str(UUID(int=200, version=4))))
@@ -233,6 +273,7 @@ async def test_production_is_read_once_and_only_if_the_submit_may_have_created_i
     before = simulator.count("fetch")
     for seconds, count in ((29, 0), (1, 1)):  # after an error, no production is read for half a minute
         await asyncio.sleep(seconds)
+        await router.dispatch(event)
         assert await matcher.find(journal, submit) is None
         assert simulator.count("fetch") - before == count
     await journal.close()
