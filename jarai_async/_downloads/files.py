@@ -123,13 +123,11 @@ def is_whole(path: Path, saved: SavedFile) -> bool:
         found = path.stat()
         if not S_ISREG(found.st_mode) or found.st_size != saved.size:
             return False
-        if found.st_mtime_ns == saved.modified:
-            return True
+        is_unchanged = found.st_mtime_ns == saved.modified
+        if is_unchanged or saved.md5 is None:
+            return is_unchanged
         with path.open("rb") as file:
-            return (
-                saved.md5 is not None
-                and hashlib.file_digest(file, partial(_new_hash, "md5")).hexdigest() == saved.md5
-            )
+            return hashlib.file_digest(file, partial(_new_hash, "md5")).hexdigest() == saved.md5
     except (OSError, ValueError):  # ValueError: the path cannot be encoded
         return False
 
