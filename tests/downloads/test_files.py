@@ -55,6 +55,17 @@ def test_discarding_an_unopened_partial_file_keeps_the_target(tmp_path: Path) ->
     assert (tmp_path / "target").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("hours", [0.9, 1.1])
+def test_folder_is_searched_for_abandoned_files_once_an_hour(tmp_path: Path, hours: float) -> None:
+    """It may have thousands of files."""
+    disk = Disk()
+    disk.remove_abandoned_files(tmp_path, now=0.0)
+    (tmp_path / ".jarai-dead.part").write_bytes(b"half")
+    os.utime(tmp_path / ".jarai-dead.part", (-90_000, -90_000))
+    disk.remove_abandoned_files(tmp_path, now=hours * 3600)
+    assert (tmp_path / ".jarai-dead.part").exists() == (hours < 1)
+
+
 async def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     """The error names the path that is in the way."""
     (tmp_path / "folder").mkdir()
