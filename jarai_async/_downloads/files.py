@@ -126,16 +126,13 @@ def is_whole(path: Path, saved: SavedFile) -> bool:
         if found.st_mtime_ns == saved.modified:
             return True
         with path.open("rb") as file:
-            return (
-                saved.md5 is not None
-                and hashlib.file_digest(file, partial(_new_hash, "md5")).hexdigest() == saved.md5
-            )
+            return saved.md5 is not None and hashlib.file_digest(file, _new_md5).hexdigest() == saved.md5
     except (OSError, ValueError):  # ValueError: the path cannot be encoded
         return False
 
 
-def _new_hash(name: str) -> "hashlib._Hash":
-    return hashlib.new(name, usedforsecurity=False)
+def _new_md5() -> "hashlib._Hash":
+    return hashlib.md5(usedforsecurity=False)
 
 
 class PartialFile:
@@ -151,17 +148,13 @@ class PartialFile:
 
     def hash_with(self, algorithms: Iterable[str]) -> None:
         """Compute these digests from now on."""
-        self._hashes = {name: _new_hash(name) for name in algorithms}
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
         self._hashing: Future[None] | None = None
 
-    def digests(self, algorithms: Iterable[str]) -> dict[str, bytes]:
-        """Return these digests of all bytes written so far. The file is read for those not computed yet."""
+    def digests(self) -> dict[str, bytes]:
+        """Return the digests, by algorithm, of all bytes written so far."""
         self._wait_for_hashing()
-        self.open().flush()
-        for name in {*algorithms} - {*self._hashes}:
-            with self._path.open("rb") as file:
-                self._hashes[name] = hashlib.file_digest(file, partial(_new_hash, name))
-        return {name: self._hashes[name].digest() for name in algorithms}
+        return {name: computed.digest() for name, computed in self._hashes.items()}
 
     def open(self) -> IO[bytes]:
         """Create the file, or reopen it to append."""

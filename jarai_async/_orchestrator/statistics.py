@@ -19,7 +19,7 @@ from jarai_async._engine import Engine
 from jarai_async._forecast.forecast import (
     InFlightProduction,
     PendingProduction,
-    mean_time_to_finish,
+    mean_duration,
     median_time_to_finish,
 )
 from jarai_async._forecast.quotas import Quotas, describe_quotas, seconds_until
@@ -204,5 +204,5 @@ class Monitor:
         """Return the mean seconds from submit to end of productions of these types."""
         counts = Counter(project_types)
         sojourns = self._engine.poller.sojourns
-        durations = {kind: mean_time_to_finish(sojourns, kind, Status.QUEUED, 0.0) for kind in counts}
+        durations = {kind: mean_duration(sojourns, kind) for kind in counts}
         return sum(durations[kind] * count for kind, count in counts.items()) / max(counts.total(), 1)

@@ -14,6 +14,7 @@ from jarai_async._forecast.forecast import (
     LIFECYCLE,
     InFlightProduction,
     PendingProduction,
+    mean_duration,
     mean_time_to_finish,
     median_time_to_finish,
     simulate,
@@ -87,9 +88,11 @@ def test_mean_remaining_is_the_mean_of_the_samples(status: Status, age: float) -
 @given(any_sojourns, ages)
 def test_mean_time_to_finish_decreases_from_status_to_status(sojourns: Sojourns, age: float) -> None:
     """It is zero for a production that has ended."""
-    seconds = [mean_time_to_finish(sojourns, KIND, status, 0.0) for status in LIFECYCLE]
+    in_flight = [InFlightProduction(KIND, status, 0.0, holds_slot=True) for status in LIFECYCLE]
+    seconds = [mean_time_to_finish(sojourns, production) for production in in_flight]
     assert seconds == sorted(seconds, reverse=True)
-    assert mean_time_to_finish(sojourns, KIND, Status.PUBLISHED, age) == 0
+    ended = InFlightProduction(KIND, Status.PUBLISHED, age, holds_slot=False)
+    assert mean_time_to_finish(sojourns, ended) == 0
 
 
 def random_samples(random: Random) -> Iterator[tuple[float, ...]]:
@@ -112,7 +115,7 @@ def test_batch_forecast_is_the_median_of_random_simulations(number: int, concurr
 def test_last_production_of_a_batch_ends_hours_after_the_mean() -> None:
     """One takes 27 minutes on average; the last of two hundred that start together takes hours."""
     sojourns = Sojourns()
-    mean_time = mean_time_to_finish(sojourns, KIND, Status.QUEUED, 0.0)
+    mean_time = mean_duration(sojourns, KIND)
     assert mean_time == pytest.approx(27 * MINUTE, rel=0.02)
     assert median_time_to_finish(sojourns, [], pending(200), concurrency=200) > 6 * mean_time
 
