@@ -40,7 +40,7 @@ _LATER: Final[Mapping[Status, tuple[Status, ...]]] = {
 _ROOT: Final = 1.1673039782614187  # of x^5 = x + 1: the points are most even in four dimensions
 _STEPS: Final = tuple(_ROOT**-n for n in (1, 2, 3, 4))
 _WORK: Final = 2_000  # productions simulated for one forecast: about 15 ms
-_MIN_RUNS: Final = 5
+_MIN_RUNS: Final = 3
 
 
 @frozen
@@ -84,6 +84,11 @@ def mean_duration(sojourns: Sojourns, project_type: str | None) -> float:
     )
 
 
+def mean_hold(sojourns: Sojourns, project_type: str | None) -> float:
+    """Return the mean seconds for which a production holds its slot."""
+    return sum(sojourns.mean_remaining(project_type, status, 0.0) for status in LIFECYCLE[:SLOT_STATUS_COUNT])
+
+
 def median_time_to_finish(
     sojourns: Sojourns,
     in_flight: Sequence[InFlightProduction],
@@ -91,14 +96,18 @@ def median_time_to_finish(
     *,
     concurrency: int,
     lag: float = 0.0,
+    before: Mapping[str | None, int] | None = None,
 ) -> float:
     """Return the median seconds until the last production is known to have ended.
 
-    `lag` is how late a change is noticed; a slot is only released then.
+    `lag` is how late a change is noticed; a slot is only released then. `before`: so many more productions of
+    each type start before the `pending` ones. They are too many to simulate, so they hold all slots for as
+    long as they do on average.
     """
     size = len(in_flight) + len(pending)
     if not size:
         return 0.0
+    held = sum(count * (mean_hold(sojourns, kind) + lag) for kind, count in (before or {}).items())
     in_order = sorted(pending, key=attrgetter("not_before"))
     samples, ends = _exponential_samples(), list[float]()
     for _ in range(max(_MIN_RUNS, _WORK // size)):
@@ -109,6 +118,7 @@ def median_time_to_finish(
             if production.holds_slot:
                 slots.append(sum(durations[: SLOT_STATUS_COUNT - len(LIFECYCLE)]) + lag)
         slots += [0.0] * min(concurrency - len(slots), len(pending))
+        slots = [free_at + held / concurrency for free_at in slots]
         simulated = simulate(sojourns, in_order, slots, samples, lag)
         ends += [start + sum(durations) for start, durations in simulated]
     exceeding = int(len(ends) * -math.expm1(-math.log(2) / size))

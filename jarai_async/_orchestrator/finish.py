@@ -7,10 +7,9 @@ from functools import partial
 from jarai_async import _clock
 from jarai_async._engine import Engine
 from jarai_async._forecast.forecast import (
-    LIFECYCLE,
-    SLOT_STATUS_COUNT,
     InFlightProduction,
     mean_duration,
+    mean_hold,
     mean_time_to_finish,
 )
 from jarai_async._forecast.quotas import affordable_productions, day_of, seconds_until
@@ -69,8 +68,7 @@ def _seconds_to_slot(state: JobState) -> float:
     if state.slot.place is None:
         return 0.0
     sojourns, project_type = state.context.engine.poller.sojourns, state.request.project_type
-    held = sum(sojourns.mean_remaining(project_type, status, 0.0) for status in LIFECYCLE[:SLOT_STATUS_COUNT])
-    return held * (state.slot.ahead + 1) / state.context.slots.count
+    return mean_hold(sojourns, project_type) * (state.slot.ahead + 1) / state.context.slots.count
 
 
 def _seconds_to_quota(state: JobState, place: int, mean_duration: float) -> float:

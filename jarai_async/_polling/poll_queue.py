@@ -98,9 +98,7 @@ class Watched(Protocol):
 
 
 W = TypeVar("W", bound=Watched)
-_Key = tuple[
-    str | None, Status, int, int
-]  # the last two: group of like ones, exponent of the miss probability
+_Key = tuple[str | None, Status, int, int]  # the last two: group, exponent of the miss probability
 _Entry = tuple[float, int, float, W]  # when to check it, its number, when it is due, the production
 
 
@@ -140,9 +138,8 @@ def due_at(sojourns: Sojourns, watched: Watched, now: float) -> float:
         covered = _MIN_GAIN_COVERED_MINOR if watched.status in _MINOR else _MIN_GAIN_COVERED
         gain = MIN_GAIN**missed * covered ** (1 - missed) / _weight(watched, missed)
     if outlook is not None:
-        gap = (
-            outlook.gap_for_delay(sojourns, watched.project_type, gain, max_gap) + outlook.at - watched.polled
-        )
+        gap = outlook.gap_for_delay(sojourns, watched.project_type, gain, max_gap)
+        gap += outlook.at - watched.polled
     else:
         age = watched.polled - watched.since
         gap = sojourns.gap_for_delay(watched.project_type, watched.status, age, gain, max_gap)

@@ -140,8 +140,7 @@ class Steps:
         by_age = self.sojourns.left_by(project_type, Status.PRODUCING, age, gap)
         if not has_left:
             by_steps, by_age = 1 - by_steps, 1 - by_age
-        gained = math.log(max(by_steps, _LEAST_SHARE) / max(by_age, _LEAST_SHARE))
-        outlook.evidence.add(gained)
+        outlook.evidence.add(math.log(max(by_steps, _LEAST_SHARE) / max(by_age, _LEAST_SHARE)))
 
     def outlook(self, project_type: str | None, progress: Progress, now: float) -> Outlook:
         """Return the time left of a production that had this step at `now`."""

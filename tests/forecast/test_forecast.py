@@ -133,6 +133,17 @@ def test_productions_wait_for_a_slot_and_for_their_day() -> None:
     assert starts[2] > 7.0
 
 
+@pytest.mark.parametrize("lag", [0.0, 60.0])
+def test_productions_that_start_before_are_counted_rather_than_simulated(lag: float) -> None:
+    """A batch of thousands takes as long as if all of it were simulated, apart from the rare late ones."""
+    sojourns = Sojourns()
+    every = median_time_to_finish(sojourns, [], pending(5_000), concurrency=50, lag=lag)
+    last = median_time_to_finish(
+        sojourns, [], pending(500), concurrency=50, lag=lag, before={KIND: 4_000, "b": 500}
+    )
+    assert last == pytest.approx(every, rel=0.06)
+
+
 def test_productions_in_flight_delay_others_only_while_they_hold_a_slot() -> None:
     """A production that waits for approval has released its slot."""
     sojourns = Sojourns()
