@@ -2,12 +2,14 @@
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
+from typing import Any
 
 from jarai_async import Status
 from jarai_async._polling.poll_queue import PollQueue
 from jarai_async._polling.sojourn import Sojourns
+from jarai_async._polling.steps import Steps
 from jarai_async._polling.watch import Watch
 from jarai_async.simulator import Simulator
 
@@ -50,14 +52,26 @@ def oldest_first(_: Simulator) -> PollQueue[Watch]:
 
 
 class Oracle(PollQueue[Watch]):
-    """The library's queue, which knows when each status really began."""
+    """The library's queue, which knows when each status really began, and each step that a poll has shown."""
 
-    def __init__(self, true_sojourns: Sojourns, simulator: Simulator) -> None:
-        super().__init__(true_sojourns)
+    def __init__(self, truth: Mapping[str, Any], simulator: Simulator) -> None:
+        sojourns = Sojourns.restore_state(truth)
+        super().__init__(sojourns)
+        self._steps = Steps(sojourns)
+        self._steps.restore_state(truth["steps"])
         self._simulator = simulator
 
     def push(self, watched: Watch, now: float) -> None:
-        """Correct when the status of the production began, then add it."""
-        timeline = self._simulator.productions[watched.production.id].timeline
+        """Correct when the status and the step of the production began, then add it."""
+        production = self._simulator.productions[watched.production.id]
+        timeline = production.timeline
         watched.since = next(at for at, status in timeline if status == watched.status)
+        if watched.progress is not None:
+            kind, began = watched.project_type, watched.since
+            progress = self._steps.observe(kind, None, 1, began, began, age_known=True)
+            for step, end in enumerate(production.step_ends[: watched.progress.step - 1], start=2):
+                at = began + end
+                progress = self._steps.observe(kind, progress, step, at, at, age_known=True)
+            if progress is not None:
+                watched.forecast = self._steps.outlook(kind, progress, watched.seen)
         super().push(watched, now)

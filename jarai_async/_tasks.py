@@ -1,7 +1,7 @@
 """Starting tasks, waiting for them although the caller is cancelled, and ending them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -49,6 +49,14 @@ async def uninterrupted(work: asyncio.Future[T]) -> T:
             work.exception()  # else the loop reports that it was never retrieved
         raise cancellation
     return work.result()
+
+
+async def unhurried(items: Iterable[T]) -> AsyncGenerator[T, None]:
+    """Yield items, perhaps thousands, and let other tasks run after each hundred."""
+    for number, item in enumerate(items):
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+        yield item
 
 
 async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:

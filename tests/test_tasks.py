@@ -6,7 +6,7 @@ from contextvars import Context, ContextVar
 
 import pytest
 
-from jarai_async._tasks import start, uninterrupted
+from jarai_async._tasks import start, unhurried, uninterrupted
 
 _caller: ContextVar[str] = ContextVar("caller", default="none")
 
@@ -77,3 +77,21 @@ async def test_error_of_work_is_raised() -> None:
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
+
+
+async def test_other_tasks_run_while_thousands_of_items_are_worked_on() -> None:
+    """After each hundred items; all of them are yielded, in their order."""
+    items: list[int] = []
+    seen_by_other: set[int] = set()
+
+    async def other() -> None:
+        while len(items) < 1_000:
+            seen_by_other.add(len(items))
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    async for item in unhurried(range(1_000)):
+        items.append(item)  # noqa: PERF401  # the other task looks at it in between
+    await task
+    assert items == [*range(1_000)]
+    assert seen_by_other == {*range(0, 1_000, 100)}

@@ -29,6 +29,7 @@ from typing import Final
 from attrs import frozen
 
 from jarai_async._api.models import Status
+from jarai_async._polling.outlook import Outlook
 from jarai_async._polling.sojourn import Sojourns
 
 LIFECYCLE: Final = (Status.QUEUED, Status.PRODUCING, Status.AWAITING_APPROVAL, Status.DISTRIBUTING)
@@ -39,17 +40,21 @@ _LATER: Final[Mapping[Status, tuple[Status, ...]]] = {
 _ROOT: Final = 1.1673039782614187  # of x^5 = x + 1: the points are most even in four dimensions
 _STEPS: Final = tuple(_ROOT**-n for n in (1, 2, 3, 4))
 _WORK: Final = 2_000  # productions simulated for one forecast: about 15 ms
-_MIN_RUNS: Final = 5
+_MIN_RUNS: Final = 3
 
 
 @frozen
 class InFlightProduction:
-    """A production that JARAI has accepted: `age` is the seconds it has been in its status."""
+    """A production that JARAI has accepted.
+
+    `age` is the seconds it has been in its status, or those since `outlook`, if its steps are known.
+    """
 
     project_type: str | None
     status: Status
     age: float
     holds_slot: bool
+    outlook: Outlook | None = None
 
 
 @frozen
@@ -60,12 +65,28 @@ class PendingProduction:
     not_before: float = 0.0
 
 
-def mean_time_to_finish(sojourns: Sojourns, project_type: str | None, status: Status, age: float) -> float:
+def mean_time_to_finish(sojourns: Sojourns, production: InFlightProduction) -> float:
     """Return the mean seconds until a production ends."""
+    project_type, status, outlook = production.project_type, production.status, production.outlook
     if status.is_terminal:
         return 0.0
-    later = sum(sojourns.mean_remaining(project_type, next_status, 0.0) for next_status in _later(status))
-    return sojourns.mean_remaining(project_type, status, age) + later
+    if outlook is None:
+        left = sojourns.mean_remaining(project_type, status, production.age)
+    else:
+        left = outlook.mean_remaining(sojourns, project_type, production.age)
+    return left + sum(sojourns.mean_remaining(project_type, later, 0.0) for later in _later(status))
+
+
+def mean_duration(sojourns: Sojourns, project_type: str | None) -> float:
+    """Return the mean seconds from the acceptance of a production to its end."""
+    return mean_time_to_finish(
+        sojourns, InFlightProduction(project_type, Status.QUEUED, 0.0, holds_slot=True)
+    )
+
+
+def mean_hold(sojourns: Sojourns, project_type: str | None) -> float:
+    """Return the mean seconds for which a production holds its slot."""
+    return sum(sojourns.mean_remaining(project_type, status, 0.0) for status in LIFECYCLE[:SLOT_STATUS_COUNT])
 
 
 def median_time_to_finish(
@@ -75,26 +96,29 @@ def median_time_to_finish(
     *,
     concurrency: int,
     lag: float = 0.0,
+    before: Mapping[str | None, int] | None = None,
 ) -> float:
     """Return the median seconds until the last production is known to have ended.
 
-    `lag` is how late a change is noticed; a slot is only released then.
+    `lag` is how late a change is noticed; a slot is only released then. `before`: so many more productions of
+    each type start before the `pending` ones. They are too many to simulate, so they hold all slots for as
+    long as they do on average.
     """
     size = len(in_flight) + len(pending)
     if not size:
         return 0.0
+    held = sum(count * (mean_hold(sojourns, kind) + lag) for kind, count in (before or {}).items())
     in_order = sorted(pending, key=attrgetter("not_before"))
     samples, ends = _exponential_samples(), list[float]()
     for _ in range(max(_MIN_RUNS, _WORK // size)):
         slots = []  # the times at which they become free
         for production in in_flight:
-            durations = _durations(
-                sojourns, production.project_type, production.status, production.age, next(samples)
-            )
+            durations = _durations(sojourns, production, next(samples))
             ends.append(sum(durations))
             if production.holds_slot:
                 slots.append(sum(durations[: SLOT_STATUS_COUNT - len(LIFECYCLE)]) + lag)
         slots += [0.0] * min(concurrency - len(slots), len(pending))
+        slots = [free_at + held / concurrency for free_at in slots]
         simulated = simulate(sojourns, in_order, slots, samples, lag)
         ends += [start + sum(durations) for start, durations in simulated]
     exceeding = int(len(ends) * -math.expm1(-math.log(2) / size))
@@ -123,7 +147,8 @@ def simulate(
     heapq.heapify(slots)
     for production in pending:
         start = max(slots[0], production.not_before)
-        durations = _durations(sojourns, production.project_type, Status.QUEUED, 0.0, next(samples))
+        accepted = InFlightProduction(production.project_type, Status.QUEUED, 0.0, holds_slot=True)
+        durations = _durations(sojourns, accepted, next(samples))
         heapq.heapreplace(slots, start + sum(durations[:SLOT_STATUS_COUNT]) + lag)
         yield start, durations
 
@@ -134,18 +159,17 @@ def _exponential_samples() -> Iterator[tuple[float, ...]]:
         yield tuple([-math.log1p(-(n * step % 1.0)) for step in _STEPS])
 
 
-def _durations(
-    sojourns: Sojourns, project_type: str | None, status: Status, age: float, sample: tuple[float, ...]
-) -> list[float]:
+def _durations(sojourns: Sojourns, production: InFlightProduction, sample: tuple[float, ...]) -> list[float]:
     """Return the seconds that a production will spend in its status and in each later one."""
+    project_type, status, outlook = production.project_type, production.status, production.outlook
     if status.is_terminal:
         return [0.0]
-    statuses = (status, *_later(status))
-    ages = (age, 0.0, 0.0, 0.0)
-    return [
-        sojourns.sample_remaining(project_type, *arguments)
-        for arguments in zip(statuses, ages, sample, strict=False)
-    ]
+    if outlook is None:
+        first = sojourns.sample_remaining(project_type, status, production.age, sample[0])
+    else:
+        first = outlook.sample_remaining(sojourns, project_type, production.age, sample[0])
+    later = zip(_later(status), sample[1:], strict=False)
+    return [first, *(sojourns.sample_remaining(project_type, status, 0.0, one) for status, one in later)]
 
 
 def _later(status: Status) -> tuple[Status, ...]:

@@ -31,12 +31,12 @@ from typing import Final
 from attrs import frozen
 
 from jarai_async._api import wire
-from jarai_async._api.models import Polling, ProductionRequest, Status
+from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._forecast.forecast import (
     LIFECYCLE,
     SLOT_STATUS_COUNT,
     PendingProduction,
-    mean_time_to_finish,
+    mean_duration,
     median_time_to_finish,
     simulate_batch,
 )
@@ -121,9 +121,7 @@ def plan(requests: Sequence[ProductionRequest], tier: str, *, concurrency: int |
 
 def _submit_days(sojourns: Sojourns, requests: Sequence[ProductionRequest], per_minute: int) -> list[int]:
     """Return the day on which each production can be submitted, 0 for today."""
-    longest = max(
-        mean_time_to_finish(sojourns, request.project_type, Status.QUEUED, 0.0) for request in requests
-    )
+    longest = max(mean_duration(sojourns, request.project_type) for request in requests)
     per_account, per_day = _daily_quotas(per_minute)
     total = affordable_productions(per_day, mean_duration=longest, max_interval=_MAX_INTERVAL)
     return Quotas.unused(per_account, total).assign_days(request.account_id for request in requests)

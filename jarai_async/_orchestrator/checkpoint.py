@@ -53,7 +53,7 @@ class Checkpoint:
 
     def _write(self) -> None:
         engine = self._engine
-        self._journal.store("learned", engine.poller.sojourns.export_state())
+        self._journal.store("learned", engine.poller.export_state())
         self._journal.store("spent", engine.limiter.export_state(_clock.monotonic(), _clock.wall()))
 
     async def close(self) -> None:

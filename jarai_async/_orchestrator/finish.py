@@ -5,24 +5,29 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from jarai_async import _clock
-from jarai_async._api.models import Status
 from jarai_async._engine import Engine
-from jarai_async._forecast.forecast import LIFECYCLE, SLOT_STATUS_COUNT, mean_time_to_finish
+from jarai_async._forecast.forecast import (
+    InFlightProduction,
+    mean_duration,
+    mean_hold,
+    mean_time_to_finish,
+)
 from jarai_async._forecast.quotas import affordable_productions, day_of, seconds_until
 from jarai_async._orchestrator.state import JobState
 from jarai_async._waiting import Waiting, WaitReason
 
 
-def expected_finish(state: JobState, place: int, waiting: Waiting | None) -> datetime:
+def expected_finish(
+    state: JobState, under_way: InFlightProduction | None, place: int, waiting: Waiting | None
+) -> datetime:
     """Return when a production is expected to end (UTC), as a mean.
 
-    `place` is that of its submit, and `waiting` what it waits for. It may end at JARAI while polls wait, but
-    that is not seen before.
+    `under_way` is where it stands, `place` that of its submit, and `waiting` what it waits for. It may end at
+    JARAI while polls wait, but that is not seen before.
     """
-    sojourns, production = state.context.engine.poller.sojourns, state.production
-    seconds = _seconds_of(waiting)
-    if production is None:
-        whole = mean_time_to_finish(sojourns, state.request.project_type, Status.QUEUED, 0.0)
+    sojourns, seconds = state.context.engine.poller.sojourns, _seconds_of(waiting)
+    if under_way is None:
+        whole = mean_duration(sojourns, state.request.project_type)
         seconds = whole + max(
             seconds,
             _seconds_to_slot(state),
@@ -30,10 +35,7 @@ def expected_finish(state: JobState, place: int, waiting: Waiting | None) -> dat
             seconds_of_outage(state.context.engine, state.request.account_id),
         )
     else:
-        left = mean_time_to_finish(
-            sojourns, production.project_type, production.status, state.seconds_in_status
-        )
-        seconds = max(seconds, left)
+        seconds = max(seconds, mean_time_to_finish(sojourns, under_way))
     return _clock.utc() + timedelta(seconds=seconds)
 
 
@@ -66,8 +68,7 @@ def _seconds_to_slot(state: JobState) -> float:
     if state.slot.place is None:
         return 0.0
     sojourns, project_type = state.context.engine.poller.sojourns, state.request.project_type
-    held = sum(sojourns.mean_remaining(project_type, status, 0.0) for status in LIFECYCLE[:SLOT_STATUS_COUNT])
-    return held * (state.slot.ahead + 1) / state.context.slots.count
+    return mean_hold(sojourns, project_type) * (state.slot.ahead + 1) / state.context.slots.count
 
 
 def _seconds_to_quota(state: JobState, place: int, mean_duration: float) -> float:

@@ -75,19 +75,17 @@ class Job:
         state = self.state
         if state.production is None:
             return None
-        return InFlightProduction(
-            state.production.project_type,
-            state.production.status,
-            state.seconds_in_status,
-            state.slot.is_held,
-        )
+        outlook = state.watch.outlook if state.watch is not None else None
+        age = _clock.monotonic() - outlook.at if outlook else state.seconds_in_status
+        production, holds_slot = state.production, state.slot.is_held
+        return InFlightProduction(production.project_type, production.status, age, holds_slot, outlook)
 
     @property
     def expected_finish(self) -> datetime | None:
         """When the production is expected to end, on average; None once it has."""
         if self.state.has_outcome:
             return None
-        return expected_finish(self.state, self.submission.place, self.waiting_for)
+        return expected_finish(self.state, self.under_way, self.submission.place, self.waiting_for)
 
     @property
     def waiting_for(self) -> Waiting | None:

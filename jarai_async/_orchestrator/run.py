@@ -21,7 +21,7 @@ from jarai_async._orchestrator.collector import collected_references
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.stream import Stream
-from jarai_async._tasks import stop
+from jarai_async._tasks import stop, unhurried
 
 _log = logging.getLogger("jarai_async")
 
@@ -88,24 +88,23 @@ class Batch:
         self._running = 0
         self._all_drawn = False
         self._error: BaseException | None = None
+        self._collection: list[Any] = []
         if isinstance(requests, Sized) and isinstance(requests, Iterable):
-            for number, item in enumerate(requests, start=1):
-                try:
-                    self._known.append(self._named(item, number))
-                except InvalidRequestError as error:
-                    self._problems += error.problems
-            self._requests = ()
+            self._collection, self._requests = [*requests], ()
 
     @property
     def not_drawn(self) -> Sequence[ProductionRequest]:
         """The requests that are still to be drawn, as far as they are known."""
-        return () if self._all_drawn else [request for _, request in self._known[self.started :]]
+        to_draw = () if self._all_drawn else self._collection[self.started :]
+        return [item for item in to_draw if isinstance(item, ProductionRequest)]
 
     def may_draw(self, reference: str) -> bool:
         """Return whether a request with this reference may still be drawn."""
         if self._all_drawn:
             return False
-        return self._requests != () or reference in [name for name, _ in self._known[self.started :]]
+        if self._requests != () or len(self._known) < len(self._collection):
+            return True
+        return reference in [name for name, _ in self._known[self.started :]]
 
     def _named(self, item: object, number: int) -> Named:
         """Return a request with its reference. Raises InvalidRequestError if it is not a request."""
@@ -119,10 +118,15 @@ class Batch:
         return (reference if occurrence == 1 else f"{reference}-{occurrence}"), item
 
     async def plan(self, journal: Journal, running: Callable[[str], object | None]) -> None:
-        """Compare the known requests with the journal, then write them there, so that a restart continues.
+        """Compare a collection with the journal, then write it there, so that a restart continues.
 
         Raises InvalidRequestError, with all problems.
         """
+        async for number, item in unhurried(enumerate(self._collection, start=1)):
+            try:
+                self._known.append(self._named(item, number))
+            except InvalidRequestError as error:
+                self._problems += error.problems
         changed = await self._compare(journal)
         counts = Counter(reference for reference, _ in self._known)
         self._problems += [f"{ref!r} is already running" for ref in counts if running(ref) is not None]
@@ -131,7 +135,7 @@ class Batch:
             raise InvalidRequestError(self._problems)
         for intent in changed:
             journal.put(intent)
-        for reference, request in self._new:
+        async for reference, request in unhurried(self._new):
             journal.plan(new_intent(reference, request))
         await journal.flush()
 
@@ -155,7 +159,7 @@ class Batch:
         unknown = set[str]()
         with suppress(JournalError):  # the outcomes of the requests say it
             unknown = await journal.unknown(reference for reference, _ in self._known)
-        for reference, request in self._known:
+        async for reference, request in unhurried(self._known):
             if reference in unknown:  # all of a new batch: one query for each would take seconds
                 self._new.append((reference, request))
                 continue

@@ -6,7 +6,7 @@ Nothing is counted here: each figure is read from the object that keeps it anywa
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from jarai_async._engine import Engine
 from jarai_async._forecast.forecast import (
     InFlightProduction,
     PendingProduction,
-    mean_time_to_finish,
+    mean_duration,
     median_time_to_finish,
 )
 from jarai_async._forecast.quotas import Quotas, describe_quotas, seconds_until
@@ -29,6 +29,8 @@ from jarai_async._orchestrator.run import Batch
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 
 _log = logging.getLogger("jarai_async")
+
+_SIMULATED = 500  # of the requests to submit, the last ones
 
 
 @frozen(kw_only=True)
@@ -124,7 +126,7 @@ class Monitor:
     def statistics(self, finished: int) -> Statistics:
         """Return all figures; `finished` is how many jobs have ended."""
         engine = self._engine
-        under_way = self._under_way()
+        under_way, to_submit = self._under_way(), self._to_submit()
         parked = sum(one.status == Status.AWAITING_APPROVAL for one in under_way)
         left_today = engine.limiter.left_today(_clock.wall())
         return Statistics(
@@ -133,31 +135,34 @@ class Monitor:
             per_minute=engine.limiter.limit,
             free_now=engine.limiter.free_slots(_clock.monotonic()),
             left_today=None if math.isinf(left_today) else max(0, int(left_today)),
-            waiting=len(self._to_submit()),
+            waiting=len(to_submit),
             in_flight=len(under_way) - parked,
             parked=parked,
             finished=finished,
             lag=engine.poller.observer.lag,
             webhook_coverage=self._router.mean_coverage,
-            expected_finish=self.expected_finish(),
+            expected_finish=self._expected_finish(under_way, to_submit),
         )
 
-    def expected_finish(self) -> datetime | None:
-        """Return when the last production is expected to end; takes some ten milliseconds for 300."""
-        under_way, to_submit = self._under_way(), self._to_submit()
+    def _expected_finish(
+        self, under_way: Sequence[InFlightProduction], to_submit: Sequence[ProductionRequest]
+    ) -> datetime | None:
+        """Return when the last production is expected to end; takes some ten milliseconds."""
         if not under_way and not to_submit:
             return None
-        wall = _clock.wall()
+        wall, days = _clock.wall(), self._days(to_submit)
+        first = 0 if any(days) else max(0, len(to_submit) - _SIMULATED)
         to_come = [
             PendingProduction(
                 request.project_type,
                 max(seconds_until(day, wall), seconds_of_outage(self._engine, request.account_id)),
             )
-            for request, day in zip(to_submit, self._days(to_submit), strict=True)
+            for request, day in zip(to_submit[first:], days[first:], strict=True)
         ]
+        before = Counter(request.project_type for request in to_submit[:first])
         poller, lag = self._engine.poller, self._engine.poller.observer.lag or 0.0
         seconds = median_time_to_finish(
-            poller.sojourns, under_way, to_come, concurrency=self._concurrency, lag=lag
+            poller.sojourns, under_way, to_come, concurrency=self._concurrency, lag=lag, before=before
         )
         return _clock.utc() + timedelta(seconds=seconds)
 
@@ -174,7 +179,7 @@ class Monitor:
                 describe_quotas(limiter.productions_per_day, limiter.per_day),
                 later,
                 len(to_submit),
-                f"{self.expected_finish():%Y-%m-%d %H:%M} UTC",
+                f"{self._expected_finish(self._under_way(), to_submit):%Y-%m-%d %H:%M} UTC",
             )
 
     def _under_way(self) -> list[InFlightProduction]:
@@ -204,5 +209,5 @@ class Monitor:
         """Return the mean seconds from submit to end of productions of these types."""
         counts = Counter(project_types)
         sojourns = self._engine.poller.sojourns
-        durations = {kind: mean_time_to_finish(sojourns, kind, Status.QUEUED, 0.0) for kind in counts}
+        durations = {kind: mean_duration(sojourns, kind) for kind in counts}
         return sum(durations[kind] * count for kind, count in counts.items()) / max(counts.total(), 1)

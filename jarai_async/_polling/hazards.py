@@ -6,7 +6,7 @@ constant within age bins, each edge 25 % above the one before.
 The prior is a table that follows the documented phase times: a production is picked up within seconds to
 minutes, produced in 15 to 30 minutes (long form in 1 to 3 hours), and published in a minute or two. Approval
 takes seconds in autonomous mode, and hours if a person decides. An unknown status is expected to last ten
-minutes, so that it is polled often.
+minutes, so that it is polled often. A step of `Producing` has a status of its own here, for `steps`.
 
 With a Gamma prior that has the weight of `_WEIGHT` transitions, the posterior mean of a bin is
 
@@ -24,7 +24,19 @@ from functools import cache
 from itertools import accumulate, pairwise
 from typing import Final
 
+from jarai_async._api.models import Status
+
 _Steps = tuple[tuple[float, float], ...]  # (age in seconds from which the hazard holds, hazard)
+
+
+def _hazards_of_step(seconds: float) -> _Steps:
+    """Return hazards that rise until a step has taken so long, its mean."""
+    shape = ((0.0, 0.2), (0.4, 1.0), (1.0, 1.5), (3.0, 0.5))
+    return tuple((age * seconds, hazard / seconds) for age, hazard in shape)
+
+
+_STEP_SECONDS: Final = (*[22.5] * 4, *[80.0] * 3, *[90.0] * 5, *[30.0] * 3)  # documented, by phases
+STEPS: Final = tuple(Status(f"Producing, step {n}") for n in range(1, len(_STEP_SECONDS) + 1))
 _HAZARDS: Final[Mapping[str, _Steps]] = {
     "Queued": ((0, 1 / 40), (120, 1 / 120), (600, 1 / 300)),
     "Producing": (
@@ -37,6 +49,7 @@ _HAZARDS: Final[Mapping[str, _Steps]] = {
     ),
     "AwaitingApproval": ((0, 1 / 15), (30, 1 / 300), (120, 1 / 1_200), (3_600, 1 / 7_200)),
     "Distributing": ((0, 1 / 200), (30, 1 / 90), (300, 1 / 300)),
+    **{step: _hazards_of_step(seconds) for step, seconds in zip(STEPS, _STEP_SECONDS, strict=True)},
 }
 _UNKNOWN: Final = ((0.0, 1 / 600),)
 _WEIGHT: Final = 1.0  # of the prior of a bin, in transitions

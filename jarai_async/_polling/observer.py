@@ -2,13 +2,15 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from jarai_async._api.models import Production, Status
-from jarai_async._api.webhook_models import WebhookEvent
+from jarai_async._api.webhook_models import StepCompleted, WebhookEvent
 from jarai_async._polling.event_meaning import classify
 from jarai_async._polling.sojourn import Sojourns
+from jarai_async._polling.steps import Steps
 from jarai_async._polling.watch import Change, Watch
 
 _log = logging.getLogger("jarai_async")
@@ -23,11 +25,12 @@ class Observer:
     """Compares snapshots with what their watches knew, and learns from the changes.
 
     `server_time` returns Unix time by the server's clock. `sojourns` holds what was learned about the time in
-    each status.
+    each status, and `steps` what was learned about the steps of `Producing`.
     """
 
     def __init__(self, sojourns: Sojourns, server_time: Callable[[], float]) -> None:
         self.sojourns = sojourns
+        self.steps = Steps(sojourns)
         self._server_time = server_time
         self._changes = 0
         self._total_lag = 0.0  # seconds
@@ -37,11 +40,24 @@ class Observer:
         """Seconds from a change to its observation, on average, assuming each in the middle of two polls."""
         return self._total_lag / self._changes if self._changes else None
 
+    def export_state(self) -> dict[str, Any]:
+        """Return what was learned in a form that JSON can hold, for `restore_state`."""
+        return self.sojourns.export_state() | {"steps": self.steps.export_state()}
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        """Use what was exported, also before steps were learned. Raises ValueError."""
+        sojourns = Sojourns.restore_state(state)
+        steps = Steps(sojourns)
+        steps.restore_state(state.get("steps", []))
+        self.sojourns, self.steps = sojourns, steps
+
     def observe(self, watch: Watch, production: Production, sent_at: datetime, now: float) -> None:
         """Use a snapshot of the production, read by a request that was sent at `sent_at` (UTC)."""
         if not watch.is_awaited:
             return
         has_changed = production.status != watch.status
+        if watch.status == Status.PRODUCING:
+            self._test_steps(watch, production.status, now)
         if has_changed:
             self._observe_change(watch, production, now)
         else:
@@ -49,6 +65,8 @@ class Observer:
         watch.production = production
         watch.polled = watch.seen = now
         watch.seen_at = sent_at  # the snapshot describes that time or a later one
+        if watch.status == Status.PRODUCING:
+            self._follow(watch, production.current_step, watch.since, now)
         watch.failures, watch.retry_after, watch.refusals, watch.refused_since = 0, 0.0, 0, math.inf
         watch.failure = None
         if has_changed:
@@ -77,16 +95,48 @@ class Observer:
         if watch.coverage is not None and watch.seen >= watch.coverage.trusted_since:
             announced = event is not None and classify(event, left).announces_change
             watch.coverage.changed(production.id, left, entered, now, announced=announced)
+        since = (earliest + latest) / 2
+        if (outlook := watch.outlook) is not None and event is None:  # the poll came when it was expected
+            since = max(earliest, now - outlook.mean_delay(self.sojourns, watch.project_type, now))
+        if watch.progress is not None and entered not in (Status.FAILED, Status.CANCELLED):
+            self.steps.left(watch.project_type, watch.progress, earliest, latest)
+        watch.progress = watch.forecast = None
         if entered != Status.CANCELLED:  # a cancel of ours is seen at once
             self._changes += 1
-            self._total_lag += now - (earliest + latest) / 2
-        watch.since = (earliest + latest) / 2
+            self._total_lag += now - since
+        watch.since = since
         watch.age_known = True
         watch.is_urgent = event is not None and classify(event, entered).status_ended
         watch.pending_event = event if watch.is_urgent else None
         if watch.change is not None:
             # The time of an event is good enough to learn from, but not to report: it is from another clock.
             watch.change.set_result(Change(left, production, watch.seen_at))
+
+    def confirm(self, watch: Watch, event: WebhookEvent, now: float) -> None:
+        """Use an event of a production that still had its status then, perhaps the end of a step."""
+        time = self.time_of(event, now)
+        if time <= watch.polled:
+            return
+        watch.polled = time
+        step = event.step if isinstance(event, StepCompleted) else None
+        if step is not None and (watch.progress is None or step >= watch.progress.step):
+            self._follow(watch, step + 1, max(watch.since, time - _CLOCK_TOLERANCE), time)
+
+    def _follow(self, watch: Watch, step: int | None, earliest: float, latest: float) -> None:
+        """Use a step that began between two times, and compute what is left of the status."""
+        watch.progress = self.steps.observe(
+            watch.project_type, watch.progress, step, earliest, latest, age_known=watch.age_known
+        )
+        if watch.progress is not None:
+            watch.forecast = self.steps.outlook(watch.project_type, watch.progress, latest)
+
+    def _test_steps(self, watch: Watch, status: Status, now: float) -> None:
+        """Compare a poll's result with what the steps and what the age alone made probable."""
+        self.steps.count(watch.project_type, now - watch.seen, failed=status == Status.FAILED)
+        if watch.forecast is None or watch.pending_event is not None or status == Status.CANCELLED:
+            return  # a poll that an event has caused was not at a time of our own choice
+        age = watch.forecast.at - watch.since
+        self.steps.compare(watch.project_type, watch.forecast, age, now, has_left=status != Status.PRODUCING)
 
     def _changed_between(self, watch: Watch, now: float) -> tuple[float, float]:
         """Return two times between which a change happened: two polls, unless an event narrows it down."""

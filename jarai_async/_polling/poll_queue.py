@@ -12,6 +12,8 @@ which for a hazard h and a gap g since the last poll is g - (1 - exp(-h g)) / h,
 Users wait for the deliverables and for the end of a production. So W has a lower weight in `Queued` and
 `AwaitingApproval`, whose next change is neither.
 
+Where steps are known, `outlook` gives W instead.
+
 Comparing all productions would cost O(n) per poll. But among productions that are in the same status and
 were last polled at a similar age, the one that has not been polled for longest has the greatest W. So there
 is one first-in-first-out queue for each (project type, status, age group, miss probability), and only their
@@ -41,6 +43,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from jarai_async._api.models import Polling, Status
 from jarai_async._polling.hazards import AGE_BINS
+from jarai_async._polling.outlook import Outlook
 from jarai_async._polling.sojourn import Sojourns
 
 MIN_GAIN = 0.022  # seconds of expected delay that a poll must save: 30 s apart if a change is unlikely
@@ -83,6 +86,9 @@ class Watched(Protocol):
 
     @property
     def polling(self) -> Polling: ...
+    @property
+    def outlook(self) -> Outlook | None:
+        """The time left in its status by its steps, if they are known and trusted."""
 
     def miss_probability(self, now: float) -> float:
         """Return the probability that no webhook announces the next change."""
@@ -92,7 +98,7 @@ class Watched(Protocol):
 
 
 W = TypeVar("W", bound=Watched)
-_Key = tuple[str | None, Status, int, int]  # the last two: age group, exponent of the miss probability
+_Key = tuple[str | None, Status, int, int]  # the last two: group, exponent of the miss probability
 _Entry = tuple[float, int, float, W]  # when to check it, its number, when it is due, the production
 
 
@@ -105,8 +111,11 @@ def poll_value(sojourns: Sojourns, watched: Watched, now: float) -> float:
     gap = now - watched.polled
     if gap >= watched.polling.max_interval:
         return gap
-    age = watched.polled - watched.since
-    delay = sojourns.expected_delay(watched.project_type, watched.status, age, gap)
+    if (outlook := watched.outlook) is not None:
+        delay = outlook.expected_delay(sojourns, watched.project_type, now - outlook.at)
+    else:
+        age = watched.polled - watched.since
+        delay = sojourns.expected_delay(watched.project_type, watched.status, age, gap)
     return delay * _weight(watched, watched.miss_probability(now))
 
 
@@ -123,12 +132,17 @@ def due_at(sojourns: Sojourns, watched: Watched, now: float) -> float:
     """
     backoff = watched.polling.min_interval * (1 << min(watched.failures, _MAX_DOUBLINGS))
     earliest = max(backoff, watched.retry_after)
-    age, max_gap = watched.polled - watched.since, watched.polling.max_interval
+    max_gap, outlook = watched.polling.max_interval, watched.outlook
     gain = MIN_GAIN
     if (missed := watched.miss_probability(now)) < 1:
         covered = _MIN_GAIN_COVERED_MINOR if watched.status in _MINOR else _MIN_GAIN_COVERED
         gain = MIN_GAIN**missed * covered ** (1 - missed) / _weight(watched, missed)
-    gap = sojourns.gap_for_delay(watched.project_type, watched.status, age, gain, max_gap)
+    if outlook is not None:
+        gap = outlook.gap_for_delay(sojourns, watched.project_type, gain, max_gap)
+        gap += outlook.at - watched.polled
+    else:
+        age = watched.polled - watched.since
+        gap = sojourns.gap_for_delay(watched.project_type, watched.status, age, gain, max_gap)
     return watched.polled + min(max(earliest, gap), max_gap)
 
 
@@ -208,8 +222,11 @@ class PollQueue(Generic[W]):
 
     def _enqueue(self, entry: _Entry[W], missed: float, now: float) -> None:
         watched = entry[-1]
-        age_group = bisect_right(_AGE_GROUPS, watched.polled - watched.since)
-        key = watched.project_type, watched.status, age_group, math.frexp(missed)[1]
+        if (outlook := watched.outlook) is not None:
+            status, group = outlook.last or watched.status, outlook.group
+        else:
+            status, group = watched.status, bisect_right(_AGE_GROUPS, watched.polled - watched.since)
+        key = watched.project_type, status, group, math.frexp(missed)[1]
         if key in self._queues:
             self._queues[key].append(entry)
         else:

@@ -88,8 +88,12 @@ class Poller:
     def restore_state(self, state: Mapping[str, Any]) -> None:
         """Start with what an earlier process learned, unless this one has started. Raises ValueError."""
         if not self.queue and self._worker is None:
-            self.observer.sojourns = Sojourns.restore_state(state)
+            self.observer.restore_state(state)
             self.queue = PollQueue(self.sojourns)
+
+    def export_state(self) -> dict[str, Any]:
+        """Return what was learned in a form that JSON can hold, for `restore_state`."""
+        return self.observer.export_state()
 
     def watch(
         self,
@@ -160,7 +164,7 @@ class Poller:
                 watch.pending_event, watch.is_urgent = event, False
                 self.poll_now(watch)
         elif meaning.status_confirmed:
-            watch.polled = max(watch.polled, self.observer.time_of(event, _clock.monotonic()))
+            self.observer.confirm(watch, event, _clock.monotonic())
             if watch.coverage is not None and watch.is_awaited:
                 watch.coverage.step_arrived(watch.project_type)
         return meaning.status_ended

@@ -48,6 +48,8 @@ class _Counts:
     """The cumulative hazard at the lower edge of each bin."""
     remaining: list[float] = field(factory=_zeros)
     """The mean remaining time at the lower edge of each bin."""
+    squares: list[float] = field(factory=_zeros)
+    """The mean square of the remaining time there."""
     transitions_to_recompute: float = 0.0
     """How many more transitions make the hazards outdated."""
     seconds_to_recompute: float = 0.0
@@ -72,6 +74,19 @@ class Sojourns:
             return 1 / hazard
         survival = math.exp(-hazard * (EDGES[at + 1] - age))
         return (1 - survival) / hazard + survival * counts.remaining[at + 1]
+
+    def moments(self, project_type: str | None, status: Status, age: float) -> tuple[float, float]:
+        """Return the mean and the variance of the seconds that a production of this age will still stay."""
+        counts, at = self._current(project_type, status), age_bin(age)
+        mean, square = _moments(counts, at, EDGES[at + 1] - age)
+        return mean, max(0.0, square - mean * mean)
+
+    def left_by(self, project_type: str | None, status: Status, age: float, gap: float) -> float:
+        """Return the probability that a production of this age leaves its status within `gap` seconds."""
+        counts, at, until = self._current(project_type, status), age_bin(age), age_bin(age + gap)
+        before = counts.cumulative[at] + counts.hazards[at] * (age - EDGES[at])
+        after = counts.cumulative[until] + counts.hazards[until] * (age + gap - EDGES[until])
+        return -math.expm1(before - after)
 
     def sample_remaining(
         self, project_type: str | None, status: Status, age: float, exponential: float
@@ -239,11 +254,20 @@ def _integrate(counts: _Counts) -> None:
     for at in range(BINS):
         counts.cumulative[at] = cumulative
         cumulative += counts.hazards[at] * (EDGES[at + 1] - EDGES[at])
-    remaining = 0.0
     for at in reversed(range(BINS)):
-        survival = math.exp(-counts.hazards[at] * (EDGES[at + 1] - EDGES[at]))
-        remaining = (1 - survival) / counts.hazards[at] + survival * remaining
-        counts.remaining[at] = remaining
+        width = EDGES[at + 1] - EDGES[at]
+        counts.remaining[at], counts.squares[at] = _moments(counts, at, width)
+
+
+def _moments(counts: _Counts, at: int, seconds: float) -> tuple[float, float]:
+    """Return the mean and the mean square of the time left, `seconds` before the upper edge of a bin."""
+    hazard = counts.hazards[at]
+    if at + 1 == BINS:
+        return 1 / hazard, 2 / (hazard * hazard)
+    survival, next_mean = math.exp(-hazard * seconds), counts.remaining[at + 1]
+    mean = (1 - survival) / hazard + survival * next_mean
+    within = 2 * (1 - survival * (1 + hazard * seconds)) / (hazard * hazard)
+    return mean, within + survival * (2 * seconds * next_mean + counts.squares[at + 1])
 
 
 def _text(value: object, *, or_none: bool = False) -> Any:

@@ -12,6 +12,8 @@ from jarai_async._api.models import Polling, Production, Status
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import JaraiError
 from jarai_async._http.request_log import RequestLog
+from jarai_async._polling.outlook import Outlook
+from jarai_async._polling.steps import Progress
 from jarai_async._polling.webhook_coverage import WebhookCoverage
 
 
@@ -39,6 +41,7 @@ class Watch:
     - `failures`: failed polls in a row, the latest because of `failure`. The last `refusals` of them, since
       `refused_since`, were refused: a repetition of the request would not help.
     - `overdue_at`: when its status is reported, once, as one that lasts too long.
+    - `progress`: its step, where one is reported. `forecast`: the time left by its steps.
     - `queued`: its entry in the poll queue; 0 if it is not in the queue.
     - `change`: what the caller waits for. `context`: that caller's, for tracing and logging its polls.
     """
@@ -61,6 +64,8 @@ class Watch:
     refusals: int = 0
     refused_since: float = math.inf
     overdue_at: float = math.inf
+    progress: Progress | None = None
+    forecast: Outlook | None = None
     queued: int = 0
     change: asyncio.Future[Change] | None = None
     context: Context | None = None
@@ -83,6 +88,11 @@ class Watch:
     def project_type(self) -> str | None:
         """Its project type."""
         return self.production.project_type
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """The time left in its status by its steps, if they are known and trusted."""
+        return self.forecast if self.forecast is not None and self.forecast.evidence.is_enough else None
 
     @property
     def is_awaited(self) -> bool:

@@ -30,6 +30,7 @@ seconds: `now` is monotonic, `wall` is Unix time. Nothing here reads a clock.
 """
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 from random import Random
@@ -49,6 +50,7 @@ _ASSUMED_LIMIT = 10  # requests a minute: the smallest tier, until a header stat
 _RESERVE = 2  # documented advice: stop at 2 remaining; only needed while other programs send too
 _SPACING = 0.5  # of an even spread: the minimum time between two requests while other programs are active
 _OTHERS_EXPECTED = 600.0  # seconds for which other programs, once noticed, are expected to send again
+_PARTS_OF_WINDOW = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)  # after which the slots are compared
 _BURST = 2.0  # polls that may be sent at once after a pause, to keep the minute fully used
 
 
@@ -181,9 +183,24 @@ class RateLimiter:
         if kind is Kind.POLL:
             even = WINDOW / self.limit
             # The day's quota has to last, but only until midnight.
-            interval = min(max(even, DAY_HORIZON / max(left, 1)), _until_midnight(wall))
+            interval = min(max(self._spread(now), DAY_HORIZON / max(left, 1)), _until_midnight(wall))
             self._next_poll_at = max(self._next_poll_at, now - _BURST * even) + interval
         return self._slots_returned
+
+    def _spread(self, now: float) -> float:
+        """Return the seconds between polls that the free slots, and those that come back, are enough for.
+
+        After many submits at once few slots are free for a minute. They are worth most if they are spread
+        over it: the productions that were just submitted do not change at once.
+        """
+        shared, returning = self._server_limit or self.limit, self._slots_return_at
+        free = min(shared, self.limit) - self.in_flight - len(returning)
+        interval = WINDOW / self.limit
+        for part in _PARTS_OF_WINDOW:
+            seconds = part * WINDOW
+            slots = free + bisect_right(returning, now + seconds) + _BURST
+            interval = max(interval, seconds / max(1, slots))
+        return interval
 
     def release(self) -> None:
         """Undo `acquire` for a request that was never sent."""

@@ -42,10 +42,11 @@ class Simulator:
     - `idempotency_keys`: whether a repeated `Idempotency-Key` receives the first response again (and 422 with
       another body). It is not known whether the real API does this.
     - `durations`: a function of a `random.Random` and a project type that returns the stages of a production
-      as (status, seconds). If the last one is terminal, it decides the end ("Failed", for example). Otherwise
-      the production is Published, or Failed with the probability `failure_rate`. If AwaitingApproval is
-      missing, `approval` decides its seconds; if it is listed, its seconds apply, and infinity waits for
-      `approve`. A production that is Queued for more than 600 seconds expires, as documented.
+      as (status, seconds); for Producing also (status, seconds of each of up to 15 steps), where 0 skips a
+      step. If the last one is terminal, it decides the end ("Failed", for example). Otherwise the production
+      is Published, or Failed with the probability `failure_rate`. If AwaitingApproval is missing, `approval`
+      decides its seconds; if it is listed, its seconds apply, and infinity waits for `approve`. A production
+      that is Queued for more than 600 seconds expires, as documented.
     - `failure_rate`, `expiry_rate`: the probability that a production fails, or expires in the queue.
     - `approval`: "auto" takes seconds, "mixed" takes seconds for 70 % of the productions and otherwise 20
       minutes on average (exponential), "person" waits for `approve`.

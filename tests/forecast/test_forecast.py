@@ -14,6 +14,7 @@ from jarai_async._forecast.forecast import (
     LIFECYCLE,
     InFlightProduction,
     PendingProduction,
+    mean_duration,
     mean_time_to_finish,
     median_time_to_finish,
     simulate,
@@ -87,9 +88,11 @@ def test_mean_remaining_is_the_mean_of_the_samples(status: Status, age: float) -
 @given(any_sojourns, ages)
 def test_mean_time_to_finish_decreases_from_status_to_status(sojourns: Sojourns, age: float) -> None:
     """It is zero for a production that has ended."""
-    seconds = [mean_time_to_finish(sojourns, KIND, status, 0.0) for status in LIFECYCLE]
+    in_flight = [InFlightProduction(KIND, status, 0.0, holds_slot=True) for status in LIFECYCLE]
+    seconds = [mean_time_to_finish(sojourns, production) for production in in_flight]
     assert seconds == sorted(seconds, reverse=True)
-    assert mean_time_to_finish(sojourns, KIND, Status.PUBLISHED, age) == 0
+    ended = InFlightProduction(KIND, Status.PUBLISHED, age, holds_slot=False)
+    assert mean_time_to_finish(sojourns, ended) == 0
 
 
 def random_samples(random: Random) -> Iterator[tuple[float, ...]]:
@@ -112,7 +115,7 @@ def test_batch_forecast_is_the_median_of_random_simulations(number: int, concurr
 def test_last_production_of_a_batch_ends_hours_after_the_mean() -> None:
     """One takes 27 minutes on average; the last of two hundred that start together takes hours."""
     sojourns = Sojourns()
-    mean_time = mean_time_to_finish(sojourns, KIND, Status.QUEUED, 0.0)
+    mean_time = mean_duration(sojourns, KIND)
     assert mean_time == pytest.approx(27 * MINUTE, rel=0.02)
     assert median_time_to_finish(sojourns, [], pending(200), concurrency=200) > 6 * mean_time
 
@@ -128,6 +131,17 @@ def test_productions_wait_for_a_slot_and_for_their_day() -> None:
     starts = [start for start, _ in simulate_batch(sojourns, pending(3, 7.0), concurrency=2, lag=0.0)]
     assert starts[:2] == [7.0, 7.0]
     assert starts[2] > 7.0
+
+
+@pytest.mark.parametrize("lag", [0.0, 60.0])
+def test_productions_that_start_before_are_counted_rather_than_simulated(lag: float) -> None:
+    """A batch of thousands takes as long as if all of it were simulated, apart from the rare late ones."""
+    sojourns = Sojourns()
+    every = median_time_to_finish(sojourns, [], pending(5_000), concurrency=50, lag=lag)
+    last = median_time_to_finish(
+        sojourns, [], pending(500), concurrency=50, lag=lag, before={KIND: 4_000, "b": 500}
+    )
+    assert last == pytest.approx(every, rel=0.06)
 
 
 def test_productions_in_flight_delay_others_only_while_they_hold_a_slot() -> None:

@@ -68,7 +68,7 @@ async def test_program_started_in_an_outage_waits_if_jarai_was_reached_before(tm
     crashed = tmp_path / "crashed"
     crashed.mkdir()
     async with Simulator(failure_rate=0, approval="auto") as simulator:
-        port, requests = urlsplit(simulator.base_url).port, requests_for(simulator, 2)
+        port, requests = urlsplit(simulator.base_url).port or 0, requests_for(simulator, 2)
         async with (
             JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
             Orchestrator(client, journal=tmp_path / "journal.db"),

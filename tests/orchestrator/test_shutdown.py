@@ -57,10 +57,10 @@ async def test_leaving_with_a_journal_logs_one_line(
         "stopped watching; productions that continue at JARAI: 4, submits without a response: 1; "
         f"to continue, run the same batch with the journal {path}, or call `resume`"
     )
-    caplog.clear()
     async with Orchestrator(client, journal=path) as orchestrator:
-        for ticket in await orchestrator.resume():
-            await ticket
+        tickets = await orchestrator.resume()
+        caplog.clear()
+        await asyncio.gather(*tickets)
     assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
 
 

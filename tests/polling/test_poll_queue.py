@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jarai_async import Polling, Status
+from jarai_async._polling.outlook import Outlook
 from jarai_async._polling.poll_queue import PollQueue, due_at, poll_value
 from jarai_async._polling.sojourn import Sojourns
 
@@ -36,6 +37,7 @@ class Watched:
     project_type: str | None = None
     queued: int = 0
     retry_after: float = 0.0
+    outlook: Outlook | None = None
 
     def miss_probability(self, _: float) -> float:
         return 1.0

@@ -6,6 +6,7 @@ import pytest
 from attrs import define, field
 
 from jarai_async import Polling, Status
+from jarai_async._polling.outlook import Outlook
 from jarai_async._polling.poll_queue import MIN_GAIN, PollQueue, due_at, poll_value
 from jarai_async._polling.sojourn import Sojourns
 
@@ -32,6 +33,7 @@ class Watched:
     project_type: str | None = None
     queued: int = 0
     retry_after: float = 0.0
+    outlook: Outlook | None = None
 
     def miss_probability(self, now: float) -> float:
         return self.probability(now)

@@ -7,13 +7,14 @@ has no further events.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from attrs import frozen
 
 from jarai_async.simulator._common import iso
-from jarai_async.simulator._productions.state import STEP_ENDS, WITH_DELIVERABLES, SimulatedProduction
+from jarai_async.simulator._productions.state import WITH_DELIVERABLES, SimulatedProduction
 from jarai_async.simulator._productions.timelines import EXPIRY_SECONDS
 
 _ROUNDING_SECONDS = 1e-6  # the last step ends with Producing, despite rounding errors
@@ -42,7 +43,7 @@ def _events(production: SimulatedProduction) -> Iterator[ScheduledEvent]:
     for (time, status), (_, seconds) in zip(production.timeline, production.stages, strict=True):
         if status == "Producing" and not produced:
             produced = True
-            yield from _step_events(time, seconds, production.producing_seconds)
+            yield from _step_events(time, seconds, production.step_ends)
         if status in WITH_DELIVERABLES and not ready:
             ready = True
             yield ScheduledEvent(time, "deliverable.ready", {})
@@ -53,8 +54,8 @@ def _events(production: SimulatedProduction) -> Iterator[ScheduledEvent]:
             yield ScheduledEvent(time, "production.failed", {"errorCode": code, "errorMessage": message})
 
 
-def _step_events(start: float, seconds: float, producing_seconds: float) -> Iterator[ScheduledEvent]:
-    for step, share in enumerate(STEP_ENDS, start=1):
-        if share * producing_seconds <= seconds + _ROUNDING_SECONDS:
-            occurs_at = start + share * producing_seconds
-            yield ScheduledEvent(occurs_at, "production.step.complete", {"step": step})
+def _step_events(start: float, seconds: float, step_ends: Sequence[float]) -> Iterator[ScheduledEvent]:
+    """Yield an event for each step that is complete after so long in Producing, except those of no length."""
+    for step, (begin, end) in enumerate(pairwise((0.0, *step_ends)), start=1):
+        if begin < end <= seconds + _ROUNDING_SECONDS:
+            yield ScheduledEvent(start + end, "production.step.complete", {"step": step})

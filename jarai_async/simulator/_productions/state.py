@@ -4,8 +4,7 @@ Pure: `now` is in seconds on a monotonic clock. A production's timeline is drawn
 and its ordinal alone. Its status is a function of the timeline and the time, so there are no timers or tasks.
 Only a person's decision, to approve or to cancel, changes the part of the timeline that is still to come.
 
-Documented: 15 steps in five phases with approximate minutes, and `PRODUCTION_EXPIRED`. Inferred: that the
-steps of a phase take equally long, and the code of any other failure.
+Documented: `PRODUCTION_EXPIRED`. Inferred: the code of any other failure.
 """
 
 import math
@@ -29,11 +28,6 @@ from jarai_async.simulator._productions.timelines import (
 WITH_DELIVERABLES = frozenset({"AwaitingApproval", "Distributing", "Published"})
 DEFAULT_PROJECT_TYPE = "social-video-30s"
 
-# Minutes of each phase (documented, the middle of each range) divided by the number of its steps.
-_STEP_MINUTES = [1.5 / 4] * 4 + [4.0 / 3] * 3 + [7.5 / 5] * 5 + [1.5 / 3] * 3
-_STEP_STARTS = [at / sum(_STEP_MINUTES) for at in accumulate(_STEP_MINUTES[:-1], initial=0.0)]
-STEP_ENDS = [*_STEP_STARTS[1:], 1.0]  # shares of Producing
-
 
 def _starts_of(stages: Sequence[Stage], first: float) -> list[float]:
     return list(accumulate((seconds for _, seconds in stages[:-1]), initial=first))
@@ -43,9 +37,9 @@ def _starts_of(stages: Sequence[Stage], first: float) -> list[float]:
 class SimulatedProduction:
     """The true state of one production; times are in seconds on the loop's clock unless they are `wall`.
 
-    `body` is the submission as it was received. `stages` are (status, seconds) in order, and
-    `producing_seconds` is how long Producing takes without a failure. `polls` counts the GETs of the status
-    that were executed.
+    `body` is the submission as it was received. `stages` are (status, seconds) in order, and `step_ends` the
+    seconds of Producing after which each step is complete. `polls` counts the GETs of the status that were
+    executed.
     """
 
     production_id: str
@@ -56,7 +50,7 @@ class SimulatedProduction:
     submitted_at: float
     submitted_wall: float  # Unix seconds
     stages: tuple[Stage, ...]
-    producing_seconds: float
+    step_ends: tuple[float, ...]
     polls: int = 0
     _start_times: list[float] = field(init=False, repr=False)
 
@@ -86,11 +80,10 @@ class SimulatedProduction:
         return self.submitted_wall + (time - self.submitted_at)
 
     def step_at(self, now: float) -> int | None:
-        """Return the present or last of the 15 steps; None before the first."""
+        """Return the present or last step; None before the first."""
         for (status, seconds), start in zip(self.stages, self._start_times, strict=True):
             if status == "Producing" and start <= now:
-                share = min(now - start, seconds) / (self.producing_seconds or 1.0)
-                return bisect_right(_STEP_STARTS, share)
+                return 1 + bisect_right(self.step_ends[:-1], min(now - start, seconds))
         return None
 
     def error_at(self, now: float) -> tuple[str, str] | None:
@@ -166,7 +159,7 @@ class World:
             now,
             wall,
             timeline.stages,
-            timeline.producing_seconds,
+            timeline.step_ends,
         )
         self.productions[production_id] = production
         return production

@@ -2,24 +2,28 @@
 
 Documented: the statuses, 15 steps in five phases with approximate minutes, 15-30 minutes for a short video
 and 1-3 hours for long form, 10 minutes until a production that stays in the queue expires. Inferred: the
-distributions around these numbers.
+distributions around these numbers, and that the steps of a phase take equally long.
 """
 
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Literal
 
 from attrs import field, frozen
 from attrs.validators import ge, le
 
 Stage = tuple[str, float]  # a status, and the seconds that a production stays in it
-Durations = Callable[[random.Random, str], Iterable[Stage]]
+Durations = Callable[[random.Random, str], Iterable[tuple[str, float | Sequence[float]]]]
+"""Returns the stages of a production; the seconds of Producing may be those of each step."""
 Approval = Literal["auto", "mixed", "person"]
 
 EXPIRY_SECONDS = 600.0  # documented default of `expiresAt`
 TERMINAL = frozenset({"Published", "Failed", "Cancelled"})
 
+# Minutes of each phase (documented, the middle of each range) divided by the number of its steps.
+_STEP_MINUTES = [1.5 / 4] * 4 + [4.0 / 3] * 3 + [7.5 / 5] * 5 + [1.5 / 3] * 3
 _LONG_FORM = ("long", "book", "podcast")
 
 
@@ -45,10 +49,13 @@ class TimelineOptions:
 
 @frozen
 class Timeline:
-    """The stages of a production, the last one endless, and the seconds of Producing without a failure."""
+    """The stages of a production, the last one endless.
+
+    `step_ends` are the seconds of Producing after which each step is complete, without a failure.
+    """
 
     stages: tuple[Stage, ...]
-    producing_seconds: float
+    step_ends: tuple[float, ...]
 
 
 def draw_timeline(rng: random.Random, project_type: str, options: TimelineOptions) -> Timeline:
@@ -59,8 +66,9 @@ def draw_timeline(rng: random.Random, project_type: str, options: TimelineOption
     # Always the same draws in the same order, so that an option changes only what it is about.
     expires, fails, share_done = (rng.random() for _ in range(3))
     approval_seconds = _draw_approval_seconds(rng, options.approval)
-    stages = _with_approval(_checked(options.durations(rng, project_type)), approval_seconds)
-    producing = sum(seconds for status, seconds in stages if status == "Producing")
+    drawn = list(options.durations(rng, project_type))
+    stages = _with_approval(_checked((status, _sum(seconds)) for status, seconds in drawn), approval_seconds)
+    producing = next((seconds for status, seconds in drawn if status == "Producing"), ())
     if expires < options.expiry_rate or _expires_in_queue(stages):
         stages = [("Queued", EXPIRY_SECONDS), ("Failed", math.inf)]
     elif stages[-1][0] in TERMINAL:
@@ -69,7 +77,19 @@ def draw_timeline(rng: random.Random, project_type: str, options: TimelineOption
         stages = _with_failure(stages, share_done)
     else:
         stages.append(("Published", math.inf))
-    return Timeline(tuple(stages), producing)
+    return Timeline(tuple(stages), tuple(accumulate(_steps(producing))))
+
+
+def _sum(seconds: float | Sequence[float]) -> float:
+    return sum(seconds) if isinstance(seconds, Sequence) else seconds
+
+
+def _steps(seconds: float | Sequence[float]) -> Sequence[float]:
+    """Return the seconds of each step; without them, steps take the documented shares."""
+    if isinstance(seconds, Sequence):
+        return seconds
+    whole = sum(_STEP_MINUTES)
+    return [seconds * minutes / whole for minutes in _STEP_MINUTES]
 
 
 def _draw_approval_seconds(rng: random.Random, approval: Approval) -> float:
