@@ -143,7 +143,7 @@ def _add_resolve(commands: _Commands) -> None:
     decision = resolve.add_mutually_exclusive_group(required=True)
     id_help = "the production was created, with this ID; for several, once for each, in the same order"
     decision.add_argument("--production-id", metavar="ID", action="append", help=id_help)
-    resubmit_help = "no production was created: submit them again"
+    resubmit_help = "no production was created: submit them again, or end them if they are to be cancelled"
     decision.add_argument("--resubmit", action="store_true", help=resubmit_help)
 
 

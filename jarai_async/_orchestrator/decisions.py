@@ -107,6 +107,7 @@ async def resolve(
 ) -> Intent:
     """Decide a submit that is in doubt: it created this production, or (None) it may be submitted again.
 
+    A recorded cancel stays: then the production is cancelled, or the request is not submitted.
     `other` receives its present production. Raises InvalidRequestError where there is nothing to decide,
     JournalError.
     """
@@ -118,7 +119,7 @@ async def resolve(
         journal.put(other)  # committed together with the next
     if production is None:
         intent.reset(str(uuid4()))
-        intent.resolved, intent.cancel_requested = True, False
+        intent.resolved = True
     else:
         _assign(intent, production, known)
     await journal.save(intent)

@@ -330,8 +330,8 @@ class Job:
         self.submission.cancel_unsent()
         error, journal = await asyncio.shield(answer), self._context.journal
         await journal.flush()  # before that, the next process could submit it
-        if error is None and self.state.production is None:
-            error = journal.failure
+        if self.state.production is None:
+            error = journal.failure or error
         if error is not None:
             raise error
 

@@ -379,12 +379,13 @@ class Orchestrator:
         """Decide what became of a submit that ended as `uncertain`, and continue with it.
 
         Pass the `production_id` that JARAI Studio shows for it, and it is watched; or `resubmit=True` if it
-        was never created: then it is submitted again, with a new key. The production is read, and its topic,
-        account and time of creation are compared with the request, as far as the server reports them (these
-        fields are inferred); `production` of the ticket has them. Another decision replaces this one until
-        the request has ended or was submitted again; the earlier ticket then raises ClosedError. If two
-        requests were decided the wrong way round, the right decision for one of them exchanges their
-        productions.
+        was never created: then it is submitted again, with a new key. If its cancel is recorded, the
+        production is cancelled, or the request ends as cancelled, without a submit. The production is read,
+        and its topic, account and time of creation are compared with the request, as far as the server
+        reports them (these fields are inferred); `production` of the ticket has them. Another decision
+        replaces this one until the request has ended or was submitted again; the earlier ticket then raises
+        ClosedError. If two requests were decided the wrong way round, the right decision for one of them
+        exchanges their productions.
 
         Raises InvalidRequestError where there is nothing to decide, where the production belongs to another
         reference and where it does not fit the request; NotFoundError where JARAI does not know it; ApiError,

@@ -13,6 +13,7 @@ from jarai_async._errors import (
     ClosedError,
     JaraiError,
     JournalError,
+    NoResponseError,
     UncertainSubmitError,
 )
 from jarai_async._events import OutcomeState
@@ -170,8 +171,10 @@ class Submission:
     def _cancelled(self, intent: Intent) -> End:
         """Return how a stopped submit ends. Raises ClosedError unless a cancel was requested."""
         if self._state.in_doubt:
-            message = f"{describe_doubt(self._describe(), intent.sent_at)}: it was stopped"
+            doubt = intent.doubt or NoResponseError("its response is not known")
+            message = f"{describe_doubt(self._describe(), intent.sent_at)}: {doubt.message}"
             error = UncertainSubmitError(message, idempotency_key=intent.key)
+            error.__cause__ = doubt
             return OutcomeState.UNCERTAIN, self._with_advice(error)
         if not self._state.cancel_requested:
             raise ClosedError("the orchestrator's block ended before the request was submitted")
@@ -185,6 +188,11 @@ class Submission:
     def _with_advice(self, error: UncertainSubmitError) -> UncertainSubmitError:
         """Say how to decide what the submit has created."""
         error.advice = self._state.context.matcher.advice(self._journal.path, self._state.reference)
+        if self._state.cancel_requested:
+            error.advice += (
+                " Its cancel is recorded: the production that you name is cancelled, and with `resubmit` the "
+                "request ends as cancelled and is not submitted."
+            )
         return error
 
     async def _find_created(self, intent: Intent) -> Production | None:

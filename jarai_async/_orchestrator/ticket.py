@@ -199,10 +199,11 @@ class Ticket:
         cancel waits for the same answer.
 
         Raises InvalidRequestError where it has ended otherwise: nothing was cancelled. UncertainSubmitError
-        where its submit is in doubt, with the commands that decide it; a production that you name then is
-        cancelled. ApiError where JARAI refuses: then the production continues. JournalError where the cancel
-        could not be written: then it is not sent. ClosedError where the orchestrator's block was left before
-        JARAI answered. After the block an accepted production is cancelled at once and not recorded, and
+        where its submit is in doubt, with the commands that decide it: the cancel is recorded, so a
+        production that you name is cancelled, and with `resubmit` the request ends as cancelled. ApiError
+        where JARAI refuses: then the production continues. JournalError where the cancel could not be
+        written: then it is not sent. ClosedError where the orchestrator's block was left before JARAI
+        answered. After the block an accepted production is cancelled at once and not recorded, and
         NotSentError, NoResponseError and InvalidResponseError may be raised, too.
         """
         outcome = self._known_outcome

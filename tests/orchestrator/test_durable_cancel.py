@@ -22,6 +22,8 @@ from jarai_async import (
     read_journal,
 )
 from jarai_async._journal.file_lock import FileReader
+from jarai_async._journal.journal import Journal
+from jarai_async._orchestrator.decisions import resolve
 from jarai_async.simulator import Simulator
 from tests.support.journals import opened_connections
 from tests.support.orchestrators import outcomes_of, statuses
@@ -248,36 +250,55 @@ async def test_cancel_that_cannot_be_written_is_not_sent(
 async def test_cancel_of_an_uncertain_submit_says_what_to_do(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:
-    """A production that the user names then is cancelled; the commands are complete."""
+    """A production that the user names then is cancelled; the commands are complete, also after a restart."""
     path = tmp_path / "journal"
     simulator.faults.add("reset_after", on="submit")
     async with Orchestrator(client, journal=path) as orchestrator:
         ticket = orchestrator.submit(request_for(simulator, reference="mine"))
-        assert (await ticket).state is OutcomeState.UNCERTAIN
+        uncertain = (await ticket).error
         with pytest.raises(UncertainSubmitError) as caught:
             await ticket.cancel()
         assert f"`jarai resolve {path} mine --production-id ID`" in str(caught.value)
         assert f"`jarai resolve {path} mine --resubmit`" in str(caught.value)
+        assert "Its cancel is recorded" in str(caught.value)
+        assert uncertain is not None
+        assert uncertain.message == caught.value.message
     async with Orchestrator(client, journal=path) as orchestrator:
+        (again,) = await orchestrator.resume()
+        assert str((await again).error) == str(caught.value)
         resolved = await orchestrator.resolve("mine", production_id=next(iter(simulator.productions)))
         assert (await resolved).state is OutcomeState.CANCELLED
     assert statuses(simulator) == {"Cancelled"}
 
 
-async def test_request_that_the_user_has_submitted_again_is_not_cancelled(
-    simulator: Simulator, client: JaraiClient
+@pytest.mark.parametrize("decided", ["by the process", "after a restart", "by the command"])
+async def test_submit_that_has_created_nothing_is_cancelled_and_not_sent_again(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, decided: str
 ) -> None:
-    """The later decision counts."""
+    """Its cancel was recorded while it was in doubt. Only a retry submits it."""
+    path = tmp_path / "journal"
     simulator.faults.add("reset_before", on="submit")
-    async with Orchestrator(client) as orchestrator:
+    async with Orchestrator(client, journal=path) as orchestrator:
         ticket = orchestrator.submit(request_for(simulator, reference="mine"))
         await asyncio.sleep(0.0001)
         with pytest.raises(UncertainSubmitError):
             await ticket.cancel()
-        again = await orchestrator.resolve("mine", resubmit=True)
+        if decided == "by the process":
+            ticket = await orchestrator.resolve("mine", resubmit=True)
+            assert (await ticket).state is OutcomeState.CANCELLED
+    if decided == "by the command":
+        journal = await Journal.open(path)
+        await resolve(journal, "mine", None, {})
+        await journal.close()
+    async with Orchestrator(client, journal=path) as orchestrator:
+        if decided == "after a restart":
+            await orchestrator.resolve("mine", resubmit=True)
+        ticket = orchestrator.submit(request_for(simulator, reference="mine"))
+        assert (await ticket).state is OutcomeState.CANCELLED
+        assert not simulator.productions
+        ticket = await orchestrator.retry("mine")
         await asyncio.sleep(100)
-        assert again.status == "Producing"
-        assert simulator.count("cancel") == 0
+        assert ticket.status == "Producing"
 
 
 async def test_cancel_of_an_ended_request_says_that_nothing_was_cancelled(
