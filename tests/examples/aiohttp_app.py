@@ -15,7 +15,15 @@ from pathlib import Path
 
 from aiohttp import web
 
-from jarai_async import InvalidRequestError, JaraiClient, JaraiError, Orchestrator, ProductionRequest, Ticket
+from jarai_async import (
+    InvalidRequestError,
+    JaraiClient,
+    JaraiError,
+    Orchestrator,
+    ProductionRequest,
+    Ticket,
+    UncertainSubmitError,
+)
 from jarai_async.receiver import Receiver
 
 receiver = Receiver(os.environ["JARAI_WEBHOOK_SECRET"])  # JARAI shows it once, when you create the webhook
@@ -46,7 +54,8 @@ async def show_errors(
     except json.JSONDecodeError as error:
         return web.json_response({"problems": [f"the body is not JSON: {error}"]}, status=422)
     except JaraiError as error:
-        return web.json_response({"problems": [str(error)]}, status=502)
+        status = 409 if isinstance(error, UncertainSubmitError) else 502  # a person has to decide
+        return web.json_response({"problems": [str(error)]}, status=status)
 
 
 async def get_ticket(request: web.Request) -> Ticket:

@@ -18,7 +18,15 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
-from jarai_async import InvalidRequestError, JaraiClient, JaraiError, Orchestrator, ProductionRequest, Ticket
+from jarai_async import (
+    InvalidRequestError,
+    JaraiClient,
+    JaraiError,
+    Orchestrator,
+    ProductionRequest,
+    Ticket,
+    UncertainSubmitError,
+)
 from jarai_async.receiver import Receiver
 
 receiver = Receiver(os.environ["JARAI_WEBHOOK_SECRET"])  # JARAI shows it once, when you create the webhook
@@ -56,7 +64,8 @@ async def get_ticket(orchestrator: Orchestrator, reference: str) -> Ticket:
 async def show_error(_: Request, error: JaraiError) -> JSONResponse:
     if isinstance(error, InvalidRequestError):
         return JSONResponse({"problems": error.problems}, status_code=422)
-    return JSONResponse({"problems": [str(error)]}, status_code=502)
+    status = 409 if isinstance(error, UncertainSubmitError) else 502  # a person has to decide
+    return JSONResponse({"problems": [str(error)]}, status_code=status)
 
 
 @app.get("/")

@@ -219,9 +219,13 @@ async def test_web_application_resolves_an_uncertain_request(
         path = f"/productions/{reference}/resolve"
         assert (await _post(session, path))[0] == 422
         created = next(iter(simulator.productions))
-        decision = f"production_id={created}" if reference == "created" else "resubmit=true"
+        if reference == "created":
+            decision, next_end = f"production_id={created}", "cancelled"
+            assert (await _post(session, f"/productions/{reference}/cancel"))[0] == 409  # it is recorded
+        else:
+            decision, next_end = "resubmit=true", "published"
         assert (await _post(session, f"{path}?{decision}"))[0] == 202
-        assert (await _read_to_the_end(session, reference, end["cursor"]))[-1]["outcome"] == "published"
+        assert (await _read_to_the_end(session, reference, end["cursor"]))[-1]["outcome"] == next_end
         assert (await _post(session, f"{path}?resubmit=true"))[0] == 422
     assert len(simulator.productions) == 2
 
