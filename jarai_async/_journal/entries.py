@@ -88,6 +88,7 @@ class Intent:
     - `doubt`: the error that left its submit in doubt, if it is known.
     - `resolved`: the user decided what became of its submit, and may still decide otherwise; or JARAI does
       not find its production, so the user may name another.
+    - `uncertain_reported`: an event has reported that its present submit is in doubt.
     """
 
     reference: str
@@ -111,6 +112,7 @@ class Intent:
     deadline: float | None = None
     doubt: JaraiError | None = field(default=None, repr=False)
     resolved: bool = False
+    uncertain_reported: bool = False
     outcome: dict[str, Any] | None = None
     ended_at: float | None = None
 
@@ -146,6 +148,8 @@ class Intent:
                 self.ended_at = outcome.finished_at.timestamp()
             case Finished(outcome=outcome) if outcome.state is OutcomeState.NOT_FOUND:
                 self.resolved = True
+            case Finished(outcome=outcome) if outcome.state is OutcomeState.UNCERTAIN:
+                self.uncertain_reported = True
 
     def request_cancel(self) -> None:
         """Record that it is to be cancelled, unless it has ended."""
@@ -163,7 +167,7 @@ class Intent:
         self.production = self.sent_at = self.submitted_at = self.since = self.outcome = self.doubt = None
         self.ended_at = None
         self.listed = self.webhook_pending = self.resolved = False
-        self.has_files = False
+        self.has_files = self.uncertain_reported = False
 
     def reopen(self) -> None:
         """Return from ENDED to the stage before it."""
@@ -190,6 +194,7 @@ class Intent:
             "deadline": self.deadline,
             "doubt": None if self.doubt is None else error_fields(self.doubt, _MAX_REASON),
             "resolved": self.resolved,
+            "uncertainReported": self.uncertain_reported,
             "outcome": self.outcome,
         }
         text = json.dumps({name: value for name, value in fields.items() if value})
@@ -228,6 +233,7 @@ class Intent:
                 deadline=float(fields.get("deadline", 0)) or None,
                 doubt=decoded_error(fields.get("doubt")),
                 resolved=checked(fields.get("resolved", False), bool),
+                uncertain_reported=checked(fields.get("uncertainReported", False), bool),
                 outcome=checked(fields.get("outcome", {}), dict) or None,
                 ended_at=timestamp(ended_at),
             )

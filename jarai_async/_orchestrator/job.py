@@ -121,6 +121,8 @@ class Job:
                         await journal.save(intent)
                         state.watch = state.accepted = result = None
                 outcome = await self._conclude(intent, *result)
+                if outcome.state is OutcomeState.UNCERTAIN and intent.uncertain_reported:
+                    recorded = await self._recorded_doubt(intent, outcome)
         except JournalError as error:
             outcome = self._outcome(OutcomeState.REJECTED, error)
         finally:
@@ -129,7 +131,7 @@ class Job:
         if outcome.error and outcome.state in RETRIED and outcome.is_final and journal.path:
             outcome.error.advice = f"{type(outcome.error).advice} {_RETRY_ADVICE}".lstrip()
         self._finish(outcome, recorded)
-        return outcome
+        return outcome if recorded is None else recorded.outcome
 
     def _finish(self, outcome: Outcome, recorded: Finished | None) -> None:
         """Publish the last event, which is in the journal already if it is `recorded`."""
@@ -171,6 +173,13 @@ class Job:
                 return None
             outcome = collected
         return evolve(event, outcome=outcome)
+
+    async def _recorded_doubt(self, intent: Intent, outcome: Outcome) -> Finished | None:
+        """Return the last event of a submit that is still in doubt, with what can be done now."""
+        event = await self._context.journal.last_event(intent)
+        if not isinstance(event, Finished):
+            return None
+        return evolve(event, outcome=evolve(event.outcome, request=outcome.request, error=outcome.error))
 
     async def _submit(self, intent: Intent) -> End | None:
         """Submit, unless an earlier process did, and return the end where there is nothing to watch."""

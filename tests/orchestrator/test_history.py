@@ -16,6 +16,7 @@ from jarai_async import (
     OutcomeState,
     StatusChanged,
     Submitted,
+    UncertainSubmitError,
 )
 from jarai_async.simulator import Simulator
 from tests.support.scenarios import request_for, requests_for
@@ -173,6 +174,34 @@ async def test_outcome_that_is_not_final_is_known_until_the_request_runs_again(
         assert ticket is not None
         with pytest.raises(ClosedError):
             await ticket
+
+
+async def test_submit_that_stays_in_doubt_is_reported_once(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """A consumer that sends a mail on `Finished` sends one for each submit, however often it is deployed."""
+    await client.accounts()
+    simulator.faults.add("reset_after", on="submit", times=2)
+    request, path = request_for(simulator, reference="a"), tmp_path / "journal"
+    async with Orchestrator(client, journal=path) as orchestrator:
+        first = await orchestrator.submit(request)
+    for _ in range(2):
+        async with Orchestrator(client, journal=path) as orchestrator:
+            (ticket,) = await orchestrator.resume()
+            assert (await ticket).finished_at == first.finished_at
+            with pytest.raises(UncertainSubmitError):
+                await ticket.cancel()
+            (event,) = [event async for event in orchestrator.run([request])]
+            assert orchestrator.cursor == event.cursor == 1
+    async with Orchestrator(client, journal=path) as orchestrator:
+        ticket = await orchestrator.resolve("a", production_id=next(iter(simulator.productions)))
+        assert (await ticket).state is OutcomeState.CANCELLED
+        again = await (await orchestrator.retry("a"))
+        assert again.state is OutcomeState.UNCERTAIN
+        assert again.finished_at > first.finished_at
+        last = (await until(orchestrator, 3))[-1]
+        assert (await orchestrator.submit(request)).finished_at == again.finished_at
+        assert orchestrator.cursor == last.cursor
 
 
 async def test_known_reference_is_submitted_once_without_a_journal(

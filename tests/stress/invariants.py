@@ -18,7 +18,7 @@ from jarai_async._http.submit_retry import KEY_VALID
 from jarai_async.simulator import SimulatedProduction
 from jarai_async.simulator._api.request_log import RequestRecord
 from tests.stress.program import FILES, JOURNAL, RunRecord
-from tests.stress.worlds import WorldResult
+from tests.stress.worlds import WorldResult, is_written_once
 
 _EXPIRED = "PRODUCTION_EXPIRED"
 MANIFEST = "manifest.json"
@@ -198,18 +198,17 @@ def _check_cursors(result: WorldResult) -> Iterator[str]:
             if first.sequence != handled[reference] + 1:
                 before = handled[reference]
                 yield f"run {number}: the cursor of {reference} led from {before} to {first.sequence}"
-            is_read_again = isinstance(last, Finished) and last.outcome.is_final
-            handled[reference] = last.sequence - is_read_again
+            handled[reference] = last.sequence - is_written_once(last)
 
 
 def _check_resumed(result: WorldResult, left_out: set[tuple[str, int]]) -> Iterator[str]:
     """A run repeats no event that an earlier run had handled.
 
-    The exception is the last event that a run handled: it may have ended before it acknowledged that. A run
-    may leave out outcomes that were not final.
+    The exceptions are the last event that a run handled, as it may have ended before it acknowledged that,
+    and the outcome of a submit that is still in doubt. A run may leave out outcomes that were not final.
     """
     handled: Counter[str] = Counter()  # the number of the last event that was handled, by reference
-    last: set[tuple[str, int]] = set()  # the last event that each run handled
+    last: set[tuple[str, int]] = set()  # the events that may be repeated
     over: set[str] = set()
     for number, record in enumerate(result.runs, start=1):
         for reference, events in _by_reference(record).items():
@@ -227,6 +226,8 @@ def _check_resumed(result: WorldResult, left_out: set[tuple[str, int]]) -> Itera
             handled[event.reference] = max(handled[event.reference], event.sequence)
             if position < acknowledged and isinstance(event, Finished) and event.outcome.is_final:
                 over.add(event.reference)
+            elif is_written_once(event):
+                last.add((event.reference, event.sequence))
         if record.handled:
             event = record.events[record.handled - 1]
             last.add((event.reference, event.sequence))

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from attrs import asdict, define, evolve, field, frozen
 
-from jarai_async import Finished, ProductionRequest
+from jarai_async import Event, Finished, OutcomeState, ProductionRequest
 from jarai_async.simulator import BlobStorage, Deliverability, Layout, Simulator
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.rate_limits import TierName
@@ -370,13 +370,20 @@ def make_requests(simulator: Simulator, references: Sequence[str]) -> list[Produ
 
 
 def _cursors(result: WorldResult) -> dict[str, int]:
-    """Return the cursor of the last event that each reader handled; final outcomes are read again."""
+    """Return the cursor of the last event that each reader handled; some outcomes are read again."""
     return {
         event.reference: event.cursor
         for record in result.runs
         for event in record.events
-        if not (isinstance(event, Finished) and event.outcome.is_final)
+        if not is_written_once(event)
     }
+
+
+def is_written_once(event: Event) -> bool:
+    """Whether a run that changes nothing ends with this event again, in place of a new one."""
+    if not isinstance(event, Finished):
+        return False
+    return event.outcome.is_final or event.outcome.state is OutcomeState.UNCERTAIN
 
 
 async def _run(
