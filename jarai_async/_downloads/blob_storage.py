@@ -114,11 +114,8 @@ def expected_from_partial_response(
         return None
     if _encoding(headers) != expected.encoding:
         return None
-    # a digest by another algorithm would have to begin with the first byte
-    known = {checksum.algorithm for checksum in expected.checksums}
-    stated = from_headers(headers, is_complete=False)
-    checksums = expected.checksums | {checksum for checksum in stated if checksum.algorithm in known}
-    return evolve(expected, size=size, checksums=checksums)
+    checksums = from_headers(headers, is_complete=False)
+    return evolve(expected, size=size, checksums=expected.checksums | checksums)
 
 
 def check_status(status: int, headers: Mapping[str, str], *, resuming: bool) -> None:

@@ -221,7 +221,7 @@ class Download:
         Return its modification time, None if it is wrong, and its digests.
         """
         self._write()
-        digests = self._partial_file.digests()
+        digests = self._partial_file.digests({checksum.algorithm for checksum in self._expected.checksums})
         is_right = all(checksum.is_guess for checksum in self._mismatches(digests))
         return self._partial_file.finish() if is_right else None, digests
 

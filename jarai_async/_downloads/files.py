@@ -123,16 +123,17 @@ def is_whole(path: Path, saved: SavedFile) -> bool:
         found = path.stat()
         if not S_ISREG(found.st_mode) or found.st_size != saved.size:
             return False
-        if found.st_mtime_ns == saved.modified:
-            return True
+        is_unchanged = found.st_mtime_ns == saved.modified
+        if is_unchanged or saved.md5 is None:
+            return is_unchanged
         with path.open("rb") as file:
-            return saved.md5 is not None and hashlib.file_digest(file, _new_md5).hexdigest() == saved.md5
+            return hashlib.file_digest(file, partial(_new_hash, "md5")).hexdigest() == saved.md5
     except (OSError, ValueError):  # ValueError: the path cannot be encoded
         return False
 
 
-def _new_md5() -> "hashlib._Hash":
-    return hashlib.md5(usedforsecurity=False)
+def _new_hash(name: str) -> "hashlib._Hash":
+    return hashlib.new(name, usedforsecurity=False)
 
 
 class PartialFile:
@@ -148,13 +149,17 @@ class PartialFile:
 
     def hash_with(self, algorithms: Iterable[str]) -> None:
         """Compute these digests from now on."""
-        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+        self._hashes = {name: _new_hash(name) for name in algorithms}
         self._hashing: Future[None] | None = None
 
-    def digests(self) -> dict[str, bytes]:
-        """Return the digests, by algorithm, of all bytes written so far."""
+    def digests(self, algorithms: Iterable[str]) -> dict[str, bytes]:
+        """Return these digests of all bytes written so far. The file is read for those not computed yet."""
         self._wait_for_hashing()
-        return {name: computed.digest() for name, computed in self._hashes.items()}
+        self.open().flush()
+        for name in {*algorithms} - {*self._hashes}:
+            with self._path.open("rb") as file:
+                self._hashes[name] = hashlib.file_digest(file, partial(_new_hash, name))
+        return {name: self._hashes[name].digest() for name in algorithms}
 
     def open(self) -> IO[bytes]:
         """Create the file, or reopen it to append."""

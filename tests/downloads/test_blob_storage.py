@@ -61,15 +61,6 @@ def test_checksums_of_the_list_and_of_both_headers_are_all_required() -> None:
     assert partial.checksums == full.checksums | {Checksum("md5", bytes([3] * 16))}
 
 
-def test_partial_response_adds_no_checksum_that_the_first_bytes_were_not_counted_in() -> None:
-    """MD5 is always computed; any other digest must have been known from the first byte on."""
-    digest = base64.b64encode(bytes(32)).decode()
-    headers = {"Content-Range": "bytes 5-9/10", "Repr-Digest": f"sha-256=:{digest}:"}
-    for known in (frozenset[Checksum](), frozenset([Checksum("sha256", bytes(32))])):
-        partial = expected_from_partial_response(ExpectedFile(10, known), 5, headers)
-        assert partial == ExpectedFile(10, known)
-
-
 @pytest.mark.parametrize("etag", ['W/"a"', "a", '"a', '"a"b"', '"a\r\nX: y"', '"ä"'])
 def test_weak_or_malformed_etag_is_not_sent_back(etag: str) -> None:
     """A weak ETag proves nothing, and a malformed one could inject a header."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -142,6 +143,27 @@ async def test_resume_sends_a_strong_etag_in_if_match(tmp_path: Path) -> None:
         *[(None, None), (None, None)],
         *[(None, None), (STEP, strong)],
     ]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_checksum_that_only_the_rest_of_a_file_states_is_verified(
+    tmp_path: Path, *, is_replaced: bool
+) -> None:
+    """The file is read for it. It shows that both halves belong to one file, whatever the ETag says."""
+
+    def late(storage: Storage, request: Request, response: Response) -> Response:
+        if request.start is None:
+            storage.data = NEW if is_replaced else OLD
+            return evolve(response, headers={"ETag": '"same"'}, sent=STEP)
+        digest = hashlib.md5(storage.data, usedforsecurity=False).hexdigest()
+        content_range = f"bytes {request.start}-{SIZE - 1}/{SIZE}"
+        headers = {"ETag": '"same"', "x-ms-blob-content-md5": digest, "Content-Range": content_range}
+        return Response(206, storage.data[request.start :], headers)
+
+    async with downloading(late) as (client, _, deliverable):
+        download = client.engine.downloader.download(deliverable, tmp_path / "video.mp4", RequestLog())
+        assert (await download).verified_by == "md5"
+    assert (tmp_path / "video.mp4").read_bytes() == (NEW if is_replaced else OLD)
 
 
 async def test_download_fails_after_seven_attempts_in_a_row_without_progress(tmp_path: Path) -> None:

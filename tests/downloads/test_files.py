@@ -41,7 +41,9 @@ def test_partial_file_can_be_discarded_and_written_again(tmp_path: Path) -> None
     partial_file.write([b"half"])
     partial_file.close()
     partial_file.write([b" and ", b"half"])
-    assert partial_file.digests() == {"sha256": hashlib.sha256(b"half and half").digest()}
+    names = ("sha256", "sha1")  # the second is computed from the file
+    expected = {name: hashlib.new(name, b"half and half").digest() for name in names}
+    assert partial_file.digests(names) == expected
     partial_file.finish()
     partial_file.discard()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"target": b"half and half"}
@@ -51,6 +53,17 @@ def test_discarding_an_unopened_partial_file_keeps_the_target(tmp_path: Path) ->
     (tmp_path / "target").write_bytes(b"old")
     PartialFile(tmp_path / "target", Disk()).discard()
     assert (tmp_path / "target").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("hours", [0.9, 1.1])
+def test_folder_is_searched_for_abandoned_files_once_an_hour(tmp_path: Path, hours: float) -> None:
+    """It may have thousands of files."""
+    disk = Disk()
+    disk.remove_abandoned_files(tmp_path, now=0.0)
+    (tmp_path / ".jarai-dead.part").write_bytes(b"half")
+    os.utime(tmp_path / ".jarai-dead.part", (-90_000, -90_000))
+    disk.remove_abandoned_files(tmp_path, now=hours * 3600)
+    assert (tmp_path / ".jarai-dead.part").exists() == (hours < 1)
 
 
 async def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -126,7 +139,7 @@ def test_saved_file_is_whole_until_its_bytes_change(tmp_path: Path) -> None:
     partial_file = PartialFile(path, Disk())
     partial_file.hash_with({"md5"})
     partial_file.write([b"tides"])
-    md5 = partial_file.digests()["md5"].hex()
+    md5 = partial_file.digests({"md5"})["md5"].hex()
     saved = SavedFile(
         deliverable=Deliverable("Video"), size=5, md5=md5, modified=partial_file.finish(), verified_by="md5"
     )
