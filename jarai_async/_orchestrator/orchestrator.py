@@ -396,7 +396,7 @@ class Orchestrator:
         has no such outcome, ConfigurationError outside of the `async with` block, JournalError.
         """
         self.jobs.check_open()
-        if self.jobs.running(reference):
+        if self.jobs.running(reference) or self._may_be_drawn(reference):
             raise InvalidRequestError([f"{reference!r} is still running"])
         intent = await retry(self.context.journal, reference)
         return Ticket(self.jobs, *self.jobs.start(JobState.of(self.context, intent, has_ticket=True)))
