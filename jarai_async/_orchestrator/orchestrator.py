@@ -313,7 +313,9 @@ class Orchestrator:
         stages = Counter(intent.stage for intent in unfinished if not self.jobs.running(intent.reference))
         if stages:
             counts = ", ".join(f"{count} {stage}" for stage, count in stages.items())
-            _log.info("resuming requests of the journal: %s", counts)
+            advice = "; decide those in doubt with `Orchestrator.resolve`" if stages[Stage.IN_DOUBT] else ""
+            level = logging.WARNING if advice else logging.INFO
+            _log.log(level, "resuming requests of the journal: %s%s", counts, advice)
         tickets: dict[str, Ticket] = {}
         for intent in sorted(unfinished, key=lambda intent: intent.stage is not Stage.ACCEPTED):
             self.jobs.check_open()
