@@ -151,6 +151,10 @@ class Journal:
         rows = await self._writer.read("SELECT reference FROM intents WHERE instr(kept, ?)", production_id)
         return rows[0][0] if rows else None
 
+    async def is_new(self) -> bool:
+        """Whether it has never had an event, and has no request. Raises JournalError."""
+        return self.history.latest == 0 and not await self._writer.read("SELECT 1 FROM intents LIMIT 1")
+
     async def unfinished(self) -> list[Intent]:
         """Return the intents of requests that have not ended, in their order. Raises JournalError."""
         return await self._read_intents(_SELECT_UNFINISHED, str(Stage.ENDED))

@@ -15,7 +15,7 @@ user's exception.)
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sized
 from contextlib import AsyncExitStack
 from contextvars import Context
 from datetime import timedelta
@@ -44,7 +44,7 @@ from jarai_async._orchestrator.doubts import Doubts
 from jarai_async._orchestrator.feeder import feed
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.jobs import Jobs
-from jarai_async._orchestrator.run import Batch, Requests, Run
+from jarai_async._orchestrator.run import Batch, Requests, Run, warn_of_files
 from jarai_async._orchestrator.shutdown import cancel_all, cancel_unsent, log_how_to_continue, stop_drawing
 from jarai_async._orchestrator.slot import Slots
 from jarai_async._orchestrator.state import JobContext, JobState
@@ -154,6 +154,7 @@ class Orchestrator:
             router=self.context.router,
         )
         self._was_left = False
+        self._journal_is_new = False  # and no request has come yet
         self._resources = AsyncExitStack()
         self._remove_listener: Callable[[], None] = lambda: None
 
@@ -173,6 +174,7 @@ class Orchestrator:
             resources.push_async_callback(journal.close)
             self.context.journal = journal
             if self.context.folder is not None:
+                self._journal_is_new = self._journal_path is not None and await journal.is_new()
                 journal.store("folder", {"path": str(self.context.folder.absolute())})
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
             if checkpoint is not None:
@@ -236,6 +238,9 @@ class Orchestrator:
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
         batch = Batch(requests, self._occurrences if self._journal_path is None else Counter())
+        if isinstance(requests, Sized):
+            self._journal_is_new = False  # the batch is compared with the files
+        self._warn_if_new()
         feeder = start(feed, batch, self.jobs, self.context, name="jarai feeder")
         self._batches[feeder] = batch
         feeder.add_done_callback(self._batches.pop)
@@ -263,6 +268,7 @@ class Orchestrator:
         reference = request.reference or f"submit-{uuid4()}"
         running = self.jobs.running(reference)
         if running is None:
+            self._warn_if_new()
             state = JobState(self.context, request, reference, deadline=deadline, has_ticket=True)
             return Ticket(self.jobs, *self.jobs.start(state))
         if changes := [*differences(running[0].state.request, request)]:
@@ -419,6 +425,11 @@ class Orchestrator:
         else:
             end.set_result(outcome)
         return Ticket(self.jobs, Job(state), end)
+
+    def _warn_if_new(self) -> None:
+        if self._journal_is_new:
+            self._journal_is_new = False
+            self._add_background(start(warn_of_files, self.context, name="jarai journal check"))
 
     def _may_be_drawn(self, reference: str) -> bool:
         return any(batch.may_draw(reference) for batch in self._batches.values())

@@ -19,7 +19,7 @@ from jarai_async._journal.identity import content_reference
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.collector import collected_references
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
-from jarai_async._orchestrator.state import JobState
+from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.stream import Stream
 from jarai_async._tasks import stop, unhurried
 
@@ -141,9 +141,7 @@ class Batch:
 
     async def warn_if_collected(self, disk: Disk, folder: Path) -> None:
         """Warn about new requests that have files in this folder: an earlier run has paid for them."""
-        collected: set[str] = set()
-        with suppress(FileWriteError):  # the downloads say it
-            collected = await disk.run(partial(collected_references, folder)) if self._new else set()
+        collected = await _collected(disk, folder) if self._new else set()
         if again := [reference for reference, _ in self._new if reference in collected]:
             _log.warning(
                 "%s has files of %d of these requests, but the journal does not know them (is it the right "
@@ -226,3 +224,22 @@ class Batch:
         self._error = self._error or error
         if self._all_drawn and not self._running:
             self.stream.end(self._error)
+
+
+async def warn_of_files(context: JobContext) -> None:
+    """Warn, at the first request of a new journal, that there are files which it does not know."""
+    folder, path = context.folder, context.journal.path
+    if folder is not None and (collected := await _collected(context.engine.disk, folder)):
+        _log.warning(
+            "%s has files of %d productions, but the journal %s is new: is it the right one? Requests that "
+            "only another journal knows are submitted and paid for again",
+            folder,
+            len(collected),
+            path,
+        )
+
+
+async def _collected(disk: Disk, folder: Path) -> set[str]:
+    with suppress(FileWriteError):  # the downloads say it
+        return await disk.run(partial(collected_references, folder))
+    return set()

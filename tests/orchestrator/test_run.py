@@ -164,3 +164,29 @@ async def test_request_whose_files_are_there_already_is_warned_about(
     assert warning.endswith("item-0, item-1")
     if has_journal:
         assert await warnings_of("another journal", 3) == []
+
+
+async def test_new_journal_beside_files_is_warned_about_once(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the first request is submitted. A journal that is known, and a folder without files, are not."""
+    files = tmp_path / "files"
+    for journal, warnings in (("journal", 0), ("journal", 0), ("mistyped", 1), ("mistyped", 0)):
+        caplog.clear()
+        async with Orchestrator(client, journal=tmp_path / journal, download_to=files) as orchestrator:
+            for _ in range(2):
+                assert (await orchestrator.submit(request_for(simulator))).ok
+        assert caplog.text.count(f"productions, but the journal {tmp_path / journal} is new") == warnings
+    async with Orchestrator(client, journal=tmp_path / "third", download_to=files) as orchestrator:
+        await asyncio.gather(*(orchestrator.submit(one) for one in requests_for(simulator, 2)))
+    caplog.clear()
+    async with Orchestrator(client, journal=tmp_path / "fourth", download_to=files) as orchestrator:
+        run = orchestrator.run(requests_for(simulator, 1))
+        await anext(run)
+        assert (await orchestrator.submit(request_for(simulator))).ok
+    assert caplog.text.count("paid for again") == 1
+    caplog.clear()
+    await outcomes_of(
+        Orchestrator(client, journal=tmp_path / "fifth", download_to=files), iter(requests_for(simulator, 1))
+    )
+    assert caplog.text.count("paid for again") == 1
