@@ -40,7 +40,7 @@ class Engine:
         self.limiter = RateLimiter(rate_limit)
         self.scheduler = Scheduler(self.limiter, random)
         self.transport = Transport(base_url, session, timeout=timeout, trust_env=trust_env)
-        self._credentials = credentials
+        self.credentials = credentials
         self.sender = RequestSender(
             self.transport, credentials, self.scheduler, random, idempotency_keys=idempotency_keys
         )
@@ -56,7 +56,7 @@ class Engine:
 
     async def server(self) -> Server:
         """Return the server that this client uses, and how. Raises ConfigurationError without a key."""
-        return Server(canonical_url(self.transport.base_url), await self._credentials.is_sandbox())
+        return Server(canonical_url(self.transport.base_url), await self.credentials.is_sandbox())
 
     async def cancel(self, production_id: str, log: RequestLog, retrier: Retrier | None = None) -> Production:
         """Cancel a production, and return its state afterwards: it may have ended. Raises ApiError."""

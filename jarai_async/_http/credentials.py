@@ -31,7 +31,8 @@ class Credentials:
         self._key = None if callable(key_or_provider) else _checked_key(key_or_provider)
         self._may_call_provider = True
         self._calling_provider = asyncio.Lock()
-        self._was_accepted = False  # whether any key was
+        self.was_accepted = asyncio.Event()
+        """Set once JARAI has accepted any key: then one that it rejects may be accepted later."""
         self._rejections = 0  # pauses since a key was last accepted
         self._pause_ends: float | None = None  # monotonic; of the last pause
         self.rejected_since: datetime | None = None
@@ -71,7 +72,9 @@ class Credentials:
         if for_submit:
             self._submit_rejections, self._submit_rejected_at = 0, -math.inf
         self._may_call_provider = self._may_call_provider or key is self._key
-        self._was_accepted = True
+        self.was_accepted.set()
+        if self.rejected_since is not None:
+            _log.info("JARAI accepts the API key again")
         self._rejections, self._pause_ends, self.rejected_since = 0, None, None
 
     async def replaced(self, rejected: Secret, now: float) -> bool:
@@ -98,8 +101,8 @@ class Credentials:
 
     def may_be_accepted_later(self) -> bool:
         """Whether a rejected key may work again. If no key was ever accepted, it is probably wrong."""
-        self._may_call_provider = self._may_call_provider or not self._was_accepted
-        return self._was_accepted
+        self._may_call_provider = self._may_call_provider or not self.was_accepted.is_set()
+        return self.was_accepted.is_set()
 
     def begin_pause(self, now: float) -> float | None:
         """Begin a pause of all requests, and return its length in seconds; None if there is one already."""

@@ -109,7 +109,7 @@ class RequestSender:
     @property
     def reached(self) -> bool:
         """Whether the server ever responded: then a failing connection is an outage, not a wrong URL."""
-        return self._transport.reached.is_set()
+        return self._transport.reached
 
     async def execute(self, call: Call[T], log: RequestLog, retrier: Retrier | None = None) -> T:
         """Send a call and return its result, retrying as far as that is safe and `retrier` allows.
@@ -338,7 +338,11 @@ class RequestSender:
         now = _clock.monotonic()  # a provider may have taken its time
         if (pause := self._credentials.begin_pause(now)) is not None:
             self._scheduler.pause_until(now + pause)
-            _log.error("JARAI rejects the API key (401): all requests wait %.0f s; nothing is lost", pause)
+            _log.error(
+                "JARAI rejects the API key (401): all requests wait %.0f s, and nothing is lost; "
+                "is it the right key, and is it still valid?",
+                pause,
+            )
         return log.waits_for_key
 
     async def _test_key(self) -> None:

@@ -75,8 +75,8 @@ class Transport:
         trust_env: bool = False,
     ) -> None:
         self.base_url = base_url
-        self.reached = asyncio.Event()
-        """Set once the server has responded: then a failing connection is an outage, not a wrong URL."""
+        self.reached = False
+        """Whether the server ever responded: then a failing connection is an outage, not a wrong URL."""
         # A submit waits by `sock_read`, with `total` far out: after a stall of the event loop `total` would
         # expire although the response is there, and the submit would be uncertain. A read is simply repeated.
         # Not aiohttp's own `total`: it loses a cancellation of the task that comes at the same time.
@@ -104,9 +104,9 @@ class Transport:
         try:
             response = await self._request(call, api_key, attempts)
         except Exception as error:  # noqa: BLE001  # anything that aiohttp raises: it would show the key
-            failure = _translated(error, attempts, reached=self.reached.is_set())
+            failure = _translated(error, attempts, reached=self.reached)
         else:
-            self.reached.set()
+            self.reached = True
             return response
         # Raised outside of the handler: it must have no aiohttp error as its context, and no frames that hold
         # a request or a response, which a crash reporter would print.

@@ -1,7 +1,7 @@
 """What a client has learned and sent, kept in the journal.
 
-A restart neither forgets it nor sends a burst. And a program that is started during an outage knows that its
-base URL is right: its submits wait, instead of being rejected.
+A restart neither forgets it nor sends a burst. And where JARAI has accepted a key before, the base URL is
+right: in a program that is started during an outage, or with a key that is rejected, requests wait.
 """
 
 import asyncio
@@ -33,8 +33,9 @@ class Checkpoint:
         if journal.path is None:
             return None
         learned, sent = await journal.load("learned"), await journal.load("spent")
-        if await journal.load("reached") is not None:
-            engine.transport.reached.set()
+        if await journal.load("accepted") is not None:
+            engine.transport.reached = True
+            engine.credentials.was_accepted.set()
         try:
             if learned is not None:
                 engine.poller.restore_state(learned)
@@ -45,8 +46,8 @@ class Checkpoint:
         return cls(engine, journal)
 
     async def _write_regularly(self) -> None:
-        await self._engine.transport.reached.wait()
-        self._journal.store("reached", {})
+        await self._engine.credentials.was_accepted.wait()
+        self._journal.store("accepted", {})
         while True:
             await asyncio.sleep(_INTERVAL)
             self._write()

@@ -146,11 +146,14 @@ async def _undecided(journal: Journal, reference: str) -> Intent:
 async def retry(journal: Journal, reference: str) -> Intent:
     """Let a request be submitted again that was rejected, failed or was cancelled.
 
-    Raises InvalidRequestError where that is not so, JournalError.
+    One that was rejected because of the key is still to be submitted. Raises InvalidRequestError for any
+    other, JournalError.
     """
     intent = await journal.find(reference)
     if intent is None:
         raise InvalidRequestError([f"the journal has no request with the reference {reference!r}"])
+    if intent.stage is Stage.PLANNED:
+        return intent
     if (state := intent.outcome_state) not in RETRIED:
         end = f"ended as {state}" if state else f"is {intent.stage}"
         raise InvalidRequestError([f"{reference!r} {end}: it cannot be submitted again"])

@@ -319,7 +319,9 @@ class Orchestrator:
         stages = Counter(intent.stage for intent in unfinished if not self.jobs.running(intent.reference))
         if stages:
             counts = ", ".join(f"{count} {stage}" for stage, count in stages.items())
-            _log.info("resuming requests of the journal: %s", counts)
+            advice = "; decide those in doubt with `Orchestrator.resolve`" if stages[Stage.IN_DOUBT] else ""
+            level = logging.WARNING if advice else logging.INFO
+            _log.log(level, "resuming requests of the journal: %s%s", counts, advice)
         tickets: dict[str, Ticket] = {}
         for intent in sorted(unfinished, key=lambda intent: intent.stage is not Stage.ACCEPTED):
             self.jobs.check_open()
@@ -403,7 +405,7 @@ class Orchestrator:
         has no such outcome, ConfigurationError outside of the `async with` block, JournalError.
         """
         self.jobs.check_open()
-        if self.jobs.running(reference):
+        if self.jobs.running(reference) or self._may_be_drawn(reference):
             raise InvalidRequestError([f"{reference!r} is still running"])
         intent = await retry(self.context.journal, reference)
         return Ticket(self.jobs, *self.jobs.start(JobState.of(self.context, intent, has_ticket=True)))

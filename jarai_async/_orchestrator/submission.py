@@ -70,7 +70,7 @@ class Submission:
         Raises ClosedError if the client was closed, or the orchestrator's block ended, before that was
         decided.
         """
-        self._state.in_doubt = intent.stage is Stage.IN_DOUBT
+        self._state.in_doubt = was_in_doubt = intent.stage is Stage.IN_DOUBT
         try:
             with self._engine.sender.account_queues.planned(intent.account_id, self.place):
                 async with asyncio.timeout(None) as self._scope:  # for `cancel_unsent` to end the waiting
@@ -80,6 +80,8 @@ class Submission:
         except UncertainSubmitError as error:
             production = await self._find_created(intent)
             if production is None:
+                if not was_in_doubt:
+                    _log.warning("%s", self._with_advice(error))
                 return OutcomeState.UNCERTAIN, self._with_advice(error)
             self._state.context.productions[production.id] = (
                 intent.reference

@@ -200,7 +200,7 @@ async def test_head_of_a_response_counts_although_its_body_is_lost() -> None:
             response = await transport.send(call, Secret(KEY), Attempts())
             assert response.status // 100 == 2
             assert isinstance(response.failure, NoResponseError)
-            assert transport.reached.is_set()
+            assert transport.reached
 
 
 async def test_each_submit_uses_a_new_connection() -> None:

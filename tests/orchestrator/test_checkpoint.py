@@ -1,6 +1,7 @@
 """What a client has learned and sent is in the journal: a restart neither forgets it nor sends a burst."""
 
 import asyncio
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,30 @@ async def test_program_started_in_an_outage_waits_if_jarai_was_reached_before(tm
         async with Simulator(port=port, failure_rate=0, approval="auto"):
             outcomes = await asyncio.gather(*tickets)
     assert [outcome.state for outcome in outcomes] == [OutcomeState.PUBLISHED] * 2
+
+
+async def test_program_started_with_a_rejected_key_waits_if_one_was_accepted_before(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its requests are not rejected; they are submitted once the key is accepted."""
+    caplog.set_level(logging.INFO, logger="jarai_async")
+    path = tmp_path / "journal.db"
+    first, second = requests_for(simulator, 2)
+    assert await outcomes_of(Orchestrator(client, journal=path), [first])
+    simulator.faults.add("unauthorized", on="any", times=None)
+    async with (
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as later,
+        Orchestrator(later, journal=path) as orchestrator,
+    ):
+        ticket = orchestrator.submit(second)
+        await asyncio.sleep(3_600)
+        assert ticket.waiting_for is not None
+        assert ticket.waiting_for.reason == WaitReason.API_KEY
+        simulator.faults.clear()
+        assert (await ticket).state in (OutcomeState.PUBLISHED, OutcomeState.FAILED)
+    lines = [record.getMessage() for record in caplog.records if "key" in record.getMessage()]
+    assert "all requests wait 30 s, and nothing is lost; is it the right key" in lines[0]
+    assert lines[-1] == "JARAI accepts the API key again"
 
 
 async def facts_of_copy(folder: Path, copy: Path) -> tuple[Any, Any]:

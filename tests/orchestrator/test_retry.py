@@ -135,6 +135,19 @@ async def test_retry_refuses_what_may_still_be_running(
             await orchestrator.retry("a")
 
 
+async def test_retry_submits_at_once_what_a_wrong_key_had_rejected(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """The next run would submit it; a program that goes on running needs no restart."""
+    simulator.faults.add("unauthorized", times=1)
+    async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+        outcome = await orchestrator.submit(request_for(simulator, reference="a"))
+        assert outcome.state is OutcomeState.REJECTED
+        assert not outcome.is_final
+        assert (await (await orchestrator.retry("a"))).ok
+    assert len(simulator.productions) == 1
+
+
 async def test_rejected_request_may_be_corrected(simulator: Simulator, tmp_path: Path) -> None:
     """Nothing was created, so other content under its reference is a new request."""
     reject_one_submit(simulator, 400, "INVALID_REQUEST")

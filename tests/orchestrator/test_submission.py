@@ -36,8 +36,10 @@ async def test_rejected_request_is_an_outcome() -> None:
     assert {outcome.production for outcome in rejected} == {None}
 
 
-async def test_submit_in_doubt_is_an_uncertain_outcome(simulator: Simulator, client: JaraiClient) -> None:
-    """A submit whose response was lost is not sent again, and the other jobs continue."""
+async def test_submit_in_doubt_is_an_uncertain_outcome(
+    simulator: Simulator, client: JaraiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A submit whose response was lost is not sent again, and the other jobs continue. It is logged, once."""
     simulator.faults.add("reset_after", on="submit")
     outcomes = await outcomes_of(Orchestrator(client), requests_for(simulator, 3))
     assert len(simulator.productions) == 3
@@ -45,6 +47,7 @@ async def test_submit_in_doubt_is_an_uncertain_outcome(simulator: Simulator, cli
     assert len(uncertain) == 1
     assert isinstance(uncertain[0].error, UncertainSubmitError)
     assert sum(outcome.ok for outcome in outcomes) == 2
+    assert [record.getMessage() for record in caplog.records] == [str(uncertain[0].error)]
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import cache
 from itertools import accumulate
 from random import Random
+from statistics import median
 from uuid import UUID
 
 import pytest
@@ -205,6 +206,16 @@ def lag(report: Report) -> float:
 def test_steps_halve_the_lag() -> None:
     """With the same number of polls, from the first production on."""
     assert lag(honest) < 0.5 * lag(silent)
+
+
+def test_steps_halve_the_error_of_the_expected_finish() -> None:
+    """The median, when half of Producing has passed."""
+    errors = []
+    for report in (honest, silent):
+        world = PollWorld(report, seed=0)
+        world.run()
+        errors.append(median(world.errors.values()))
+    assert errors[0] < 0.5 * errors[1]
 
 
 @pytest.mark.parametrize("lie", LIES)

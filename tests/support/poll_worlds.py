@@ -50,6 +50,8 @@ class PollWorld:
     def __init__(self, report: Report, *, seed: int, productions: int = 90, in_flight: int = 30) -> None:
         self.observer = Observer(Sojourns(), lambda: 0.0)
         self.lags: list[float] = []
+        self.errors: dict[str, float] = {}
+        """Of the time left, in seconds, at the first poll after half of Producing, by production."""
         self._report = report
         self._random = Random(f"poll world {seed}")
         self._lies = Random(f"lies {seed}")
@@ -92,3 +94,11 @@ class PollWorld:
             del self._truths[watch.production.id]
         else:
             self._queue.push(watch, now)
+            if now >= (truth.starts[0] + truth.end) / 2:
+                self.errors.setdefault(watch.production.id, abs(self._left(watch, now) - (truth.end - now)))
+
+    def _left(self, watch: Watch, now: float) -> float:
+        sojourns, outlook = self.observer.sojourns, watch.outlook
+        if outlook is None:
+            return sojourns.mean_remaining(_PROJECT_TYPE, watch.status, now - watch.since)
+        return outlook.mean_remaining(sojourns, _PROJECT_TYPE, now - outlook.at)
