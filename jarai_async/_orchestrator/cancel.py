@@ -115,7 +115,10 @@ class Cancellation:
         if isinstance(error, JournalError):
             self._drop()
         elif isinstance(error, ApiError):
-            _log.warning("JARAI did not cancel %s, which continues: %s", self._state.reference, error)
+            what = (
+                "whose production it does not find" if isinstance(error, NotFoundError) else "which continues"
+            )
+            _log.warning("JARAI did not cancel %s, %s: %s", self._state.reference, what, error)
             if not isinstance(error, _OF_THE_KEY):
                 self._drop()
         if not answer.done():

@@ -134,9 +134,16 @@ def _assign(intent: Intent, production: Production, known: dict[str, str]) -> No
     known[production.id] = intent.reference
 
 
-async def _undecided(journal: Journal, reference: str) -> Intent:
+async def _known(journal: Journal, reference: str) -> Intent:
     intent = await journal.find(reference)
-    if intent is None or (intent.stage is not Stage.IN_DOUBT and not intent.resolved):
+    if intent is None:
+        raise InvalidRequestError([f"the journal has no request with the reference {reference!r}"])
+    return intent
+
+
+async def _undecided(journal: Journal, reference: str) -> Intent:
+    intent = await _known(journal, reference)
+    if intent.stage is not Stage.IN_DOUBT and not intent.resolved:
         raise InvalidRequestError([f"no submit with the reference {reference!r} is in doubt"])
     if intent.stage is Stage.ENDED:
         raise InvalidRequestError([f"{reference!r} has ended as {intent.outcome_state}"])
@@ -149,9 +156,7 @@ async def retry(journal: Journal, reference: str) -> Intent:
     One that was rejected because of the key is still to be submitted. Raises InvalidRequestError for any
     other, JournalError.
     """
-    intent = await journal.find(reference)
-    if intent is None:
-        raise InvalidRequestError([f"the journal has no request with the reference {reference!r}"])
+    intent = await _known(journal, reference)
     if intent.stage is Stage.PLANNED:
         return intent
     if (state := intent.outcome_state) not in RETRIED:

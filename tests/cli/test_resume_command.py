@@ -96,7 +96,7 @@ def test_journal_that_is_in_use_is_one_message(
         assert main(command) == 2
         (message,) = capsys.readouterr().err.splitlines()
         assert "it is open already" in message
-        assert "`await orchestrator.resolve(...)`" in message
+        assert f"`{command[0]}`" in message
         assert "journal has recorded it" not in message
     close_database(database)
     assert main(["journal", str(tmp_path / "nowhere")]) == 2

@@ -192,17 +192,29 @@ async def test_ticket_of_the_journal_can_be_cancelled(
     assert simulator.count("submit") == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "status", "logged"),
+    [("not_ready", "409", "which continues"), ("not_found", "404", "whose production it does not find")],
+)
 async def test_cancel_that_was_refused_is_not_sent_again(
-    simulator: Simulator, client: JaraiClient, tmp_path: Path
+    simulator: Simulator,
+    client: JaraiClient,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    fault: str,
+    status: str,
+    logged: str,
 ) -> None:
     """JARAI has answered it."""
     path = tmp_path / "journal"
     async with Orchestrator(client, journal=path) as orchestrator:
         ticket = orchestrator.submit(request_for(simulator))
-        await asyncio.sleep(100)
-        simulator.faults.add("not_ready", on="cancel")
-        with pytest.raises(ApiError, match="409"):
+        await asyncio.sleep(400)
+        simulator.faults.add(fault, on="cancel")
+        with pytest.raises(ApiError, match=status):
             await ticket.cancel()
+    assert f"JARAI did not cancel {ticket.reference}, {logged}: " in caplog.text
     async with Orchestrator(client, journal=path) as orchestrator:
         await orchestrator.resume()
         await asyncio.sleep(100)

@@ -75,7 +75,7 @@ async def test_exchange_is_refused_where_the_other_production_does_not_fit() -> 
     await journal.save(second)
     with pytest.raises(InvalidRequestError, match="does not fit the reference 'b'"):
         await check_decision(journal, "a", production, {})
-    with pytest.raises(InvalidRequestError, match="no submit with the reference 'c' is in doubt"):
+    with pytest.raises(InvalidRequestError, match="the journal has no request with the reference 'c'"):
         await check_decision(journal, "c", production, {})
     await journal.close()
 
