@@ -153,11 +153,13 @@ async def _undecided(journal: Journal, reference: str) -> Intent:
 async def retry(journal: Journal, reference: str) -> Intent:
     """Let a request be submitted again that was rejected, failed or was cancelled.
 
-    One that was rejected because of the key is still to be submitted. Raises InvalidRequestError for any
-    other, JournalError.
+    One that was rejected because of the key, or whose submit was decided to have created nothing, is still to
+    be submitted: its cancel is dropped. Raises InvalidRequestError for any other, JournalError.
     """
     intent = await _known(journal, reference)
     if intent.stage is Stage.PLANNED:
+        intent.cancel_requested = False
+        await journal.save(intent)
         return intent
     if (state := intent.outcome_state) not in RETRIED:
         end = f"ended as {state}" if state else f"is {intent.stage}"

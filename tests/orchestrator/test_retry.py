@@ -14,9 +14,11 @@ from jarai_async import (
     OutcomeState,
     Polling,
 )
+from jarai_async._journal.journal import Journal
+from jarai_async._orchestrator.decisions import retry
 from jarai_async.simulator import FaultKind, Simulator
 from jarai_async.simulator._api.responses import error_response
-from tests.support.journals import execute
+from tests.support.journals import execute, intent
 from tests.support.orchestrators import outcomes_of
 from tests.support.scenarios import request_for
 
@@ -187,3 +189,11 @@ async def test_production_that_was_not_found_is_published_in_the_next_run(
             execute(path, f"UPDATE intents SET stage = 'ended', kept = {fields}")  # noqa: S608
         assert (await outcome_of(simulator, path)).state is OutcomeState.PUBLISHED
         path.unlink()
+
+
+async def test_retry_drops_the_cancel_of_a_request_that_is_not_submitted_yet() -> None:
+    """`jarai resolve --resubmit` has left both in the journal; the later decision counts."""
+    journal = await Journal.open(None)
+    await journal.save(intent("a", cancel_requested=True))
+    assert not (await retry(journal, "a")).cancel_requested
+    await journal.close()
