@@ -157,7 +157,8 @@ class Journal:
 
     async def unfinished(self) -> list[Intent]:
         """Return the intents of requests that have not ended, in their order. Raises JournalError."""
-        return await self._read_intents(_SELECT_UNFINISHED, str(Stage.ENDED))
+        read = await self._read_intents(_SELECT_UNFINISHED, str(Stage.ENDED))
+        return [self._intents.setdefault(one.reference, one) for one in read]
 
     async def in_doubt(self, account_id: str) -> list[Intent]:
         """Return the requests whose submit may have created a production that is not known.

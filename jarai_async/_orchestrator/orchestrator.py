@@ -325,7 +325,11 @@ class Orchestrator:
         tickets: dict[str, Ticket] = {}
         for intent in sorted(unfinished, key=lambda intent: intent.stage is not Stage.ACCEPTED):
             self.jobs.check_open()
-            tickets[intent.reference] = self.submit(intent.request())  # what is in flight has its slot first
+            # With its intent it reads nothing before it asks for a slot: what is in flight is the first.
+            started = self.jobs.running(intent.reference) or self.jobs.start(
+                JobState.of(self.context, intent, has_ticket=True)
+            )
+            tickets[intent.reference] = Ticket(self.jobs, *started)
             if len(tickets) % _STARTED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # the first of them submit and poll already
         return [tickets[intent.reference] for intent in unfinished]

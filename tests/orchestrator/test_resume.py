@@ -309,3 +309,23 @@ async def test_resumed_productions_keep_their_slots(tmp_path: Path) -> None:
                 await asyncio.sleep(seconds)
                 assert len(simulator.productions) == created
             requests_left = 0
+
+
+async def test_resumed_productions_have_their_slots_before_others_start(tmp_path: Path) -> None:
+    """Also while the journal commits: no more than `concurrency` are in flight."""
+
+    def endless(_: Random, __: str) -> list[tuple[str, float]]:
+        return [("Queued", 5.0), ("Producing", 1e6)]
+
+    path = tmp_path / "journal"
+    async with Simulator(durations=endless, failure_rate=0.0) as simulator:
+        for _ in range(2):
+            async with (
+                JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+                Orchestrator(client, journal=path) as orchestrator,
+            ):
+                if not await orchestrator.resume():
+                    for request in requests_for(simulator, 250):
+                        orchestrator.submit(request)
+                await asyncio.sleep(120)
+            assert len(simulator.productions) == 100
