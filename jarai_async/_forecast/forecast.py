@@ -79,9 +79,11 @@ def mean_time_to_finish(sojourns: Sojourns, production: InFlightProduction) -> f
 
 def mean_duration(sojourns: Sojourns, project_type: str | None) -> float:
     """Return the mean seconds from the acceptance of a production to its end."""
-    return mean_time_to_finish(
-        sojourns, InFlightProduction(project_type, Status.QUEUED, 0.0, holds_slot=True)
-    )
+    return mean_time_to_finish(sojourns, _accepted(project_type))
+
+
+def _accepted(project_type: str | None) -> InFlightProduction:
+    return InFlightProduction(project_type, Status.QUEUED, 0.0, holds_slot=True)
 
 
 def mean_hold(sojourns: Sojourns, project_type: str | None) -> float:
@@ -147,8 +149,7 @@ def simulate(
     heapq.heapify(slots)
     for production in pending:
         start = max(slots[0], production.not_before)
-        accepted = InFlightProduction(production.project_type, Status.QUEUED, 0.0, holds_slot=True)
-        durations = _durations(sojourns, accepted, next(samples))
+        durations = _durations(sojourns, _accepted(production.project_type), next(samples))
         heapq.heapreplace(slots, start + sum(durations[:SLOT_STATUS_COUNT]) + lag)
         yield start, durations
 

@@ -34,9 +34,9 @@ from jarai_async._api import wire
 from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._forecast.forecast import (
     LIFECYCLE,
-    SLOT_STATUS_COUNT,
     PendingProduction,
     mean_duration,
+    mean_hold,
     median_time_to_finish,
     simulate_batch,
 )
@@ -211,10 +211,7 @@ def _steady_lag(
             spent += [
                 (share * seconds, hazard) for seconds, hazard in sojourns.time_per_bin(project_type, status)
             ]
-        slot_statuses = LIFECYCLE[:SLOT_STATUS_COUNT]
-        slot_time += share * sum(
-            sojourns.mean_remaining(project_type, status, 0.0) for status in slot_statuses
-        )
+        slot_time += share * mean_hold(sojourns, project_type)
     requests = slot_time * per_minute / 60 / concurrency  # of each production
     polls = max(requests * _MIN_POLL_SHARE, requests - REQUESTS_BESIDES_POLLS)
     c = min(_MAX_C, polls / sum(seconds * math.sqrt(hazard) for seconds, hazard in spent))

@@ -106,13 +106,13 @@ class Job:
             await self._repeat_unread(intent)
             if has_ended := intent.stage is Stage.ENDED:
                 recorded = await self._recorded_finish(intent)
+            if recorded is None:
+                state.recorded.set()
             if recorded is not None:
                 outcome = recorded.outcome
             elif has_ended and state.production is not None:
-                state.recorded.set()
                 outcome = await self._conclude(intent, *final_state(state.production))
             else:
-                state.recorded.set()
                 result = None
                 while result is None:
                     since = intent.since or intent.submitted_at

@@ -80,12 +80,11 @@ class Submission:
         except UncertainSubmitError as error:
             production = await self._find_created(intent)
             if production is None:
+                self._with_advice(error)
                 if not was_in_doubt:
-                    _log.warning("%s", self._with_advice(error))
-                return OutcomeState.UNCERTAIN, self._with_advice(error)
-            self._state.context.productions[production.id] = (
-                intent.reference
-            )  # no other submit's, from now on
+                    _log.warning("%s", error)
+                return OutcomeState.UNCERTAIN, error
+            self._state.context.productions[production.id] = intent.reference  # so no other submit's
             intent.resolved = True  # the user may know better
             self._state.in_doubt = False
         except ClosedError:

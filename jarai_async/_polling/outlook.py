@@ -18,7 +18,7 @@ from jarai_async._polling.sojourn import Sojourns
 _NORMAL: Final = NormalDist()
 _ROOT: Final = math.sqrt(0.5)
 _GROUPS: Final = len(AGE_BINS) + 1
-_LEAST_SHARE: Final = 1e-4  # of a probability that is divided by
+LEAST_PROBABILITY: Final = 1e-4  # that a logarithm or a quotient is taken of
 _LEAST_EVIDENCE: Final = -3.0
 _MOST_EVIDENCE: Final = 10.0  # in either direction, so that a change of the server is noticed
 
@@ -102,7 +102,7 @@ class Outlook:
     def mean_delay(self, sojourns: Sojourns, project_type: str | None, now: float) -> float:
         """Return the expected seconds since the end of `Producing`, if it has ended."""
         gap = now - self.at
-        ended = max(_LEAST_SHARE, self.left_by(sojourns, project_type, gap))
+        ended = max(LEAST_PROBABILITY, self.left_by(sojourns, project_type, gap))
         return min(gap, self.expected_delay(sojourns, project_type, gap) / ended)
 
     def mean_remaining(self, sojourns: Sojourns, project_type: str | None, gap: float) -> float:
@@ -113,7 +113,7 @@ class Outlook:
             return self.mean
         distance = self._distance(gap)
         beyond = _below(-distance)
-        if beyond < _LEAST_SHARE:  # longer than it can be, by all that is known
+        if beyond < LEAST_PROBABILITY:  # longer than it can be, by all that is known
             return gap * self.sigma
         return max(0.0, self.mean * _below(self.sigma - distance) / beyond - gap)
 

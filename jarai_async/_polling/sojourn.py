@@ -68,12 +68,7 @@ class Sojourns:
 
     def mean_remaining(self, project_type: str | None, status: Status, age: float) -> float:
         """Return the mean seconds that a production of this age will still stay in its status."""
-        counts, at = self._current(project_type, status), age_bin(age)
-        hazard = counts.hazards[at]
-        if at + 1 == BINS:
-            return 1 / hazard
-        survival = math.exp(-hazard * (EDGES[at + 1] - age))
-        return (1 - survival) / hazard + survival * counts.remaining[at + 1]
+        return self.moments(project_type, status, age)[0]
 
     def moments(self, project_type: str | None, status: Status, age: float) -> tuple[float, float]:
         """Return the mean and the variance of the seconds that a production of this age will still stay."""
@@ -83,10 +78,8 @@ class Sojourns:
 
     def left_by(self, project_type: str | None, status: Status, age: float, gap: float) -> float:
         """Return the probability that a production of this age leaves its status within `gap` seconds."""
-        counts, at, until = self._current(project_type, status), age_bin(age), age_bin(age + gap)
-        before = counts.cumulative[at] + counts.hazards[at] * (age - EDGES[at])
-        after = counts.cumulative[until] + counts.hazards[until] * (age + gap - EDGES[until])
-        return -math.expm1(before - after)
+        counts = self._current(project_type, status)
+        return -math.expm1(_cumulative(counts, age) - _cumulative(counts, age + gap))
 
     def sample_remaining(
         self, project_type: str | None, status: Status, age: float, exponential: float
@@ -96,8 +89,8 @@ class Sojourns:
         That is a sample of the remaining time if `exponential` is one of the exponential distribution with
         mean 1.
         """
-        counts, at = self._current(project_type, status), age_bin(age)
-        cumulative = exponential + (counts.cumulative[at] + counts.hazards[at] * (age - EDGES[at]))
+        counts = self._current(project_type, status)
+        cumulative = exponential + _cumulative(counts, age)
         at = bisect_right(counts.cumulative, cumulative) - 1
         return EDGES[at] + (cumulative - counts.cumulative[at]) / counts.hazards[at] - age
 
@@ -257,6 +250,12 @@ def _integrate(counts: _Counts) -> None:
     for at in reversed(range(BINS)):
         width = EDGES[at + 1] - EDGES[at]
         counts.remaining[at], counts.squares[at] = _moments(counts, at, width)
+
+
+def _cumulative(counts: _Counts, age: float) -> float:
+    """Return the cumulative hazard at an age."""
+    at = age_bin(age)
+    return counts.cumulative[at] + counts.hazards[at] * (age - EDGES[at])
 
 
 def _moments(counts: _Counts, at: int, seconds: float) -> tuple[float, float]:

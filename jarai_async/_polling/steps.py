@@ -28,12 +28,11 @@ from attrs import define, field
 
 from jarai_async._api.models import Status
 from jarai_async._polling.hazards import STEPS
-from jarai_async._polling.outlook import Evidence, Outlook
+from jarai_async._polling.outlook import LEAST_PROBABILITY, Evidence, Outlook
 from jarai_async._polling.sojourn import Sojourns
 
 _LAST: Final = len(STEPS)
 _EXACT_SHARE: Final = 0.02  # of the time left that later steps have at most in a last one
-_LEAST_SHARE: Final = 1e-4  # of a probability in the evidence
 _REFRESH_SHARE: Final = 0.05  # growth of the passed steps after which the means of later ones are computed
 _SLOWEST, _FASTEST = 4.0, 0.25
 
@@ -140,7 +139,7 @@ class Steps:
         by_age = self.sojourns.left_by(project_type, Status.PRODUCING, age, gap)
         if not has_left:
             by_steps, by_age = 1 - by_steps, 1 - by_age
-        outlook.evidence.add(math.log(max(by_steps, _LEAST_SHARE) / max(by_age, _LEAST_SHARE)))
+        outlook.evidence.add(math.log(max(by_steps, LEAST_PROBABILITY) / max(by_age, LEAST_PROBABILITY)))
 
     def outlook(self, project_type: str | None, progress: Progress, now: float) -> Outlook:
         """Return the time left of a production that had this step at `now`."""

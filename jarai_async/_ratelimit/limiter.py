@@ -193,12 +193,10 @@ class RateLimiter:
         After many submits at once few slots are free for a minute. They are worth most if they are spread
         over it: the productions that were just submitted do not change at once.
         """
-        shared, returning = self._server_limit or self.limit, self._slots_return_at
-        free = min(shared, self.limit) - self.in_flight - len(returning)
-        interval = WINDOW / self.limit
+        free, interval = self.limit - self.used_slots(now), WINDOW / self.limit
         for part in _PARTS_OF_WINDOW:
             seconds = part * WINDOW
-            slots = free + bisect_right(returning, now + seconds) + _BURST
+            slots = free + bisect_right(self._slots_return_at, now + seconds) + _BURST
             interval = max(interval, seconds / max(1, slots))
         return interval
 
