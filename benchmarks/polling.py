@@ -61,10 +61,10 @@ from jarai_async._polling.steps import Steps
 from jarai_async.simulator import Simulator, run, usual_durations
 from jarai_async.simulator._productions.timelines import Durations, Timeline, TimelineOptions, draw_timeline
 from tests.support.figures import Figure, options, show
+from tests.support.poll_worlds import MEANS, draw_steps
 
 _ENDS = ("Published", "Failed")
 _TIMELINES = 10_000
-_STEP_MEANS = (20, 25, 60, 15, 90, 45, 120, 150, 60, 200, 80, 30, 60, 25, 100)  # seconds
 _UNUSED_STEPS = (3, 4, 8, 12)
 _SHORT, _LONG = "social-video-30s", "podcast-10m"
 
@@ -80,16 +80,14 @@ def approved_by_people(random: Random, project_type: str) -> list[tuple[str, flo
 def unlike_steps(random: Random, project_type: str) -> list[tuple[str, float | list[float]]]:
     """Return the stages of a production whose steps vary on their own, and a little together."""
     queued, _, distributing = usual_durations(random, project_type)
-    pace = random.lognormvariate(0.0, 0.15)
-    steps = [pace * mean * random.lognormvariate(-0.08, 0.4) for mean in _STEP_MEANS]
-    return [queued, ("Producing", steps), distributing]
+    return [queued, ("Producing", draw_steps(random)), distributing]
 
 
 def skipped_steps(random: Random, project_type: str) -> list[tuple[str, float | list[float]]]:
     """Return the stages of a production that uses eleven of the steps, whose speed varies more."""
     queued, _, distributing = usual_durations(random, project_type)
     pace = random.lognormvariate(0.0, 0.3)
-    steps = [1.4 * pace * mean * random.lognormvariate(-0.03, 0.25) for mean in _STEP_MEANS]
+    steps = [1.4 * pace * mean * random.lognormvariate(-0.03, 0.25) for mean in MEANS]
     return [
         queued,
         ("Producing", [0.0 if n in _UNUSED_STEPS else step for n, step in enumerate(steps, 1)]),
