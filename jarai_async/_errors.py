@@ -92,7 +92,7 @@ class InvalidRequestError(JaraiError, ValueError):
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         shown, more = self.problems[:_SHOWN_PROBLEMS], len(self.problems) - _SHOWN_PROBLEMS
         super().__init__("; ".join([*shown, f"and {more} more"] if more > 0 else shown))
 

@@ -1,5 +1,6 @@
 """The public names of the package: their module, their order, pickling, type hints and the version."""
 
+import inspect
 import pickle
 import tomllib
 import typing
@@ -36,6 +37,8 @@ def test_type_hints_of_public_names_can_be_resolved(module: typing.Any, name: st
     """Every annotation can be evaluated, also by the name of the public module."""
     value = getattr(module, name)
     typing.get_type_hints(value)
+    for _, function in inspect.getmembers(value, inspect.isfunction) if isinstance(value, type) else ():
+        typing.get_type_hints(function)
     if isinstance(value, type) and attrs.has(value):
         attrs.resolve_types(value)
 
