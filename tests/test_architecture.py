@@ -27,6 +27,7 @@ LAYERS = (  # each imports only from those listed before it
     ("receiver",),
     ("_orchestrator",),
     ("simulator",),
+    ("testing",),
     ("_cli",),
     ("__main__",),
 )
