@@ -27,9 +27,11 @@ environment variables:
   JARAI_WEBHOOK_SECRET  signing secret for `jarai webhooks listen`
 
 exit codes:
-  0  everything was done
-  1  something failed or is unfinished; the last lines say what
-  2  nothing was done, because the command, the batch, the configuration or the API key is wrong
+  0    everything was done
+  1    something failed or is unfinished; the last lines say what
+  2    nothing was done, because the command, the batch, the configuration or the API key is wrong
+  130  Ctrl-C stopped the command; 143: SIGTERM, 129: SIGHUP (128 and the number of the signal)
+`jarai simulate` and `jarai webhooks listen`, which run until they are stopped, then end with 0.
 """
 
 
@@ -65,7 +67,7 @@ def resume_command(options: argparse.Namespace) -> str:
     defaults = build_parser().parse_args(["resume", ""])
     for name, default in vars(defaults).items():
         value = getattr(options, name, default)
-        if value != default and name not in ("command", "journal"):
+        if value != default and name not in ("command", "journal", "verbose"):
             option = f"--{name.replace('_', '-')}"
             words.append(option if value is True else f"{option}={value}")
     return shlex.join(words)
@@ -75,6 +77,11 @@ def _add(commands: _Commands, name: str, summary: str, details: str = "") -> arg
     """Add a command that sends nothing to the API. `details` are sentences that only its own help shows."""
     description = f"{summary[0].upper()}{summary[1:]}. {details}"
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=description)
+    messages = parser.add_mutually_exclusive_group()
+    verbose_help = "log more on standard error; twice: everything"
+    messages.add_argument("-v", "--verbose", action="count", default=0, help=verbose_help)
+    quiet_help = "show no progress"
+    messages.add_argument("-q", "--quiet", action="store_true", help=quiet_help)
     return parser
 
 
@@ -230,7 +237,8 @@ def _add_deliverables(commands: _Commands) -> None:
 
 
 def _add_webhooks(commands: _Commands) -> None:
-    webhooks = _add(commands, "webhooks", "manage webhooks and print their events")
+    summary = "manage webhooks and print their events"
+    webhooks = commands.add_parser("webhooks", help=summary, description=f"{summary.capitalize()}.")
     actions = webhooks.add_subparsers(dest="action", required=True, metavar="COMMAND")
     _add_remote(actions, "list", "list webhooks, without their signing secrets")
     _add_create(actions)
