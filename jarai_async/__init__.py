@@ -12,7 +12,7 @@ a `Production` with its `Status`, or a `Deliverable`, `Account` (with each `Avat
 `Webhook`, `NewWebhook` or `WebhookDelivery`. Their `raw` is what JARAI sent. `RateLimit` says what a client
 may use of the rate limit.
 
-**Many productions.** `Orchestrator` runs them concurrently. `run` yields events: `Submitted`, `StatusChanged`,
+**Many productions.** `Orchestrator` runs them at once. `run` yields events: `Submitted`, `StatusChanged`,
 `DeliverablesReady`, `Downloaded` or `Finished`; `Event` is any of them. `submit` returns a `Ticket`. Each
 request ends with an `Outcome`, with its `OutcomeState` and files, each a `SavedFile`. `Waiting`, with a
 `WaitReason`, says what a request waits for, and `Statistics` how far all are. `Polling` sets the intervals.
