@@ -23,7 +23,8 @@ from jarai_async._cli import json_lines, output, webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.batch_file import ID_FIELDS, parse_file, read_text
 from jarai_async._cli.batch_run import open_journal, read_journal, run_requests
-from jarai_async._cli.signals import interrupted, on_interrupt, stop_event, wait_for
+from jarai_async._cli.signals import interrupted, on_interrupt
+from jarai_async._cli.simulate import new_simulator, simulate, simulated_ids
 from jarai_async._cli.streams import background_streams
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
@@ -37,7 +38,6 @@ from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
-from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 
 # what `jarai retry` chooses without references: not what you have cancelled
@@ -127,8 +127,8 @@ async def _run(options: argparse.Namespace) -> int:
         intents = await _read_batch(options)
         async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
             return await run_requests(client, requests, options, is_new=_is_new(intents))
-    async with _simulator(options) as simulator:
-        requests = parse_file(options.batch, options.text, _simulated_ids(simulator) | _defaults(options))
+    async with new_simulator(options) as simulator:
+        requests = parse_file(options.batch, options.text, simulated_ids(simulator) | _defaults(options))
         async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
             is_new = _is_new(await _read_batch(options))
             created = simulator.productions.keys
@@ -138,14 +138,6 @@ async def _run(options: argparse.Namespace) -> int:
 def _defaults(options: argparse.Namespace) -> dict[str, str]:
     """Return the options that fill in fields missing from the lines of a batch."""
     return {name: value for name in (*ID_FIELDS, "project_type") if (value := getattr(options, name))}
-
-
-def _simulator(options: argparse.Namespace, *, port: int = 0) -> Simulator:
-    return Simulator(port=port, tier=options.tier, seed=options.seed, failure_rate=options.failure_rate)
-
-
-def _simulated_ids(simulator: Simulator) -> dict[str, str]:
-    return {name: getattr(simulator, name) for name in ID_FIELDS}
 
 
 async def _read_batch(options: argparse.Namespace) -> list[Intent]:
@@ -273,23 +265,6 @@ async def _accounts(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- The simulator -------------------------------------------------------------------------------
-
-
-async def _simulate(options: argparse.Namespace) -> int:
-    stop = stop_event()
-    async with _simulator(options, port=options.port) as simulator:
-        settings = {"JARAI_BASE_URL": simulator.base_url, "JARAI_API_KEY": simulator.api_key}
-        ids = _simulated_ids(simulator)
-        await output.print_line(settings | ids)
-        variables = settings | {f"JARAI_{name.upper()}": value for name, value in ids.items()}
-        exports = " ".join(f"{name}={value}" for name, value in variables.items())
-        output.print_message(f"in the shell of a client: export {exports}")
-        output.print_message(f"simulator listening at {simulator.base_url} (press Ctrl-C to stop)")
-        await wait_for(stop)
-    return 0
-
-
 _COMMANDS = {
     "run": _run,
     "resume": _resume,
@@ -302,5 +277,5 @@ _COMMANDS = {
     "deliverables": _deliverables,
     "accounts": _accounts,
     "webhooks": webhook_commands.run,
-    "simulate": _simulate,
+    "simulate": simulate,
 }
