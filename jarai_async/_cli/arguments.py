@@ -22,9 +22,11 @@ environment variables:
   JARAI_WEBHOOK_SECRET  signing secret for `jarai webhooks listen`
 
 exit codes:
-  0  everything was done
-  1  something failed or is unfinished; the last lines say what
-  2  nothing was done, because the command, the batch, the configuration or the API key is wrong
+  0    everything was done
+  1    something failed or is unfinished; the last lines say what
+  2    nothing was done, because the command, the batch, the configuration or the API key is wrong
+  130  Ctrl-C stopped the command; 143: SIGTERM, 129: SIGHUP (128 and the number of the signal)
+`jarai simulate` and `jarai webhooks listen`, which run until they are stopped, then end with 0.
 """
 
 
@@ -60,7 +62,7 @@ def resume_command(options: argparse.Namespace) -> str:
     defaults = build_parser().parse_args(["resume", ""])
     for name, default in vars(defaults).items():
         value = getattr(options, name, default)
-        if value != default and name not in ("command", "journal"):
+        if value != default and name not in ("command", "journal", "verbose"):
             option = f"--{name.replace('_', '-')}"
             words.append(option if value is True else f"{option}={value}")
     return shlex.join(words)
@@ -218,7 +220,8 @@ def _add_deliverables(commands: Commands) -> None:
 
 
 def _add_webhooks(commands: Commands) -> None:
-    webhooks = add_command(commands, "webhooks", "manage webhooks and print their events")
+    summary = "manage webhooks and print their events"
+    webhooks = commands.add_parser("webhooks", help=summary, description=f"{summary.capitalize()}.")
     actions = webhooks.add_subparsers(dest="action", required=True, metavar="COMMAND")
     _add_remote(actions, "list", "list webhooks, without their signing secrets")
     _add_create(actions)

@@ -2,12 +2,14 @@
 
 Exit code 0: everything was done; for a batch, every production was published and all its files were
 downloaded. 1: something failed or is unfinished; the last lines say what. 2: nothing was done, because the
-command, the batch, the configuration or the API key is wrong.
+command, the batch, the configuration or the API key is wrong. 128 and the number of a signal: it stopped the
+command, unless that runs until it is stopped.
 """
 
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import warnings
 from collections import Counter
@@ -57,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             except SystemExit as end:  # of the parser, after --help or a mistake
                 sys.exit(output.finish(int(end.code or 0)))
     except KeyboardInterrupt:
-        return 1
+        interrupted.set(signal.SIGINT)
+        return interrupted.exit_code
 
 
 def _execute(arguments: list[str] | None) -> int:
@@ -70,7 +73,8 @@ def _execute(arguments: list[str] | None) -> int:
         if hasattr(options, "batch"):
             options.text = read_text(options.batch)  # here, Ctrl-C ends the reading of standard input
         _check_key(options)
-        return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
+        with output.log_messages(options.verbose):
+            return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
     except (ConfigurationError, InvalidRequestError, AuthenticationError) as error:
         output.print_message(error)
         return 2
@@ -82,9 +86,9 @@ def _execute(arguments: list[str] | None) -> int:
         output.print_message(f"{error.filename}: {reason}" if error.filename else reason)
         return 2
     except (asyncio.CancelledError, KeyboardInterrupt):
-        interrupted.set()
+        interrupted.set(signal.SIGINT)  # unless there was another signal
         output.print_message("interrupted")
-        return 1
+        return interrupted.exit_code
 
 
 def _check_key(options: argparse.Namespace) -> None:
