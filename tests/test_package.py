@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 import tomllib
 import typing
 from pathlib import Path
@@ -47,6 +48,11 @@ def test_public_names_are_sorted() -> None:
     """Each `__all__` is sorted and has no duplicates."""
     for module in (jarai_async, receiver, testing, webhooks):
         assert sorted(set(module.__all__), key=lambda name: (name.islower(), name)) == list(module.__all__)
+
+
+def test_docstring_of_the_package_names_every_public_name() -> None:
+    """`help(jarai_async)` begins with a map of them."""
+    assert set(jarai_async.__all__) <= set(re.findall(r"\w+", jarai_async.__doc__ or ""))
 
 
 def test_models_and_events_can_be_decoded_and_pickled() -> None:

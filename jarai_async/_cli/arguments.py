@@ -11,6 +11,7 @@ from typing import Final
 from jarai_async._api import wire
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.options import Commands, add_command, add_port, add_speed, count, url_path
+from jarai_async._cli.results import add_json
 from jarai_async._cli.simulate import add_simulate, add_simulator_options
 
 DOWNLOAD_FOLDER: Final = "deliverables"
@@ -22,9 +23,11 @@ environment variables:
   JARAI_WEBHOOK_SECRET  signing secret for `jarai webhooks listen`
 
 exit codes:
-  0  everything was done
-  1  something failed or is unfinished; the last lines say what
-  2  nothing was done, because the command, the batch, the configuration or the API key is wrong
+  0    everything was done
+  1    something failed or is unfinished; the last lines say what
+  2    nothing was done, because the command, the batch, the configuration or the API key is wrong
+  130  Ctrl-C stopped the command; 143: SIGTERM, 129: SIGHUP (128 and the number of the signal)
+`jarai simulate` and `jarai webhooks listen`, which run until they are stopped, then end with 0.
 """
 
 
@@ -47,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_cancel(commands)
     _add_deliverables(commands)
-    _add_remote(commands, "accounts", "list the accounts of the API key, with their avatars")
+    add_json(_add_remote(commands, "accounts", "list the accounts of the API key, with their avatars"))
     _add_webhooks(commands)
     add_simulate(commands)
     return parser
@@ -60,7 +63,7 @@ def resume_command(options: argparse.Namespace) -> str:
     defaults = build_parser().parse_args(["resume", ""])
     for name, default in vars(defaults).items():
         value = getattr(options, name, default)
-        if value != default and name not in ("command", "journal"):
+        if value != default and name not in ("command", "journal", "verbose"):
             option = f"--{name.replace('_', '-')}"
             words.append(option if value is True else f"{option}={value}")
     return shlex.join(words)
@@ -114,8 +117,10 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _add_journal(commands: Commands) -> None:
-    details = "Prints one JSON line for each. For a request that is in doubt, see `jarai resolve`."
-    _add_journal_file(add_command(commands, "journal", "list the requests of a journal", details))
+    details = "For a request that is in doubt, see `jarai resolve`."
+    journal = add_command(commands, "journal", "list the requests of a journal", details)
+    _add_journal_file(journal)
+    add_json(journal)
 
 
 def _add_resolve(commands: Commands) -> None:
@@ -197,30 +202,37 @@ def _add_follow_options(parser: argparse.ArgumentParser) -> None:
 def _add_status(commands: Commands) -> None:
     status = _add_remote(commands, "status", "show the status of productions")
     status.add_argument("production_id", metavar="PRODUCTION_ID", nargs="+")
+    add_json(status)
 
 
 def _add_cancel(commands: Commands) -> None:
     details = "Then prints the status of each one. A production that has already ended is not changed."
     cancel = _add_remote(commands, "cancel", "cancel productions", details)
     cancel.add_argument("production_id", metavar="PRODUCTION_ID", nargs="+")
+    add_json(cancel)
 
 
 def _add_deliverables(commands: Commands) -> None:
-    details = "The list shows signed URLs: anyone who has one can open the file for an hour."
+    details = (
+        "JSON lines have signed URLs, unless the files are downloaded: anyone who has one can open the file "
+        "for an hour."
+    )
     deliverables = _add_remote(
         commands, "deliverables", "list or download the files of a production", details
     )
     deliverables.add_argument("production_id", metavar="PRODUCTION_ID")
     deliverables.add_argument("--download-to", metavar="FOLDER", help="download the files into FOLDER/ID")
+    add_json(deliverables)
 
 
 # --- Webhooks ------------------------------------------------------------------------------------
 
 
 def _add_webhooks(commands: Commands) -> None:
-    webhooks = add_command(commands, "webhooks", "manage webhooks and print their events")
+    summary = "manage webhooks and print their events"
+    webhooks = commands.add_parser("webhooks", help=summary, description=f"{summary.capitalize()}.")
     actions = webhooks.add_subparsers(dest="action", required=True, metavar="COMMAND")
-    _add_remote(actions, "list", "list webhooks, without their signing secrets")
+    add_json(_add_remote(actions, "list", "list webhooks, without their signing secrets"))
     _add_create(actions)
     delete = _add_remote(actions, "delete", "delete webhooks")
     delete.add_argument("webhook_id", metavar="WEBHOOK_ID", nargs="+")

@@ -2,12 +2,14 @@
 
 Exit code 0: everything was done; for a batch, every production was published and all its files were
 downloaded. 1: something failed or is unfinished; the last lines say what. 2: nothing was done, because the
-command, the batch, the configuration or the API key is wrong.
+command, the batch, the configuration or the API key is wrong. 128 and the number of a signal: it stopped the
+command, unless that runs until it is stopped.
 """
 
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import warnings
 from collections import Counter
@@ -17,10 +19,11 @@ from typing import Any
 
 from jarai_async import _clock
 from jarai_async._api.models import Production
-from jarai_async._cli import json_lines, output, webhook_commands
+from jarai_async._cli import json_lines, output, results, webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.batch_file import ID_FIELDS, parse_file, read_text
 from jarai_async._cli.batch_run import open_journal, read_journal, run_requests
+from jarai_async._cli.results import shown_results
 from jarai_async._cli.signals import interrupted, on_interrupt
 from jarai_async._cli.simulate import new_simulator, simulate, simulated_ids
 from jarai_async._cli.streams import background_streams
@@ -57,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
             except SystemExit as end:  # of the parser, after --help or a mistake
                 sys.exit(output.finish(int(end.code or 0)))
     except KeyboardInterrupt:
-        return 1
+        interrupted.set(signal.SIGINT)
+        return interrupted.exit_code
 
 
 def _execute(arguments: list[str] | None) -> int:
@@ -70,7 +74,8 @@ def _execute(arguments: list[str] | None) -> int:
         if hasattr(options, "batch"):
             options.text = read_text(options.batch)  # here, Ctrl-C ends the reading of standard input
         _check_key(options)
-        return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
+        with output.log_messages(options.verbose):
+            return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
     except (ConfigurationError, InvalidRequestError, AuthenticationError) as error:
         output.print_message(error)
         return 2
@@ -82,9 +87,9 @@ def _execute(arguments: list[str] | None) -> int:
         output.print_message(f"{error.filename}: {reason}" if error.filename else reason)
         return 2
     except (asyncio.CancelledError, KeyboardInterrupt):
-        interrupted.set()
+        interrupted.set(signal.SIGINT)  # unless there was another signal
         output.print_message("interrupted")
-        return 1
+        return interrupted.exit_code
 
 
 def _check_key(options: argparse.Namespace) -> None:
@@ -177,8 +182,9 @@ async def _plan(options: argparse.Namespace) -> int:
 
 async def _journal(options: argparse.Namespace) -> int:
     intents, _ = await read_journal(options.journal)
-    for intent in intents:
-        await output.print_line(json_lines.intent_line(intent))
+    async with shown_results(results.INTENTS, options) as show:
+        for intent in intents:
+            await show(json_lines.intent_line(intent))
     counts = Counter(str(intent.stage) for intent in intents)
     summary = ", ".join(f"{count} {stage}" for stage, count in counts.items())
     output.print_message(summary or "the journal is empty")
@@ -232,16 +238,22 @@ async def _cancel(options: argparse.Namespace) -> int:
 async def _print_productions(
     options: argparse.Namespace, request: Callable[[JaraiClient, str], Awaitable[Production]]
 ) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(results.PRODUCTIONS, options) as show,
+    ):
 
         async def line(production_id: str) -> dict[str, Any]:
             return json_lines.production_line(await request(client, production_id))
 
-        return await output.print_each(options.production_id, line)
+        return await output.print_each(options.production_id, line, show)
 
 
 async def _deliverables(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(results.DELIVERABLES, options) as show,
+    ):
         deliverables = await client.deliverables(options.production_id)
         folder = Path(options.download_to) if options.download_to else None
         by_name = dict(zip(unique_names(map(file_name, deliverables)), deliverables, strict=True))
@@ -251,13 +263,16 @@ async def _deliverables(options: argparse.Namespace) -> int:
             path = await client.download(by_name[name], folder / owner / name) if folder else None
             return json_lines.deliverable_line(by_name[name], path)
 
-        return await output.print_each(list(by_name), line)
+        return await output.print_each(list(by_name), line, show)
 
 
 async def _accounts(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(results.ACCOUNTS, options) as show,
+    ):
         for account in await client.accounts():
-            await output.print_line(json_lines.account_line(account))
+            await show(json_lines.account_line(account))
     return 0
 
 

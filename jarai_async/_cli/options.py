@@ -16,6 +16,10 @@ def add_command(commands: Commands, name: str, summary: str, details: str = "") 
     """Add a command that sends nothing to the API. `details` are sentences that only its own help shows."""
     description = f"{summary[0].upper()}{summary[1:]}. {details}"
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=description)
+    messages = parser.add_mutually_exclusive_group()
+    verbose_help = "log more on standard error; twice: everything"
+    messages.add_argument("-v", "--verbose", action="count", default=0, help=verbose_help)
+    messages.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     return parser
 
 
