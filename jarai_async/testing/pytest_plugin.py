@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from jarai_async import JaraiClient
+    from jarai_async._client import JaraiClient
     from jarai_async.simulator import Simulator
 
 _Scope = Literal["function", "class", "module", "package", "session"]
@@ -145,7 +145,7 @@ def _fixtures(runner: str, decorate: Callable[[Any], Any]) -> dict[str, Any]:
             yield simulator
 
     async def client(jarai_simulator: Simulator) -> AsyncIterator[JaraiClient]:
-        from jarai_async import JaraiClient  # noqa: PLC0415
+        from jarai_async._client import JaraiClient  # noqa: PLC0415
 
         async with JaraiClient(jarai_simulator.api_key, base_url=jarai_simulator.base_url) as client:
             yield client
