@@ -49,7 +49,7 @@ USED_IN = {
     "aiohttp": {"_http.sessions", "_http.transport", "receiver", "simulator"},
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
-    "rich": {"_cli.output"},
+    "rich": {"_cli.progress_bar"},
     "sqlite3": {"_journal.database"},
     "yarl": {"_http.sessions", "_http.transport"},
 }

@@ -8,11 +8,8 @@ open a file to anyone for an hour, are never printed.
 import argparse
 import asyncio
 import json
-import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from jarai_async._api.webhook_models import NewWebhook, WebhookEvent
@@ -114,7 +111,7 @@ async def _listen(options: argparse.Namespace) -> int:
             failures.append(error)
             stop.set()
 
-    with _log_to_stderr():
+    with output.log_messages(verbose=2):  # above all, why a webhook is rejected
         await _serve(Receiver(_secrets(), show), options, stop)
     if failures:
         output.print_message(f"stopped: {failures[0]}")
@@ -141,21 +138,6 @@ def _secrets() -> list[str]:
             f"no signing secret: set {_SECRET} to the one that `jarai webhooks create` printed"
         )
     return secrets
-
-
-@contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    """Print what the library logs, above all why the receiver rejects a webhook."""
-    log, handler = logging.getLogger("jarai_async"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("jarai: %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.removeHandler(handler)
 
 
 _ACTIONS = {"list": _list, "create": _create, "delete": _delete, "test": _test, "listen": _listen}

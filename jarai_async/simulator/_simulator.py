@@ -84,7 +84,7 @@ class Simulator:
             raise ValueError(f"latency must be a number of seconds, not {latency!r}")
         self.seed = seed
         self.tier = tier
-        self.faults = Faults(random.Random(f"{seed}:faults"))
+        self.faults: Faults = Faults(random.Random(f"{seed}:faults"))
         self._port = port
         self._latency = latency
         self._world = World(seed, accounts, TimelineOptions(durations, failure_rate, expiry_rate, approval))
@@ -104,7 +104,7 @@ class Simulator:
         self._keys = KeyStore(random.Random(f"{seed}:keys"))
         self._runners: list[web.ServerRunner] = []
         self._base_url = ""
-        self.api_key = self._keys.create(*SCOPES)
+        self.api_key: str = self._keys.create(*SCOPES)
 
     async def __aenter__(self) -> Self:
         self._writer = ResponseWriter()

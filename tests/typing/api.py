@@ -5,7 +5,6 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any, assert_never, assert_type
-from uuid import UUID
 
 import aiohttp
 from aiohttp import web
@@ -291,5 +290,5 @@ def type_errors(client: JaraiClient, production: Production, requests: Sequence[
     ProductionRequest(topic="Tides")  # type: ignore[call-arg]  # required fields
     production.status = Status.QUEUED  # type: ignore[misc]  # frozen
     client.submit(requests)  # type: ignore[arg-type, unused-coroutine]  # one request at a time
-    client.fetch(UUID(int=0))  # type: ignore[arg-type, unused-coroutine]  # text
+    client.fetch(0)  # type: ignore[arg-type, unused-coroutine]  # text or UUID
     Orchestrator(client, 100)  # type: ignore[call-arg]  # keyword-only
