@@ -65,8 +65,8 @@ def age_bin(age: float) -> int:
 
 
 def split_by_bin(age: float, until: float) -> list[tuple[int, float, float]]:
-    """Split a span of ages at the bin edges: return bin, start and end of each. Negative ages are left out."""
-    start = age if age > 0.0 else 0.0
+    """Split a span of ages at the bin edges: return bins, starts and ends. Negative ages are left out."""
+    start = max(age, 0.0)
     at = bisect_right(AGE_BINS, start)
     if start < until <= EDGES[at + 1]:  # as a rule
         return [(at, start, until)]
