@@ -27,6 +27,7 @@ LAYERS = (  # each imports only from those listed before it
     ("receiver",),
     ("_orchestrator",),
     ("simulator",),
+    ("testing",),
     ("_cli",),
     ("__main__",),
 )
@@ -49,7 +50,7 @@ USED_IN = {
     "aiohttp": {"_http.sessions", "_http.transport", "receiver", "simulator"},
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
-    "rich": {"_cli.progress_bar"},
+    "rich": {"_cli.progress_bar", "_cli.table"},
     "sqlite3": {"_journal.database"},
     "yarl": {"_http.sessions", "_http.transport"},
 }

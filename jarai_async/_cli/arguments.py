@@ -11,6 +11,7 @@ from typing import Final
 from jarai_async._api import wire
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.options import Commands, add_command, add_port, add_speed, count, url_path
+from jarai_async._cli.results import add_json
 from jarai_async._cli.simulate import add_simulate, add_simulator_options
 
 DOWNLOAD_FOLDER: Final = "deliverables"
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_cancel(commands)
     _add_deliverables(commands)
-    _add_remote(commands, "accounts", "list the accounts of the API key, with their avatars")
+    add_json(_add_remote(commands, "accounts", "list the accounts of the API key, with their avatars"))
     _add_webhooks(commands)
     add_simulate(commands)
     return parser
@@ -116,8 +117,10 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _add_journal(commands: Commands) -> None:
-    details = "Prints one JSON line for each. For a request that is in doubt, see `jarai resolve`."
-    _add_journal_file(add_command(commands, "journal", "list the requests of a journal", details))
+    details = "For a request that is in doubt, see `jarai resolve`."
+    journal = add_command(commands, "journal", "list the requests of a journal", details)
+    _add_journal_file(journal)
+    add_json(journal)
 
 
 def _add_resolve(commands: Commands) -> None:
@@ -199,21 +202,27 @@ def _add_follow_options(parser: argparse.ArgumentParser) -> None:
 def _add_status(commands: Commands) -> None:
     status = _add_remote(commands, "status", "show the status of productions")
     status.add_argument("production_id", metavar="PRODUCTION_ID", nargs="+")
+    add_json(status)
 
 
 def _add_cancel(commands: Commands) -> None:
     details = "Then prints the status of each one. A production that has already ended is not changed."
     cancel = _add_remote(commands, "cancel", "cancel productions", details)
     cancel.add_argument("production_id", metavar="PRODUCTION_ID", nargs="+")
+    add_json(cancel)
 
 
 def _add_deliverables(commands: Commands) -> None:
-    details = "The list shows signed URLs: anyone who has one can open the file for an hour."
+    details = (
+        "JSON lines have signed URLs, unless the files are downloaded: anyone who has one can open the file "
+        "for an hour."
+    )
     deliverables = _add_remote(
         commands, "deliverables", "list or download the files of a production", details
     )
     deliverables.add_argument("production_id", metavar="PRODUCTION_ID")
     deliverables.add_argument("--download-to", metavar="FOLDER", help="download the files into FOLDER/ID")
+    add_json(deliverables)
 
 
 # --- Webhooks ------------------------------------------------------------------------------------
@@ -223,7 +232,7 @@ def _add_webhooks(commands: Commands) -> None:
     summary = "manage webhooks and print their events"
     webhooks = commands.add_parser("webhooks", help=summary, description=f"{summary.capitalize()}.")
     actions = webhooks.add_subparsers(dest="action", required=True, metavar="COMMAND")
-    _add_remote(actions, "list", "list webhooks, without their signing secrets")
+    add_json(_add_remote(actions, "list", "list webhooks, without their signing secrets"))
     _add_create(actions)
     delete = _add_remote(actions, "delete", "delete webhooks")
     delete.add_argument("webhook_id", metavar="WEBHOOK_ID", nargs="+")

@@ -19,10 +19,11 @@ from typing import Any
 
 from jarai_async import _clock
 from jarai_async._api.models import Production
-from jarai_async._cli import json_lines, output, webhook_commands
+from jarai_async._cli import json_lines, output, results, webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.batch_file import ID_FIELDS, parse_file, read_text
 from jarai_async._cli.batch_run import open_journal, read_journal, run_requests
+from jarai_async._cli.results import shown_results
 from jarai_async._cli.signals import interrupted, on_interrupt
 from jarai_async._cli.simulate import new_simulator, simulate, simulated_ids
 from jarai_async._cli.streams import background_streams
@@ -181,8 +182,9 @@ async def _plan(options: argparse.Namespace) -> int:
 
 async def _journal(options: argparse.Namespace) -> int:
     intents, _ = await read_journal(options.journal)
-    for intent in intents:
-        await output.print_line(json_lines.intent_line(intent))
+    async with shown_results(results.INTENTS, options) as show:
+        for intent in intents:
+            await show(json_lines.intent_line(intent))
     counts = Counter(str(intent.stage) for intent in intents)
     summary = ", ".join(f"{count} {stage}" for stage, count in counts.items())
     output.print_message(summary or "the journal is empty")
@@ -236,16 +238,22 @@ async def _cancel(options: argparse.Namespace) -> int:
 async def _print_productions(
     options: argparse.Namespace, request: Callable[[JaraiClient, str], Awaitable[Production]]
 ) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(results.PRODUCTIONS, options) as show,
+    ):
 
         async def line(production_id: str) -> dict[str, Any]:
             return json_lines.production_line(await request(client, production_id))
 
-        return await output.print_each(options.production_id, line)
+        return await output.print_each(options.production_id, line, show)
 
 
 async def _deliverables(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(results.DELIVERABLES, options) as show,
+    ):
         deliverables = await client.deliverables(options.production_id)
         folder = Path(options.download_to) if options.download_to else None
         by_name = dict(zip(unique_names(map(file_name, deliverables)), deliverables, strict=True))
@@ -255,13 +263,16 @@ async def _deliverables(options: argparse.Namespace) -> int:
             path = await client.download(by_name[name], folder / owner / name) if folder else None
             return json_lines.deliverable_line(by_name[name], path)
 
-        return await output.print_each(list(by_name), line)
+        return await output.print_each(list(by_name), line, show)
 
 
 async def _accounts(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(results.ACCOUNTS, options) as show,
+    ):
         for account in await client.accounts():
-            await output.print_line(json_lines.account_line(account))
+            await show(json_lines.account_line(account))
     return 0
 
 

@@ -93,8 +93,12 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict[str, Any]]]) -> int:
-    """Send a request for each ID, even after an error; print each result, and return the exit code.
+async def print_each(
+    ids: Sequence[str],
+    request: Callable[[str], Awaitable[dict[str, Any]]],
+    show: Callable[[dict[str, Any]], Awaitable[None]] = print_line,
+) -> int:
+    """Send a request for each ID, even after an error; show each result, and return the exit code.
 
     Raises AuthenticationError if the first request is answered so: the others would be, too.
     """
@@ -103,7 +107,7 @@ async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict
         line = None
         try:
             line = await request(id_)
-            await print_line(line)
+            await show(line)
         except asyncio.CancelledError:
             print_message(f"interrupted during {id_}; not tried: {', '.join(ids[number + 1 :]) or 'none'}")
             raise

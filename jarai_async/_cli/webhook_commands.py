@@ -15,6 +15,7 @@ from typing import Any
 from jarai_async._api.webhook_models import NewWebhook, WebhookEvent
 from jarai_async._cli import output
 from jarai_async._cli.json_lines import webhook_event_line, webhook_line
+from jarai_async._cli.results import WEBHOOKS, shown_results
 from jarai_async._cli.signals import stop_event, wait_for
 from jarai_async._cli.streams import OutputError
 from jarai_async._client import JaraiClient
@@ -30,9 +31,12 @@ async def run(options: argparse.Namespace) -> int:
 
 
 async def _list(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(WEBHOOKS, options) as show,
+    ):
         for webhook in await client.webhooks():
-            await output.print_line(webhook_line(webhook))
+            await show(webhook_line(webhook))
     return 0
 
 

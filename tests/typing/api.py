@@ -1,7 +1,7 @@
 """The public API as users see it: type-checked, never run."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any, assert_never, assert_type
@@ -45,7 +45,8 @@ from jarai_async import (
     read_journal,
 )
 from jarai_async.receiver import Receiver
-from jarai_async.simulator import Deliverability, Simulator
+from jarai_async.simulator import Deliverability, SimulatedEventLoop, Simulator
+from jarai_async.testing import JaraiTestCase
 from jarai_async.webhooks import ProductionFailed, ProductionQueued, WebhookEvent, sign, verify
 
 assert_type(__version__, str)
@@ -283,6 +284,19 @@ def error_attributes(error: Exception) -> None:
 async def simulator_options() -> None:
     async with Simulator(seed=1, deliverability=Deliverability(loss=0.2)) as simulator:
         JaraiClient(simulator.api_key, base_url=simulator.base_url)
+        ProductionRequest(topic="Tides", **simulator.ids)
+    SimulatedEventLoop(epoch=datetime.now(UTC))
+
+
+class TestOfAUser(JaraiTestCase):
+    epoch = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def new_simulator(self) -> Simulator:
+        return Simulator(tier="free")
+
+    async def test(self) -> None:
+        assert_type(self.simulator, Simulator)
+        assert_type(self.client, JaraiClient)
 
 
 def type_errors(client: JaraiClient, production: Production, requests: Sequence[ProductionRequest]) -> None:
