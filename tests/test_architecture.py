@@ -50,6 +50,7 @@ USED_IN = {
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
     "rich": {"_cli.progress_bar", "_cli.table"},
+    "shtab": {"_cli.completion"},
     "sqlite3": {"_journal.database"},
     "yarl": {"_http.sessions", "_http.transport"},
 }

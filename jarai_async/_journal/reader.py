@@ -12,7 +12,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from attrs import field, frozen
 
@@ -135,10 +135,18 @@ class JournalReader:
 
     def folder(self) -> str | None:
         """Return the folder of the files, if the journal names one."""
-        rows = self._read(lambda database, _: database.execute(SELECT_FACT, ("folder",)).fetchall())
-        fact = decoded_fact(rows, f"the journal {self._path}")
-        path = fact.get("path") if isinstance(fact, dict) else None
+        path = self._fact("folder").get("path")
         return path if isinstance(path, str) else None
+
+    def per_minute(self) -> int | None:
+        """Return the rate limit that the server stated last, if it did."""
+        limit = self._fact("spent").get("limit")
+        return limit if isinstance(limit, int) else None
+
+    def _fact(self, name: str) -> dict[str, Any]:
+        rows = self._read(lambda database, _: database.execute(SELECT_FACT, (name,)).fetchall())
+        fact = decoded_fact(rows, f"the journal {self._path}")
+        return fact if isinstance(fact, dict) else {}
 
     def _read(self, query: Callable[[Database, bool], T]) -> T:
         """Read between two commits. `query` has a connection, and whether the file has an owner."""
