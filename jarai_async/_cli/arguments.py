@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_resume(commands)
     _add_plan(commands)
     _add_journal(commands)
+    _add_report(commands)
     _add_resolve(commands)
     _add_retry(commands)
     _add_status(commands)
@@ -128,6 +129,19 @@ def _add_plan(commands: _Commands) -> None:
 def _add_journal(commands: _Commands) -> None:
     details = "Prints one JSON line for each. For a request that is in doubt, see `jarai resolve`."
     _add_journal_file(_add(commands, "journal", "list the requests of a journal", details))
+
+
+def _add_report(commands: _Commands) -> None:
+    details = (
+        "Writes one HTML page that loads nothing: totals, problems with the commands that solve them, and a "
+        "timeline. Works while a program has the journal open. Needs the extra `report`."
+    )
+    report = _add(commands, "report", "write a report of a journal as a web page", details)
+    _add_journal_file(report)
+    report.add_argument("--output", metavar="FILE", help="where to write the page (default: JOURNAL.html)")
+    csv_help = "also write a table, in which text cannot be taken for a formula"
+    report.add_argument("--csv", metavar="FILE", help=csv_help)
+    report.add_argument("--json", metavar="FILE", help="also write all facts, with the exact text")
 
 
 def _add_resolve(commands: _Commands) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from jarai_async import _clock
 from jarai_async._api.models import Production
-from jarai_async._cli import json_lines, output, webhook_commands
+from jarai_async._cli import json_lines, output, report_command, webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.batch_file import ID_FIELDS, parse_file, read_text
 from jarai_async._cli.batch_run import open_journal, read_journal, run_requests
@@ -291,6 +291,7 @@ _COMMANDS = {
     "resume": _resume,
     "plan": _plan,
     "journal": _journal,
+    "report": report_command.run,
     "resolve": _resolve,
     "retry": _retry,
     "status": _status,

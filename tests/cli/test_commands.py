@@ -41,6 +41,7 @@ Printed = pytest.CaptureFixture[str]
             "resume",
             "plan",
             "journal",
+            "report",
             "resolve",
             "retry",
             "status",
