@@ -7,12 +7,47 @@
             async for event in orchestrator.run(requests):
                 print(event)
 
-- `JaraiClient` has one method for each call of the API.
-- `Orchestrator` runs many productions concurrently and yields an event for each change.
-- `read_journal` shows what a journal knows, also while another process has it open.
-- `JaraiError` is the base class of all exceptions; the docstring of each says what it means.
-- `jarai_async.webhooks` verifies webhook events, and `jarai_async.receiver` receives them.
-- `jarai_async.simulator` is a simulation of the API, for tests and experiments on your machine.
+**Calls.** `JaraiClient` has one method for each call of the API. It takes a `ProductionRequest`, and returns
+a `Production` with its `Status`, or a `Deliverable`, `Account` (with each `Avatar`), `Performance`, `Usage`,
+`Webhook`, `NewWebhook` or `WebhookDelivery`. Their `raw` is what JARAI sent. `RateLimit` says what a client
+may use of the rate limit.
+
+**Many productions.** `Orchestrator` runs them at once. `run` yields events: `Submitted`, `StatusChanged`,
+`DeliverablesReady`, `Downloaded` or `Finished`; `Event` is any of them. `submit` returns a `Ticket`. Each
+request ends with an `Outcome`, with its `OutcomeState` and files, each a `SavedFile`. `Waiting`, with a
+`WaitReason`, says what a request waits for, and `Statistics` how far all are. `Polling` sets the intervals.
+`read_journal` returns each `JournalEntry` of a journal, also while another process has it open.
+
+**Modules.** `jarai_async.webhooks` verifies webhook events, `jarai_async.receiver` receives them, and
+`jarai_async.simulator` is a Partner API on your machine, for tests and experiments.
+
+**Errors.** Each has the attributes of `JaraiError`, and a text of one line that says what to do next.
+
+    JaraiError
+    ├── ConfigurationError      the client or the orchestrator is set up incorrectly
+    │   └── JournalError            the journal cannot be opened, read or written
+    ├── InvalidRequestError     the request breaks a documented rule; nothing was sent
+    ├── TransportError          the API gave no usable response
+    │   ├── NotSentError            no connection: the request never left this process
+    │   ├── NoResponseError         sent, but no complete response arrived: it may have been carried out
+    │   └── InvalidResponseError    the response is not what the API documents
+    ├── UncertainSubmitError    a production may or may not have been created; it is not submitted again
+    ├── DeadlineExceededError   your deadline passed; the production continues at JARAI
+    ├── ClosedError             the client or the orchestrator was closed; accepted productions continue
+    ├── DownloadError           a file could not be downloaded completely
+    │   ├── IncompleteDownloadError every attempt was cut off, damaged or too slow
+    │   └── FileWriteError          the file could not be written on this machine
+    ├── WebhookVerificationError  JARAI did not sign the request
+    ├── ProductionFailedError   the production ended as Failed, or JARAI no longer knows it
+    └── ApiError                the API responded with an error status
+        ├── BadRequestError             400, 413, 422
+        ├── AuthenticationError         401
+        ├── PermissionDeniedError       403
+        ├── NotFoundError               404, 410
+        ├── BudgetExceededError         409 with a BUDGET_GATE code
+        ├── RateLimitError              429
+        ├── ServiceUnavailableError     503 from JARAI itself: rejected before anything was done
+        └── ServerError                 any other 5xx
 """
 
 from importlib.metadata import version

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Self
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from jarai_async._api import endpoints, webhook_endpoints, wire
 from jarai_async._api.codec import body_of
@@ -89,7 +89,7 @@ class JaraiClient:
             raise ConfigurationError(f"timeout must be more than 0 seconds, not {timeout!r}")
         if rate_limit is not None and not isinstance(rate_limit, RateLimit):
             raise ConfigurationError(f"rate_limit must be a RateLimit, not {type(rate_limit).__name__}")
-        self.engine = Engine(
+        self.engine: Engine = Engine(
             Credentials(os.environ.get("JARAI_API_KEY", "") if api_key is None else api_key),
             checked_url(base_url or os.environ.get("JARAI_BASE_URL") or wire.BASE_URL),
             session=session,
@@ -140,18 +140,18 @@ class JaraiClient:
         what = describe_request(request.topic, request.account_id, request.reference)
         return await self.engine.sender.submit_with_retries(call, what, RequestLog())
 
-    async def fetch(self, production_id: str) -> Production:
+    async def fetch(self, production_id: str | UUID) -> Production:
         """Read a production. Raises InvalidRequestError, ApiError."""
         return await self.engine.sender.execute(endpoints.fetch(production_id), RequestLog())
 
-    async def cancel(self, production_id: str) -> Production:
+    async def cancel(self, production_id: str | UUID) -> Production:
         """Cancel a production at JARAI, and return its state afterwards: it may have ended before.
 
         Raises InvalidRequestError, ApiError.
         """
         return await self.engine.cancel(production_id, RequestLog())
 
-    async def wait(self, production_id: str, *, deadline: float | None = None) -> Production:
+    async def wait(self, production_id: str | UUID, *, deadline: float | None = None) -> Production:
         """Wait until a production has ended (`Published`, `Failed` or `Cancelled`), and return it.
 
         Any number of productions may be waited for at the same time. They share the rate limit, and each poll
@@ -173,7 +173,7 @@ class JaraiClient:
             message = f"production {production_id} did not end within {deadline} s"
             raise DeadlineExceededError(message) from None
 
-    async def _fetch_new(self, production_id: str, log: RequestLog) -> Production:
+    async def _fetch_new(self, production_id: str | UUID, log: RequestLog) -> Production:
         """Read a production that may be too new to be found (inferred: reads may lag behind a submit)."""
         call = endpoints.fetch(production_id)
         for delay in _DELAYS_WHILE_NEW:
@@ -183,7 +183,7 @@ class JaraiClient:
                 await self.engine.scheduler.sleep(delay)
         return await self.engine.sender.execute(call, log)
 
-    async def deliverables(self, production_id: str) -> list[Deliverable]:
+    async def deliverables(self, production_id: str | UUID) -> list[Deliverable]:
         """List the files of a production, with signed URLs that are valid for an hour (documented).
 
         They are available in `AwaitingApproval` (for review: they may still change), `Distributing` and
@@ -217,7 +217,7 @@ class JaraiClient:
         await self.engine.downloader.download(deliverable, target, RequestLog(), progress=progress)
         return target
 
-    async def performance(self, production_id: str) -> Performance:
+    async def performance(self, production_id: str | UUID) -> Performance:
         """Read a production's analytics (scope `analytics:read`). Raises InvalidRequestError, ApiError."""
         return await self.engine.sender.execute(endpoints.performance(production_id), RequestLog())
 
@@ -232,8 +232,8 @@ class JaraiClient:
         endpoint_url: str,
         event_types: Sequence[str] = wire.SUBSCRIBED,
         *,
-        account_ids: Sequence[str] = (),
-        account_scope_id: str | None = None,
+        account_ids: Sequence[str | UUID] = (),
+        account_scope_id: str | UUID | None = None,
     ) -> NewWebhook:
         """Subscribe an https endpoint to events (scope `webhooks:write`).
 
@@ -250,30 +250,30 @@ class JaraiClient:
         """List the webhooks (scope `webhooks:read`), without their secrets. Raises ApiError."""
         return await self.engine.sender.execute(webhook_endpoints.subscriptions(), RequestLog())
 
-    async def webhook(self, webhook_id: str) -> Webhook:
+    async def webhook(self, webhook_id: str | UUID) -> Webhook:
         """Read one webhook. Raises InvalidRequestError, ApiError."""
         return await self.engine.sender.execute(webhook_endpoints.read(webhook_id), RequestLog())
 
     async def update_webhook(
         self,
-        webhook_id: str,
+        webhook_id: str | UUID,
         *,
         endpoint_url: str | None = None,
         event_types: Sequence[str] | None = None,
-        account_ids: Sequence[str] | None = None,
+        account_ids: Sequence[str | UUID] | None = None,
     ) -> Webhook:
         """Change the given fields of a webhook, not its secret. Raises InvalidRequestError, ApiError."""
         call = webhook_endpoints.update(webhook_id, endpoint_url, event_types, account_ids)
         return await self.engine.sender.execute(call, RequestLog())
 
-    async def delete_webhook(self, webhook_id: str) -> None:
+    async def delete_webhook(self, webhook_id: str | UUID) -> None:
         """Delete a webhook. Raises InvalidRequestError; NotFoundError if it does not exist; ApiError."""
         await self.engine.sender.execute(webhook_endpoints.delete(webhook_id), RequestLog())
 
-    async def webhook_deliveries(self, webhook_id: str) -> list[WebhookDelivery]:
+    async def webhook_deliveries(self, webhook_id: str | UUID) -> list[WebhookDelivery]:
         """List the recent deliveries of a webhook. Raises InvalidRequestError, ApiError."""
         return await self.engine.sender.execute(webhook_endpoints.deliveries(webhook_id), RequestLog())
 
-    async def test_webhook(self, webhook_id: str) -> None:
+    async def test_webhook(self, webhook_id: str | UUID) -> None:
         """Ask JARAI to send a `webhook.test` event to a webhook. Raises InvalidRequestError, ApiError."""
         await self.engine.sender.execute(webhook_endpoints.test(webhook_id), RequestLog())

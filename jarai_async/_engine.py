@@ -1,6 +1,7 @@
 """What one client and its orchestrators share: one rate limit, one sender, one poller."""
 
 from random import Random
+from uuid import UUID
 
 from jarai_async._api import endpoints
 from jarai_async._api.models import Production, RateLimit
@@ -37,28 +38,30 @@ class Engine:
         random: Random,
     ) -> None:
         self.random = random
-        self.limiter = RateLimiter(rate_limit)
-        self.scheduler = Scheduler(self.limiter, random)
-        self.transport = Transport(base_url, session, timeout=timeout, trust_env=trust_env)
+        self.limiter: RateLimiter = RateLimiter(rate_limit)
+        self.scheduler: Scheduler = Scheduler(self.limiter, random)
+        self.transport: Transport = Transport(base_url, session, timeout=timeout, trust_env=trust_env)
         self.credentials = credentials
-        self.sender = RequestSender(
+        self.sender: RequestSender = RequestSender(
             self.transport, credentials, self.scheduler, random, idempotency_keys=idempotency_keys
         )
-        self.poller = Poller(
+        self.poller: Poller = Poller(
             self.scheduler,
             self.sender.poll,
             lambda: self.transport.server_time,
             lambda: self.sender.availability.is_down,
         )
         https = base_url.startswith("https:")  # then deliverables must be on https, too
-        self.disk = Disk()
-        self.downloader = Downloader(self.sender, self.transport, random, self.disk, https=https)
+        self.disk: Disk = Disk()
+        self.downloader: Downloader = Downloader(self.sender, self.transport, random, self.disk, https=https)
 
     async def server(self) -> Server:
         """Return the server that this client uses, and how. Raises ConfigurationError without a key."""
         return Server(canonical_url(self.transport.base_url), await self.credentials.is_sandbox())
 
-    async def cancel(self, production_id: str, log: RequestLog, retrier: Retrier | None = None) -> Production:
+    async def cancel(
+        self, production_id: str | UUID, log: RequestLog, retrier: Retrier | None = None
+    ) -> Production:
         """Cancel a production, and return its state afterwards: it may have ended. Raises ApiError."""
         rejection = None
         try:

@@ -1,30 +1,4 @@
-"""The exceptions that this library raises.
-
-    JaraiError
-    ├── ConfigurationError      the client or the orchestrator is set up incorrectly
-    │   └── JournalError            the journal cannot be opened, read or written
-    ├── InvalidRequestError     the request breaks a documented rule; nothing was sent
-    ├── TransportError          the API gave no usable response
-    │   ├── NotSentError            no connection: the request never left this process
-    │   ├── NoResponseError         sent, but no complete response arrived: it may have been carried out
-    │   └── InvalidResponseError    the response is not what the API documents
-    ├── UncertainSubmitError    a production may or may not have been created; it is not submitted again
-    ├── DeadlineExceededError   your deadline passed; the production continues at JARAI
-    ├── ClosedError             the client or the orchestrator was closed; accepted productions continue
-    ├── DownloadError           a file could not be downloaded completely
-    │   ├── IncompleteDownloadError the file arrived incomplete, damaged or too slowly
-    │   └── FileWriteError          the file could not be written on this machine
-    ├── WebhookVerificationError  JARAI did not sign the request
-    ├── ProductionFailedError   the production ended as Failed, or JARAI no longer knows it
-    └── ApiError                the API responded with an error status
-        ├── BadRequestError             400, 413, 422
-        ├── AuthenticationError         401
-        ├── PermissionDeniedError       403
-        ├── NotFoundError               404, 410
-        ├── BudgetExceededError         409 with a BUDGET_GATE code
-        ├── RateLimitError              429
-        ├── ServiceUnavailableError     503 from JARAI itself: rejected before anything was done
-        └── ServerError                 any other 5xx
+"""The exceptions that this library raises. The docstring of the package shows their tree.
 
 Every exception has the attributes of `JaraiError`, which are exact. Its text is one printable line, and most
 end with what to do next. No exception holds a request, a header or a body, so none can leak the API key. None
@@ -92,7 +66,7 @@ class InvalidRequestError(JaraiError, ValueError):
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
         shown, more = self.problems[:_SHOWN_PROBLEMS], len(self.problems) - _SHOWN_PROBLEMS
         super().__init__("; ".join([*shown, f"and {more} more"] if more > 0 else shown))
 

@@ -28,6 +28,7 @@ LAYERS = (  # each imports only from those listed before it
     ("receiver",),
     ("_orchestrator",),
     ("simulator",),
+    ("testing",),
     ("_cli",),
     ("__main__",),
 )
@@ -58,7 +59,7 @@ USED_IN = {
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
     "jinja2": {"_report.page"},
-    "rich": {"_cli.output"},
+    "rich": {"_cli.progress_bar", "_cli.table"},
     "sqlite3": {"_journal.database"},
     "yarl": {"_http.sessions", "_http.transport"},
 }

@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -128,6 +128,12 @@ async def test_identifier_that_is_not_a_uuid_is_rejected(
     with pytest.raises(InvalidRequestError, match="not a UUID"):
         await client.fetch(production_id)
     assert len(simulator.requests) == 0
+
+
+async def test_identifier_may_be_a_uuid_object(simulator: Simulator, client: JaraiClient) -> None:
+    """Databases and web frameworks return identifiers as `uuid.UUID`."""
+    production = await client.submit(request_for(simulator))
+    assert (await client.fetch(UUID(production.id))).id == production.id
 
 
 @pytest.mark.parametrize("key", ["\x00", "a\nb", "é", "x" * 256])

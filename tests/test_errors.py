@@ -45,8 +45,8 @@ ERRORS += [InvalidRequestError(["a", "b"]), UncertainSubmitError("why", idempote
 
 
 def test_docstring_shows_the_tree_of_exceptions() -> None:
-    """The docstring of the module lists each class below its base. Each class is public and documented."""
-    drawn = re.findall(r"^([ │├└─]*)(\w+Error)\b", _errors.__doc__ or "", re.MULTILINE)
+    """The docstring of the package lists each class below its base. Each class is public and documented."""
+    drawn = re.findall(r"^([ │├└─]*)(\w+Error)\b", jarai_async.__doc__ or "", re.MULTILINE)
     assert [(len(indent), name) for indent, name in drawn] == [
         (
             4 * len([base for base in error_class.__mro__ if issubclass(base, JaraiError)]),

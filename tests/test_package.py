@@ -1,6 +1,8 @@
 """The public names of the package: their module, their order, pickling, type hints and the version."""
 
+import inspect
 import pickle
+import re
 import tomllib
 import typing
 from pathlib import Path
@@ -9,7 +11,7 @@ import attrs
 import pytest
 
 import jarai_async
-from jarai_async import receiver, webhooks
+from jarai_async import receiver, testing, webhooks
 from jarai_async._api.codec import decode
 from tests.support.deliveries import SECRET, body
 from tests.support.strategies import production
@@ -17,7 +19,7 @@ from tests.support.strategies import production
 PROJECT = Path(__file__).parents[1]
 PUBLIC = [
     (module, name)
-    for module in (jarai_async, receiver, webhooks)
+    for module in (jarai_async, receiver, testing, webhooks)
     for name in typing.cast("list[str]", module.__all__)
 ]
 
@@ -36,14 +38,21 @@ def test_type_hints_of_public_names_can_be_resolved(module: typing.Any, name: st
     """Every annotation can be evaluated, also by the name of the public module."""
     value = getattr(module, name)
     typing.get_type_hints(value)
+    for _, function in inspect.getmembers(value, inspect.isfunction) if isinstance(value, type) else ():
+        typing.get_type_hints(function)
     if isinstance(value, type) and attrs.has(value):
         attrs.resolve_types(value)
 
 
 def test_public_names_are_sorted() -> None:
     """Each `__all__` is sorted and has no duplicates."""
-    for module in (jarai_async, receiver, webhooks):
+    for module in (jarai_async, receiver, testing, webhooks):
         assert sorted(set(module.__all__), key=lambda name: (name.islower(), name)) == list(module.__all__)
+
+
+def test_docstring_of_the_package_names_every_public_name() -> None:
+    """`help(jarai_async)` begins with a map of them."""
+    assert set(jarai_async.__all__) <= set(re.findall(r"\w+", jarai_async.__doc__ or ""))
 
 
 def test_models_and_events_can_be_decoded_and_pickled() -> None:

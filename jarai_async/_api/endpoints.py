@@ -5,6 +5,7 @@ A function that takes a `production_id` raises InvalidRequestError if that is no
 
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from attrs import evolve
 
@@ -50,19 +51,19 @@ def submit(account_id: str, body: bytes, key: str) -> Call[Production]:
     )
 
 
-def fetch(production_id: str, kind: Kind = Kind.READ) -> Call[Production]:
+def fetch(production_id: str | UUID, kind: Kind = Kind.READ) -> Call[Production]:
     """Read the status of a production."""
     requested = _valid(production_id)
     path = _path(wire.PRODUCTION, requested)
     return Call(kind, "GET", path, lambda response: _production(response, requested))
 
 
-def cancel(production_id: str) -> Call[None]:
+def cancel(production_id: str | UUID) -> Call[None]:
     """Cancel a production. The body of the response is not documented, so it is not read."""
     return Call(Kind.CANCEL, "DELETE", _path(wire.PRODUCTION, _valid(production_id)), lambda _: None)
 
 
-def deliverables(production_id: str) -> Call[list[Deliverable]]:
+def deliverables(production_id: str | UUID) -> Call[list[Deliverable]]:
     """List the deliverables of a production, with new signed URLs."""
     owner = _valid(production_id)
 
@@ -73,7 +74,7 @@ def deliverables(production_id: str) -> Call[list[Deliverable]]:
     return Call(Kind.DELIVERABLES, "GET", _path(wire.DELIVERABLES, owner), read)
 
 
-def performance(production_id: str) -> Call[Performance]:
+def performance(production_id: str | UUID) -> Call[Performance]:
     """Read the analytics of a production."""
     owner = _valid(production_id)
     path = _path(wire.PERFORMANCE, owner)
@@ -85,7 +86,7 @@ def usage() -> Call[Usage]:
     return Call(Kind.READ, "GET", wire.USAGE, lambda response: Usage(raw=parse_object(response)))
 
 
-def _valid(production_id: str) -> Id:
+def _valid(production_id: str | UUID) -> Id:
     """Reject anything but a UUID: in a path, "../x" would lead to another resource."""
     try:
         return parse_id(production_id)

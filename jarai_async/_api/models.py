@@ -219,7 +219,7 @@ class Polling:
             raise ConfigurationError("Polling needs 0 < min_interval <= max_interval, in seconds")
 
 
-def _id_or_text(value: object) -> str:
+def _id_or_text(value: str | UUID) -> str:
     """Return a UUID in canonical form and "" for None; leave any other value for the validation to reject."""
     try:
         return parse_id(value)

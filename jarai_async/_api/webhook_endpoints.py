@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from attrs import evolve
 
@@ -26,8 +27,8 @@ from jarai_async._urls import LOCAL_HOSTS
 def create(
     endpoint_url: str,
     event_types: Sequence[str],
-    account_ids: Sequence[str] = (),
-    account_scope_id: str | None = None,
+    account_ids: Sequence[str | UUID] = (),
+    account_scope_id: str | UUID | None = None,
 ) -> Call[NewWebhook]:
     """Create a webhook. It is sent like a submit, on a new connection: a lost response loses the secret."""
     fields = {
@@ -46,16 +47,16 @@ def subscriptions() -> Call[list[Webhook]]:
     )
 
 
-def read(webhook_id: str) -> Call[Webhook]:
+def read(webhook_id: str | UUID) -> Call[Webhook]:
     """Read a webhook."""
     return Call(Kind.READ, "GET", _path(wire.WEBHOOK, webhook_id), _webhook)
 
 
 def update(
-    webhook_id: str,
+    webhook_id: str | UUID,
     endpoint_url: str | None,
     event_types: Sequence[str] | None,
-    account_ids: Sequence[str] | None,
+    account_ids: Sequence[str | UUID] | None,
 ) -> Call[Webhook]:
     """Change the given fields of a webhook; None leaves a field unchanged."""
     fields = {"endpoint_url": endpoint_url, "event_types": event_types, "account_ids": account_ids}
@@ -63,19 +64,19 @@ def update(
     return Call(Kind.READ, wire.UPDATE, path, _webhook, body=_body(fields, partial=True))
 
 
-def delete(webhook_id: str) -> Call[None]:
+def delete(webhook_id: str | UUID) -> Call[None]:
     """Delete a webhook."""
     return Call(Kind.READ, "DELETE", _path(wire.WEBHOOK, webhook_id), lambda _: None)
 
 
-def deliveries(webhook_id: str) -> Call[list[WebhookDelivery]]:
+def deliveries(webhook_id: str | UUID) -> Call[list[WebhookDelivery]]:
     """List the recent deliveries of a webhook."""
     route = wire.WEBHOOK_DELIVERIES
     path = _path(route, webhook_id)
     return Call(Kind.READ, "GET", path, lambda response: decode_list(response, route, WebhookDelivery))
 
 
-def test(webhook_id: str) -> Call[None]:
+def test(webhook_id: str | UUID) -> Call[None]:
     """Request a test event."""
     return Call(Kind.SUBMIT, "POST", _path(wire.WEBHOOK_TEST, webhook_id), lambda _: None)
 
@@ -98,7 +99,7 @@ def _webhook(response: Response) -> Webhook:
     return decode(parse_object(response, field_name(Webhook, "id")), Webhook)
 
 
-def _path(route: str, webhook_id: str) -> str:
+def _path(route: str, webhook_id: str | UUID) -> str:
     try:
         return route.format(webhook_id=parse_id(webhook_id))
     except ValueError as error:
@@ -125,7 +126,7 @@ def _body(fields: dict[str, Any], *, partial: bool = False) -> bytes:
     if problems:
         raise InvalidRequestError(problems)
     values = {
-        field_name(Webhook, name): value if isinstance(value, str) else list(value)
+        field_name(Webhook, name): str(value) if isinstance(value, str | UUID) else [*map(str, value)]
         for name, value in given.items()
     }
     return json.dumps(values, separators=(",", ":")).encode()

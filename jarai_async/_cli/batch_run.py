@@ -6,14 +6,17 @@ tests the key, and the first request of a new batch goes alone.
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 
+from jarai_async import _clock
 from jarai_async._api.calls import is_refusal
 from jarai_async._api.models import ProductionRequest
 from jarai_async._cli import output
 from jarai_async._cli.arguments import DOWNLOAD_FOLDER, resume_command
-from jarai_async._cli.report import BatchReport
+from jarai_async._cli.progress import Progress, shown
+from jarai_async._cli.report import BatchReport, describe_cost
+from jarai_async._cli.signals import interrupted
 from jarai_async._cli.streams import OutputError
 from jarai_async._client import JaraiClient
 from jarai_async._errors import (
@@ -51,7 +54,49 @@ async def run_requests(
     await _check_key(client)
     options.download_to = options.download_to or DOWNLOAD_FOLDER
     report = BatchReport(len(requests))
-    orchestrator = Orchestrator(
+    orchestrator = _orchestrator(client, options)
+    first = FirstRequest(
+        orchestrator.context.slots, accounts=len({request.account_id for request in requests})
+    )
+    progress = Progress(report, orchestrator.statistics)
+    started, run, stopped, code = _clock.monotonic(), None, False, 0
+    try:
+        async with orchestrator, shown(progress, interval=_update_interval(options), quiet=options.quiet):
+            if is_new:
+                await first.hold_the_others()
+            run = orchestrator.run(requests)
+            async for event in run:
+                report.add(event)
+                progress.update()
+                first.add(event)  # before anything is awaited: if it raises, no other request is sent
+                await output.print_event(event)
+    except (AuthenticationError, PermissionDeniedError) as error:
+        await first.show_refused()
+        output.print_message(error)
+        return 2
+    except asyncio.CancelledError:
+        stopped, code = True, interrupted.exit_code
+    except JournalError as error:
+        if run is None:
+            raise  # it cannot be opened: nothing was sent
+        code = 1
+        output.print_message(error)
+    except OutputError as error:
+        stopped, code = True, 1
+        output.print_message(f"stopped: {error}")
+    for event in run.unread() if run else ():
+        report.add(event)
+    if stopped and options.journal is not None:
+        output.print_message(f"to continue: {resume_command(options)}")
+    summary = report.summary(interrupted=stopped, created=created())
+    _print_summary(
+        report, orchestrator, _clock.monotonic() - started, f"{summary}; files in {options.download_to}"
+    )
+    return code or (0 if report.ok else 1)
+
+
+def _orchestrator(client: JaraiClient, options: argparse.Namespace) -> Orchestrator:
+    return Orchestrator(
         client,
         concurrency=options.concurrency,
         download_to=options.download_to,
@@ -60,42 +105,22 @@ async def run_requests(
         cancel_on_exit=options.cancel_on_exit,
         journal=options.journal,
     )
-    first = FirstRequest(
-        orchestrator.context.slots, accounts=len({request.account_id for request in requests})
+
+
+def _update_interval(options: argparse.Namespace) -> float:
+    """Return the seconds of the loop's clock that are about one real second, or less."""
+    return 60.0 if getattr(options, "simulate", False) else options.speed or 1.0
+
+
+def _print_summary(report: BatchReport, orchestrator: Orchestrator, seconds: float, summary: str) -> None:
+    sent = orchestrator.statistics().requests
+    output.print_summary(
+        [*report.kinds(), describe_cost(seconds, sent)],
+        summary,
+        outcomes=report.outcomes,
+        seconds=round(seconds),
+        requests=dict(sent),
     )
-    stopped = journal_failed = False
-    run = None
-    with output.progress(report, lambda: orchestrator.statistics().expected_finish) as show:
-        try:
-            async with orchestrator:
-                if is_new:
-                    await first.hold_the_others()
-                run = orchestrator.run(requests)
-                async for event in run:
-                    report.add(event)
-                    first.add(event)  # before anything is awaited: if it raises, no other request is sent
-                    await show(event)
-        except (AuthenticationError, PermissionDeniedError) as error:
-            await first.show_refused(show)
-            output.print_message(error)
-            return 2
-        except asyncio.CancelledError:
-            stopped = True
-        except JournalError as error:
-            if run is None:
-                raise  # it cannot be opened: nothing was sent
-            journal_failed = True
-            output.print_message(error)
-        except OutputError as error:
-            stopped = True
-            output.print_message(f"stopped: {error}")
-    for event in run.unread() if run else ():
-        report.add(event)
-    summary = report.summary(interrupted=stopped, created=created())
-    if stopped and options.journal is not None:
-        output.print_message(f"to continue: {resume_command(options)}")
-    output.print_summary(report.problems, f"{summary}; files in {options.download_to}")
-    return 0 if report.ok and not journal_failed else 1
 
 
 async def _check_key(client: JaraiClient) -> None:
@@ -142,11 +167,11 @@ class FirstRequest:
             self._slots.release()
             self._held -= 1
 
-    async def show_refused(self, show: Callable[[Event], Awaitable[None]]) -> None:
+    async def show_refused(self) -> None:
         """Show the outcome for which `add` raised, as far as the output still has a reader."""
         if self._refused is not None:
             with suppress(OutputError):
-                await show(self._refused)
+                await output.print_event(self._refused)
 
 
 # --- Journals ------------------------------------------------------------------------------------

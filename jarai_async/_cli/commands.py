@@ -2,12 +2,14 @@
 
 Exit code 0: everything was done; for a batch, every production was published and all its files were
 downloaded. 1: something failed or is unfinished; the last lines say what. 2: nothing was done, because the
-command, the batch, the configuration or the API key is wrong.
+command, the batch, the configuration or the API key is wrong. 128 and the number of a signal: it stopped the
+command, unless that runs until it is stopped.
 """
 
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import warnings
 from collections import Counter
@@ -17,11 +19,13 @@ from typing import Any
 
 from jarai_async import _clock
 from jarai_async._api.models import Production
-from jarai_async._cli import json_lines, output, report_command, webhook_commands
+from jarai_async._cli import json_lines, output, report_command, results, webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.batch_file import ID_FIELDS, parse_file, read_text
 from jarai_async._cli.batch_run import open_journal, read_journal, run_requests
-from jarai_async._cli.signals import interrupted, on_interrupt, stop_event, wait_for
+from jarai_async._cli.results import shown_results
+from jarai_async._cli.signals import interrupted, on_interrupt
+from jarai_async._cli.simulate import new_simulator, simulate, simulated_ids
 from jarai_async._cli.streams import background_streams
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
@@ -35,7 +39,6 @@ from jarai_async._events import OutcomeState
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
-from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 
 # what `jarai retry` chooses without references: not what you have cancelled
@@ -57,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
             except SystemExit as end:  # of the parser, after --help or a mistake
                 sys.exit(output.finish(int(end.code or 0)))
     except KeyboardInterrupt:
-        return 1
+        interrupted.set(signal.SIGINT)
+        return interrupted.exit_code
 
 
 def _execute(arguments: list[str] | None) -> int:
@@ -70,7 +74,8 @@ def _execute(arguments: list[str] | None) -> int:
         if hasattr(options, "batch"):
             options.text = read_text(options.batch)  # here, Ctrl-C ends the reading of standard input
         _check_key(options)
-        return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
+        with output.log_messages(options.verbose):
+            return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
     except (ConfigurationError, InvalidRequestError, AuthenticationError) as error:
         output.print_message(error)
         return 2
@@ -82,9 +87,9 @@ def _execute(arguments: list[str] | None) -> int:
         output.print_message(f"{error.filename}: {reason}" if error.filename else reason)
         return 2
     except (asyncio.CancelledError, KeyboardInterrupt):
-        interrupted.set()
+        interrupted.set(signal.SIGINT)  # unless there was another signal
         output.print_message("interrupted")
-        return 1
+        return interrupted.exit_code
 
 
 def _check_key(options: argparse.Namespace) -> None:
@@ -123,8 +128,8 @@ async def _run(options: argparse.Namespace) -> int:
         intents = await _read_batch(options)
         async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
             return await run_requests(client, requests, options, is_new=_is_new(intents))
-    async with _simulator(options) as simulator:
-        requests = parse_file(options.batch, options.text, _simulated_ids(simulator) | _defaults(options))
+    async with new_simulator(options) as simulator:
+        requests = parse_file(options.batch, options.text, simulated_ids(simulator) | _defaults(options))
         async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
             is_new = _is_new(await _read_batch(options))
             created = simulator.productions.keys
@@ -134,14 +139,6 @@ async def _run(options: argparse.Namespace) -> int:
 def _defaults(options: argparse.Namespace) -> dict[str, str]:
     """Return the options that fill in fields missing from the lines of a batch."""
     return {name: value for name in (*ID_FIELDS, "project_type") if (value := getattr(options, name))}
-
-
-def _simulator(options: argparse.Namespace, *, port: int = 0) -> Simulator:
-    return Simulator(port=port, tier=options.tier, seed=options.seed, failure_rate=options.failure_rate)
-
-
-def _simulated_ids(simulator: Simulator) -> dict[str, str]:
-    return {name: getattr(simulator, name) for name in ID_FIELDS}
 
 
 async def _read_batch(options: argparse.Namespace) -> list[Intent]:
@@ -185,8 +182,9 @@ async def _plan(options: argparse.Namespace) -> int:
 
 async def _journal(options: argparse.Namespace) -> int:
     intents, _ = await read_journal(options.journal)
-    for intent in intents:
-        await output.print_line(json_lines.intent_line(intent))
+    async with shown_results(results.INTENTS, options) as show:
+        for intent in intents:
+            await show(json_lines.intent_line(intent))
     counts = Counter(str(intent.stage) for intent in intents)
     summary = ", ".join(f"{count} {stage}" for stage, count in counts.items())
     output.print_message(summary or "the journal is empty")
@@ -240,16 +238,22 @@ async def _cancel(options: argparse.Namespace) -> int:
 async def _print_productions(
     options: argparse.Namespace, request: Callable[[JaraiClient, str], Awaitable[Production]]
 ) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(results.PRODUCTIONS, options) as show,
+    ):
 
         async def line(production_id: str) -> dict[str, Any]:
             return json_lines.production_line(await request(client, production_id))
 
-        return await output.print_each(options.production_id, line)
+        return await output.print_each(options.production_id, line, show)
 
 
 async def _deliverables(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(results.DELIVERABLES, options) as show,
+    ):
         deliverables = await client.deliverables(options.production_id)
         folder = Path(options.download_to) if options.download_to else None
         by_name = dict(zip(unique_names(map(file_name, deliverables)), deliverables, strict=True))
@@ -259,30 +263,16 @@ async def _deliverables(options: argparse.Namespace) -> int:
             path = await client.download(by_name[name], folder / owner / name) if folder else None
             return json_lines.deliverable_line(by_name[name], path)
 
-        return await output.print_each(list(by_name), line)
+        return await output.print_each(list(by_name), line, show)
 
 
 async def _accounts(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(results.ACCOUNTS, options) as show,
+    ):
         for account in await client.accounts():
-            await output.print_line(json_lines.account_line(account))
-    return 0
-
-
-# --- The simulator -------------------------------------------------------------------------------
-
-
-async def _simulate(options: argparse.Namespace) -> int:
-    stop = stop_event()
-    async with _simulator(options, port=options.port) as simulator:
-        settings = {"JARAI_BASE_URL": simulator.base_url, "JARAI_API_KEY": simulator.api_key}
-        ids = _simulated_ids(simulator)
-        await output.print_line(settings | ids)
-        variables = settings | {f"JARAI_{name.upper()}": value for name, value in ids.items()}
-        exports = " ".join(f"{name}={value}" for name, value in variables.items())
-        output.print_message(f"in the shell of a client: export {exports}")
-        output.print_message(f"simulator listening at {simulator.base_url} (press Ctrl-C to stop)")
-        await wait_for(stop)
+            await show(json_lines.account_line(account))
     return 0
 
 
@@ -299,5 +289,5 @@ _COMMANDS = {
     "deliverables": _deliverables,
     "accounts": _accounts,
     "webhooks": webhook_commands.run,
-    "simulate": _simulate,
+    "simulate": simulate,
 }

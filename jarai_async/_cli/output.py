@@ -2,26 +2,23 @@
 
 import asyncio
 import json
+import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+from jarai_async._cli.durations import describe_duration
 from jarai_async._cli.json_lines import DURATIONS_NOTE, plan_line
-from jarai_async._cli.report import BatchReport
+from jarai_async._cli.report import failure
 from jarai_async._cli.signals import interrupted
 from jarai_async._cli.streams import OutputError, background
 from jarai_async._errors import AuthenticationError, ConfigurationError, JaraiError
-from jarai_async._events import Event
+from jarai_async._events import Event, Finished
 from jarai_async._forecast.plan import TARGET_LAG, Plan
 from jarai_async._printable import printable
 
-_MAX_PROBLEMS: Final = 20  # printed above the summary
 _GRACE: Final = 5.0  # seconds for writing the rest of the output after an interrupt
-
-ShowEvent = Callable[[Event], Awaitable[None]]
-ExpectedFinish = Callable[[], datetime | None]
 
 
 async def print_line(line: dict[str, Any]) -> None:
@@ -70,13 +67,38 @@ def print_message(message: JaraiError | str) -> None:
     sys.stderr.write(f"jarai: {text}\n")
 
 
+@contextmanager
+def log_messages(verbose: int) -> Iterator[None]:
+    """Print what the library logs: warnings, with `verbose` also what happens (1) and details (2)."""
+    log, handler = logging.getLogger("jarai_async"), _MessageHandler()
+    level = log.level
+    handlers = log.handlers
+    log.handlers = [handler]
+    log.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+    try:
+        yield
+    finally:
+        log.handlers = handlers
+        log.setLevel(level)
+
+
+class _MessageHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        for line in self.format(record).split("\n"):
+            print_message(line)
+
+
 def reason(error: OSError) -> str:
     """Return the system's description of an error, such as "No space left on device"."""
     return error.strerror or str(error)
 
 
-async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict[str, Any]]]) -> int:
-    """Send a request for each ID, even after an error; print each result, and return the exit code.
+async def print_each(
+    ids: Sequence[str],
+    request: Callable[[str], Awaitable[dict[str, Any]]],
+    show: Callable[[dict[str, Any]], Awaitable[None]] = print_line,
+) -> int:
+    """Send a request for each ID, even after an error; show each result, and return the exit code.
 
     Raises AuthenticationError if the first request is answered so: the others would be, too.
     """
@@ -85,7 +107,7 @@ async def print_each(ids: Sequence[str], request: Callable[[str], Awaitable[dict
         line = None
         try:
             line = await request(id_)
-            await print_line(line)
+            await show(line)
         except asyncio.CancelledError:
             print_message(f"interrupted during {id_}; not tried: {', '.join(ids[number + 1 :]) or 'none'}")
             raise
@@ -117,7 +139,7 @@ async def print_plan(plan: Plan, *, recommended: bool) -> None:
         "productions": f"{plan.productions:,}",
         "tier": plan.tier,
         "concurrency": f"{plan.concurrency:,}{why if recommended else ''}",
-        "expected finish": f"{_duration(plan.duration)} after the start",
+        "expected finish": f"{describe_duration(plan.duration)} after the start",
         "requests": f"about {plan.requests:,}",
         "mean lag": f"{plan.lag:.0f} s from a status change to its event",
     }
@@ -126,70 +148,26 @@ async def print_plan(plan: Plan, *, recommended: bool) -> None:
         sys.stdout.write(f"{printable(line)}\n")
 
 
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    days, hours = minutes // 1440, minutes // 60 % 24
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
-
-
 # --- Batches -------------------------------------------------------------------------------------
 
 
-def progress(report: BatchReport, expected_finish: ExpectedFinish) -> AbstractContextManager[ShowEvent]:
-    """Return a context manager whose value shows an event: in a progress bar on a terminal, else as JSON."""
+async def print_event(event: Event) -> None:
+    """Print an event as a JSON line if a program reads standard output, and a failure for people as well.
+
+    Raises OutputError.
+    """
+    if isinstance(event, Finished) and not event.outcome.ok:
+        sys.stderr.write(f"{failure(event.outcome)}\n")
     if not sys.stdout.isatty():
-        return _json_lines()
-    try:
-        import rich.progress  # noqa: PLC0415  # an optional extra
-    except ImportError:
-        print_message("no progress bar, because rich is not installed: pip install 'jarai-async[cli]'")
-        return _json_lines()
-    return _progress_bar(rich.progress, report, expected_finish)
-
-
-@contextmanager
-def _json_lines() -> Iterator[ShowEvent]:
-    async def show(event: Event) -> None:
         await print_line(event.to_dict())
 
-    yield show
 
-
-@contextmanager
-def _progress_bar(rich: Any, report: BatchReport, expected_finish: ExpectedFinish) -> Iterator[ShowEvent]:
-    columns = (
-        rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rich.TextColumn("{task.description}", markup=False),
-        rich.TimeElapsedColumn(),
-    )
-    # Rich shows on the terminal what it redirects, so messages for a file are left alone.
-    with rich.Progress(*columns, redirect_stdout=False, redirect_stderr=sys.stderr.isatty()) as bar:
-        task = bar.add_task("submitting", total=report.total)
-        next_estimate, eta = 0.0, ""
-
-        async def show(_: Event) -> None:
-            nonlocal next_estimate, eta
-            if bar.get_time() >= next_estimate:  # at most once a second: an estimate takes about 10 ms
-                next_estimate = bar.get_time() + 1.0
-                finish = expected_finish()
-                eta = f"ETA {finish:%b %d %H:%M} UTC: " if finish else ""
-            bar.update(task, completed=report.finished, description=printable(eta + report.progress()))
-
-        yield show
-
-
-def print_summary(problems: list[str], summary: str) -> None:
-    """Print the last lines for people and, if a program reads standard output, the summary there too.
+def print_summary(lines: Iterable[str], summary: str, **facts: Any) -> None:
+    """Print the last lines for people and, if a program reads standard output, the summary there.
 
     Does not wait until they are written.
     """
-    on_terminal = sys.stdout.isatty()
-    if not on_terminal:
-        _write({"event": "Summary", "summary": summary})
-    omitted = len(problems) - _MAX_PROBLEMS
-    more = [f"and {omitted} more"] if omitted > 0 else []
-    for line in [*problems[:_MAX_PROBLEMS], *more, summary]:
-        (sys.stdout if on_terminal else sys.stderr).write(f"{printable(line)}\n")
+    for line in [*lines, summary]:
+        sys.stderr.write(f"{printable(line)}\n")
+    if not sys.stdout.isatty():
+        _write({"event": "Summary", "summary": summary, **facts})

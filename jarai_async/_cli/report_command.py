@@ -6,8 +6,23 @@ from pathlib import Path
 
 from jarai_async import _clock
 from jarai_async._cli import output
+from jarai_async._cli.options import Commands, add_command
 from jarai_async._report.text import size
 from jarai_async._report.writer import write_report
+
+
+def add_report(commands: Commands) -> None:
+    """Add the command."""
+    details = (
+        "Writes one HTML page that loads nothing: totals, diagrams over time, problems with the commands "
+        "that decide them, and a timeline. A program may have the journal open. Needs the extra `report`."
+    )
+    report = add_command(commands, "report", "write a report of a journal as a web page", details)
+    report.add_argument("journal", metavar="JOURNAL", help="journal file of `jarai run`")
+    report.add_argument("--output", metavar="FILE", help="where to write the page (default: JOURNAL.html)")
+    csv_help = "also write a table with a line for each request"
+    report.add_argument("--csv", metavar="FILE", help=csv_help)
+    report.add_argument("--json", metavar="FILE", help="also write all facts as JSON")
 
 
 async def run(options: argparse.Namespace) -> int:

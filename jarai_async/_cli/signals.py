@@ -8,11 +8,34 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event
 from typing import Final
 
-interrupted: Final = Event()
-"""Set from the first signal on."""
+
+class Interruption:
+    """The first signal that asked the command to stop."""
+
+    def __init__(self) -> None:
+        self._signal = 0
+
+    def set(self, number: int) -> None:
+        """Record a signal."""
+        self._signal = self._signal or number
+
+    def clear(self) -> None:
+        """Forget it, for the next command in this process."""
+        self._signal = 0
+
+    def is_set(self) -> bool:
+        """Whether there was a signal."""
+        return self._signal != 0
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command that it stopped: 128 and the number of the signal, as in a shell."""
+        return 128 + self._signal
+
+
+interrupted: Final = Interruption()
 
 
 def on_interrupt(callback: Callable[[], object]) -> None:
@@ -22,14 +45,14 @@ def on_interrupt(callback: Callable[[], object]) -> None:
     raises KeyboardInterrupt on the second Ctrl-C, in the middle of the shutdown.
     """
 
-    def handle() -> None:
-        interrupted.set()
+    def handle(number: int) -> None:
+        interrupted.set(number)
         callback()
 
     if sys.platform != "win32":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                asyncio.get_running_loop().add_signal_handler(number, handle)
+                asyncio.get_running_loop().add_signal_handler(number, handle, number)
 
 
 def stop_event() -> asyncio.Event:

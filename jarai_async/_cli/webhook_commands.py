@@ -8,16 +8,14 @@ open a file to anyone for an hour, are never printed.
 import argparse
 import asyncio
 import json
-import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from jarai_async._api.webhook_models import NewWebhook, WebhookEvent
 from jarai_async._cli import output
 from jarai_async._cli.json_lines import webhook_event_line, webhook_line
+from jarai_async._cli.results import WEBHOOKS, shown_results
 from jarai_async._cli.signals import stop_event, wait_for
 from jarai_async._cli.streams import OutputError
 from jarai_async._client import JaraiClient
@@ -33,9 +31,12 @@ async def run(options: argparse.Namespace) -> int:
 
 
 async def _list(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with (
+        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        shown_results(WEBHOOKS, options) as show,
+    ):
         for webhook in await client.webhooks():
-            await output.print_line(webhook_line(webhook))
+            await show(webhook_line(webhook))
     return 0
 
 
@@ -114,7 +115,7 @@ async def _listen(options: argparse.Namespace) -> int:
             failures.append(error)
             stop.set()
 
-    with _log_to_stderr():
+    with output.log_messages(verbose=2):  # above all, why a webhook is rejected
         await _serve(Receiver(_secrets(), show), options, stop)
     if failures:
         output.print_message(f"stopped: {failures[0]}")
@@ -141,21 +142,6 @@ def _secrets() -> list[str]:
             f"no signing secret: set {_SECRET} to the one that `jarai webhooks create` printed"
         )
     return secrets
-
-
-@contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    """Print what the library logs, above all why the receiver rejects a webhook."""
-    log, handler = logging.getLogger("jarai_async"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("jarai: %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.removeHandler(handler)
 
 
 _ACTIONS = {"list": _list, "create": _create, "delete": _delete, "test": _test, "listen": _listen}

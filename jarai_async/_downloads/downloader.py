@@ -46,8 +46,8 @@ class Downloader:
         self._disk = disk
         self._links: WeakValueDictionary[str, Links] = WeakValueDictionary()  # by production
         self._slots = asyncio.Semaphore(FILES_AT_ONCE)
-        self.retrier = Retrier(_RETRY, random)
-        self.availability = Availability("blob storage")
+        self.retrier: Retrier = Retrier(_RETRY, random)
+        self.availability: Availability = Availability("blob storage")
         """Whether blob storage responds."""
 
     async def target_path(self, path: str | os.PathLike[str], deliverable: Deliverable) -> Path:

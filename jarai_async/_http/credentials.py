@@ -31,7 +31,7 @@ class Credentials:
         self._key = None if callable(key_or_provider) else _checked_key(key_or_provider)
         self._may_call_provider = True
         self._calling_provider = asyncio.Lock()
-        self.was_accepted = asyncio.Event()
+        self.was_accepted: asyncio.Event = asyncio.Event()
         """Set once JARAI has accepted any key: then one that it rejects may be accepted later."""
         self._rejections = 0  # pauses since a key was last accepted
         self._pause_ends: float | None = None  # monotonic; of the last pause

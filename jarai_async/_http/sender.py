@@ -91,18 +91,18 @@ class RequestSender:
         """Whether the server honours `Idempotency-Key`."""
         self.sent: Counter[Kind] = Counter()
         """Requests that were sent, by kind."""
-        self.rate_limited = 0
+        self.rate_limited: int = 0
         """Requests that were answered with a 429."""
-        self.availability = Availability("JARAI")
+        self.availability: Availability = Availability("JARAI")
         """Whether JARAI responds."""
-        self.account_queues = AccountQueues(scheduler, random)
+        self.account_queues: AccountQueues = AccountQueues(scheduler, random)
         self._transport = transport
         self._credentials = credentials
         self._scheduler = scheduler
         self._random = random
         self._retry_reads = Retrier(_READS, random)
         self._gate = SubmitGate(random, scheduler, self._is_answered)
-        self.waits = Waits(scheduler, self.account_queues, self._gate, credentials, self.availability)
+        self.waits: Waits = Waits(scheduler, self.account_queues, self._gate, credentials, self.availability)
         """Why requests are not sent now."""
         self._testing_key = asyncio.Lock()
 

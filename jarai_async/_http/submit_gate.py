@@ -27,8 +27,8 @@ class _Gate:
     """One gate, and how many submits have passed it and are not answered yet."""
 
     def __init__(self, random: Random) -> None:
-        self.outage = Outage(random)
-        self.on_their_way = 0
+        self.outage: Outage = Outage(random)
+        self.on_their_way: int = 0
         self.why = ""
         """The last submit without a usable response failed."""
         self._line = asyncio.Lock()

@@ -75,7 +75,7 @@ class Transport:
         trust_env: bool = False,
     ) -> None:
         self.base_url = base_url
-        self.reached = False
+        self.reached: bool = False
         """Whether the server ever responded: then a failing connection is an outage, not a wrong URL."""
         # A submit waits by `sock_read`, with `total` far out: after a stall of the event loop `total` would
         # expire although the response is there, and the submit would be uncertain. A read is simply repeated.

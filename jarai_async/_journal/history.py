@@ -27,9 +27,9 @@ class History:
     """
 
     def __init__(self, select: Select, written: Callable[[], Awaitable[None]]) -> None:
-        self.latest = 0
+        self.latest: int = 0
         """The cursor of the last event, perhaps not committed yet."""
-        self.delivered = 0
+        self.delivered: int = 0
         """The cursor of the last event that readers can have."""
         self._select = select
         self.written = written
@@ -89,7 +89,7 @@ class EventStream:
             problem = f"no event has the cursor {after}, the newest has {history.latest}"
             advice = "it is of another journal, or of an earlier process without one: use events(after=0)"
             raise InvalidRequestError([f"{problem}; {advice}"])
-        self.cursor = after
+        self.cursor: int = after
         self._history = history
         self._reference = reference
         self._has_ended = has_ended

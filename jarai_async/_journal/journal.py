@@ -79,7 +79,7 @@ class Journal:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.history = History(self._select_events, self.flush)
+        self.history: History = History(self._select_events, self.flush)
         self._writer = Writer(path)
         self._ended = 0
         self._intents: WeakValueDictionary[str, Intent] = WeakValueDictionary()  # one object for each in use

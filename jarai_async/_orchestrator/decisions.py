@@ -1,7 +1,7 @@
 """What the journal and the user decide about a request: whether it is known, and what may follow its end."""
 
 from collections.abc import Iterable, Mapping
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from jarai_async._api import endpoints
 from jarai_async._api.codec import body_of
@@ -55,7 +55,9 @@ def not_ended(intent: Intent) -> str:
     return f"{intent.reference!r} has not ended, it is {intent.stage}: {advice}"
 
 
-async def find_created(engine: Engine, journal: Journal, reference: str, production_id: str) -> Production:
+async def find_created(
+    engine: Engine, journal: Journal, reference: str, production_id: str | UUID
+) -> Production:
     """Read a production that a submit in doubt may have created.
 
     Raises InvalidRequestError where there is nothing to decide; ApiError, JournalError.

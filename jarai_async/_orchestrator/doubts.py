@@ -6,6 +6,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from uuid import UUID
 
 from jarai_async._api.models import Production
 from jarai_async._errors import InvalidRequestError, JaraiError
@@ -34,7 +35,9 @@ class Doubts:
         self._looking = asyncio.Lock()
         self._to_look_at: set[str] = set()  # accounts
 
-    async def resolve(self, reference: str, production_id: str | None) -> tuple[Job, asyncio.Task[Outcome]]:
+    async def resolve(
+        self, reference: str, production_id: str | UUID | None
+    ) -> tuple[Job, asyncio.Task[Outcome]]:
         """Decide that a submit created this production, or (None) is sent again; return its new job.
 
         Raises as `Orchestrator.resolve`.

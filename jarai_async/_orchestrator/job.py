@@ -60,8 +60,8 @@ class Job:
     __slots__ = ("_cancel", "_collector", "_context", "_engine", "_poller", "_timeout", "state", "submission")
 
     def __init__(self, state: JobState) -> None:
-        self.state = state
-        self.submission = Submission(state)
+        self.state: JobState = state
+        self.submission: Submission = Submission(state)
         self._collector = Collector(state)
         self._cancel = Cancellation(state, self._set_deadline)
         self._timeout: asyncio.Timeout | None = None  # while the production is watched

@@ -18,9 +18,9 @@ class Jobs:
     """The jobs that run, each in its own task. A reference has one job that has no outcome, at most."""
 
     def __init__(self) -> None:
-        self.finished = 0
+        self.finished: int = 0
         """The number of jobs that have ended with an outcome."""
-        self.is_open = False
+        self.is_open: bool = False
         """Whether jobs may be started."""
         self._jobs: dict[asyncio.Task[Outcome], Job] = {}
         self._newest: dict[str, asyncio.Task[Outcome]] = {}  # the task of the last job, by reference

@@ -22,8 +22,8 @@ from datetime import timedelta
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
-from uuid import uuid4
+from typing import Self
+from uuid import UUID, uuid4
 
 from jarai_async import _clock
 from jarai_async._api.models import Polling, ProductionRequest
@@ -51,11 +51,8 @@ from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.statistics import Monitor, Statistics
 from jarai_async._orchestrator.ticket import Ticket
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
-from jarai_async._orchestrator.webhook_router import WebhookRouter
+from jarai_async._orchestrator.webhook_router import WebhookRouter, WebhookSource
 from jarai_async._tasks import start, stop, uninterrupted
-
-if TYPE_CHECKING:  # its server takes as long to import as everything else together
-    from jarai_async.receiver import Receiver
 
 _log = logging.getLogger("jarai_async")
 
@@ -112,14 +109,14 @@ class Orchestrator:
         deadline: float | None = None,
         collect_for_review: bool = False,
         expired_retries: int = 1,
-        webhooks: "Receiver | None" = None,
+        webhooks: WebhookSource | None = None,
         cancel_on_exit: bool = False,
     ) -> None:
         _check_arguments(client, concurrency, deadline, polling, webhooks)
         if not journal_wait >= 0:
             raise ConfigurationError(f"journal_wait must be 0 seconds or more, not {journal_wait}")
         router, productions = WebhookRouter(has_receiver=webhooks is not None), dict[str, str]()
-        self.context = JobContext(
+        self.context: JobContext = JobContext(
             engine=client.engine,
             journal=Journal(None),
             slots=Slots(concurrency),
@@ -139,7 +136,7 @@ class Orchestrator:
         self._journal_wait = journal_wait
         self._receiver = webhooks
         self._cancel_on_exit = cancel_on_exit
-        self.jobs = Jobs()
+        self.jobs: Jobs = Jobs()
         """The running jobs."""
         self._occurrences = Counter[str]()  # without a journal, a request that is run again is a new one
         self._batches: dict[asyncio.Task[None], Batch] = {}  # by the task that draws their requests
@@ -380,7 +377,7 @@ class Orchestrator:
         return EventStream(self.context.journal.history, after, None, lambda: self._was_left)
 
     async def resolve(
-        self, reference: str, *, production_id: str | None = None, resubmit: bool = False
+        self, reference: str, *, production_id: str | UUID | None = None, resubmit: bool = False
     ) -> Ticket:
         """Decide what became of a submit that ended as `uncertain`, and continue with it.
 

@@ -78,7 +78,7 @@ class Batch:
 
     def __init__(self, requests: Requests, occurrences: Counter[str]) -> None:
         self.stream: Stream[_Published] = Stream()
-        self.started = 0
+        self.started: int = 0
         """The number of requests that were drawn and whose job was started."""
         self._requests: Iterable[Any] | AsyncIterable[Any] = requests
         self._occurrences = occurrences  # of references that are made from the content

@@ -23,7 +23,7 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.in_use = 0
+        self.in_use: int = 0
         self._semaphore = asyncio.Semaphore(count)
         self._numbers = itertools.count()
         self._waiting: list[int] = []  # numbers of places, sorted
@@ -63,7 +63,7 @@ class Slot:
     __slots__ = ("_slots", "is_held", "place")
 
     def __init__(self, slots: Slots) -> None:
-        self.is_held = False
+        self.is_held: bool = False
         self.place: Place | None = None
         """Where it waits in the queue; None if it does not wait."""
         self._slots = slots

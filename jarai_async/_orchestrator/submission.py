@@ -41,8 +41,9 @@ class Submission:
         self._state = state
         self._engine = state.context.engine
         self._journal = state.context.journal
-        self.place = self._place = self._engine.sender.account_queues.new_place()
+        self.place: int = self._engine.sender.account_queues.new_place()
         """Its place among all submits, in the order of the calls of `submit`."""
+        self._place = self.place
         self._scope: asyncio.Timeout | None = None
         self._search: asyncio.Timeout | None = None  # for what a submit in doubt has created
         self._settled: asyncio.Future[None] | None = None

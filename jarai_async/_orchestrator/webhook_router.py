@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from attrs import evolve
 
@@ -22,16 +23,24 @@ Subscriber = Callable[[WebhookEvent], Awaitable[None]]
 _EARLY_EVENTS = 10_000  # about 10 MB
 
 
+class WebhookSource(Protocol):
+    """What an orchestrator needs of a `Receiver`, whose server takes long to import."""
+
+    def add_listener(self, listener: Subscriber) -> Callable[[], None]:
+        """Await `listener(event)` for each new event; return a function that removes it."""
+        ...
+
+
 class WebhookRouter:
     """The subscribed jobs of an orchestrator, and how reliable the events of each account are."""
 
     def __init__(self, *, has_receiver: bool) -> None:
         self.has_receiver = has_receiver
-        self.arrived = asyncio.Event()
+        self.arrived: asyncio.Event = asyncio.Event()
         """Set, and then replaced, when an event of a production arrives that no job has claimed."""
         self.on_unclaimed: Callable[[str], None] = lambda _: None
         """Called with the account of an event of a production that no job has claimed."""
-        self.arrivals = Counter[str]()
+        self.arrivals: Counter[str] = Counter[str]()
         """How many such events have arrived, by account."""
         self._subscribers: dict[str, Subscriber] = {}
         self._early: OrderedDict[str, WebhookEvent] = OrderedDict()  # by production

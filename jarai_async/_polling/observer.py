@@ -29,8 +29,8 @@ class Observer:
     """
 
     def __init__(self, sojourns: Sojourns, server_time: Callable[[], float]) -> None:
-        self.sojourns = sojourns
-        self.steps = Steps(sojourns)
+        self.sojourns: Sojourns = sojourns
+        self.steps: Steps = Steps(sojourns)
         self._server_time = server_time
         self._changes = 0
         self._total_lag = 0.0  # seconds

@@ -60,7 +60,7 @@ class Poller:
         server_time: Callable[[], float] = _clock.wall,
         is_down: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.observer = Observer(Sojourns(), server_time)
+        self.observer: Observer = Observer(Sojourns(), server_time)
         self.queue: PollQueue[Watch] = PollQueue(self.sojourns)
         self._scheduler = scheduler
         self._read = read

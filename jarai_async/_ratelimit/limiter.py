@@ -58,11 +58,11 @@ class RateLimiter:
     """How many requests may be sent now, and otherwise when."""
 
     def __init__(self, rate_limit: RateLimit) -> None:
-        self.in_flight = 0
+        self.in_flight: int = 0
         """Requests without a response so far."""
-        self.others_seen_at = -math.inf
+        self.others_seen_at: float = -math.inf
         """When the headers last showed requests of other programs."""
-        self.paused_until = -math.inf
+        self.paused_until: float = -math.inf
         """Nothing is sent before this time: a 429, or a rejected key."""
         self._day_used_until = -math.inf  # according to a 429
         self._user_limit = rate_limit

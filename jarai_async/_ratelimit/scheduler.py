@@ -29,7 +29,7 @@ class Scheduler:
 
     def __init__(self, limiter: RateLimiter, random: Random) -> None:
         self.limiter = limiter
-        self.limit_known = asyncio.Event()
+        self.limit_known: asyncio.Event = asyncio.Event()
         """Set once a header has stated the limit, and thereby shown the tier."""
         self._random = random
         self._priority = Priority()

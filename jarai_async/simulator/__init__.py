@@ -37,7 +37,7 @@ from jarai_async.simulator._blobs.storage import BlobStorage
 from jarai_async.simulator._event_loop import SimulatedEventLoop, run
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction
 from jarai_async.simulator._productions.timelines import Approval, Durations, Stage, usual_durations
-from jarai_async.simulator._simulator import Simulator
+from jarai_async.simulator._simulator import RequestIds, Simulator
 from jarai_async.simulator._webhooks.delivery import (
     Deliverability,
     Delivery,
@@ -55,6 +55,7 @@ __all__ = [
     "FaultKind",
     "Faults",
     "Layout",
+    "RequestIds",
     "RequestRecord",
     "Response",
     "SimulatedAccount",

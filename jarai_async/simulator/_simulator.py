@@ -4,7 +4,7 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Self, get_args
+from typing import Self, TypedDict, get_args
 
 from aiohttp import web
 
@@ -29,6 +29,15 @@ from jarai_async.simulator._webhooks.emitter import WebhookEmitter
 
 _SHUTDOWN_SECONDS = 0.1  # for requests in progress when the simulator stops; 0 would mean no limit
 _BACKLOG = 4096
+
+
+class RequestIds(TypedDict):
+    """The identifiers that a submission needs, by their fields."""
+
+    account_id: str
+    language_id: str
+    country_id: str
+    avatar_id: str
 
 
 class Simulator:
@@ -84,7 +93,7 @@ class Simulator:
             raise ValueError(f"latency must be a number of seconds, not {latency!r}")
         self.seed = seed
         self.tier = tier
-        self.faults = Faults(random.Random(f"{seed}:faults"))
+        self.faults: Faults = Faults(random.Random(f"{seed}:faults"))
         self._port = port
         self._latency = latency
         self._world = World(seed, accounts, TimelineOptions(durations, failure_rate, expiry_rate, approval))
@@ -104,7 +113,7 @@ class Simulator:
         self._keys = KeyStore(random.Random(f"{seed}:keys"))
         self._runners: list[web.ServerRunner] = []
         self._base_url = ""
-        self.api_key = self._keys.create(*SCOPES)
+        self.api_key: str = self._keys.create(*SCOPES)
 
     async def __aenter__(self) -> Self:
         self._writer = ResponseWriter()
@@ -183,6 +192,16 @@ class Simulator:
     def country_id(self) -> str:
         """A country of the first account."""
         return self.accounts[0].country_ids[0]
+
+    @property
+    def ids(self) -> RequestIds:
+        """The identifiers of the first account: `ProductionRequest(topic="Tides", **simulator.ids)`."""
+        return RequestIds(
+            account_id=self.account_id,
+            language_id=self.language_id,
+            country_id=self.country_id,
+            avatar_id=self.avatar_id,
+        )
 
     @property
     def productions(self) -> Mapping[str, SimulatedProduction]:

@@ -107,8 +107,8 @@ def test_all_problems_of_a_request_are_reported_at_once() -> None:
             topic=" ",
             account_id="../x",
             language_id="",
-            country_id=None,
-            avatar_id=5,
+            country_id=None,  # type: ignore[arg-type]
+            avatar_id=5,  # type: ignore[arg-type]
             project_type="",
             metadata="m" * 4_097,
             reference="\n",

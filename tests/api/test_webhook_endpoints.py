@@ -6,7 +6,7 @@ import pickle
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import attrs
 import pytest
@@ -36,7 +36,7 @@ async def test_webhook_is_created_listed_updated_and_deleted(
     simulator: Simulator, client: JaraiClient
 ) -> None:
     """Each method has its effect on the simulator, and returns what it did."""
-    created = await client.create_webhook(URL, TYPES, account_ids=[simulator.account_id])
+    created = await client.create_webhook(URL, TYPES, account_ids=[UUID(simulator.account_id)])
     (stored,) = simulator.webhooks
     assert (stored.webhook_id, stored.endpoint_url, list(stored.event_types)) == (created.id, URL, TYPES)
     assert stored.account_ids == created.account_ids == (simulator.account_id,)
@@ -57,7 +57,7 @@ async def test_webhook_is_created_listed_updated_and_deleted(
 
 async def test_account_scope_is_sent(simulator: Simulator, client: JaraiClient) -> None:
     """A webhook can be created for an account scope instead of a list of accounts."""
-    created = await client.create_webhook(URL, TYPES, account_scope_id=simulator.account_id)
+    created = await client.create_webhook(URL, TYPES, account_scope_id=UUID(simulator.account_id))
     assert created.account_scope_id == simulator.webhooks[0].account_scope_id == simulator.account_id
 
 

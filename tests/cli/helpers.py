@@ -6,8 +6,11 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
+
+import pyte
 
 from jarai_async._cli.batch_file import ID_FIELDS
 
@@ -31,17 +34,26 @@ def id_options(ids: dict[str, str]) -> list[str]:
     return [f"--{name.replace('_', '-')}={ids[name]}" for name in ID_FIELDS]
 
 
-def terminal_output(command: list[str], cwd: Path) -> str:
-    """Run a command with a terminal of its own, and return what it prints."""
+def terminal_output(command: list[str], cwd: Path, *, columns: int = 80, stdout: int | None = None) -> str:
+    """Run a command with a terminal of its own, and return what it prints there."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (24, columns))
     printed = b""
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=cwd):
+    with subprocess.Popen(command, stdout=stdout or theirs, stderr=theirs, cwd=cwd):
         os.close(theirs)
         with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
             while part := os.read(ours, 65_536):
                 printed += part
     os.close(ours)
     return printed.decode()
+
+
+def on_screen(printed: str, *, columns: int) -> list[str]:
+    """Return the lines that a high terminal shows after this was printed, without empty ones."""
+    screen = pyte.Screen(columns, 200)
+    screen.set_mode(pyte.modes.LNM)  # a line feed returns the carriage, as terminals are set up
+    pyte.Stream(screen).feed(printed)
+    return [line.rstrip() for line in screen.display if line.strip()]
 
 
 def run_command(served: dict[str, str], folder: Path, count: int, *options: str) -> list[str]:

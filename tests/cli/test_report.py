@@ -1,6 +1,7 @@
 """The report of a batch: what its summary and its progress line count."""
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 
@@ -15,9 +16,11 @@ from jarai_async import (
     Status,
     StatusChanged,
     Submitted,
+    UncertainSubmitError,
 )
 from jarai_async._api.models import parse_id
-from jarai_async._cli.report import BatchReport
+from jarai_async._cli.report import BatchReport, describe_cost, failure
+from jarai_async._events import final_state
 from tests.support.strategies import ID, OTHER, request
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,6 +30,17 @@ INCOMPLETE = DownloadError("1 of 2 files could not be downloaded")
 
 def submitted(reference: str = "a", production: Production = QUEUED) -> Submitted:
     return Submitted(reference=reference, production=production, sequence=1, observed_at=NOW)
+
+
+def producing(reference: str, status: str = Status.PRODUCING) -> StatusChanged:
+    return StatusChanged(
+        reference=reference,
+        production=Production(parse_id(ID), Status(status)),
+        previous=Status.QUEUED,
+        changed_after=NOW,
+        sequence=2,
+        observed_at=NOW,
+    )
 
 
 def finished(
@@ -81,10 +95,9 @@ def test_production_that_no_event_has_mentioned_is_lost() -> None:
     ],
 )
 def test_batch_is_ok_if_everything_is_published_with_all_files(outcomes: list[Finished], is_ok: bool) -> None:  # noqa: FBT001
-    """What is not has a line that says why."""
+    """Files that are missing are counted as well."""
     counted = report(*outcomes)
     assert counted.ok is is_ok
-    assert counted.problems == ([] if is_ok else [str(finished.outcome) for finished in outcomes])
     assert ("1 with files missing" in counted.summary(interrupted=False)) is (
         [finished.outcome.error for finished in outcomes] == [INCOMPLETE]
     )
@@ -92,18 +105,9 @@ def test_batch_is_ok_if_everything_is_published_with_all_files(outcomes: list[Fi
 
 def test_progress_counts_each_request_once() -> None:
     """By its status, as not submitted yet, or as not published in the end."""
-    producing = Production(parse_id(ID), Status.PRODUCING)
-    changed = StatusChanged(
-        reference="a",
-        production=producing,
-        previous=Status.QUEUED,
-        changed_after=NOW,
-        sequence=2,
-        observed_at=NOW,
-    )
     counted = report(submitted(), submitted("b"), finished(OutcomeState.REJECTED, INCOMPLETE, "c"), total=5)
-    counted.add(changed)
-    assert counted.progress() == "2 to submit, 1 Queued, 1 Producing, 1 not published"
+    counted.add(producing("a"))
+    assert counted.progress() == "2 to submit, 1 queued, 1 producing, 1 rejected"
 
 
 def test_published_production_with_files_missing_is_not_called_unpublished() -> None:
@@ -113,7 +117,7 @@ def test_published_production_with_files_missing_is_not_called_unpublished() -> 
         finished(OutcomeState.FAILED, reference="b", production=QUEUED),
         total=2,
     )
-    assert counted.progress() == "1 not published, 1 with files missing"
+    assert counted.progress() == "1 failed, 1 with files missing"
 
 
 def test_request_that_was_never_sent_counts_only_as_not_submitted() -> None:
@@ -127,6 +131,37 @@ def test_request_that_was_never_sent_counts_only_as_not_submitted() -> None:
     )
     summary = "2 submitted, 3 finished: 1 published, 0 failed, 1 rejected, 1 not submitted, 0 lost"
     assert counted.summary(interrupted=False) == summary
-    assert counted.progress() == "2 not published"
+    assert counted.progress() == "1 rejected, 1 not sent"
     assert not counted.ok
-    assert len(counted.problems) == 2
+
+
+def test_equal_ends_are_one_line() -> None:
+    """It has their number and the first of them; what differs between them, such as an ID, is left out."""
+
+    def failed(reference: str, reason: str, code: str | None) -> Finished:
+        production = Production(parse_id(str(uuid4())), Status.FAILED, error_code=code, error_message=reason)
+        _, error = final_state(production)
+        return finished(OutcomeState.FAILED, error, reference, production)
+
+    counted = report(
+        *(failed(name, "No voice.", "VOICE") for name in "abcde"),
+        *(failed(name, f"Step {name} failed", "STEP") for name in "fg"),
+        failed("h", "Lost", None),
+        *(finished(OutcomeState.PUBLISHED, reference=name) for name in "ijk"),
+        *(finished(OutcomeState.UNCERTAIN, UncertainSubmitError(name), name) for name in "lm"),
+        total=13,
+    )
+    assert [*counted.kinds()] == [
+        "     5 failed: No voice (VOICE): a, b, c and 2 more",
+        "     3 published",
+        "     2 failed: STEP, such as Step f failed: f, g",
+        "     2 uncertain: the response to the submit was lost, see `jarai resolve`: l, m",
+        "     1 failed: Lost: h",
+    ]
+    assert failure(failed("a", "No voice.", "VOICE").outcome) == "a failed: No voice (VOICE)"
+
+
+def test_cost_of_a_batch_is_its_time_and_its_requests() -> None:
+    """Kinds of requests that were not sent are left out."""
+    cost = describe_cost(3 * 3600 + 60, {"submit": 200, "cancel": 0, "poll": 2_000})
+    assert cost == "took 3 h 1 min and 2,200 API requests (200 submit, 2,000 poll)"

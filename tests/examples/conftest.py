@@ -12,4 +12,6 @@ def environment(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("JARAI_BASE_URL", simulator.base_url)
     monkeypatch.setenv("JARAI_ACCOUNT_ID", simulator.account_id)
     monkeypatch.setenv("JARAI_AVATAR_ID", simulator.avatar_id)
+    monkeypatch.setenv("JARAI_LANGUAGE_ID", simulator.language_id)
+    monkeypatch.setenv("JARAI_COUNTRY_ID", simulator.country_id)
     monkeypatch.chdir(tmp_path)

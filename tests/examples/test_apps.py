@@ -2,7 +2,6 @@
 
 import asyncio
 import runpy
-import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -10,12 +9,19 @@ from typing import Any
 
 import aiohttp
 import pytest
-import uvicorn
 from aiohttp import web
 
 from jarai_async import JaraiClient
 from jarai_async.simulator import SimulatedEventLoop, Simulator
-from tests.support.applications import EXAMPLES, NAMES, fields_for, http_session, messages, productions
+from tests.support.applications import (
+    EXAMPLES,
+    NAMES,
+    fields_for,
+    http_session,
+    messages,
+    productions,
+    serve_fastapi,
+)
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -29,20 +35,7 @@ async def _serve_aiohttp(app: Any) -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-@asynccontextmanager
-async def _serve_fastapi(app: Any) -> AsyncIterator[str]:
-    config = uvicorn.Config(
-        app, http="h11", ws="none", lifespan="on", log_config=None, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        serving = asyncio.create_task(server.serve([listening]))
-        yield "http://{}:{}".format(*listening.getsockname())
-        server.should_exit = True
-        await serving
-
-
-_SERVE = {"aiohttp_app": _serve_aiohttp, "fastapi_app": _serve_fastapi}
+_SERVE = {"aiohttp_app": _serve_aiohttp, "fastapi_app": serve_fastapi}
 
 
 @pytest.fixture(params=NAMES)

@@ -1,18 +1,22 @@
 """The README's examples, run as they are, and its other statements that can be checked."""
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 import jarai_async
-from jarai_async import JaraiError, Outcome
+from jarai_async import Finished, JaraiClient, JaraiError, webhooks
 from jarai_async.simulator import SimulatedEventLoop, Simulator
+from tests.support.applications import serve_fastapi
+from tests.support.deliveries import SECRET, body
 from tests.support.scenarios import request_for, requests_for
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BATCH, TICKETS, BY_HAND, TESTING, CONFTEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BATCH, WEB, WEBHOOKS, BY_HAND, TESTING, CONFTEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def defined_by(source: str) -> dict[str, Any]:
@@ -32,20 +36,41 @@ async def test_batch_script_downloads_every_topic(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("environment")
-async def test_tickets_return_their_outcomes(simulator: Simulator) -> None:
-    """The application reads the events of its tickets and awaits their outcomes."""
-    outcomes: list[Outcome] = await defined_by(TICKETS)["main"](requests_for(simulator, 2))
-    assert all(outcome.ok for outcome in outcomes)
+async def test_web_application_answers_202_and_shows_the_status(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request is recorded, invalid ones are rejected, and a webhook is acknowledged."""
+    monkeypatch.setenv("JARAI_WEBHOOK_SECRET", SECRET)
+    fields = request_for(simulator, reference="tides").to_dict()
+    async with serve_fastapi(defined_by(WEB)["app"]) as url, aiohttp.ClientSession(url) as session:
+        async with session.post("/productions", json=fields) as response:
+            assert (response.status, (await response.json())["reference"]) == (202, "tides")
+        async with session.post("/productions", json={"topic": ""}) as response:
+            assert response.status == 422
+        async with session.get("/productions/tides") as response:
+            assert (await response.json())["reference"] == "tides"
+        async with session.get("/productions/none") as response:
+            assert response.status == 404
+        async with session.post("/jarai", data=body(), headers=webhooks.sign(body(), SECRET)) as response:
+            assert response.status == 204
 
 
 @pytest.mark.usefixtures("environment")
-async def test_single_calls_download_files_and_cancel(simulator: Simulator, tmp_path: Path) -> None:
-    """`by_hand` submits, waits and downloads; `stop` cancels."""
-    names = defined_by(BY_HAND)
-    await names["by_hand"](request_for(simulator))
+async def test_script_receives_webhooks(simulator: Simulator, client: JaraiClient) -> None:
+    """It subscribes, serves the receiver, and polls at once when an event arrives."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    run = defined_by(WEBHOOKS.replace("8080", str(port)))["with_webhooks"]
+    events = await run(client, f"http://127.0.0.1:{port}/jarai", requests_for(simulator, 2))
+    assert [event.outcome.ok for event in events if isinstance(event, Finished)] == [True, True]
+    assert any(delivery.delivered_at is not None for delivery in simulator.deliveries)
+
+
+@pytest.mark.usefixtures("environment")
+async def test_single_calls_download_the_files(simulator: Simulator, tmp_path: Path) -> None:
+    """It submits, waits and downloads."""
+    await defined_by(BY_HAND)["by_hand"](request_for(simulator))
     assert list(tmp_path.glob("files/*/*.mp4"))
-    (production_id,) = simulator.productions
-    await names["stop"](production_id)
 
 
 def test_example_of_a_test_passes() -> None:
@@ -58,23 +83,21 @@ def test_example_conftest_provides_the_simulated_clock() -> None:
     assert defined_by(CONFTEST)["pytest_asyncio_loop_factories"]() == {"simulated": SimulatedEventLoop}
 
 
-def test_error_tree_is_complete() -> None:
-    """Every public error is in the tree, below its base class."""
-    (tree,) = re.findall(r"^(JaraiError\n.*?)```", README, re.DOTALL | re.MULTILINE)
-    path: list[str] = []
-    parents: dict[str, str | None] = {}
-    for line in tree.splitlines():
-        name = re.search(r"\w+", line)
-        assert name is not None
-        path[name.start() // 4 :] = [name[0]]
-        parents[name[0]] = path[-2] if path[1:] else None
-    errors = [value for value in vars(jarai_async).values() if _is_error(value)]
-    expected = {error.__name__: next(filter(_is_error, error.__bases__), None) for error in errors}
-    assert parents == {name: base.__name__ if base else None for name, base in expected.items()}
+def test_table_of_errors_is_complete() -> None:
+    """Every public error has a row, or a place in one."""
+    (table,) = re.findall(r"^## Errors\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+    errors = {name for name, value in vars(jarai_async).items() if _is_error(value)}
+    assert errors == set(re.findall(r"`(\w+Error)`", table))
 
 
 def _is_error(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, JaraiError)
+
+
+def test_prose_is_short() -> None:
+    """At most 900 words without code and tables, so that it is read."""
+    prose = re.sub(r"```.*?```|^\|.*?$", "", README, flags=re.DOTALL | re.MULTILINE)
+    assert len(prose.split()) <= 900
 
 
 def test_first_two_shell_blocks_are_one_line_each() -> None:

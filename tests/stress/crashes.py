@@ -163,6 +163,7 @@ class CrashableProcess:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=100)
+        self._unfinished.clear()  # their results hold all that the process had
 
 
 class _ReadyQueue(deque[Handle]):

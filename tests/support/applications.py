@@ -7,11 +7,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import uvicorn
 
 from jarai_async.simulator import SimulatedEventLoop, Simulator
 
@@ -126,3 +128,17 @@ async def productions(session: aiohttp.ClientSession) -> tuple[int, dict[str, di
     async with session.get("/productions") as response:
         answer = await response.json()
         return answer["cursor"], {one["reference"]: one for one in answer["productions"]}
+
+
+@asynccontextmanager
+async def serve_fastapi(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application in this event loop, and yield its URL."""
+    config = uvicorn.Config(
+        app, http="h11", ws="none", lifespan="on", log_config=None, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = asyncio.create_task(server.serve([listening]))
+        yield "http://{}:{}".format(*listening.getsockname())
+        server.should_exit = True
+        await serving

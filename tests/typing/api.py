@@ -1,11 +1,10 @@
 """The public API as users see it: type-checked, never run."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any, assert_never, assert_type
-from uuid import UUID
 
 import aiohttp
 from aiohttp import web
@@ -46,7 +45,8 @@ from jarai_async import (
     read_journal,
 )
 from jarai_async.receiver import Receiver
-from jarai_async.simulator import Deliverability, Simulator
+from jarai_async.simulator import Deliverability, SimulatedEventLoop, Simulator
+from jarai_async.testing import JaraiTestCase
 from jarai_async.webhooks import ProductionFailed, ProductionQueued, WebhookEvent, sign, verify
 
 assert_type(__version__, str)
@@ -283,6 +283,19 @@ def error_attributes(error: Exception) -> None:
 async def simulator_options() -> None:
     async with Simulator(seed=1, deliverability=Deliverability(loss=0.2)) as simulator:
         JaraiClient(simulator.api_key, base_url=simulator.base_url)
+        ProductionRequest(topic="Tides", **simulator.ids)
+    SimulatedEventLoop(epoch=datetime.now(UTC))
+
+
+class TestOfAUser(JaraiTestCase):
+    epoch = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def new_simulator(self) -> Simulator:
+        return Simulator(tier="free")
+
+    async def test(self) -> None:
+        assert_type(self.simulator, Simulator)
+        assert_type(self.client, JaraiClient)
 
 
 def type_errors(client: JaraiClient, production: Production, requests: Sequence[ProductionRequest]) -> None:
@@ -291,5 +304,5 @@ def type_errors(client: JaraiClient, production: Production, requests: Sequence[
     ProductionRequest(topic="Tides")  # type: ignore[call-arg]  # required fields
     production.status = Status.QUEUED  # type: ignore[misc]  # frozen
     client.submit(requests)  # type: ignore[arg-type, unused-coroutine]  # one request at a time
-    client.fetch(UUID(int=0))  # type: ignore[arg-type, unused-coroutine]  # text
+    client.fetch(0)  # type: ignore[arg-type, unused-coroutine]  # text or UUID
     Orchestrator(client, 100)  # type: ignore[call-arg]  # keyword-only

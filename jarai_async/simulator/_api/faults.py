@@ -5,7 +5,7 @@ from collections import Counter
 
 from attrs import mutable
 
-from jarai_async.simulator._api.fault_kinds import KINDS, FaultContext
+from jarai_async.simulator._api.fault_kinds import KINDS, FaultContext, FaultKind
 from jarai_async.simulator._api.responses import Response
 from jarai_async.simulator._api.routes import ROUTES
 
@@ -45,7 +45,7 @@ class Faults:
     """
 
     def __init__(self, rng: random.Random) -> None:
-        self.kinds = dict(KINDS)
+        self.kinds: dict[str, FaultKind] = dict(KINDS)
         self.fired: Counter[str] = Counter()
         self.trap_url = ""
         self._random = rng

@@ -1,0 +1,76 @@
+"""The results of a command: a table for people on a terminal, else JSON lines for programs."""
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from jarai_async._cli.output import print_line, print_message
+
+Show = Callable[[dict[str, Any]], Awaitable[None]]
+Columns = Mapping[str, tuple[str, ...]]
+"""The keys of the JSON line by heading: the first of them that has a value is shown."""
+
+PRODUCTIONS: Final[Columns] = {
+    "production": ("productionId",),
+    "status": ("status",),
+    "error": ("errorCode",),
+}
+INTENTS: Final[Columns] = {
+    "reference": ("reference",),
+    "state": ("outcome", "status", "stage"),
+    "production": ("productionId",),
+    "files": ("files",),
+    "reason": ("message",),
+}
+DELIVERABLES: Final[Columns] = {
+    "type": ("type",),
+    "platform": ("platform",),
+    "bytes": ("size",),
+    "path": ("path",),
+}
+ACCOUNTS: Final[Columns] = {"account": ("accountId",), "name": ("name",), "avatars": ("avatars",)}
+WEBHOOKS: Final[Columns] = {
+    "webhook": ("webhookId",),
+    "endpoint": ("endpointUrl",),
+    "events": ("eventTypes",),
+    "accounts": ("accountIds", "accountScopeId"),
+}
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    json_help = "print JSON lines on a terminal, too, instead of a table"
+    parser.add_argument("--json", action="store_true", help=json_help)
+
+
+@asynccontextmanager
+async def shown_results(columns: Columns, options: argparse.Namespace) -> AsyncIterator[Show]:
+    """Return what shows a result: at once as a JSON line, or as a row of a table that is printed at the end.
+
+    Showing a JSON line raises OutputError.
+    """
+    draw = None if options.json or not sys.stdout.isatty() else _table()
+    if draw is None:
+        yield print_line
+        return
+    rows: list[dict[str, Any]] = []
+
+    async def add(line: dict[str, Any]) -> None:
+        rows.append(line)
+
+    try:
+        yield add
+    finally:
+        if rows:
+            draw(columns, rows)
+
+
+def _table() -> Callable[[Columns, list[dict[str, Any]]], None] | None:
+    try:
+        from jarai_async._cli.table import draw  # noqa: PLC0415  # Rich is an optional extra
+    except ImportError:
+        print_message("no table, because rich is not installed: pip install 'jarai-async[cli]'")
+        return None
+    return draw

@@ -1,0 +1,29 @@
+"""Tables of results. What does not fit into a column continues in its next line."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jarai_async._printable import printable
+
+
+def draw(columns: Mapping[str, tuple[str, ...]], rows: list[dict[str, Any]]) -> None:
+    """Print a table without the columns that are empty in each row."""
+    cells = {heading: [_cell(row, keys) for row in rows] for heading, keys in columns.items()}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    filled = {heading: texts for heading, texts in cells.items() if any(text.plain for text in texts)}
+    for heading in filled:
+        table.add_column(heading, overflow="fold")
+    for row in zip(*filled.values(), strict=True):
+        table.add_row(*row)
+    Console(file=sys.stdout, highlight=False).print(table)
+
+
+def _cell(row: dict[str, Any], keys: tuple[str, ...]) -> Text:
+    value = next((row[key] for key in keys if row.get(key) not in (None, [], ())), "")
+    values = value if isinstance(value, list | tuple) else [value]
+    return Text("\n".join(printable(str(one)) for one in values))

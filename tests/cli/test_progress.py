@@ -1,0 +1,150 @@
+"""What a terminal shows while a batch runs, at several widths, and what is written without a terminal."""
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from jarai_async import Statistics, _clock
+from jarai_async._cli.progress import Progress, shown
+from jarai_async._cli.report import BatchReport
+from tests.cli.helpers import JARAI, lines, on_screen, terminal_output, write_batch
+from tests.cli.test_report import producing, submitted
+
+FAILING = ("--seed", "13")  # the second production of a built-in simulator fails
+HOSTILE = "[/bold]é\x1b[2J\r\njarai: 200 published\u202e\u2028[link=https://x]"
+BAR = "━"
+STATISTICS = Statistics(
+    requests={},
+    rate_limited=0,
+    per_minute=300,
+    free_now=12,
+    left_today=None,
+    waiting=0,
+    in_flight=5,
+    parked=0,
+    finished=0,
+    lag=8.2,
+    webhook_coverage=None,
+    expected_finish=None,
+)
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def screen(report: BatchReport, columns: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the lines that a terminal shows while the batch runs."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    end = _clock.utc() + timedelta(minutes=40)
+    progress = Progress(report, lambda: evolve(STATISTICS, expected_finish=end))
+    progress.update()
+    progress.update_figures()
+    async with shown(progress, interval=1, quiet=False):
+        while BAR not in terminal.getvalue():
+            pass  # a thread draws it
+        printed = terminal.getvalue()
+    assert on_screen(terminal.getvalue(), columns=columns) == []  # it is removed at the end
+    return on_screen(printed, columns=columns)
+
+
+def half_done() -> BatchReport:
+    """200 requests in many states."""
+    report = BatchReport(200)
+    for number in range(150):
+        report.add(submitted(str(number)))
+    for number in range(100):
+        report.add(producing(str(number)))
+    return report
+
+
+@pytest.mark.parametrize(("columns", "beside_the_bar"), [(50, False), (80, True), (100, True)])
+async def test_count_bar_states_and_figures_are_readable(
+    columns: int,
+    beside_the_bar: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No text is cut off: where there is no room beside the bar, the states have a line of their own."""
+    first, *others = await screen(half_done(), columns, monkeypatch)
+    states, figures = (
+        "50 to submit, 50 queued, 100 producing",
+        "12/300 requests free, lag 8 s, ends in about 40 min",
+    )
+    assert first.startswith(f"0/200 {BAR * 10}")
+    assert first.endswith(states) is beside_the_bar
+    assert " ".join(others) == (figures if beside_the_bar else f"{states} {figures}")
+    assert len(first) < columns
+
+
+async def test_status_of_the_server_is_plain_text_in_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is neither markup nor an escape sequence."""
+    report = BatchReport(1)
+    report.add(producing("a", status=HOSTILE))
+    shown_lines = await screen(report, 120, monkeypatch)
+    assert r"1 [/bold]é\x1b[2J\r\njarai: 200 published\u202e\u2028[link=https://x]" in shown_lines[0]
+
+
+async def test_end_that_has_passed_is_called_later_than_expected() -> None:
+    """What counts is the estimate that was made when everything had been submitted."""
+    end = _clock.utc() + timedelta(hours=9)
+    current = evolve(STATISTICS, expected_finish=end, waiting=1)
+    progress = Progress(BatchReport(1), lambda: current)
+    progress.update_figures()
+    current = evolve(current, expected_finish=_clock.utc() - timedelta(minutes=1), waiting=0)
+    progress.update_figures()
+    current = evolve(current, expected_finish=end, left_today=1200)
+    progress.update_figures()
+    expected = "12/300 requests free (1,200 today), lag 8 s, ends in about 9 h 0 min, later than expected"
+    assert progress.figures == expected
+
+
+def test_terminal_shows_failures_and_the_summary_while_a_program_reads_events(tmp_path: Path) -> None:
+    """The bar, on standard error, is gone at the end."""
+    command = [*JARAI, "run", write_batch(tmp_path, 4), "--simulate", *FAILING]
+    with (tmp_path / "events.jsonl").open("w") as events:
+        printed = terminal_output(command, tmp_path, columns=100, stdout=events.fileno())
+    *published, summary = lines((tmp_path / "events.jsonl").read_text())
+    assert "0/4 " in printed
+    assert "requests free" in printed
+    failed, *kinds, cost, last = on_screen(printed, columns=100)
+    assert " failed: Step " in failed
+    assert kinds[0] == "     3 published"
+    assert kinds[1].startswith("     1 failed: ")
+    assert cost.startswith("took ")
+    assert last == "4 submitted, 4 finished: 3 published, 1 failed, 0 rejected, 0 lost; files in deliverables"
+    assert summary["outcomes"] == {"published": 3, "failed": 1}
+    assert summary["requests"]["submit"] == 4
+    assert {event["event"] for event in published} >= {"Submitted", "Finished"}
+
+
+@pytest.mark.parametrize("reason", ["dumb", "no rich", "quiet"])
+def test_terminal_without_a_bar(reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is a line now and then, and nothing with --quiet. Rich is optional."""
+    program, options = JARAI, ["--quiet"] if reason == "quiet" else []
+    if reason == "dumb":
+        monkeypatch.setenv("TERM", "dumb")
+    if reason == "no rich":
+        hide_rich = "import sys; sys.modules['rich'] = None; from jarai_async._cli.commands import main; "
+        program = [sys.executable, "-c", hide_rich + "raise SystemExit(main())"]
+    command = [*program, "run", write_batch(tmp_path, 1), "--simulate", "--failure-rate=0", *options]
+    printed = terminal_output(command, tmp_path)
+    assert "\x1b" not in printed
+    assert ("jarai: 0/1 finished; 1 to submit; " in printed) is (reason != "quiet")
+    assert ("pip install 'jarai-async[cli]'" in printed) is (reason == "no rich")
+    assert printed.splitlines()[-1].startswith("1 submitted, 1 finished: 1 published")
+
+
+def test_progress_without_a_terminal_is_a_line(tmp_path: Path) -> None:
+    """A log of the command stays short, and standard output has only JSON lines."""
+    command = [*JARAI, "run", write_batch(tmp_path, 2), "--simulate", "--failure-rate=0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stderr.startswith("jarai: 0/2 finished; 2 to submit; ")
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()][-1] == "Summary"

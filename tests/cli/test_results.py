@@ -1,0 +1,89 @@
+"""Results of commands: tables on a terminal, JSON lines in a pipe or with --json."""
+
+import asyncio
+import json
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from jarai_async import JaraiClient
+from jarai_async._cli.batch_file import ID_FIELDS
+from jarai_async._cli.commands import main
+from tests.cli.helpers import lines, on_screen, run_command, terminal_output
+from tests.support.strategies import request as make_request
+
+URL = "https://example.org/jarai"
+UNKNOWN = "55555555-5555-4555-8555-555555555555"
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def printed(command: list[str], code: int = 0) -> str:
+    """Run a command, and return what it prints on a terminal of 100 columns."""
+    with redirect_stdout(terminal := Terminal()):
+        assert main(command) == code
+    return terminal.getvalue()
+
+
+def table(command: list[str], code: int = 0) -> list[str]:
+    return on_screen(printed(command, code), columns=100)
+
+
+def test_terminal_shows_tables(served: dict[str, str]) -> None:
+    """With headings, for each command that lists something; columns without any value are left out."""
+    heading, first, *others = table(["accounts"])
+    assert heading.split() == ["account", "name", "avatars"]
+    assert first.split() == [served["account_id"], "Account", "1", served["avatar_id"]]
+    (account,) = lines(printed(["accounts", "--json"]))
+    assert account["avatars"][1:] == [line.strip() for line in others]
+
+    async def submit() -> str:
+        async with JaraiClient() as client:
+            request = make_request(**{name: served[name] for name in ID_FIELDS})
+            return (await client.submit(request)).id
+
+    id_ = asyncio.run(submit())
+    assert table(["status", id_, UNKNOWN], code=1)[0].split() == ["production", "status"]
+    assert table(["cancel", id_])[1].split() == [id_, "Cancelled"]
+    printed(["webhooks", "create", URL, "production.failed", "production.published"])
+    heading, first, second = table(["webhooks", "list"])
+    assert heading.split() == ["webhook", "endpoint", "events"]
+    assert first.split()[1:] == [URL, "production.failed"]
+    assert second.split() == ["production.published"]
+
+
+def test_terminal_shows_journals_and_files(
+    served: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of files has no signed URLs, which only JSON lines have."""
+    monkeypatch.chdir(tmp_path)
+    main(run_command(served, tmp_path, 2, "--download-to=files")[3:])
+    journal = str(tmp_path / "batch.jsonl.journal")
+    heading, *rows = table(["journal", journal])
+    assert heading.split()[:3] == ["reference", "state", "production"]
+    assert {"item-0", "item-1"} <= {row.split()[0] for row in rows}
+    ended = lines(printed(["journal", journal, "--json"]))
+    for id_ in [line["productionId"] for line in ended if line["outcome"] == "published"]:
+        heading, *rows = table(["deliverables", id_])
+        assert heading.split() == ["type", "platform", "bytes"]
+        assert "sig=" not in "".join(rows)
+
+
+def test_tables_need_rich(served: dict[str, str], tmp_path: Path) -> None:
+    """Without it a message says how to install it, and the results are JSON lines."""
+    hide_rich = "import sys; sys.modules['rich'] = None; from jarai_async._cli.commands import main; "
+    program = [sys.executable, "-c", hide_rich + "raise SystemExit(main())"]
+    message, account = terminal_output([*program, "accounts"], tmp_path).splitlines()
+    assert "pip install 'jarai-async[cli]'" in message
+    assert json.loads(account)["accountId"] == served["account_id"]
