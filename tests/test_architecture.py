@@ -21,12 +21,14 @@ LAYERS = (  # each imports only from those listed before it
     ("_forecast",),
     ("_downloads",),
     ("_journal",),
+    ("_report",),
     ("_engine",),
     ("_client",),
     ("webhooks",),
     ("receiver",),
     ("_orchestrator",),
     ("simulator",),
+    ("testing",),
     ("_cli",),
     ("__main__",),
 )
@@ -39,16 +41,24 @@ PURE = (
     "_polling",
     "_printable",
     "_ratelimit",
+    "_report",
     "_secret",
     "_urls",
     "_waiting",
 )
-IMPURE_MODULES = {"_polling.poller", "_polling.watch", "_ratelimit.scheduler", "_ratelimit.account_queue"}
+IMPURE_MODULES = {
+    "_polling.poller",
+    "_polling.watch",
+    "_ratelimit.scheduler",
+    "_ratelimit.account_queue",
+    "_report.writer",
+}
 IMPURE = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
 USED_IN = {
     "aiohttp": {"_http.sessions", "_http.transport", "receiver", "simulator"},
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
+    "jinja2": {"_report.page"},
     "rich": {"_cli.progress_bar", "_cli.table"},
     "shtab": {"_cli.completion"},
     "sqlite3": {"_journal.database"},

@@ -21,6 +21,7 @@ from jarai_async._cli.options import (
     port,
 )
 from jarai_async._cli.parser import Parser
+from jarai_async._cli.report_command import add_report
 from jarai_async._cli.results import add_json
 from jarai_async._cli.simulate import add_simulate, add_simulator_options
 from jarai_async._cli.webhook_commands import add_webhooks
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_resume(commands)
     _add_plan(commands)
     _add_journal(commands)
+    add_report(commands)
     _add_resolve(commands)
     _add_retry(commands)
     _add_status(commands)

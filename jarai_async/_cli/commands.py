@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jarai_async._api.models import Production
-from jarai_async._cli import batch_commands, json_lines, output, results, webhook_commands
+from jarai_async._cli import batch_commands, json_lines, output, report_command, results, webhook_commands
 from jarai_async._cli.arguments import build_parser
 from jarai_async._cli.batch_file import read_text
 from jarai_async._cli.batch_run import open_journal, read_journal
@@ -220,6 +220,7 @@ _COMMANDS = {
     "resume": batch_commands.resume,
     "plan": batch_commands.print_plan,
     "journal": _journal,
+    "report": report_command.run,
     "resolve": _resolve,
     "retry": _retry,
     "status": _status,

@@ -42,6 +42,10 @@ examples:
   jarai journal topics.csv.journal
   jarai journal topics.csv.journal --json | jq 'select(.outcome == "failed")'
 """,
+    "report": """\
+example:
+  jarai report topics.csv.journal
+""",
     "resolve": """\
 examples:
   jarai resolve topics.csv.journal tides-1 --production-id 11111111-1111-4111-8111-111111111111

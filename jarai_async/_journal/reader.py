@@ -135,18 +135,20 @@ class JournalReader:
 
     def folder(self) -> str | None:
         """Return the folder of the files, if the journal names one."""
-        path = self._fact("folder").get("path")
+        fact = self.fact("folder")
+        path = fact.get("path") if isinstance(fact, dict) else None
         return path if isinstance(path, str) else None
 
     def per_minute(self) -> int | None:
         """Return the rate limit that the server stated last, if it did."""
-        limit = self._fact("spent").get("limit")
+        fact = self.fact("spent")
+        limit = fact.get("limit") if isinstance(fact, dict) else None
         return limit if isinstance(limit, int) else None
 
-    def _fact(self, name: str) -> dict[str, Any]:
+    def fact(self, name: str) -> Any:
+        """Return a fact, or None if there is none."""
         rows = self._read(lambda database, _: database.execute(SELECT_FACT, (name,)).fetchall())
-        fact = decoded_fact(rows, f"the journal {self._path}")
-        return fact if isinstance(fact, dict) else {}
+        return decoded_fact(rows, f"the journal {self._path}")
 
     def _read(self, query: Callable[[Database, bool], T]) -> T:
         """Read between two commits. `query` has a connection, and whether the file has an owner."""

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -42,7 +43,9 @@ _BUSY_PASSES = 2_000  # of the loop without input or output: then something wait
 _BUSY_STEP = 0.001  # simulated seconds of each further pass
 
 
-def run(main: Coroutine[Any, Any, T], *, speed: float | None = None, epoch: float | None = None) -> T:
+def run(
+    main: Coroutine[Any, Any, T], *, speed: float | None = None, epoch: float | datetime | None = None
+) -> T:
     """Run `main` like `asyncio.run`, in a `SimulatedEventLoop` with these options. Raises ValueError."""
     with asyncio.Runner(loop_factory=lambda: SimulatedEventLoop(speed=speed, epoch=epoch)) as runner:
         return runner.run(main)
@@ -53,21 +56,25 @@ class SimulatedEventLoop(asyncio.SelectorEventLoop):
 
     - `speed`: simulated seconds per real second. None means as fast as possible, for a client and a simulator
       in the same loop.
-    - `epoch`: Unix time (seconds) from which the wall clock runs at this speed: processes with the same
-      `epoch` and `speed` always have the same wall clock, and one that is restarted continues. By default it
-      is the present. With `speed=None` it is the wall time at which the loop starts, by default 1 January
-      2026, 09:00 UTC: to continue, pass the last `wall_time()`.
+    - `epoch`: Unix time (seconds), or a datetime with a time zone, from which the wall clock runs at this
+      speed: processes with the same `epoch` and `speed` always have the same wall clock, and one that is
+      restarted continues. By default it is the present. With `speed=None` it is the wall time at which the
+      loop starts, by default 1 January 2026, 09:00 UTC: to continue, pass the last `wall_time()`.
 
-    Raises ValueError if `speed` is not a positive number, or `epoch` is not finite.
+    Raises ValueError if `speed` is not a positive number, or `epoch` is not finite or has no time zone.
     """
 
     _closed = True  # the base class reads it in `__del__`, even if `__init__` raised
 
-    def __init__(self, *, speed: float | None = None, epoch: float | None = None) -> None:
+    def __init__(self, *, speed: float | None = None, epoch: float | datetime | None = None) -> None:
         if speed is not None and not 0 < speed < math.inf:
             raise ValueError(f"speed must be a positive number or None, not {speed!r}")
+        if isinstance(epoch, datetime):
+            if epoch.tzinfo is None:
+                raise ValueError(f"epoch must have a time zone: {epoch!r}")
+            epoch = epoch.timestamp()
         if epoch is not None and not math.isfinite(epoch):
-            raise ValueError(f"epoch must be a finite number or None, not {epoch!r}")
+            raise ValueError(f"epoch must be a finite number, a datetime or None, not {epoch!r}")
         self._holds = 0
         self._clock: _JumpingClock | _SteadyClock
         if speed is None:

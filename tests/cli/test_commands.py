@@ -40,6 +40,7 @@ Printed = pytest.CaptureFixture[str]
             "resume",
             "plan",
             "journal",
+            "report",
             "resolve",
             "retry",
             "status",
