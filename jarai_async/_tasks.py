@@ -20,6 +20,9 @@ def start(
     It begins only after the caller has the task, also under an eager task factory. A worker that several
     callers share gets `Context()`: it must not log and trace as if it worked for the first of them.
     """
+    where = copy_context() if context is None else context.copy()
+    if asyncio.get_running_loop().get_task_factory() is None:
+        return asyncio.create_task(function(*args), name=name, context=where)
     is_assigned = False
 
     async def begin() -> T:
@@ -27,7 +30,6 @@ def start(
             await asyncio.sleep(0)
         return await function(*args)
 
-    where = copy_context() if context is None else context.copy()
     task = asyncio.create_task(begin(), name=name, context=where)
     is_assigned = True
     return task

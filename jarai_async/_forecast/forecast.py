@@ -21,7 +21,8 @@ Pure. All times are seconds from now.
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import count
 from operator import attrgetter
 from typing import Final
@@ -79,11 +80,8 @@ def mean_time_to_finish(sojourns: Sojourns, production: InFlightProduction) -> f
 
 def mean_duration(sojourns: Sojourns, project_type: str | None) -> float:
     """Return the mean seconds from the acceptance of a production to its end."""
-    return mean_time_to_finish(sojourns, _accepted(project_type))
-
-
-def _accepted(project_type: str | None) -> InFlightProduction:
-    return InFlightProduction(project_type, Status.QUEUED, 0.0, holds_slot=True)
+    accepted = InFlightProduction(project_type, Status.QUEUED, 0.0, holds_slot=True)
+    return mean_time_to_finish(sojourns, accepted)
 
 
 def mean_hold(sojourns: Sojourns, project_type: str | None) -> float:
@@ -112,10 +110,11 @@ def median_time_to_finish(
     held = sum(count * (mean_hold(sojourns, kind) + lag) for kind, count in (before or {}).items())
     in_order = sorted(pending, key=attrgetter("not_before"))
     samples, ends = _exponential_samples(), list[float]()
+    stay_sampler = cache(sojourns.stay_sampler)
     for _ in range(max(_MIN_RUNS, _WORK // size)):
         slots = []  # the times at which they become free
         for production in in_flight:
-            durations = _durations(sojourns, production, next(samples))
+            durations = _durations(sojourns, production, next(samples), stay_sampler)
             ends.append(sum(durations))
             if production.holds_slot:
                 slots.append(sum(durations[: SLOT_STATUS_COUNT - len(LIFECYCLE)]) + lag)
@@ -147,20 +146,34 @@ def simulate(
 ) -> Iterator[tuple[float, list[float]]]:
     """Start each production when a slot is free; `slots` are the times at which they become free."""
     heapq.heapify(slots)
+    kinds = {production.project_type for production in pending}
+    sample = {kind: sojourns.stay_sampler(kind, LIFECYCLE) for kind in kinds}
     for production in pending:
         start = max(slots[0], production.not_before)
-        durations = _durations(sojourns, _accepted(production.project_type), next(samples))
+        durations = sample[production.project_type](next(samples))
         heapq.heapreplace(slots, start + sum(durations[:SLOT_STATUS_COUNT]) + lag)
         yield start, durations
 
 
 def _exponential_samples() -> Iterator[tuple[float, ...]]:
     """Yield four samples of an exponential distribution with mean 1, one for each status."""
-    for n in count(1):
-        yield tuple([-math.log1p(-(n * step % 1.0)) for step in _STEPS])
+    first, second, third, fourth = _STEPS
+    log1p = math.log1p
+    for n in count(1):  # written out, because a forecast needs thousands
+        yield (
+            -log1p(-(n * first % 1.0)),
+            -log1p(-(n * second % 1.0)),
+            -log1p(-(n * third % 1.0)),
+            -log1p(-(n * fourth % 1.0)),
+        )
 
 
-def _durations(sojourns: Sojourns, production: InFlightProduction, sample: tuple[float, ...]) -> list[float]:
+def _durations(
+    sojourns: Sojourns,
+    production: InFlightProduction,
+    sample: tuple[float, ...],
+    stay_sampler: Callable[..., Callable[[Iterable[float]], list[float]]],
+) -> list[float]:
     """Return the seconds that a production will spend in its status and in each later one."""
     project_type, status, outlook = production.project_type, production.status, production.outlook
     if status.is_terminal:
@@ -169,8 +182,7 @@ def _durations(sojourns: Sojourns, production: InFlightProduction, sample: tuple
         first = sojourns.sample_remaining(project_type, status, production.age, sample[0])
     else:
         first = outlook.sample_remaining(sojourns, project_type, production.age, sample[0])
-    later = zip(_later(status), sample[1:], strict=False)
-    return [first, *(sojourns.sample_remaining(project_type, status, 0.0, one) for status, one in later)]
+    return [first, *stay_sampler(project_type, _later(status))(sample[1:])]
 
 
 def _later(status: Status) -> tuple[Status, ...]:

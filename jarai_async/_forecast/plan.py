@@ -124,7 +124,7 @@ def _submit_days(sojourns: Sojourns, requests: Sequence[ProductionRequest], per_
     longest = max(mean_duration(sojourns, request.project_type) for request in requests)
     per_account, per_day = _daily_quotas(per_minute)
     total = affordable_productions(per_day, mean_duration=longest, max_interval=_MAX_INTERVAL)
-    return Quotas.unused(per_account, total).assign_days(request.account_id for request in requests)
+    return Quotas.unused(per_account, total).assign_days([request.account_id for request in requests])
 
 
 def _daily_quotas(per_minute: int) -> tuple[float, float]:

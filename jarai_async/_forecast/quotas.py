@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -31,14 +31,18 @@ class Quotas:
             per_account=per_account, total=total, account_today=lambda _: per_account, total_today=total
         )
 
-    def assign_days(self, accounts: Iterable[str]) -> list[int]:
+    def assign_days(self, accounts: Sequence[str]) -> list[int]:
         """Return the day on which each production is submitted, 0 for today, given the account of each."""
+        counts = Counter(accounts)
+        today = {account: self.account_today(account) for account in counts}
+        if len(accounts) <= self.total_today and all(counts[one] <= today[one] for one in counts):
+            return [0] * len(accounts)
         used, used_by, days = Counter[int](), Counter[tuple[str, int]](), list[int]()
         earliest: dict[str, int] = {}  # by account: the days before it are full
         for account in accounts:
             day = earliest.get(account, 0)
             while (
-                used_by[account, day] >= (self.per_account if day else self.account_today(account))
+                used_by[account, day] >= (self.per_account if day else today[account])
                 or used[day] >= (self.total if day else self.total_today)
             ):  # fmt: skip
                 day += 1

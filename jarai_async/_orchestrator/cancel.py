@@ -129,7 +129,7 @@ class Cancellation:
     async def _record(self) -> None:
         """Write to the journal that it was requested. Raises JournalError."""
         state = self._state
-        await state.recorded.wait()
+        await state.wait_recorded()
         if state.intent is not None:
             state.intent.request_cancel()
             await state.context.journal.save(state.intent)

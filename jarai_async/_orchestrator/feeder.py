@@ -19,6 +19,7 @@ async def feed(batch: Batch, jobs: Jobs, context: JobContext) -> None:
     """Draw requests, each when a slot is free and the reader has caught up, and start their jobs."""
     failure: Exception | None = None
     slot, journal = Slot(context.slots), context.journal
+    publish, on_end = batch.publish, batch.job_ended  # one of each for all jobs
     try:
         async with aclosing(batch):
             await batch.plan(journal, jobs.running)
@@ -29,7 +30,7 @@ async def feed(batch: Batch, jobs: Jobs, context: JobContext) -> None:
                 async for reference, request in source:
                     if not jobs.is_open:
                         break  # the block was left just before this task could be stopped
-                    jobs.start(JobState(context, request, reference, slot, batch.publish), batch.job_ended)
+                    jobs.start(JobState(context, request, reference, slot, publish, on_end))
                     batch.job_started()
                     slot = Slot(context.slots)
                     await batch.stream.drained(below=_MAX_UNREAD)

@@ -107,7 +107,7 @@ class Job:
             if has_ended := intent.stage is Stage.ENDED:
                 recorded = await self._recorded_finish(intent)
             if recorded is None:
-                state.recorded.set()
+                state.set_recorded()
             if recorded is not None:
                 outcome = recorded.outcome
             elif has_ended and state.production is not None:
@@ -142,7 +142,7 @@ class Job:
         if recorded is None:
             state.emit(Finished, outcome=outcome)
             return
-        state.recorded.set()  # here, so that the ticket has the outcome then
+        state.set_recorded()  # here, so that the ticket has the outcome then
         if state.publish is not None:
             state.publish(state, recorded)
 

@@ -1,7 +1,7 @@
 """The running jobs of an orchestrator, by task and by reference."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from jarai_async._errors import ClosedError, ConfigurationError, InvalidRequestError
@@ -9,9 +9,6 @@ from jarai_async._events import Outcome
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.state import JobState
 from jarai_async._tasks import start
-
-OnEnd = Callable[[BaseException | None], None]
-"""Called once the events of a job were delivered, with the exception of a job that has no outcome."""
 
 
 class Jobs:
@@ -54,7 +51,7 @@ class Jobs:
             return None
         return job, task
 
-    def start(self, state: JobState, on_end: OnEnd | None = None) -> tuple[Job, asyncio.Task[Outcome]]:
+    def start(self, state: JobState) -> tuple[Job, asyncio.Task[Outcome]]:
         """Start a job. Raises ConfigurationError, and InvalidRequestError where its reference is running."""
         self.check_open()
         if self.running(state.reference):
@@ -63,10 +60,10 @@ class Jobs:
         task = start(job.run, name=f"jarai {state.reference}")
         self._jobs[task] = job
         self._newest[state.reference] = task
-        task.add_done_callback(partial(self._ended, on_end))
+        task.add_done_callback(self._ended)
         return job, task
 
-    def _ended(self, on_end: OnEnd | None, task: asyncio.Task[Outcome]) -> None:
+    def _ended(self, task: asyncio.Task[Outcome]) -> None:
         job = self._jobs.pop(task)
         job.ended(task)
         state = job.state
@@ -79,6 +76,6 @@ class Jobs:
             )
             self.finished += error is None
         journal = state.context.journal
-        if on_end is not None:
-            journal.call_after_events(partial(on_end, error))
+        if state.on_end is not None:
+            journal.call_after_events(partial(state.on_end, error))
         journal.history.wake(state.reference)

@@ -54,10 +54,11 @@ class JobState:
     """One request, from its submit to its outcome.
 
     - `slot`: that of its production; without one it gets its own, which is not acquired.
-    - `publish`: takes each event, for the reader of a run.
+    - `publish`: takes each event, for the reader of a run. `on_end` is called once these were delivered, with
+      the exception of a job that has no outcome.
     - `deadline`: of a submit that sets it. `intent` has the deadline of the request.
-    - `intent`: what the journal knows of it, once that was read. `recorded` is set when it was written, or,
-      if the request has ended, with its outcome.
+    - `intent`: what the journal knows of it, once that was read. `is_recorded`: it was written, or, if the
+      request has ended, its outcome is known.
     - `production`: as last seen, once it was accepted.
     - `permit`: of the submit that is being made. `in_doubt`: an attempt may have created a production.
     - `may_submit`: False once no further submit may be sent.
@@ -73,8 +74,8 @@ class JobState:
     reference: str
     slot: Slot = field()
     publish: "Callable[[JobState, Event], None] | None" = None
+    on_end: Callable[[BaseException | None], None] | None = None
     intent: Intent | None = None
-    recorded: asyncio.Event = field()
     deadline: float | None = None
     log: RequestLog = field()
     watch: Watch | None = None
@@ -90,6 +91,8 @@ class JobState:
     deliverables: tuple[Deliverable, ...] = ()
     files: dict[Path, SavedFile] = field(factory=dict)
     final_list_published: bool = False
+    is_recorded: bool = field()
+    _recorded: asyncio.Future[None] | None = field(init=False, default=None)  # made for the first who waits
 
     @slot.default
     def _slot(self) -> Slot:
@@ -99,12 +102,9 @@ class JobState:
     def _log(self) -> RequestLog:
         return RequestLog(waits_for_key=True, name=self.reference)
 
-    @recorded.default
-    def _recorded(self) -> asyncio.Event:
-        recorded = asyncio.Event()
-        if self.intent is not None:
-            recorded.set()
-        return recorded
+    @is_recorded.default
+    def _is_recorded(self) -> bool:
+        return self.intent is not None
 
     @classmethod
     def of(cls, context: JobContext, intent: Intent, *, has_ticket: bool) -> Self:
@@ -167,6 +167,19 @@ class JobState:
         journal.append(
             self.intent, event, None if self.publish is None else partial(self.publish, self, event)
         )
+
+    def set_recorded(self) -> None:
+        """Set `is_recorded`, and end the waiting for it."""
+        self.is_recorded = True
+        if self._recorded is not None and not self._recorded.done():
+            self._recorded.set_result(None)
+
+    async def wait_recorded(self) -> None:
+        """Wait until `is_recorded`."""
+        if not self.is_recorded:
+            if self._recorded is None:
+                self._recorded = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._recorded)
 
     def acknowledge(self, event: Event) -> None:
         """Record that the reader of a run has handled an event: after a restart it is not repeated."""

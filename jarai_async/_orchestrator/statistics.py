@@ -159,7 +159,7 @@ class Monitor:
             )
             for request, day in zip(to_submit[first:], days[first:], strict=True)
         ]
-        before = Counter(request.project_type for request in to_submit[:first])
+        before = Counter([request.project_type for request in to_submit[:first]])
         poller, lag = self._engine.poller, self._engine.poller.observer.lag or 0.0
         seconds = median_time_to_finish(
             poller.sojourns, under_way, to_come, concurrency=self._concurrency, lag=lag, before=before
@@ -186,8 +186,10 @@ class Monitor:
         return [one for job in self._jobs if (one := job.under_way) is not None]
 
     def _to_submit(self) -> list[ProductionRequest]:
-        started = [job.state.request for job in self._jobs if job.state.production is None]
-        return [*started, *(request for batch in self._batches for request in batch.not_drawn)]
+        to_submit = [job.state.request for job in self._jobs if job.state.production is None]
+        for batch in self._batches:
+            to_submit += batch.not_drawn
+        return to_submit
 
     def _days(self, requests: Collection[ProductionRequest]) -> list[int]:
         """Return the day on which each request can be submitted, 0 for today."""
@@ -195,7 +197,7 @@ class Monitor:
         per_account, per_day = limiter.productions_per_day, limiter.per_day
         if math.isinf(per_account) and math.isinf(per_day):
             return [0] * len(requests)
-        whole = self._mean_duration(request.project_type for request in requests)
+        whole = self._mean_duration([request.project_type for request in requests])
         today, total = daily_capacity(self._engine, whole, self._polling.max_interval)
         quotas = Quotas(
             per_account=per_account,
@@ -203,7 +205,7 @@ class Monitor:
             account_today=self._engine.sender.account_queues.left_today,
             total_today=today,
         )
-        return quotas.assign_days(request.account_id for request in requests)
+        return quotas.assign_days([request.account_id for request in requests])
 
     def _mean_duration(self, project_types: Iterable[str | None]) -> float:
         """Return the mean seconds from submit to end of productions of these types."""

@@ -169,13 +169,13 @@ class Ticket:
         journal = state.context.journal
         if journal.path is None:
             raise ConfigurationError("without a journal no request survives the process: pass `journal`")
-        recorded = start(state.recorded.wait)
+        recorded = start(state.wait_recorded)
         either: list[asyncio.Future[Any]] = [recorded, self._task]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             recorded.cancel()
-        if not state.recorded.is_set() and (error := (await self.outcome()).error) is not None:
+        if not state.is_recorded and (error := (await self.outcome()).error) is not None:
             raise error
 
     def events(self, after: int = 0) -> EventStream:

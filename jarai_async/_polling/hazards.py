@@ -19,7 +19,7 @@ durations that are all four times shorter are learned from the first few product
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from itertools import accumulate, pairwise
 from typing import Final
@@ -64,14 +64,18 @@ def age_bin(age: float) -> int:
     return bisect_right(AGE_BINS, age)
 
 
-def split_by_bin(age: float, until: float) -> Iterator[tuple[int, float, float]]:
-    """Split a span of ages at the bin edges: yield bin, start and end. Negative ages are left out."""
+def split_by_bin(age: float, until: float) -> list[tuple[int, float, float]]:
+    """Split a span of ages at the bin edges: return bins, starts and ends. Negative ages are left out."""
     start = max(age, 0.0)
-    at = age_bin(start)
+    at = bisect_right(AGE_BINS, start)
+    if start < until <= EDGES[at + 1]:  # as a rule
+        return [(at, start, until)]
+    spans = []
     while start < until:
         end = min(until, EDGES[at + 1])
-        yield at, start, end
+        spans.append((at, start, end))
         start, at = end, at + 1
+    return spans
 
 
 def posterior(prior: list[float], transitions: list[float], seconds: list[float]) -> list[float]:
@@ -89,7 +93,7 @@ def _near(amounts: list[float]) -> list[float]:
     sums = [*[0.0] * (_REACH + 1), *accumulate(amounts)]
     sums += [sums[-1]] * _REACH
     spans = zip(sums, sums[2 * _REACH + 1 :], amounts, strict=False)
-    return [max(until - before - own, 0.0) for before, until, own in spans]
+    return [near if (near := until - before - own) > 0.0 else 0.0 for before, until, own in spans]
 
 
 def prior(status: str) -> list[float]:

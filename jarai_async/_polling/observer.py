@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from attrs import evolve
+
 from jarai_async._api.models import Production, Status
 from jarai_async._api.webhook_models import StepCompleted, WebhookEvent
 from jarai_async._polling.event_meaning import classify
@@ -18,6 +20,7 @@ _log = logging.getLogger("jarai_async")
 _OVERDUE = 10.0  # times the expected stay in a status
 _NOT_OVERDUE_BEFORE = 3_600.0  # seconds in a status
 _APPROVAL_NOT_OVERDUE_BEFORE = 86_400.0  # a person may need hours or days (documented)
+_KEPT = ("id", "account_id", "project_type", "topic", "created_at", "expires_at")
 _CLOCK_TOLERANCE = 1.0  # seconds by which the time of an event may be wrong
 
 
@@ -62,7 +65,7 @@ class Observer:
             self._observe_change(watch, production, now)
         else:
             self._learn(watch, production.status, now, now)
-        watch.production = production
+        watch.production = _sharing_texts(production, watch.production)
         watch.polled = watch.seen = now
         watch.seen_at = sent_at  # the snapshot describes that time or a later one
         if watch.status == Status.PRODUCING:
@@ -168,3 +171,16 @@ class Observer:
         else:
             self.sojourns.record_stay(project_type, left, watch.seen - since, earliest - since)
             self.sojourns.record_transition(project_type, left, earliest - since, latest - since)
+
+
+def _sharing_texts(production: Production, before: Production) -> Production:
+    """Return a snapshot with the texts of the one before where they are equal, which saves memory.
+
+    The journal keeps the one of the last event.
+    """
+    raw = {
+        name: kept if type(value) is str and (kept := before.raw.get(name)) == value else value
+        for name, value in production.raw.items()
+    }
+    same = {name: old for name in _KEPT if (old := getattr(before, name)) == getattr(production, name)}
+    return evolve(production, raw=raw, **same)

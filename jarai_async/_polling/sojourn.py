@@ -21,7 +21,7 @@ Pure. After `restore_state` the same polls lead to the same numbers as in the in
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, Final, Self
 
@@ -93,6 +93,21 @@ class Sojourns:
         cumulative = exponential + _cumulative(counts, age)
         at = bisect_right(counts.cumulative, cumulative) - 1
         return EDGES[at] + (cumulative - counts.cumulative[at]) / counts.hazards[at] - age
+
+    def stay_sampler(
+        self, project_type: str | None, statuses: Iterable[Status]
+    ) -> Callable[[Iterable[float]], list[float]]:
+        """Return a function that samples complete stays in these statuses, as `sample_remaining` at age 0."""
+        current = [self._current(project_type, status) for status in statuses]
+
+        def sample(exponentials: Iterable[float]) -> list[float]:
+            stays = []
+            for counts, exponential in zip(current, exponentials, strict=False):
+                at = bisect_right(counts.cumulative, exponential) - 1
+                stays.append(EDGES[at] + (exponential - counts.cumulative[at]) / counts.hazards[at])
+            return stays
+
+        return sample
 
     def time_per_bin(self, project_type: str | None, status: Status) -> list[tuple[float, float]]:
         """Return for each age bin the mean seconds that a production spends in it, and its hazard."""
@@ -200,8 +215,13 @@ class Sojourns:
         counts.seconds_to_recompute = _NEW_DATA_SHARE * math.fsum(counts.seconds)
 
     def _others(self, status: str, own: list[float], get: Callable[[_Counts], list[float]]) -> list[float]:
-        totals = map(math.fsum, zip(*map(get, self._by_status[status]), strict=True))
-        return [max(total - mine, 0.0) for total, mine in zip(totals, own, strict=True)]
+        every = self._by_status[status]
+        if len(every) == 1:
+            return [0.0] * BINS
+        totals = map(math.fsum, zip(*map(get, every), strict=True))
+        return [
+            rest if (rest := total - mine) > 0.0 else 0.0 for total, mine in zip(totals, own, strict=True)
+        ]
 
     def _recompute_all(self) -> None:
         for (_, status), counts in self._counts.items():
