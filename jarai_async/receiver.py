@@ -16,11 +16,11 @@ In another framework, such as FastAPI or Starlette, pass the body as a stream, s
         return Response(status_code=await receiver.receive(request.stream(), request.headers))
 
 A response has no body. Its status is 204 for an event that was accepted, now or earlier, and for anything
-else that JARAI signed, which is logged; 401 for a request
-that JARAI did not sign; 408 for a body that takes more than 10 seconds; 413 for more than 256 KiB; 415 for a
-compressed body; and 503 if an event cannot be accepted now, so that JARAI delivers it again later: 1,000
-events are queued, an orchestrator cannot write its journal, there is neither a callback nor an orchestrator,
-or the receiver is closed. Reasons are logged at DEBUG level, the first failed verification as a warning.
+else that JARAI signed, which is logged; 401 for a request that JARAI did not sign; 408 for a body that takes
+more than 10 seconds; 413 for more than 256 KiB; 415 for a compressed body; and 503 if an event cannot be
+accepted now, so that JARAI delivers it again later: 1,000 events are queued, an orchestrator cannot write its
+journal, there is no signing secret yet, there is neither a callback nor an orchestrator, or the receiver is
+closed. Reasons are logged at DEBUG level, the first failed verification as a warning.
 
 Orchestrators process an event, and record it in their journals, before the response is sent. `on_event` runs
 after the response, for one event at a time, in order of arrival. Duplicate deliveries are dropped. Queued
@@ -68,12 +68,14 @@ Listener = Callable[[WebhookEvent], Awaitable[None]]
 class Receiver:
     """Verifies webhooks and passes each new event to `on_event` and to the orchestrators that use it.
 
-    `secret` is the signing secret of your webhook, or a sequence of secrets. Close the receiver with
-    `async with` or `close`. Raises ConfigurationError if there is no secret or one is invalid.
+    `secret` is the signing secret of your webhook, or a sequence of secrets. Where the webhook is created
+    later, leave it out and call `set_secret` then. Close the receiver with `async with` or `close`. Raises
+    ConfigurationError if a secret is invalid, or the sequence is empty.
     """
 
-    def __init__(self, secret: Secrets, on_event: OnEvent | None = None) -> None:
-        self._secrets = webhooks.checked_secrets(secret)
+    def __init__(self, secret: Secrets | None = None, on_event: OnEvent | None = None) -> None:
+        self._secrets = [] if secret is None else webhooks.checked_secrets(secret)
+        del secret
         self._on_event = on_event
         self._queue: deque[WebhookEvent] = deque()
         self._listeners: dict[object, Listener] = {}
@@ -121,13 +123,21 @@ class Receiver:
 
         return remove
 
+    def set_secret(self, secret: Secrets) -> None:
+        """Verify requests with this secret, or these, from now on. Raises ConfigurationError as above.
+
+        Until there is a secret the status is 503, so that JARAI delivers the event again later.
+        """
+        self._secrets = webhooks.checked_secrets(secret)
+
     async def receive(self, body: bytes | AsyncIterable[bytes], headers: Mapping[str, str]) -> int:
         """Process a request of any web framework and return the status of the response.
 
         `body` is the raw bytes or a stream of them, which is read up to the size limit only. Raises only what
         the stream or a listener raises.
         """
-        if (status := _rejected_by_headers(headers)) is not None:
+        no_secret = None if self._secrets else _reject(503, "there is no signing secret yet")
+        if (status := no_secret or _rejected_by_headers(headers)) is not None:
             return status
         try:
             content = body if isinstance(body, bytes) else await _read(body)

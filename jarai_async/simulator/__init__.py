@@ -28,16 +28,19 @@ It does not simulate the content or quality of what JARAI produces.
 
 from inspect import isclass, isfunction
 
-from jarai_async.simulator._api.fault_kinds import FaultContext, FaultKind
+from jarai_async.simulator._api.fault_kinds import FaultContext, FaultKind, FaultName
 from jarai_async.simulator._api.faults import Faults
 from jarai_async.simulator._api.rate_limits import TierName
 from jarai_async.simulator._api.request_log import RequestRecord
 from jarai_async.simulator._api.responses import Layout, Response
+from jarai_async.simulator._api.routes import RouteName
 from jarai_async.simulator._blobs.storage import BlobStorage
 from jarai_async.simulator._event_loop import SimulatedEventLoop, run
+from jarai_async.simulator._ground_truth import RequestIds
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction
 from jarai_async.simulator._productions.timelines import Approval, Durations, Stage, usual_durations
-from jarai_async.simulator._simulator import RequestIds, Simulator
+from jarai_async.simulator._rules import ProductionRule
+from jarai_async.simulator._simulator import Simulator
 from jarai_async.simulator._webhooks.delivery import (
     Deliverability,
     Delivery,
@@ -53,11 +56,14 @@ __all__ = [
     "Durations",
     "FaultContext",
     "FaultKind",
+    "FaultName",
     "Faults",
     "Layout",
+    "ProductionRule",
     "RequestIds",
     "RequestRecord",
     "Response",
+    "RouteName",
     "SimulatedAccount",
     "SimulatedEvent",
     "SimulatedEventLoop",

@@ -2,9 +2,9 @@
 
 import random
 import uuid
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType, TracebackType
-from typing import Self, TypedDict, get_args
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, get_args
 
 from aiohttp import web
 
@@ -13,8 +13,8 @@ from jarai_async._tasks import start, uninterrupted
 from jarai_async.simulator._api.endpoints import Endpoints
 from jarai_async.simulator._api.faults import Faults
 from jarai_async.simulator._api.keys import SCOPES, KeyStore
-from jarai_async.simulator._api.rate_limits import TIERS, WINDOW_SECONDS, Limits, TierName
-from jarai_async.simulator._api.request_log import RequestLog, RequestRecord
+from jarai_async.simulator._api.rate_limits import TIERS, Limits, TierName
+from jarai_async.simulator._api.request_log import RequestLog
 from jarai_async.simulator._api.responses import Layout
 from jarai_async.simulator._api.routes import PREFIX
 from jarai_async.simulator._api.server import ApiServer, BlobServer, make_server
@@ -22,25 +22,18 @@ from jarai_async.simulator._api.webhook_endpoints import WebhookEndpoints
 from jarai_async.simulator._api.writer import ResponseWriter
 from jarai_async.simulator._blobs.storage import BlobStorage, BlobStore
 from jarai_async.simulator._common import LOOPBACK
-from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction, World
+from jarai_async.simulator._ground_truth import GroundTruth
+from jarai_async.simulator._productions.state import World
 from jarai_async.simulator._productions.timelines import Approval, Durations, TimelineOptions, usual_durations
-from jarai_async.simulator._webhooks.delivery import Deliverability, Delivery, SimulatedWebhook, WebhookSender
+from jarai_async.simulator._rules import Conditions, ProductionRule, Rules
+from jarai_async.simulator._webhooks.delivery import Deliverability, SimulatedWebhook, WebhookSender
 from jarai_async.simulator._webhooks.emitter import WebhookEmitter
 
 _SHUTDOWN_SECONDS = 0.1  # for requests in progress when the simulator stops; 0 would mean no limit
 _BACKLOG = 4096
 
 
-class RequestIds(TypedDict):
-    """The identifiers that a submission needs, by their fields."""
-
-    account_id: str
-    language_id: str
-    country_id: str
-    avatar_id: str
-
-
-class Simulator:
+class Simulator(GroundTruth):
     """A local Partner API: an async context manager that serves until its block ends.
 
     - `seed`: an int or string that decides identifiers, timelines, latencies and faults.
@@ -94,6 +87,7 @@ class Simulator:
         self.seed = seed
         self.tier = tier
         self.faults: Faults = Faults(random.Random(f"{seed}:faults"))
+        self._rules = Rules(self.faults)
         self._port = port
         self._latency = latency
         self._world = World(seed, accounts, TimelineOptions(durations, failure_rate, expiry_rate, approval))
@@ -107,6 +101,7 @@ class Simulator:
             self._blobs,
             WebhookEndpoints(seed, self._world, self._emitter, self._sender).handlers,
             self._emitter.emit_due,
+            rules=self._rules,
             idempotency_keys=idempotency_keys,
         )
         self._request_log = RequestLog()
@@ -118,11 +113,14 @@ class Simulator:
     async def __aenter__(self) -> Self:
         self._writer = ResponseWriter()
         rng = random.Random(f"{self.seed}:network")
-        storage = BlobServer(self._blobs, self.faults, self._request_log, self._writer, self._latency, rng)
+        storage = BlobServer(
+            self._blobs, self.faults, self._rules, self._request_log, self._writer, self._latency, rng
+        )
         api = ApiServer(
             self._keys,
             self._limits,
             self.faults,
+            self._rules,
             self._endpoints,
             self._request_log,
             self._writer,
@@ -169,71 +167,6 @@ class Simulator:
         return self._base_url
 
     @property
-    def accounts(self) -> list[SimulatedAccount]:
-        """The accounts of the partner, with the identifiers that a submission needs."""
-        return list(self._world.accounts.values())
-
-    @property
-    def account_id(self) -> str:
-        """The identifier of the first account."""
-        return self.accounts[0].account_id
-
-    @property
-    def avatar_id(self) -> str:
-        """An avatar of the first account."""
-        return self.accounts[0].avatar_ids[0]
-
-    @property
-    def language_id(self) -> str:
-        """A language of the first account."""
-        return self.accounts[0].language_ids[0]
-
-    @property
-    def country_id(self) -> str:
-        """A country of the first account."""
-        return self.accounts[0].country_ids[0]
-
-    @property
-    def ids(self) -> RequestIds:
-        """The identifiers of the first account: `ProductionRequest(topic="Tides", **simulator.ids)`."""
-        return RequestIds(
-            account_id=self.account_id,
-            language_id=self.language_id,
-            country_id=self.country_id,
-            avatar_id=self.avatar_id,
-        )
-
-    @property
-    def productions(self) -> Mapping[str, SimulatedProduction]:
-        """Every production that was created, by its identifier."""
-        return MappingProxyType(self._world.productions)
-
-    @property
-    def requests(self) -> list[RequestRecord]:
-        """Every request in order of arrival, including downloads."""
-        return self._request_log.requests
-
-    @property
-    def rate_limited(self) -> int:
-        """The number of 429s that a limit caused, not counting those from faults."""
-        return self._request_log.rate_limited
-
-    @property
-    def leaks(self) -> list[str]:
-        """The requests to blob storage that carried an API key; a correct client sends none."""
-        return self._request_log.leaks
-
-    @property
-    def webhooks(self) -> list[SimulatedWebhook]:
-        """The current webhook subscriptions, with their secrets."""
-        return list(self._emitter.webhooks.values())
-
-    @property
-    def deliveries(self) -> list[Delivery]:
-        """Every delivery of an event to a webhook in the order of the events, including lost ones."""
-        return self._sender.deliveries
-
-    @property
     def deliverability(self) -> Deliverability:
         """How reliably webhooks are delivered; a change applies from the next event on."""
         return self._sender.deliverability
@@ -241,20 +174,6 @@ class Simulator:
     @deliverability.setter
     def deliverability(self, value: Deliverability) -> None:
         self._sender.deliverability = value
-
-    def count(self, route: str | None = None, status: int | None = None) -> int:
-        """Return the number of requests, optionally of one route or with one status."""
-        return self._request_log.count(route, status)
-
-    def utilisation(self, since: float, until: float) -> float:
-        """Return the used share of the rate limit between two times on the loop's clock.
-
-        Raises ValueError unless `since` is before `until`.
-        """
-        if not since < until:
-            raise ValueError("since must be before until")
-        available = self._limits.tier.requests_per_minute * (until - since) / WINDOW_SECONDS
-        return self._request_log.admitted(since, until) / available
 
     def deploy(
         self,
@@ -283,6 +202,40 @@ class Simulator:
         if blob_storage is not None:
             self._blobs.make = blob_storage
 
+    def when(
+        self,
+        nth: int | None = None,
+        *,
+        topic: str | None = None,
+        account_id: str | None = None,
+        where: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> ProductionRule:
+        """Choose productions, and return a rule that says what happens to them.
+
+            simulator.when(3).fails(step=8, code="VOICE_UNAVAILABLE")
+            simulator.when(topic="Bees").loses_response()
+
+        The conditions are about future submissions: their topic, their account, and `where`, a function of
+        the body (a reference is not in it: JARAI never sees it). `nth` chooses one of those that match, in
+        order of arrival from 1 on. A repeated submission counts again. Without conditions, all are chosen.
+        Raises ValueError unless `nth` is 1 or more.
+        """
+        if nth is not None and nth < 1:
+            raise ValueError(f"nth must be 1 or more, not {nth!r}")
+        return self._rules.add(Conditions(nth, topic, account_id, where))
+
+    def set_left_today(self, *, requests: int | None = None, productions: int | None = None) -> None:
+        """Leave so many requests, or productions of each account, of the quotas until midnight (UTC).
+
+        Raises ValueError if the tier has no such quota, or a smaller one.
+        """
+        wall = _clock.wall()
+        if requests is not None:
+            self._limits.day.set_left(requests, wall)
+        if productions is not None:
+            for account_id in self._world.accounts:
+                self._limits.productions_of(account_id).set_left(productions, wall)
+
     def approve(self, production_id: str) -> None:
         """Approve a production, as a person would.
 
@@ -290,6 +243,21 @@ class Simulator:
         """
         production = self._world.productions[production_id]
         production.approve(_clock.monotonic())
+        self._emitter.emit_due(production)
+
+    def refuse(
+        self,
+        production_id: str,
+        *,
+        code: str = "APPROVAL_REFUSED",
+        message: str = "The production was not approved.",
+    ) -> None:
+        """Refuse a production, as a person would: it is Failed, with this code and message (inferred).
+
+        Raises KeyError for an unknown production, ValueError for one that is not AwaitingApproval.
+        """
+        production = self._world.productions[production_id]
+        production.refuse(_clock.monotonic(), (code, message))
         self._emitter.emit_due(production)
 
     def files(self, production_id: str) -> Mapping[str, bytes]:

@@ -250,6 +250,25 @@ def test_invalid_secret_is_rejected_when_the_receiver_is_created() -> None:
     assert SECRET not in repr(receiver) + str(vars(receiver))
 
 
+async def test_secret_of_a_webhook_that_is_created_at_run_time(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """What arrives before the receiver has the secret is delivered again."""
+    seen: list[str] = []
+    async with (
+        Receiver(on_event=lambda event: seen.append(event.event_type)) as receiver,
+        receiver.serve() as url,
+    ):
+        webhook = await client.create_webhook(url, ["production.queued"])
+        await client.submit(requests_for(simulator, 1)[0])
+        await asyncio.sleep(5)
+        receiver.set_secret(webhook.signing_secret)
+        await asyncio.sleep(60)
+    (delivery,) = simulator.deliveries
+    assert [status for _, status in delivery.attempts] == [503, 204]
+    assert seen == ["production.queued"]
+
+
 async def test_status_of_each_kind_of_request(caplog: pytest.LogCaptureFixture) -> None:
     """Over HTTP, the body of each response is empty; the reason for a rejection is in the log."""
     caplog.set_level(logging.DEBUG, "jarai_async")

@@ -308,10 +308,25 @@ async def test_newest_hundred_deliveries_are_listed() -> None:
     assert [delivery["deliveryId"] for delivery in listed] == newest[:100]
 
 
+async def test_loss_of_one_type_of_event() -> None:
+    """All others arrive."""
+    lost = Deliverability(loss=1.0, event_types=["production.published"])
+    async with open_simulator(deliverability=lost) as (simulator, api), open_endpoint() as endpoint:
+        await subscribe(api, endpoint.url)
+        await api.start_production()
+        await asyncio.sleep(400)
+        types = {delivery.event.event_type: delivery.is_lost for delivery in simulator.deliveries}
+    assert types.pop("production.published")
+    assert set(types.values()) == {False}
+    with pytest.raises(TypeError, match="must be a sequence"):
+        Deliverability(event_types="production.published")
+
+
 @pytest.mark.parametrize("option", ["loss", "duplication", "reordering", "odd"])
 def test_probability_of_a_delivery_is_at_most_1(option: str) -> None:
+    options: dict[str, Any] = {option: 1.01}
     with pytest.raises(ValueError, match=option):
-        Deliverability(**{option: 1.01})
+        Deliverability(**options)
 
 
 async def test_deleted_webhook_receives_nothing_more() -> None:

@@ -45,7 +45,7 @@ from jarai_async import (
     read_journal,
 )
 from jarai_async.receiver import Receiver
-from jarai_async.simulator import Deliverability, SimulatedEventLoop, Simulator
+from jarai_async.simulator import Deliverability, ProductionRule, SimulatedEventLoop, Simulator
 from jarai_async.testing import JaraiTestCase
 from jarai_async.webhooks import ProductionFailed, ProductionQueued, WebhookEvent, sign, verify
 
@@ -138,6 +138,8 @@ async def webhook_receiver(stream: AsyncIterator[bytes], headers: Mapping[str, s
         assert_type(await receiver.receive(b"", headers), int)
         assert_type(await receiver.receive(stream, headers), int)
         assert_type(receiver.add_listener(on_event), Callable[[], None])
+        assert_type(receiver.set_secret(["old", "new"]), None)
+    Receiver(on_event=on_event)
     Receiver(["old", "new"], lambda _: None)
     web.Application().router.add_post("/", receiver.handle)
 
@@ -237,6 +239,7 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     assert_type(ticket.status, Status | None)
     assert_type(ticket.production, Production | None)
     text: str | None = ticket.production_id
+    assert_type(ticket.cancel_requested, bool)
     assert_type(ticket.done, bool)
     assert_type(ticket.to_dict(), dict[str, Any])
     assert_type(ticket.expected_finish, datetime | None)
@@ -284,6 +287,14 @@ async def simulator_options() -> None:
     async with Simulator(seed=1, deliverability=Deliverability(loss=0.2)) as simulator:
         JaraiClient(simulator.api_key, base_url=simulator.base_url)
         ProductionRequest(topic="Tides", **simulator.ids)
+        rule = simulator.when(3, topic="Tides", account_id="a", where=lambda body: "topic" in body)
+        assert_type(rule, ProductionRule)
+        rule.fails(step=8, code="A", message="b").expires().is_cancelled(after=60).loses_response()
+        rule.takes(queued=1, producing=2.5, distributing=3).awaits_approval(7200, refused=True, code="A")
+        rule.is_rejected(status=409, code="A").has_fault("hang", on="fetch", times=None, seconds=1)
+        simulator.set_left_today(requests=3, productions=3)
+        simulator.refuse("id", code="A", message="b")
+        simulator.deliverability = Deliverability(loss=1, event_types=["production.published"])
     SimulatedEventLoop(epoch=datetime.now(UTC))
 
 

@@ -31,6 +31,7 @@ from jarai_async.simulator._productions.state import (
     World,
 )
 from jarai_async.simulator._productions.timelines import EXPIRY_SECONDS
+from jarai_async.simulator._rules import ProductionRule, Rules
 
 
 @frozen
@@ -45,6 +46,7 @@ class Request:
     idempotency_key: str | None
     now: float
     wall: float
+    rules: list[ProductionRule]  # those of the production that it is about
 
 
 Handler = Callable[[Request], Response]
@@ -61,11 +63,13 @@ class Endpoints:
         webhook_handlers: Mapping[str, Handler],
         on_change: Callable[[SimulatedProduction], None],
         *,
+        rules: Rules,
         idempotency_keys: bool,
     ) -> None:
         self._world = world
         self._limits = limits
         self._blobs = blobs
+        self._rules = rules
         self._on_change = on_change
         self.idempotency_keys = idempotency_keys
         self.layout: Layout = "plain"
@@ -112,7 +116,8 @@ class Endpoints:
         if first is not None:
             first_body, response = first
             return response if first_body == body else _KEY_REUSED
-        return self._quota_error(account, request) or self._create(account, body, request)
+        rejection = next((rule.rejection for rule in request.rules if rule.rejection), None)
+        return rejection or self._quota_error(account, request) or self._create(account, body, request)
 
     def _quota_error(self, account: SimulatedAccount, request: Request) -> Response | None:
         # The request has already counted against the rate limit, whatever the account's quotas decide.
@@ -129,7 +134,9 @@ class Endpoints:
 
     def _create(self, account: SimulatedAccount, body: dict[str, Any], request: Request) -> Response:
         account_id, key = account.account_id, request.idempotency_key
-        production = self._world.submit(account_id, body, key, request.now, request.wall)
+        changes = [change for rule in request.rules for change in rule.changes]
+        production = self._world.submit(account_id, body, key, request.now, request.wall, changes=changes)
+        self._rules.bind(production.production_id, request.rules)
         self._limits.productions_of(account_id).count(request.wall)
         self._limits.ceiling.count(account_id, request.wall)
         self._on_change(production)

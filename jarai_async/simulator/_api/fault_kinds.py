@@ -52,6 +52,7 @@ limit, and how the response changes. A test can add a kind: `simulator.faults.ki
 import math
 import random
 from collections.abc import Callable
+from typing import Literal
 
 from attrs import evolve, frozen
 
@@ -235,6 +236,54 @@ _FORBIDDEN = error_response(403, "PARTNER_NOT_ACTIVE", "The partner is not activ
 _NOT_READY = error_response(409, "DELIVERABLES_NOT_READY", "The production has no deliverables yet.")
 _TOO_MANY = _html(429, "Too Many Requests")
 _UNAUTHORIZED = error_response(401, "UNAUTHORIZED", "The key is not valid.")
+
+FaultName = Literal[
+    "internal_error",
+    "internal_error_after",
+    "unavailable",
+    "unavailable_html",
+    "gateway_html",
+    "gateway_timeout",
+    "reset_before",
+    "reset_after",
+    "hang_before",
+    "hang",
+    "truncated_json",
+    "cut_body",
+    "cut_chunks",
+    "wrong_json",
+    "empty_body",
+    "huge_body",
+    "deep_json",
+    "no_number",
+    "no_text",
+    "odd_fields",
+    "odd_items",
+    "empty_list",
+    "many_headers",
+    "wrong_type",
+    "missing_id",
+    "missing_id_and_location",
+    "other_production",
+    "other_location",
+    "only_location",
+    "unknown_status",
+    "redirect",
+    "timeout_html",
+    "too_early",
+    "rate_limited_ms",
+    "rate_limited_html",
+    "rate_limited",
+    "unauthorized",
+    "forbidden",
+    "not_found",
+    "not_ready",
+    "expired",
+    "wrong_length",
+    "bit_flip",
+    "slow",
+]
+"""The kinds in `KINDS`."""
 
 KINDS: dict[str, FaultKind] = {
     "internal_error": FaultKind(_replace_by(_INTERNAL_ERROR), executes=False),

@@ -100,6 +100,13 @@ class DailyQuota:
         """Count one."""
         self._spent = self.spent(wall) + 1
 
+    def set_left(self, left: int, wall: float) -> None:
+        """Leave so many of today's quota. Raises ValueError unless there is a quota of this size."""
+        if self.limit is None or not 0 <= left <= self.limit:
+            limit = "unlimited" if self.limit is None else self.limit
+            raise ValueError(f"cannot leave {left!r}: the quota of this tier is {limit}")
+        self._day, self._spent = int(wall // DAY_SECONDS), self.limit - left
+
     def exceeded(self, wall: float) -> LimitState | None:
         """Return None while some of the day's quota is left, otherwise the state for a rejection."""
         if self.limit is None or self.spent(wall) < self.limit:

@@ -3,11 +3,32 @@
 Documented: the paths and scopes. Inferred: the scope of `/usage`, and the paths and methods of webhooks.
 """
 
+from typing import Literal
+
 from attrs import frozen
 
 from jarai_async.simulator._api.responses import Response, error_response
 
 PREFIX = "/v1/partner"
+RouteName = Literal[
+    "accounts",
+    "submit",
+    "fetch",
+    "cancel",
+    "deliverables",
+    "performance",
+    "usage",
+    "webhooks",
+    "create_webhook",
+    "webhook",
+    "update_webhook",
+    "delete_webhook",
+    "webhook_deliveries",
+    "test_webhook",
+    "download",
+    "any",
+]
+"""What a fault can affect: a route of the API, downloads, or any request but downloads."""
 
 
 @frozen

@@ -22,9 +22,11 @@ from jarai_async.simulator._api.rate_limits import Limits, LimitState
 from jarai_async.simulator._api.request_log import RequestLog, RequestRecord
 from jarai_async.simulator._api.responses import Response, error_response, lay_out, storage_error
 from jarai_async.simulator._api.routes import find_route
+from jarai_async.simulator._api.validation import read_submission
 from jarai_async.simulator._api.writer import ResponseWriter
-from jarai_async.simulator._blobs.storage import BlobStore
+from jarai_async.simulator._blobs.storage import BlobStore, production_of
 from jarai_async.simulator._common import draw_uuid
+from jarai_async.simulator._rules import ProductionRule, Rules
 
 _MAX_BODY_BYTES = 64 * 1024  # inferred: documented is only that a request can be too large
 _NO_KEY = error_response(401, "UNAUTHORIZED", "The key is missing, unknown or revoked.")
@@ -43,6 +45,7 @@ class ApiServer:
     keys: KeyStore
     limits: Limits
     faults: Faults
+    rules: Rules
     endpoints: Endpoints
     request_log: RequestLog
     writer: ResponseWriter
@@ -89,15 +92,41 @@ class ApiServer:
         if routing_error is not None:
             self._admit(record, wall)
             return _Decision(routing_error)
-        response = self._execute(_parse(request, body, record, key, wall), record)
+        response = self._execute(self._parse(request, body, record, key, wall), record)
         return _Decision(response, self.limits.state(now, wall))
+
+    def _parse(
+        self, request: web.BaseRequest, body: bytes | None, record: RequestRecord, key: Key, wall: float
+    ) -> Request:
+        headers = request.headers
+        sandbox = key.sandbox or headers.get("X-JARAI-Test", "").lower() == "true"
+        return Request(
+            route=record.route,
+            target=record.target,
+            body=body,
+            key=key,
+            sandbox=sandbox,
+            idempotency_key=headers.get("Idempotency-Key"),
+            now=record.arrived,
+            wall=wall,
+            rules=[] if sandbox else self._rules_of(record, body),
+        )
+
+    def _rules_of(self, record: RequestRecord, body: bytes | None) -> list[ProductionRule]:
+        target = record.target.lower()
+        if record.route != "submit":
+            return self.rules.of_production(target)
+        if not self.rules:  # then no body is parsed
+            return []
+        submission = read_submission(body)
+        return [] if isinstance(submission, Response) else self.rules.of_submission(target, submission)
 
     def _admit(self, record: RequestRecord, wall: float) -> None:
         record.admitted = True
         self.limits.count(record.arrived, wall)
 
     def _execute(self, request: Request, record: RequestRecord) -> Response:
-        fault = self.faults.select(request.route)
+        fault = self.faults.select(request.route, request.rules)
         kind = None if fault is None else self.faults.kinds[fault.kind]
         if kind is None or kind.counts:
             self._admit(record, request.wall)
@@ -127,6 +156,7 @@ class BlobServer:
 
     store: BlobStore
     faults: Faults
+    rules: Rules
     request_log: RequestLog
     writer: ResponseWriter
     latency: float
@@ -153,26 +183,10 @@ class BlobServer:
 
     def _respond(self, request: web.BaseRequest, wall: float) -> Response:
         response = self.store.respond(request.method, request.raw_path, request.headers, wall)
-        fault = self.faults.select("download")
+        fault = self.faults.select("download", self.rules.of_production(production_of(request.path)))
         if fault is not None:
             response = _as_storage_error(self.faults.apply(fault, response, wall))
         return response
-
-
-def _parse(
-    request: web.BaseRequest, body: bytes | None, record: RequestRecord, key: Key, wall: float
-) -> Request:
-    headers = request.headers
-    return Request(
-        route=record.route,
-        target=record.target,
-        body=body,
-        key=key,
-        sandbox=key.sandbox or headers.get("X-JARAI-Test", "").lower() == "true",
-        idempotency_key=headers.get("Idempotency-Key"),
-        now=record.arrived,
-        wall=wall,
-    )
 
 
 async def _read(request: web.BaseRequest) -> bytes | None:

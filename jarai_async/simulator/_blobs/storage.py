@@ -61,6 +61,11 @@ class BlobStorage:
         return {"base64": base64_md5, "hexadecimal": blob.md5.hex(), "none": None}[self.md5]
 
 
+def production_of(path: str) -> str:
+    """Return the identifier of the production in the path of a signed URL, or "" if it has none."""
+    return "".join(path.split("/")[2:3])
+
+
 @frozen
 class Blob:
     """One stored file."""

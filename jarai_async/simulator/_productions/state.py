@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from jarai_async.simulator._common import draw_uuid
+from jarai_async.simulator._productions.changes import Change
 from jarai_async.simulator._productions.timelines import (
     EXPIRY_SECONDS,
     TERMINAL,
@@ -38,8 +39,8 @@ class SimulatedProduction:
     """The true state of one production; times are in seconds on the loop's clock unless they are `wall`.
 
     `body` is the submission as it was received. `stages` are (status, seconds) in order, and `step_ends` the
-    seconds of Producing after which each step is complete. `polls` counts the GETs of the status that were
-    executed.
+    seconds of Producing after which each step is complete. `error` is the code and message of a failure that
+    the test has asked for. `polls` counts the GETs of the status that were executed.
     """
 
     production_id: str
@@ -51,6 +52,7 @@ class SimulatedProduction:
     submitted_wall: float  # Unix seconds
     stages: tuple[Stage, ...]
     step_ends: tuple[float, ...]
+    error: tuple[str, str] | None = None
     polls: int = 0
     _start_times: list[float] = field(init=False, repr=False)
 
@@ -91,6 +93,8 @@ class SimulatedProduction:
         index = self._index(now)
         if self.stages[index][0] != "Failed":
             return None
+        if self.error is not None:
+            return self.error
         if index == 1 and self.stages[0] == ("Queued", EXPIRY_SECONDS):
             return "PRODUCTION_EXPIRED", "The production was not picked up in time."
         step = self.step_at(now)
@@ -98,9 +102,18 @@ class SimulatedProduction:
 
     def approve(self, now: float) -> None:
         """End the wait for approval. Raises ValueError unless the status is AwaitingApproval."""
-        if self.status_at(now) != "AwaitingApproval":
-            raise ValueError(f"{self.production_id} is {self.status_at(now)}: nothing to approve")
+        self._check_awaiting(now)
         self._continue_with(self.stages[self._index(now) + 1 :], now)
+
+    def refuse(self, now: float, error: tuple[str, str]) -> None:
+        """End the wait for approval with a failure. Raises ValueError unless it is AwaitingApproval."""
+        self._check_awaiting(now)
+        self.error = error
+        self._continue_with((("Failed", math.inf),), now)
+
+    def _check_awaiting(self, now: float) -> None:
+        if self.status_at(now) != "AwaitingApproval":
+            raise ValueError(f"{self.production_id} is {self.status_at(now)}: nothing to decide")
 
     def cancel(self, now: float) -> None:
         """Cancel the production, unless its status is terminal."""
@@ -143,13 +156,26 @@ class World:
         self.accounts = {account.account_id: account for account in drawn}
 
     def submit(
-        self, account_id: str, body: dict[str, Any], key: str | None, now: float, wall: float
+        self,
+        account_id: str,
+        body: dict[str, Any],
+        key: str | None,
+        now: float,
+        wall: float,
+        *,
+        changes: Sequence[Change] = (),
     ) -> SimulatedProduction:
-        """Create a production; its ordinal decides its identifier and its timeline."""
+        """Create a production; its ordinal decides its identifier and its timeline, which `changes` change.
+
+        One with changes neither fails nor expires by chance.
+        """
         ordinal = len(self.productions) + 1
         rng = random.Random(f"{self.seed}:{ordinal}")
         production_id = draw_uuid(rng)
-        timeline = draw_timeline(rng, body.get("projectTypeSlug") or DEFAULT_PROJECT_TYPE, self.options)
+        options = evolve(self.options, failure_rate=0.0, expiry_rate=0.0) if changes else self.options
+        timeline = draw_timeline(rng, body.get("projectTypeSlug") or DEFAULT_PROJECT_TYPE, options)
+        for change in changes:
+            timeline = change(timeline)
         production = SimulatedProduction(
             production_id,
             account_id,
@@ -160,6 +186,7 @@ class World:
             wall,
             timeline.stages,
             timeline.step_ends,
+            timeline.error,
         )
         self.productions[production_id] = production
         return production

@@ -51,11 +51,13 @@ class TimelineOptions:
 class Timeline:
     """The stages of a production, the last one endless.
 
-    `step_ends` are the seconds of Producing after which each step is complete, without a failure.
+    `step_ends` are the seconds of Producing after which each step is complete, without a failure. `error` is
+    the code and message of a failure that a test has asked for.
     """
 
     stages: tuple[Stage, ...]
     step_ends: tuple[float, ...]
+    error: tuple[str, str] | None = None
 
 
 def draw_timeline(rng: random.Random, project_type: str, options: TimelineOptions) -> Timeline:

@@ -13,6 +13,7 @@ import hmac
 import json
 import math
 import random
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -29,6 +30,12 @@ _DELAY_SIGMA = 0.6  # of the lognormal delay: one in a hundred takes four times 
 _REORDERING_SECONDS = 30.0  # mean additional delay of an event that later ones overtake
 
 
+def _as_tuple(event_types: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(event_types, str):
+        raise TypeError(f"event_types must be a sequence of types, not {event_types!r}")
+    return tuple(event_types)
+
+
 @frozen
 class Deliverability:
     """How reliably webhooks are delivered: the median `delay` in seconds, and four probabilities.
@@ -37,6 +44,9 @@ class Deliverability:
     with a delay of its own. `reordering`: it is held back for half a minute on average, so that later events
     overtake it. `odd`: besides it, one is delivered that a receiver can do nothing with: of a new type and
     without a production, about another partner's production, or not an event at all.
+
+    `event_types`, if not empty, are the only ones that the probabilities apply to: for example
+    `Deliverability(loss=1, event_types=["production.published"])`.
     """
 
     delay: float = field(default=1.0, validator=ge(0))
@@ -44,6 +54,7 @@ class Deliverability:
     duplication: float = field(default=0.0, validator=(ge(0), le(1)))
     reordering: float = field(default=0.0, validator=(ge(0), le(1)))
     odd: float = field(default=0.0, validator=(ge(0), le(1)))
+    event_types: tuple[str, ...] = field(default=(), converter=_as_tuple)
 
 
 @define
@@ -123,6 +134,8 @@ class WebhookSender:
     def send(self, webhook: SimulatedWebhook, event: SimulatedEvent) -> None:
         """Start the delivery of an event; `deliverability` decides what happens to it."""
         options = self.deliverability
+        if options.event_types and event.event_type not in options.event_types:
+            options = Deliverability(delay=options.delay)
         rng = random.Random(f"{self._seed}:delivery:{webhook.ordinal}:{event.event_id}")
         # Always the same draws in the same order, so that an option changes only what it is about.
         ids = [draw_uuid(rng) for _ in range(2)]

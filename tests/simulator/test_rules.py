@@ -1,0 +1,129 @@
+"""`Simulator.when`: what happens to the productions that a test has chosen, as the library sees it."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from jarai_async import JaraiClient, Orchestrator, Outcome
+from jarai_async.simulator import FaultName, ProductionRule, RouteName, Simulator
+from jarai_async.simulator._api.fault_kinds import KINDS
+from jarai_async.simulator._api.routes import ROUTES
+from tests.support.orchestrators import outcomes_of
+from tests.support.scenarios import request_for
+
+
+def summary(outcome: Outcome) -> tuple[str, str | None]:
+    return outcome.state, outcome.error.code if outcome.error else None
+
+
+async def test_each_rule_changes_the_productions_that_it_is_about(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """By number, by topic, by account or by any condition about the body; the others are as usual."""
+    simulator.when(3).fails(step=8, code="VOICE_UNAVAILABLE")
+    simulator.when(topic="Bees").is_rejected()
+    simulator.when(2, topic="Tides").expires()
+    simulator.when(where=lambda body: body.get("metadataMD") == "stop").is_cancelled(after=60)
+    topics = ["Tides", "Bees", "Moss", "Tides", "Owls", "Owls"]
+    requests = [request_for(simulator, topic=topic, reference=f"{n}") for n, topic in enumerate(topics)]
+    requests[5] = request_for(simulator, topic="Owls", reference="5", metadata="stop")
+    orchestrator = Orchestrator(client, concurrency=1, expired_retries=0)
+    outcomes = {outcome.reference: outcome for outcome in await outcomes_of(orchestrator, requests)}
+    assert [summary(outcomes[f"{n}"]) for n in range(6)] == [
+        ("published", None),
+        ("rejected", "BUDGET_GATE_1_FAILED"),
+        ("failed", "VOICE_UNAVAILABLE"),
+        ("failed", "PRODUCTION_EXPIRED"),
+        ("published", None),
+        ("cancelled", None),
+    ]
+    failed = outcomes["2"].production
+    assert failed is not None
+    assert (failed.current_step, failed.error_message) == (8, "Step 8 of 15 could not be completed.")
+    assert len(simulator.productions) == 5
+
+
+async def test_person_refuses_after_two_hours(simulator: Simulator, client: JaraiClient) -> None:
+    simulator.when(1).takes(queued=5, producing=600).awaits_approval(2 * 3600, refused=True)
+    simulator.when(2).awaits_approval(math.inf)
+    first, second = [await client.submit(request_for(simulator, topic=topic)) for topic in ("Bees", "Owls")]
+    refused = await client.wait(first.id)
+    assert (refused.status, refused.error_code) == ("Failed", "APPROVAL_REFUSED")
+    true = simulator.productions[first.id]
+    assert [round(time - true.submitted_at) for time, _ in true.timeline] == [0, 5, 605, 7805]
+    simulator.refuse(second.id, code="OFF_BRAND")
+    refused = await client.fetch(second.id)
+    assert (refused.status, refused.error_code) == ("Failed", "OFF_BRAND")
+    with pytest.raises(ValueError, match="is Failed: nothing to decide"):
+        simulator.refuse(second.id)
+
+
+async def test_faults_of_a_rule_affect_only_its_productions(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """A response is lost, polls fail, and files are damaged, each for one production."""
+    simulator.when(topic="Bees").loses_response()
+    simulator.when(topic="Owls").has_fault("unavailable", on="fetch", times=2)
+    simulator.when(topic="Moss").has_fault("bit_flip", on="download")
+    requests = [request_for(simulator, topic=topic, reference=topic) for topic in ("Bees", "Owls", "Moss")]
+    outcomes = await outcomes_of(Orchestrator(client), requests)
+    assert {outcome.reference: str(outcome.state) for outcome in outcomes} == {
+        "Bees": "uncertain",
+        "Owls": "published",
+        "Moss": "published",
+    }
+    assert simulator.faults.fired == {"reset_after": 1, "unavailable": 2}
+    by_topic = {production.body["topic"]: production for production in simulator.productions.values()}
+    for topic in ("Owls", "Moss"):
+        files = await client.deliverables(by_topic[topic].production_id)
+        await client.download(files[0], tmp_path / topic)
+        assert simulator.faults.fired["bit_flip"] == (topic == "Moss")
+
+
+def rule() -> ProductionRule:
+    return Simulator().when()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Simulator().when(0), "nth must be 1 or more"),
+        (lambda: rule().fails(step=16), "step must be between 1 and 15"),
+        (lambda: rule().takes(producing=-1), "Producing must be 0 or more seconds"),
+        (lambda: rule().awaits_approval(-1), "seconds must be 0 or more"),
+        (
+            lambda: rule().has_fault("reset_aftr"),
+            "unknown kind of fault 'reset_aftr', did you mean 'reset_after'",
+        ),
+        (lambda: rule().has_fault("hang", on="sumbit"), "unknown route 'sumbit', did you mean 'submit'"),
+        (lambda: rule().has_fault("xyz"), "unknown kind of fault 'xyz'. Known are bit_flip, cut_body, "),
+    ],
+)
+def test_mistakes_in_a_rule_are_reported(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_names_of_faults_and_routes_are_complete() -> None:
+    """Editors and type checkers complete them."""
+    assert get_args(FaultName) == tuple(KINDS)
+    assert get_args(RouteName) == (*ROUTES, "download", "any")
+
+
+async def test_quota_that_is_left_today() -> None:
+    """It holds until midnight. A tier without the quota has nothing to leave."""
+    async with Simulator(tier="free") as simulator:
+        simulator.set_left_today(requests=3, productions=1)
+        async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
+            await client.submit(request_for(simulator))
+            await client.submit(request_for(simulator, topic="Bees"))  # after midnight
+        first, second = simulator.productions.values()
+    assert second.submitted_at - first.submitted_at > 14 * 3600
+    with pytest.raises(ValueError, match="the quota of this tier is 100"):
+        simulator.set_left_today(requests=101)
+    async with Simulator() as unlimited:
+        with pytest.raises(ValueError, match="the quota of this tier is unlimited"):
+            unlimited.set_left_today(productions=3)
