@@ -21,6 +21,7 @@ LAYERS = (  # each imports only from those listed before it
     ("_forecast",),
     ("_downloads",),
     ("_journal",),
+    ("_report",),
     ("_engine",),
     ("_client",),
     ("webhooks",),
@@ -40,17 +41,26 @@ PURE = (
     "_polling",
     "_printable",
     "_ratelimit",
+    "_report",
     "_secret",
     "_urls",
     "_waiting",
 )
-IMPURE_MODULES = {"_polling.poller", "_polling.watch", "_ratelimit.scheduler", "_ratelimit.account_queue"}
+IMPURE_MODULES = {
+    "_polling.poller",
+    "_polling.watch",
+    "_ratelimit.scheduler",
+    "_ratelimit.account_queue",
+    "_report.writer",
+}
 IMPURE = {"aiohttp", "asyncio", "backoff", "os", "socket", "sqlite3", "threading", "time"}
 USED_IN = {
     "aiohttp": {"_http.sessions", "_http.transport", "receiver", "simulator"},
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
+    "jinja2": {"_report.page"},
     "rich": {"_cli.progress_bar", "_cli.table"},
+    "shtab": {"_cli.completion"},
     "sqlite3": {"_journal.database"},
     "yarl": {"_http.sessions", "_http.transport"},
 }

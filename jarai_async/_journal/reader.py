@@ -12,7 +12,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from attrs import field, frozen
 
@@ -135,10 +135,20 @@ class JournalReader:
 
     def folder(self) -> str | None:
         """Return the folder of the files, if the journal names one."""
-        rows = self._read(lambda database, _: database.execute(SELECT_FACT, ("folder",)).fetchall())
-        fact = decoded_fact(rows, f"the journal {self._path}")
+        fact = self.fact("folder")
         path = fact.get("path") if isinstance(fact, dict) else None
         return path if isinstance(path, str) else None
+
+    def per_minute(self) -> int | None:
+        """Return the rate limit that the server stated last, if it did."""
+        fact = self.fact("spent")
+        limit = fact.get("limit") if isinstance(fact, dict) else None
+        return limit if isinstance(limit, int) else None
+
+    def fact(self, name: str) -> Any:
+        """Return a fact, or None if there is none."""
+        rows = self._read(lambda database, _: database.execute(SELECT_FACT, (name,)).fetchall())
+        return decoded_fact(rows, f"the journal {self._path}")
 
     def _read(self, query: Callable[[Database, bool], T]) -> T:
         """Read between two commits. `query` has a connection, and whether the file has an owner."""

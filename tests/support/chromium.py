@@ -21,6 +21,7 @@ class Page:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._numbers = itertools.count(1)
+        self._events: list[Any] = []
 
     async def call(self, method: str, **parameters: Any) -> Any:
         """Call a method of the protocol, and return its result."""
@@ -28,7 +29,9 @@ class Page:
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         while True:
             answer = await self._socket.receive_json()
-            if answer.get("id") == number:
+            if "method" in answer:
+                self._events.append(answer)
+            elif answer["id"] == number:
                 assert "error" not in answer, answer
                 return answer["result"]
 
@@ -39,6 +42,13 @@ class Page:
         )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    async def problems(self) -> list[Any]:
+        """Return what the page has written to the console, its exceptions, and what its policy forbade."""
+        await self.call("Log.enable")
+        await self.call("Runtime.enable")
+        kinds = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
+        return [event for event in self._events if event["method"] in kinds]
 
     async def until(self, condition: str) -> None:
         """Wait until a JavaScript expression is true."""
