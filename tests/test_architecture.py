@@ -60,6 +60,7 @@ USED_IN = {
     "cattrs": {"_api.codec"},
     "jinja2": {"_report.page"},
     "rich": {"_cli.progress_bar", "_cli.table"},
+    "shtab": {"_cli.completion"},
     "sqlite3": {"_journal.database"},
     "yarl": {"_http.sessions", "_http.transport"},
 }

@@ -25,6 +25,11 @@ _CSV_SUFFIXES: Final = (".csv", ".tsv", ".txt")
 _JSON_SUFFIXES: Final = (".json", ".jsonl", ".ndjson")
 
 
+def variable(field: str) -> str:
+    """Return the name of the environment variable that gives an identifier where nothing else does."""
+    return f"JARAI_{field.upper()}"
+
+
 class BatchError(ConfigurationError):
     """A batch has invalid lines; each of `problems` starts with line numbers. Nothing was submitted."""
 
@@ -73,16 +78,23 @@ def read_text(path: str) -> str:
     return text
 
 
-def parse_file(path: str, text: str, defaults: Mapping[str, str | None]) -> list[ProductionRequest]:
-    """Parse the text of a file. Its name decides how, or else its first character. Raises BatchError."""
+def parse_file(
+    path: str, text: str, defaults: Mapping[str, str | None], *, ignored: set[str] | None = None
+) -> list[ProductionRequest]:
+    """Parse the text of a file. Its name decides how, or else its first character.
+
+    The names of unknown fields are added to `ignored`. If that is None, they are problems. Raises BatchError.
+    """
     suffix = PurePath(path).suffix.lower()
     as_csv = suffix in _CSV_SUFFIXES or (
         suffix not in _JSON_SUFFIXES and not text.lstrip().startswith(("{", "["))
     )
-    return parse_batch(text, as_csv=as_csv, defaults=defaults)
+    return parse_batch(text, as_csv=as_csv, defaults=defaults, ignored=ignored)
 
 
-def parse_batch(text: str, *, as_csv: bool, defaults: Mapping[str, str | None]) -> list[ProductionRequest]:
+def parse_batch(
+    text: str, *, as_csv: bool, defaults: Mapping[str, str | None], ignored: set[str] | None = None
+) -> list[ProductionRequest]:
     """Parse every line; a field that is empty or omitted takes its value from `defaults`.
 
     Raises BatchError with the problems of all lines.
@@ -93,7 +105,7 @@ def parse_batch(text: str, *, as_csv: bool, defaults: Mapping[str, str | None]) 
     line_of: dict[str, int] = {}  # by reference
     for line, row in rows:
         try:
-            request = _request(row, defaults)
+            request = _request(row, defaults, ignored)
         except InvalidRequestError as error:
             for problem in map(_with_advice, error.problems):
                 lines_of.setdefault(problem, []).append(line)
@@ -123,17 +135,23 @@ def _where(unit: str, lines: list[int]) -> str:
     return f"{unit}{'s' if len(lines) > 1 else ''} {shown}{more}"
 
 
-def _request(row: Any, defaults: Mapping[str, str | None]) -> ProductionRequest:
+def _request(row: Any, defaults: Mapping[str, str | None], ignored: set[str] | None) -> ProductionRequest:
     if isinstance(row, InvalidRequestError):
         raise row
     if isinstance(row, dict):
+        if ignored is not None:
+            ignored |= row.keys() - _FIELDS
+            row = {name: value for name, value in row.items() if name in _FIELDS}
         row = {**defaults, **{name: value for name, value in row.items() if value not in (None, "")}}
     return ProductionRequest.from_dict(row)
 
 
 def _with_advice(problem: str) -> str:
     name = problem.removesuffix(" is missing")
-    return f"{problem}: give --{name.replace('_', '-')}" if name in ID_FIELDS else problem
+    if name in ID_FIELDS:
+        return f"{problem}: give --{name.replace('_', '-')} or set {variable(name)}"
+    is_unknown = problem.startswith("unknown field") and "did you mean" not in problem
+    return f"{problem}; leave it out with --ignore-unknown" if is_unknown else problem
 
 
 # Both readers yield each row with its number. A row that cannot be read is yielded as an error, so that

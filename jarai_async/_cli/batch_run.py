@@ -7,13 +7,17 @@ tests the key, and the first request of a new batch goes alone.
 import argparse
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from attrs import Factory, frozen
 
 from jarai_async import _clock
 from jarai_async._api.calls import is_refusal
 from jarai_async._api.models import ProductionRequest
 from jarai_async._cli import output
 from jarai_async._cli.arguments import DOWNLOAD_FOLDER, resume_command
+from jarai_async._cli.client import serving, webhook_secrets
+from jarai_async._cli.output import ShowEvent
 from jarai_async._cli.progress import Progress, shown
 from jarai_async._cli.report import BatchReport, describe_cost
 from jarai_async._cli.signals import interrupted
@@ -29,11 +33,12 @@ from jarai_async._errors import (
 )
 from jarai_async._events import Event, Finished
 from jarai_async._journal.database import Server, journal_path
-from jarai_async._journal.entries import Intent
+from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal
 from jarai_async._journal.reader import JournalReader
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.slot import Slots
+from jarai_async.receiver import Receiver
 
 _OF_ONE_ACCOUNT = ("ACCOUNT_NOT_ACTIVE", "INSUFFICIENT_SCOPE")  # codes; documented
 
@@ -53,27 +58,71 @@ async def run_requests(
     """
     await _check_key(client)
     options.download_to = options.download_to or DOWNLOAD_FOLDER
-    report = BatchReport(len(requests))
-    orchestrator = _orchestrator(client, options)
-    first = FirstRequest(
-        orchestrator.context.slots, accounts=len({request.account_id for request in requests})
+    report, started = BatchReport(len(requests)), _clock.monotonic()
+    async with AsyncExitStack() as resources:
+        show = resources.enter_context(output.shown_events(options.events))
+        receiver = None
+        if options.webhook_port is not None:
+            receiver = Receiver(webhook_secrets())
+            await resources.enter_async_context(serving(receiver, "127.0.0.1", options.webhook_port))
+        orchestrator = _orchestrator(client, options, receiver)
+        first = FirstRequest(orchestrator.context.slots, is_new=is_new, requests=requests)
+        stopped, code = await _follow(orchestrator, requests, report, first, show=show, options=options)
+    if code == 2:
+        return code
+    if stopped and options.journal is not None:
+        output.print_message(f"to continue: {resume_command(options)}")
+    summary = report.summary(interrupted=stopped, created=created())
+    seconds, sent = _clock.monotonic() - started, orchestrator.statistics().requests
+    output.print_summary(
+        [*report.kinds(), describe_cost(seconds, sent)],
+        f"{summary}; files in {options.download_to}",
+        outcomes=report.outcomes,
+        seconds=round(seconds),
+        requests=dict(sent),
     )
-    progress = Progress(report, orchestrator.statistics)
-    started, run, stopped, code = _clock.monotonic(), None, False, 0
+    return code or (0 if report.ok else 1)
+
+
+def _orchestrator(
+    client: JaraiClient, options: argparse.Namespace, receiver: Receiver | None
+) -> Orchestrator:
+    return Orchestrator(
+        client,
+        concurrency=options.concurrency,
+        download_to=options.download_to,
+        collect_for_review=options.review,
+        deadline=options.deadline,
+        cancel_on_exit=options.cancel_on_exit,
+        journal=options.journal,
+        webhooks=receiver,
+    )
+
+
+async def _follow(
+    orchestrator: Orchestrator,
+    requests: list[ProductionRequest],
+    report: BatchReport,
+    first: "FirstRequest",
+    *,
+    show: ShowEvent,
+    options: argparse.Namespace,
+) -> tuple[bool, int]:
+    """Run requests. Return whether something stopped that, and the exit code, or 0 if outcomes decide it."""
+    progress, run, stopped, code = Progress(report, orchestrator.statistics), None, False, 0
     try:
         async with orchestrator, shown(progress, interval=_update_interval(options), quiet=options.quiet):
-            if is_new:
-                await first.hold_the_others()
+            await first.hold_the_others()
             run = orchestrator.run(requests)
             async for event in run:
                 report.add(event)
                 progress.update()
                 first.add(event)  # before anything is awaited: if it raises, no other request is sent
-                await output.print_event(event)
+                await show(event)
     except (AuthenticationError, PermissionDeniedError) as error:
-        await first.show_refused()
+        await first.show_refused(show)
         output.print_message(error)
-        return 2
+        return True, 2
     except asyncio.CancelledError:
         stopped, code = True, interrupted.exit_code
     except JournalError as error:
@@ -86,41 +135,12 @@ async def run_requests(
         output.print_message(f"stopped: {error}")
     for event in run.unread() if run else ():
         report.add(event)
-    if stopped and options.journal is not None:
-        output.print_message(f"to continue: {resume_command(options)}")
-    summary = report.summary(interrupted=stopped, created=created())
-    _print_summary(
-        report, orchestrator, _clock.monotonic() - started, f"{summary}; files in {options.download_to}"
-    )
-    return code or (0 if report.ok else 1)
-
-
-def _orchestrator(client: JaraiClient, options: argparse.Namespace) -> Orchestrator:
-    return Orchestrator(
-        client,
-        concurrency=options.concurrency,
-        download_to=options.download_to,
-        collect_for_review=options.review,
-        deadline=options.deadline,
-        cancel_on_exit=options.cancel_on_exit,
-        journal=options.journal,
-    )
+    return stopped, code
 
 
 def _update_interval(options: argparse.Namespace) -> float:
     """Return the seconds of the loop's clock that are about one real second, or less."""
     return 60.0 if getattr(options, "simulate", False) else options.speed or 1.0
-
-
-def _print_summary(report: BatchReport, orchestrator: Orchestrator, seconds: float, summary: str) -> None:
-    sent = orchestrator.statistics().requests
-    output.print_summary(
-        [*report.kinds(), describe_cost(seconds, sent)],
-        summary,
-        outcomes=report.outcomes,
-        seconds=round(seconds),
-        requests=dict(sent),
-    )
 
 
 async def _check_key(client: JaraiClient) -> None:
@@ -142,15 +162,16 @@ async def _check_key(client: JaraiClient) -> None:
 class FirstRequest:
     """Lets the first request of a new batch go alone: its key may not be allowed to submit."""
 
-    def __init__(self, slots: Slots, accounts: int) -> None:
+    def __init__(self, slots: Slots, *, is_new: bool, requests: Collection[ProductionRequest]) -> None:
         self._slots = slots
-        self._has_one_account = accounts == 1
+        self._is_new = is_new
+        self._has_one_account = len({request.account_id for request in requests}) == 1
         self._held = 0
         self._refused: Event | None = None
 
     async def hold_the_others(self) -> None:
-        """Take all slots but one."""
-        while self._held < self._slots.count - 1:
+        """Take all slots but one, if the batch is new."""
+        while self._is_new and self._held < self._slots.count - 1:
             await self._slots.acquire()
             self._held += 1
 
@@ -167,11 +188,11 @@ class FirstRequest:
             self._slots.release()
             self._held -= 1
 
-    async def show_refused(self) -> None:
+    async def show_refused(self, show: ShowEvent) -> None:
         """Show the outcome for which `add` raised, as far as the output still has a reader."""
         if self._refused is not None:
             with suppress(OutputError):
-                await output.print_event(self._refused)
+                await show(self._refused)
 
 
 # --- Journals ------------------------------------------------------------------------------------
@@ -187,14 +208,26 @@ async def open_journal(path: str, server: Server | None = None) -> AsyncIterator
         await journal.close()
 
 
-async def read_journal(path: str) -> tuple[list[Intent], str | None]:
-    """Return the requests of a journal, which may be in use, and the folder of their files, if it names one.
+@frozen
+class JournalContent:
+    """The requests of a journal, the folder of their files and the rate limit, if it names them."""
 
-    Raises ConfigurationError or JournalError.
-    """
+    intents: list[Intent] = Factory(list)
+    folder: str | None = None
+    per_minute: int | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was submitted yet."""
+        return all(intent.stage is Stage.PLANNED for intent in self.intents)
+
+
+async def read_journal(path: str) -> JournalContent:
+    """Read a journal, which may be in use. Raises ConfigurationError or JournalError."""
     reader = JournalReader(journal_path(path))
 
-    def read() -> tuple[list[Intent], str | None]:
-        return [intent for intent, _ in reader.entries()], reader.folder()
+    def read() -> JournalContent:
+        intents = [intent for intent, _ in reader.entries()]
+        return JournalContent(intents, reader.folder(), reader.per_minute())
 
     return await asyncio.to_thread(read)

@@ -17,15 +17,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from jarai_async import _clock
 from jarai_async._api.models import Production
-from jarai_async._cli import json_lines, output, report_command, results, webhook_commands
+from jarai_async._cli import batch_commands, json_lines, output, report_command, results, webhook_commands
 from jarai_async._cli.arguments import build_parser
-from jarai_async._cli.batch_file import ID_FIELDS, parse_file, read_text
-from jarai_async._cli.batch_run import open_journal, read_journal, run_requests
+from jarai_async._cli.batch_file import read_text
+from jarai_async._cli.batch_run import open_journal, read_journal
+from jarai_async._cli.client import open_client
+from jarai_async._cli.completion import print_completion
 from jarai_async._cli.results import shown_results
 from jarai_async._cli.signals import interrupted, on_interrupt
-from jarai_async._cli.simulate import new_simulator, simulate, simulated_ids
+from jarai_async._cli.simulate import simulate
 from jarai_async._cli.streams import background_streams
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
@@ -36,8 +37,6 @@ from jarai_async._errors import (
     JaraiError,
 )
 from jarai_async._events import OutcomeState
-from jarai_async._forecast.plan import plan
-from jarai_async._journal.entries import Intent, Stage
 from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async.simulator import run as run_simulated
 
@@ -117,71 +116,11 @@ def _run_event_loop(command: Coroutine[Any, Any, int], options: argparse.Namespa
     return run_simulated(command, speed=speed, epoch=options.epoch)
 
 
-# --- Batches -------------------------------------------------------------------------------------
-
-
-async def _run(options: argparse.Namespace) -> int:
-    if not options.simulate:
-        requests = parse_file(options.batch, options.text, _defaults(options))
-        if options.journal is None and options.batch != "-":
-            options.journal = f"{options.batch}.journal"
-        intents = await _read_batch(options)
-        async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
-            return await run_requests(client, requests, options, is_new=_is_new(intents))
-    async with new_simulator(options) as simulator:
-        requests = parse_file(options.batch, options.text, simulated_ids(simulator) | _defaults(options))
-        async with JaraiClient(simulator.api_key, base_url=simulator.base_url) as client:
-            is_new = _is_new(await _read_batch(options))
-            created = simulator.productions.keys
-            return await run_requests(client, requests, options, is_new=is_new, created=created)
-
-
-def _defaults(options: argparse.Namespace) -> dict[str, str]:
-    """Return the options that fill in fields missing from the lines of a batch."""
-    return {name: value for name in (*ID_FIELDS, "project_type") if (value := getattr(options, name))}
-
-
-async def _read_batch(options: argparse.Namespace) -> list[Intent]:
-    """Return the requests that the journal of a batch has, and use the folder that it names."""
-    if options.journal is None or not _exists(options.journal):
-        return []
-    intents, folder = await read_journal(options.journal)
-    options.download_to = options.download_to or folder
-    if not options.simulate:
-        stages = Counter(intent.stage for intent in intents)
-        found = f"{stages.total()} requests; {stages[Stage.ENDED]} ended"
-        output.print_message(f"{options.journal} has {found if stages else 'no requests'}")
-    return intents
-
-
-def _exists(path: str) -> bool:
-    return Path(path).exists()
-
-
-def _is_new(intents: list[Intent]) -> bool:
-    return all(intent.stage is Stage.PLANNED for intent in intents)
-
-
-async def _resume(options: argparse.Namespace) -> int:
-    intents, folder = await read_journal(options.journal)
-    options.download_to = options.download_to or folder
-    requests = [intent.request() for intent in intents]
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
-        return await run_requests(client, requests, options, is_new=_is_new(intents))
-
-
-async def _plan(options: argparse.Namespace) -> int:
-    requests = parse_file(options.batch, options.text, _defaults(options))
-    planned = plan(requests, options.tier, concurrency=options.concurrency, wall=_clock.wall())
-    await output.print_plan(planned, recommended=options.concurrency is None)
-    return 0
-
-
 # --- Journals ------------------------------------------------------------------------------------
 
 
 async def _journal(options: argparse.Namespace) -> int:
-    intents, _ = await read_journal(options.journal)
+    intents = (await read_journal(options.journal)).intents
     async with shown_results(results.INTENTS, options) as show:
         for intent in intents:
             await show(json_lines.intent_line(intent))
@@ -196,7 +135,7 @@ async def _resolve(options: argparse.Namespace) -> int:
     if len(ids) != len(options.reference):
         raise InvalidRequestError(["give one --production-id for each REFERENCE, in the same order"])
     async with (
-        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        open_client(options) as client,
         open_journal(options.journal, await client.engine.server()) as journal,
     ):
         decisions = []
@@ -239,7 +178,7 @@ async def _print_productions(
     options: argparse.Namespace, request: Callable[[JaraiClient, str], Awaitable[Production]]
 ) -> int:
     async with (
-        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        open_client(options) as client,
         shown_results(results.PRODUCTIONS, options) as show,
     ):
 
@@ -251,7 +190,7 @@ async def _print_productions(
 
 async def _deliverables(options: argparse.Namespace) -> int:
     async with (
-        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        open_client(options) as client,
         shown_results(results.DELIVERABLES, options) as show,
     ):
         deliverables = await client.deliverables(options.production_id)
@@ -268,7 +207,7 @@ async def _deliverables(options: argparse.Namespace) -> int:
 
 async def _accounts(options: argparse.Namespace) -> int:
     async with (
-        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        open_client(options) as client,
         shown_results(results.ACCOUNTS, options) as show,
     ):
         for account in await client.accounts():
@@ -277,9 +216,9 @@ async def _accounts(options: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
-    "run": _run,
-    "resume": _resume,
-    "plan": _plan,
+    "run": batch_commands.run,
+    "resume": batch_commands.resume,
+    "plan": batch_commands.print_plan,
     "journal": _journal,
     "report": report_command.run,
     "resolve": _resolve,
@@ -290,4 +229,5 @@ _COMMANDS = {
     "accounts": _accounts,
     "webhooks": webhook_commands.run,
     "simulate": simulate,
+    "completion": print_completion,
 }

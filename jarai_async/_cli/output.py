@@ -3,22 +3,28 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, Final
 
 from jarai_async._cli.durations import describe_duration
 from jarai_async._cli.json_lines import DURATIONS_NOTE, plan_line
 from jarai_async._cli.report import failure
 from jarai_async._cli.signals import interrupted
-from jarai_async._cli.streams import OutputError, background
+from jarai_async._cli.streams import BackgroundStream, OutputError, background
 from jarai_async._errors import AuthenticationError, ConfigurationError, JaraiError
 from jarai_async._events import Event, Finished
 from jarai_async._forecast.plan import TARGET_LAG, Plan
 from jarai_async._printable import printable
 
 _GRACE: Final = 5.0  # seconds for writing the rest of the output after an interrupt
+
+
+ShowEvent = Callable[[Event], Awaitable[None]]
 
 
 async def print_line(line: dict[str, Any]) -> None:
@@ -149,6 +155,35 @@ async def print_plan(plan: Plan, *, recommended: bool) -> None:
 
 
 # --- Batches -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def shown_events(path: str | None) -> Iterator[ShowEvent]:
+    """Return what shows an event, and appends it to a file if there is a path. Raises OSError.
+
+    Showing an event raises OutputError.
+    """
+    if path is None:
+        yield print_event
+        return
+    with Path(path).open("a+b") as file:
+        stream = BackgroundStream(TextIOWrapper(file, "utf-8", write_through=True))
+        if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) and file.read() != b"\n":
+            stream.write("\n")  # an earlier process was killed while it wrote
+
+        async def show(event: Event) -> None:
+            stream.write(f"{_json(event.to_dict())}\n")
+            try:
+                await stream.written()
+            except OutputError as error:
+                raise OutputError(f"{path}: {error}") from None
+            await print_event(event)
+
+        try:
+            yield show
+        finally:
+            with suppress(OutputError):  # was raised where the event was shown
+                stream.finish(_GRACE)
 
 
 async def print_event(event: Event) -> None:

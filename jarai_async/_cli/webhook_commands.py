@@ -1,4 +1,4 @@
-"""The commands `jarai webhooks COMMAND`: one function each.
+"""The commands `jarai webhooks COMMAND`: their options, and one function each.
 
 Anyone who has a signing secret can forge webhooks. So only `create` prints it, once, and `listen` reads it
 from the environment: command-line arguments are visible to every process on the machine. Signed URLs, which
@@ -12,17 +12,69 @@ import os
 import tempfile
 from typing import Any
 
+from jarai_async._api import wire
 from jarai_async._api.webhook_models import NewWebhook, WebhookEvent
 from jarai_async._cli import output
+from jarai_async._cli.client import SECRET, open_client, serving, webhook_secrets
+from jarai_async._cli.examples import EXAMPLES
 from jarai_async._cli.json_lines import webhook_event_line, webhook_line
-from jarai_async._cli.results import WEBHOOKS, shown_results
+from jarai_async._cli.options import Commands, add_command, add_port, add_remote, url_path
+from jarai_async._cli.results import WEBHOOKS, add_json, shown_results
 from jarai_async._cli.signals import stop_event, wait_for
 from jarai_async._cli.streams import OutputError
-from jarai_async._client import JaraiClient
-from jarai_async._errors import ConfigurationError, InvalidResponseError, NoResponseError, ServerError
+from jarai_async._errors import InvalidResponseError, NoResponseError, ServerError
 from jarai_async.receiver import Receiver
 
-_SECRET = "JARAI_WEBHOOK_SECRET"  # noqa: S105  # the name of the variable, not a secret
+
+def add_webhooks(commands: Commands) -> None:
+    """Add the commands."""
+    summary = "manage webhooks and print their events"
+    webhooks = commands.add_parser(
+        "webhooks", help=summary, description=f"{summary.capitalize()}.", epilog=EXAMPLES["webhooks"]
+    )
+    actions = webhooks.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    add_json(add_remote(actions, "list", "list webhooks, without their signing secrets"))
+    _add_create(actions)
+    delete = add_remote(actions, "delete", "delete webhooks")
+    delete.add_argument("webhook_id", metavar="WEBHOOK_ID", nargs="+")
+    test = add_remote(actions, "test", "ask JARAI to send a test event to a webhook's endpoint")
+    test.add_argument("webhook_id", metavar="WEBHOOK_ID")
+    _add_listen(actions)
+
+
+def _add_create(actions: Commands) -> None:
+    details = "Prints the webhook with its signing secret. Store the secret: JARAI does not show it again."
+    create = add_remote(actions, "create", "create a webhook for your endpoint", details)
+    accounts = create.add_mutually_exclusive_group()
+    accounts.add_argument(
+        "--account",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="send only the events of this account (can be repeated)",
+    )
+    accounts.add_argument("--scope", metavar="ID", help="send only the events of this account scope")
+    create.add_argument("endpoint_url", metavar="URL", help="https URL of your endpoint")
+    create.add_argument(
+        "event_types",
+        nargs="*",
+        metavar="EVENT",
+        default=wire.SUBSCRIBED,
+        help=f"event types to send (default: {', '.join(wire.SUBSCRIBED)})",
+    )
+
+
+def _add_listen(actions: Commands) -> None:
+    details = (
+        "Prints only events that are signed with the secret in JARAI_WEBHOOK_SECRET. While you replace a "
+        "secret, set both, separated by a comma. JARAI sends to https URLs only: put a tunnel or a proxy "
+        "in front."
+    )
+    listen = add_command(actions, "listen", "print webhook events as JSON lines until Ctrl-C", details)
+    listen.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add_port(listen, default=8080)
+    path_help = "path of the endpoint (default: %(default)s)"
+    listen.add_argument("--path", type=url_path, default="/", help=path_help)
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -32,7 +84,7 @@ async def run(options: argparse.Namespace) -> int:
 
 async def _list(options: argparse.Namespace) -> int:
     async with (
-        JaraiClient(base_url=options.base_url, trust_env=True) as client,
+        open_client(options) as client,
         shown_results(WEBHOOKS, options) as show,
     ):
         for webhook in await client.webhooks():
@@ -42,7 +94,7 @@ async def _list(options: argparse.Namespace) -> int:
 
 async def _create(options: argparse.Namespace) -> int:
     await output.check_output()  # the secret is shown only once, so where it goes is checked first
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with open_client(options) as client:
         try:
             webhook = await client.create_webhook(
                 options.endpoint_url,
@@ -74,7 +126,7 @@ async def _print_with_secret(webhook: NewWebhook) -> int:
             )
         return 1
     output.print_message(
-        f"the signing secret is not shown again: store it safely, and set {_SECRET} to it to receive events"
+        f"the signing secret is not shown again: store it safely, and set {SECRET} to it to receive events"
     )
     return 0
 
@@ -88,7 +140,7 @@ def _save(line: dict[str, Any]) -> str:
 
 
 async def _delete(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with open_client(options) as client:
 
         async def delete(webhook_id: str) -> dict[str, Any]:
             await client.delete_webhook(webhook_id)
@@ -98,7 +150,7 @@ async def _delete(options: argparse.Namespace) -> int:
 
 
 async def _test(options: argparse.Namespace) -> int:
-    async with JaraiClient(base_url=options.base_url, trust_env=True) as client:
+    async with open_client(options) as client:
         await client.test_webhook(options.webhook_id)
     output.print_message("JARAI will send a test event to the webhook's endpoint")
     return 0
@@ -116,32 +168,11 @@ async def _listen(options: argparse.Namespace) -> int:
             stop.set()
 
     with output.log_messages(verbose=2):  # above all, why a webhook is rejected
-        await _serve(Receiver(_secrets(), show), options, stop)
+        async with serving(Receiver(webhook_secrets(), show), options.host, options.port, options.path):
+            await wait_for(stop)
     if failures:
         output.print_message(f"stopped: {failures[0]}")
     return 1 if failures else 0
-
-
-async def _serve(receiver: Receiver, options: argparse.Namespace, stop: asyncio.Event) -> None:
-    host, port = options.host, options.port
-    try:
-        async with receiver, receiver.serve(host, port, path=options.path) as url:
-            output.print_message(f"listening at {url} (press Ctrl-C to stop)")
-            output.print_message(
-                "JARAI sends to https URLs only: put a tunnel or a proxy in front of this address"
-            )
-            await wait_for(stop)
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen at {host}:{port}: {output.reason(error)}") from None
-
-
-def _secrets() -> list[str]:
-    secrets = [secret.strip() for secret in os.environ.get(_SECRET, "").split(",") if secret.strip()]
-    if not secrets:
-        raise ConfigurationError(
-            f"no signing secret: set {_SECRET} to the one that `jarai webhooks create` printed"
-        )
-    return secrets
 
 
 _ACTIONS = {"list": _list, "create": _create, "delete": _delete, "test": _test, "listen": _listen}

@@ -245,7 +245,7 @@ async def _read(
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout_at(end):
+        async with asyncio.timeout_at(None if response.content.is_eof() else end):  # a timer costs as much
             while chunk := await response.content.readany():
                 chunks.append(chunk)
                 size += len(chunk)

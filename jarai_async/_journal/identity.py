@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -23,6 +24,16 @@ def content_reference(request: ProductionRequest) -> str:
     """Return a reference made from the account and every field of the body, whatever their order."""
     content = _canonical([request.account_id, json.loads(body_of(request))])
     return f"auto-{sha256(content.encode()).hexdigest()[:16]}"
+
+
+def reference_of(request: ProductionRequest, occurrences: Counter[str]) -> str:
+    """Return the reference of a request, made from its content and its occurrence if it has none."""
+    if request.reference is not None:
+        return request.reference
+    reference = content_reference(request)
+    occurrences[reference] += 1
+    occurrence = occurrences[reference]
+    return reference if occurrence == 1 else f"{reference}-{occurrence}"
 
 
 def differences(before: ProductionRequest, now: ProductionRequest) -> Iterator[str]:

@@ -139,6 +139,12 @@ class JournalReader:
         path = fact.get("path") if isinstance(fact, dict) else None
         return path if isinstance(path, str) else None
 
+    def per_minute(self) -> int | None:
+        """Return the rate limit that the server stated last, if it did."""
+        fact = self.fact("spent")
+        limit = fact.get("limit") if isinstance(fact, dict) else None
+        return limit if isinstance(limit, int) else None
+
     def fact(self, name: str) -> Any:
         """Return a fact, or None if there is none."""
         rows = self._read(lambda database, _: database.execute(SELECT_FACT, (name,)).fetchall())

@@ -15,7 +15,7 @@ from jarai_async._downloads.files import Disk
 from jarai_async._errors import FileWriteError, InvalidRequestError, JournalError
 from jarai_async._events import Event
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.identity import content_reference
+from jarai_async._journal.identity import reference_of
 from jarai_async._journal.journal import Journal
 from jarai_async._orchestrator.collector import collected_references
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
@@ -110,12 +110,7 @@ class Batch:
         """Return a request with its reference. Raises InvalidRequestError if it is not a request."""
         if not isinstance(item, ProductionRequest):
             raise InvalidRequestError([f"item {number} is not a ProductionRequest but {type(item).__name__}"])
-        if item.reference is not None:
-            return item.reference, item
-        reference = content_reference(item)
-        self._occurrences[reference] += 1
-        occurrence = self._occurrences[reference]
-        return (reference if occurrence == 1 else f"{reference}-{occurrence}"), item
+        return reference_of(item, self._occurrences), item
 
     async def plan(self, journal: Journal, running: Callable[[str], object | None]) -> None:
         """Compare a collection with the journal, then write it there, so that a restart continues.

@@ -73,6 +73,17 @@ def test_defaults_fill_fields_that_are_missing_or_empty() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("as_csv", "text"),
+    [(True, "topic,notes,Owner\nA,n,\nB,,o\n"), (False, lines({"topic": "A", "notes": 1, "Owner": None}))],
+)
+def test_unknown_columns_can_be_ignored(as_csv: bool, text: str) -> None:  # noqa: FBT001
+    """Their names are returned, so that the command can print them."""
+    ignored: set[str] = set()
+    first, *_ = parse_batch(text, as_csv=as_csv, defaults=IDS, ignored=ignored)
+    assert (first, ignored) == (request(topic="A"), {"notes", "Owner"})
+
+
 def test_every_problem_is_reported_with_its_line() -> None:
     """One run reports the problems of all lines, and all problems of a line."""
     text = lines(
@@ -90,7 +101,8 @@ def test_every_problem_is_reported_with_its_line() -> None:
     reported = problems(text)
     assert reported[0].startswith("line 2: not JSON: ")
     assert reported.pop() == (
-        f"line 10: unknown field 'colour'; known fields: topic, {', '.join(IDS)}, {', '.join(OPTIONAL)}"
+        f"line 10: unknown field 'colour'; known fields: topic, {', '.join(IDS)}, {', '.join(OPTIONAL)}; "
+        "leave it out with --ignore-unknown"
     )
     assert reported[1:] == [
         "line 3: expected a JSON object, not list",
@@ -109,8 +121,8 @@ def test_every_problem_is_reported_with_its_line() -> None:
 def test_missing_ids_without_a_default_are_reported() -> None:
     """Every identifier that neither the line nor the defaults contain is a problem of its own."""
     assert problems(lines({"topic": "A"}), account_id=None, avatar_id="") == [
-        "line 1: account_id is missing: give --account-id",
-        "line 1: avatar_id is missing: give --avatar-id",
+        "line 1: account_id is missing: give --account-id or set JARAI_ACCOUNT_ID",
+        "line 1: avatar_id is missing: give --avatar-id or set JARAI_AVATAR_ID",
     ]
 
 
@@ -309,7 +321,7 @@ def test_equal_problems_are_one_line() -> None:
     """It names the lines as ranges, and what to do."""
     text = "topic\n" + "A\n" * 40
     assert problems(text, as_csv=True, account_id=None) == [
-        "lines 2-41: account_id is missing: give --account-id"
+        "lines 2-41: account_id is missing: give --account-id or set JARAI_ACCOUNT_ID"
     ]
     rows = [{"topic": "A"} | ({"x": 1} if n % 2 else {}) for n in range(60)]
     (problem,) = problems(lines(*rows))

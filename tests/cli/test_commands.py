@@ -47,25 +47,35 @@ Printed = pytest.CaptureFixture[str]
             "cancel",
             "deliverables",
             "accounts",
+            "completion",
         ),
         *("simulate", "webhooks", "webhooks list", "webhooks create", "webhooks delete", "webhooks test"),
         "webhooks listen",
     ],
 )
 def test_every_command_has_help(command: str, capsys: Printed) -> None:
-    """The help of every command can be printed, and names positional arguments in capitals."""
+    """It names positional arguments in capitals, and ends with examples."""
     with pytest.raises(SystemExit) as caught:
         main([*command.split(), "--help"])
     assert caught.value.code == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: jarai {command}".rstrip())
     assert "production_id" not in printed
+    assert f" jarai {command}".rstrip() in printed.partition("\nexample")[2]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run"], "the following arguments are required: BATCH"),
+        (["rnu"], "did you mean run?"),
+        (
+            ["run", "x", "--concurency=3"],
+            "unrecognized arguments: --concurency=3; did you mean --concurrency?",
+        ),
+        (["webhooks", "lst"], "did you mean list?"),
+        (["status", ID, "--deadline"], "unrecognized arguments: --deadline\n"),
+        (["run", "x", "--deadline", "2x"], "'2x' is not a duration such as 2h30m, or seconds greater than 0"),
         (["simulate", "--speed", "0"], "--speed: '0' is not a number greater than 0"),
         (["simulate", "--speed", "fast"], "--speed: 'fast' is not a number greater than 0"),
         (["simulate", "--epoch", "nan"], "--epoch: 'nan' is not a Unix time in seconds"),
@@ -203,7 +213,7 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     codes = [main(["run", path, *id_options(served), *options]) for _ in range(2)]
     codes.append(main(["resume", f"{path}.journal", *options]))
     printed = capsys.readouterr()
-    assert printed.err.count(f"{path}.journal has 3 requests; ") == 1
+    assert printed.err.count(f"{path}.journal has 3 requests; ") == 2
     *_, first, second, third = (
         line for line in printed.err.splitlines() if "3 submitted, 3 finished" in line
     )

@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from jarai_async import JaraiClient, Orchestrator
+from jarai_async import JaraiClient, NotFoundError, Orchestrator
+from jarai_async._api.models import NIL_ID
 from jarai_async.simulator import Simulator
 from tests.support.logs import besides_events
 from tests.support.orchestrators import outcomes_of
@@ -76,6 +77,19 @@ async def test_outage_of_blob_storage_is_logged_once(
     assert begin.getMessage().startswith("an outage of blob storage (127.0.0.1) began at ")
     assert "sig=" not in caplog.text
     assert end.getMessage().startswith("the outage of blob storage has ended after ")
+
+
+async def test_answer_that_is_an_error_ends_an_outage(
+    simulator: Simulator, client: JaraiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JARAI responds again, although it does not know the production."""
+    caplog.set_level(logging.INFO, logger="jarai_async")
+    simulator.faults.add("reset_before", on="fetch", times=3)
+    with pytest.raises(NotFoundError):
+        await client.fetch(NIL_ID)
+    begin, end = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert begin.startswith("an outage of JARAI (read) began at ")
+    assert end.startswith("the outage of JARAI has ended after ")
 
 
 async def test_single_failures_are_no_outage(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -239,6 +239,7 @@ async def orchestrator_tickets(orchestrator: Orchestrator) -> None:
     assert_type(ticket.status, Status | None)
     assert_type(ticket.production, Production | None)
     text: str | None = ticket.production_id
+    assert_type(ticket.cancel_requested, bool)
     assert_type(ticket.done, bool)
     assert_type(ticket.to_dict(), dict[str, Any])
     assert_type(ticket.expected_finish, datetime | None)

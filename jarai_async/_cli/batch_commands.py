@@ -1,0 +1,144 @@
+"""The commands `jarai run`, `jarai plan` and `jarai resume`.
+
+Everything that can be checked is checked before the first request: each line of the batch, the requests that
+the journal has under the same references, and that the journal can be used with this server.
+"""
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from jarai_async import _clock
+from jarai_async._api import wire
+from jarai_async._api.models import ProductionRequest
+from jarai_async._cli import output
+from jarai_async._cli.batch_file import ID_FIELDS, parse_file, variable
+from jarai_async._cli.batch_run import JournalContent, open_journal, read_journal, run_requests
+from jarai_async._cli.client import open_client, webhook_secrets
+from jarai_async._cli.simulate import new_simulator, simulated_ids
+from jarai_async._client import JaraiClient
+from jarai_async._errors import InvalidRequestError
+from jarai_async._forecast.plan import plan
+from jarai_async._journal.entries import Stage
+from jarai_async._journal.identity import reference_of
+from jarai_async._orchestrator.decisions import is_same_request
+from jarai_async.simulator import Simulator
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Run a batch."""
+    if not options.simulate:
+        return await _run(options, None)
+    async with new_simulator(options) as simulator:
+        return await _run(options, simulator)
+
+
+async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
+    requests = _parse(options, simulated_ids(simulator) if simulator else _variables())
+    if options.journal is None and options.batch != "-" and simulator is None:
+        options.journal = f"{options.batch}.journal"
+    journal = JournalContent()
+    has_journal = options.journal is not None and _exists(options.journal)
+    if has_journal:
+        journal = await _read(options)
+    to_submit = _to_submit(requests, journal)
+    if options.webhook_port is not None:
+        webhook_secrets()
+    async with open_client(options, simulator) as client:
+        if has_journal:
+            await _check_journal(client, journal, options)
+        if options.dry_run:
+            return await _forecast(len(requests), to_submit, journal, options)
+        created = simulator.productions.keys if simulator else tuple
+        return await run_requests(client, requests, options, is_new=journal.is_new, created=created)
+
+
+async def resume(options: argparse.Namespace) -> int:
+    """Run the requests of a journal."""
+    journal = await _read(options)
+    requests = [intent.request() for intent in journal.intents]
+    async with open_client(options) as client:
+        await _check_journal(client, journal, options)
+        return await run_requests(client, requests, options, is_new=journal.is_new)
+
+
+async def print_plan(options: argparse.Namespace) -> int:
+    """Forecast a batch."""
+    requests = _parse(options, _variables())
+    planned = plan(requests, options.tier, concurrency=options.concurrency, wall=_clock.wall())
+    await output.print_plan(planned, recommended=options.concurrency is None)
+    return 0
+
+
+def _parse(options: argparse.Namespace, defaults: Mapping[str, str]) -> list[ProductionRequest]:
+    """Parse the batch; options replace `defaults`."""
+    given = {name: value for name in (*ID_FIELDS, "project_type") if (value := getattr(options, name))}
+    ignored: set[str] | None = set() if options.ignore_unknown else None
+    requests = parse_file(options.batch, options.text, {**defaults, **given}, ignored=ignored)
+    if ignored:
+        output.print_message(f"ignored columns: {', '.join(sorted(ignored))}")
+    return requests
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name in ID_FIELDS if (value := os.environ.get(variable(name)))}
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+async def _read(options: argparse.Namespace) -> JournalContent:
+    """Read the journal, and use the folder that it names."""
+    journal = await read_journal(options.journal)
+    options.download_to = options.download_to or journal.folder
+    return journal
+
+
+async def _check_journal(client: JaraiClient, journal: JournalContent, options: argparse.Namespace) -> None:
+    """Check that the journal can be used with this server, and say what it has. Raises JournalError."""
+    async with open_journal(options.journal, await client.engine.server()):
+        pass
+    stages = Counter(intent.stage for intent in journal.intents)
+    found = f"{stages.total()} requests; {stages[Stage.ENDED]} ended" if stages else "no requests"
+    output.print_message(f"{options.journal} has {found}")
+
+
+def _to_submit(requests: list[ProductionRequest], journal: JournalContent) -> list[ProductionRequest]:
+    """Return the requests that were not submitted yet.
+
+    Raises InvalidRequestError where the journal has other requests under the same references.
+    """
+    known = {intent.reference: intent for intent in journal.intents}
+    occurrences, to_submit, problems = Counter[str](), [], list[str]()
+    for request in requests:
+        intent = known.get(reference_of(request, occurrences))
+        try:
+            if intent is None or intent.stage is Stage.PLANNED or not is_same_request(intent, request):
+                to_submit.append(request)
+        except InvalidRequestError as error:
+            problems += error.problems
+    if problems:
+        raise InvalidRequestError(problems)
+    return to_submit
+
+
+async def _forecast(
+    count: int, to_submit: list[ProductionRequest], journal: JournalContent, options: argparse.Namespace
+) -> int:
+    """Print what a run would do."""
+    output.print_message(
+        f"the batch is valid: {count} requests, {len(to_submit)} of them to be submitted; nothing was sent"
+    )
+    tiers = {limit: tier for tier, limit in wire.REQUESTS_PER_MINUTE.items()}
+    tier = options.tier if options.simulate else tiers.get(journal.per_minute or 0)
+    if not to_submit:
+        return 0
+    if tier is None:
+        output.print_message("`jarai plan BATCH --tier TIER` forecasts it: no earlier run has shown the tier")
+    else:
+        planned = plan(to_submit, tier, concurrency=options.concurrency, wall=_clock.wall())
+        await output.print_plan(planned, recommended=False)
+    return 0
