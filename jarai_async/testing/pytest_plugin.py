@@ -139,8 +139,15 @@ def _fixtures(runner: str, decorate: Callable[[Any], Any]) -> dict[str, Any]:
     """Return the asynchronous fixtures, as `decorate` makes them for a test runner, by name."""
 
     async def simulator(request: pytest.FixtureRequest) -> AsyncIterator[Simulator]:
-        from jarai_async.simulator import Simulator  # noqa: PLC0415
+        import asyncio  # noqa: PLC0415
 
+        from jarai_async.simulator import SimulatedEventLoop, Simulator  # noqa: PLC0415
+
+        if not isinstance(asyncio.get_running_loop(), SimulatedEventLoop):
+            message = (
+                "the test is not in simulated time: request jarai_simulator as an argument, or mark the test"
+            )
+            pytest.fail(f"{message} with jarai_clock", pytrace=False)
         async with Simulator(**_options(request.node, "jarai_simulator")) as simulator:
             yield simulator
 

@@ -125,6 +125,25 @@ async def own_loop():
 """
 
 
+LATE = """
+import pytest
+
+
+@pytest.fixture
+def late(request):
+    return request.getfixturevalue("jarai_simulator")
+
+
+async def test_without_mark(late):
+    pass
+
+
+@pytest.mark.jarai_clock
+async def test_with_mark(late):
+    assert late.accounts
+"""
+
+
 def run_project(folder: Path, source: str, *options: str) -> int:
     """Run pytest in this process, with the plugin of this checkout and every warning as an error."""
     (folder / f"{folder.name}.py").write_text(source)
@@ -166,6 +185,16 @@ def test_fixture_in_a_test_that_is_not_asynchronous(
     """It fails, and the message says what is needed."""
     assert run_project(tmp_path, "def test_sync(jarai_client):\n    pass\n") == 1
     assert "jarai_simulator needs an async test that pytest-asyncio or anyio runs" in capsys.readouterr().out
+
+
+def test_fixture_that_is_requested_while_the_test_is_set_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pytest knows it too late to choose the loop, and a production would take its real time."""
+    assert run_project(tmp_path, LATE, "-o", "asyncio_mode=auto") == 1
+    printed = capsys.readouterr().out
+    assert "request jarai_simulator as an argument, or mark the test with jarai_clock" in printed
+    assert "1 passed, 1 error" in printed
 
 
 def test_plugin_that_is_not_used_imports_nothing(tmp_path: Path) -> None:
