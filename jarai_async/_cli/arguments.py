@@ -88,6 +88,14 @@ def resume_command(options: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
+def simulator_options(options: argparse.Namespace) -> list[str]:
+    """Return the options of `jarai run` that only a simulator uses, as far as they are given."""
+    defaults = vars(build_parser().parse_args(["simulate"]))
+    shared = vars(build_parser().parse_args(["resume", ""]))
+    given = [name for name in defaults if name not in shared and hasattr(options, name)]
+    return [f"--{name.replace('_', '-')}" for name in given if getattr(options, name) != defaults[name]]
+
+
 # --- Batches and journals ------------------------------------------------------------------------
 
 
@@ -133,7 +141,7 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _add_journal(commands: Commands) -> None:
-    details = "For a request that is in doubt, see `jarai resolve`."
+    details = "JSON lines have the IDs, too. For a request that is in doubt, see `jarai resolve`."
     journal = add_command(commands, "journal", "list the requests of a journal", details)
     _add_journal_file(journal)
     add_json(journal)

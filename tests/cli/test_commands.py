@@ -74,6 +74,7 @@ def test_every_command_has_help(command: str, capsys: Printed) -> None:
             "unrecognized arguments: --concurency=3; did you mean --concurrency?",
         ),
         (["webhooks", "lst"], "did you mean list?"),
+        (["run", "x", "--seed=1", "--tier=free"], "only a simulator has --tier, --seed: add --simulate"),
         (["status", ID, "--deadline"], "unrecognized arguments: --deadline\n"),
         (["run", "x", "--deadline", "2x"], "'2x' is not a duration such as 2h30m, or seconds greater than 0"),
         (["simulate", "--speed", "0"], "--speed: '0' is not a number greater than 0"),
@@ -402,14 +403,18 @@ def test_second_interrupt_does_not_break_the_shutdown(served: dict[str, str], tm
             process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 130
+    assert "jarai: stopping: requests that are on their way are completed first" in error
     assert "to continue: jarai resume" in error
     assert "still running" in error.splitlines()[-1]
     assert "Traceback" not in error
 
 
 def test_cancel_on_exit_cancels_running_productions(served: dict[str, str], tmp_path: Path) -> None:
-    """With --cancel-on-exit, Ctrl-C cancels the productions, and the summary counts them as cancelled."""
-    with start(run_command(served, tmp_path, 3, "--cancel-on-exit"), tmp_path) as process:
+    """With --cancel-on-exit, Ctrl-C cancels the productions, and the summary counts them as cancelled.
+
+    JARAI has a minute for that, which at this speed is a second.
+    """
+    with start(run_command(served, tmp_path, 3, "--cancel-on-exit", "--speed=60"), tmp_path) as process:
         assert process.stdout is not None
         submitted = 0
         while submitted < 3:

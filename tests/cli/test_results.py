@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from argparse import Namespace
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from jarai_async import JaraiClient
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
+from jarai_async._cli.results import shown_results
 from tests.cli.helpers import lines, on_screen, run_command, terminal_output
 from tests.support.strategies import request as make_request
 
@@ -40,7 +42,7 @@ def table(command: list[str], code: int = 0) -> list[str]:
     return on_screen(printed(command, code), columns=100)
 
 
-def test_terminal_shows_tables(served: dict[str, str]) -> None:
+def test_terminal_shows_tables(served: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     """With headings, for each command that lists something; columns without any value are left out."""
     heading, first, *others = table(["accounts"])
     assert heading.split() == ["account", "name", "avatars"]
@@ -54,6 +56,9 @@ def test_terminal_shows_tables(served: dict[str, str]) -> None:
             return (await client.submit(request)).id
 
     id_ = asyncio.run(submit())
+    capsys.readouterr()
+    assert main(["webhooks", "list"]) == 0
+    assert capsys.readouterr() == ("", "jarai: there are no webhooks\n")
     assert table(["status", id_, UNKNOWN], code=1)[0].split() == ["production", "status"]
     assert table(["cancel", id_])[1].split() == [id_, "Cancelled"]
     printed(["webhooks", "create", URL, "production.failed", "production.published"])
@@ -71,13 +76,32 @@ def test_terminal_shows_journals_and_files(
     main(run_command(served, tmp_path, 2, "--download-to=files")[3:])
     journal = str(tmp_path / "batch.jsonl.journal")
     heading, *rows = table(["journal", journal])
-    assert heading.split()[:3] == ["reference", "state", "production"]
-    assert {"item-0", "item-1"} <= {row.split()[0] for row in rows}
+    assert heading.split()[:2] == ["reference", "state"]
+    assert {row.split()[0] for row in rows} == {"item-0", "item-1"}
     ended = lines(printed(["journal", journal, "--json"]))
     for id_ in [line["productionId"] for line in ended if line["outcome"] == "published"]:
         heading, *rows = table(["deliverables", id_])
         assert heading.split() == ["type", "platform", "bytes"]
         assert "sig=" not in "".join(rows)
+
+
+async def test_table_wraps_long_texts_and_no_identifiers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 60 columns; a text from outside is neither markup nor an escape sequence."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout", terminal := Terminal())
+    lines_ = [
+        {"productionId": UNKNOWN, "message": "[/bold]\x1b " + "word " * 20, "files": n} for n in range(2)
+    ]
+    columns = {"production": ("productionId",), "reason": ("message",), "files": ("files",), "none": ("x",)}
+    async with shown_results(columns, Namespace(json=False)) as show:
+        for line in lines_:
+            await show(line)
+    assert "\x1b " not in terminal.getvalue()
+    heading, first, *others = on_screen(terminal.getvalue(), columns=60)
+    assert heading.split() == ["production", "reason", "files"]
+    assert first.startswith(f"{UNKNOWN}  [/bold]\\x1b")
+    assert len(others) > 4
+    assert sum(UNKNOWN in line for line in others) == 1
 
 
 def test_tables_need_rich(served: dict[str, str], tmp_path: Path) -> None:
