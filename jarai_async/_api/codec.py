@@ -205,7 +205,7 @@ _converter.register_structure_hook(Status, _structure_status)
 _converter.register_structure_hook(datetime, _structure_time)
 _converter.register_structure_hook_func(lambda kind: kind is Id, lambda value, _: parse_id(value))
 _converter.register_structure_hook_func(_is_tuple, _structure_tuple)
-for _model in (  # a model is registered after those that it contains
+_MODELS = {
     Avatar,
     Account,
     Production,
@@ -214,5 +214,5 @@ for _model in (  # a model is registered after those that it contains
     webhook_models.NewWebhook,
     webhook_models.WebhookDelivery,
     *webhook_models.EVENTS.values(),
-):
-    _converter.register_structure_hook(_model, _structure_model(_model))
+}
+_converter.register_structure_hook_factory(lambda kind: kind in _MODELS, _structure_model)  # on its first use

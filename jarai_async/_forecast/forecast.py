@@ -21,7 +21,7 @@ Pure. All times are seconds from now.
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
 from operator import attrgetter
@@ -31,7 +31,7 @@ from attrs import frozen
 
 from jarai_async._api.models import Status
 from jarai_async._polling.outlook import Outlook
-from jarai_async._polling.sojourn import Sojourns
+from jarai_async._polling.sojourn import Sampler, Sojourns
 
 LIFECYCLE: Final = (Status.QUEUED, Status.PRODUCING, Status.AWAITING_APPROVAL, Status.DISTRIBUTING)
 SLOT_STATUS_COUNT: Final = 2  # a production holds its slot in the first two: until it waits for approval
@@ -172,7 +172,7 @@ def _durations(
     sojourns: Sojourns,
     production: InFlightProduction,
     sample: tuple[float, ...],
-    stay_sampler: Callable[..., Callable[[Iterable[float]], list[float]]],
+    stay_sampler: Callable[..., Sampler],
 ) -> list[float]:
     """Return the seconds that a production will spend in its status and in each later one."""
     project_type, status, outlook = production.project_type, production.status, production.outlook

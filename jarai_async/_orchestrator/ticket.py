@@ -117,6 +117,12 @@ class Ticket:
         return None if self.done else self._job.waiting_for
 
     @property
+    def cancel_requested(self) -> bool:
+        """Whether a cancel was requested that JARAI has not answered yet, also by an earlier process."""
+        intent = self._job.state.intent
+        return intent is not None and intent.cancel_requested
+
+    @property
     def _known_outcome(self) -> Outcome | None:
         was_left = not self.done or self._task.cancelled() or self._task.exception() is not None
         return None if was_left else self._task.result()
@@ -132,6 +138,7 @@ class Ticket:
         | `done`                   | true or false                                                      |
         | `expectedFinish`         | text: ISO 8601 in UTC; null once `done`                            |
         | `waitingFor`             | object: `Waiting.to_dict`; null if it waits for nothing            |
+        | `cancelRequested`        | true or false: a cancel was requested and is not answered yet      |
         | `outcome`                | text: the state of the outcome; null before it is known            |
 
         Once the outcome is known, it also has all other keys of `Outcome.to_dict`.
@@ -144,6 +151,7 @@ class Ticket:
             | {"topic": self.request.topic, "accountId": self.request.account_id, "done": self.done}
             | {"expectedFinish": None if finish is None else finish.isoformat()}
             | {"waitingFor": None if waiting is None else waiting.to_dict()}
+            | {"cancelRequested": self.cancel_requested}
         )
 
     async def recorded(self) -> None:

@@ -96,6 +96,11 @@ def _near(amounts: list[float]) -> list[float]:
     return [near if (near := until - before - own) > 0.0 else 0.0 for before, until, own in spans]
 
 
+def less(totals: list[float], own: list[float]) -> list[float]:
+    """Return the totals without what is one's own."""
+    return [rest if (rest := total - mine) > 0.0 else 0.0 for total, mine in zip(totals, own, strict=True)]
+
+
 def prior(status: str) -> list[float]:
     """Return the mean hazard of the table in each age bin."""
     return _binned(_HAZARDS.get(status, _UNKNOWN))

@@ -22,15 +22,16 @@ Pure. After `restore_state` the same polls lead to the same numbers as in the in
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
 from typing import Any, Final, Self
 
 from attrs import define, field
 
 from jarai_async._api.models import Status
-from jarai_async._polling.hazards import AGE_BINS, BINS, EDGES, age_bin, posterior, prior, split_by_bin
+from jarai_async._polling.hazards import AGE_BINS, BINS, EDGES, age_bin, less, posterior, prior, split_by_bin
 
 _NEW_DATA_SHARE: Final = 0.02  # growth of the data after which hazards are recomputed
+Sampler = Callable[[Iterable[float]], list[float]]
+_Totals = tuple[list[float], list[float]]  # transitions and seconds, by age bin
 
 
 def _zeros() -> list[float]:
@@ -94,9 +95,7 @@ class Sojourns:
         at = bisect_right(counts.cumulative, cumulative) - 1
         return EDGES[at] + (cumulative - counts.cumulative[at]) / counts.hazards[at] - age
 
-    def stay_sampler(
-        self, project_type: str | None, statuses: Iterable[Status]
-    ) -> Callable[[Iterable[float]], list[float]]:
+    def stay_sampler(self, project_type: str | None, statuses: Iterable[Status]) -> Sampler:
         """Return a function that samples complete stays in these statuses, as `sample_remaining` at age 0."""
         current = [self._current(project_type, status) for status in statuses]
 
@@ -196,36 +195,37 @@ class Sojourns:
             counts = _Counts()
             self._counts[project_type, status] = counts
             self._by_status.setdefault(status, []).append(counts)
-            self._recompute(counts, status)
+            self._recompute(counts, status, self._totals(status))
         elif counts.transitions_to_recompute < 0 or counts.seconds_to_recompute < 0:
-            self._recompute(counts, status)
+            self._recompute(counts, status, self._totals(status))
         return counts
 
-    def _recompute(self, counts: _Counts, status: str) -> None:
-        """Compute the hazards of a project type, with the data of the other types as the prior.
-
-        `fsum` rounds once, so the order in which the types were first seen does not matter.
-        """
-        transitions = self._others(status, counts.transitions, attrgetter("transitions"))
-        seconds = self._others(status, counts.seconds, attrgetter("seconds"))
-        others = posterior(prior(status), transitions, seconds)
+    def _recompute(self, counts: _Counts, status: str, totals: _Totals) -> None:
+        """Compute the hazards of a project type, with the data of the other types as the prior."""
+        transitions, seconds = totals
+        others = posterior(
+            prior(status), less(transitions, counts.transitions), less(seconds, counts.seconds)
+        )
         counts.hazards[:] = posterior(others, counts.transitions, counts.seconds)
         _integrate(counts)
         counts.transitions_to_recompute = _NEW_DATA_SHARE * math.fsum(counts.transitions)
         counts.seconds_to_recompute = _NEW_DATA_SHARE * math.fsum(counts.seconds)
 
-    def _others(self, status: str, own: list[float], get: Callable[[_Counts], list[float]]) -> list[float]:
+    def _totals(self, status: str) -> _Totals:
+        """Return the transitions and the seconds of all project types.
+
+        `fsum` rounds once, so the order in which the types were first seen does not matter.
+        """
         every = self._by_status[status]
-        if len(every) == 1:
-            return [0.0] * BINS
-        totals = map(math.fsum, zip(*map(get, every), strict=True))
-        return [
-            rest if (rest := total - mine) > 0.0 else 0.0 for total, mine in zip(totals, own, strict=True)
-        ]
+        transitions = zip(*[counts.transitions for counts in every], strict=True)
+        seconds = zip(*[counts.seconds for counts in every], strict=True)
+        return [*map(math.fsum, transitions)], [*map(math.fsum, seconds)]
 
     def _recompute_all(self) -> None:
-        for (_, status), counts in self._counts.items():
-            self._recompute(counts, status)
+        for status, every in self._by_status.items():
+            totals = self._totals(status)
+            for counts in every:
+                self._recompute(counts, status, totals)
 
     def export_state(self) -> dict[str, Any]:
         """Return the data in a form that JSON can hold, for `restore_state`."""

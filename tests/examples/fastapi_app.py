@@ -1,10 +1,11 @@
 """A web application with FastAPI: it takes requests by POST, and a page shows all productions.
 
     export JARAI_API_KEY=... JARAI_WEBHOOK_SECRET=...
-    uvicorn fastapi_app:app --timeout-graceful-shutdown 3
+    uvicorn fastapi_app:app --workers 1 --timeout-graceful-shutdown 3
 
-After a SIGTERM uvicorn cancels the event streams of open pages when these 3 seconds are over, and logs that.
-Everything is in the journal, so the application may be killed at any time. It has no login: add your own.
+One worker, because a journal belongs to one process. After a SIGTERM uvicorn cancels the event streams of
+open pages when these 3 seconds are over, and logs that with a traceback. Everything is in the journal, so the
+application may be killed at any time. It has no login: add your own.
 """
 
 import asyncio

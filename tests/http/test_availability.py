@@ -8,8 +8,10 @@ from random import Random
 
 import pytest
 
-from jarai_async import JaraiClient, Orchestrator
+from jarai_async import JaraiClient, NotFoundError, Orchestrator
+from jarai_async._api.models import NIL_ID
 from jarai_async.simulator import Simulator
+from tests.support.logs import besides_events
 from tests.support.orchestrators import outcomes_of
 from tests.support.scenarios import request_for, requests_for
 
@@ -24,7 +26,7 @@ def minutes(_: Random, __: str) -> list[tuple[str, float]]:
 async def lines_of_outage(
     caplog: pytest.LogCaptureFixture, folder: Path, kind: str, *routes: str, begin: float = 100.0
 ) -> list[logging.LogRecord]:
-    """Run a batch with an outage of ten minutes, and return what is logged at INFO or above."""
+    """Run a batch with an outage of ten minutes, and return what is logged of it."""
     caplog.set_level(logging.INFO, logger="jarai_async")
     async with (
         Simulator(approval="auto", failure_rate=0, durations=minutes) as simulator,
@@ -37,7 +39,7 @@ async def lines_of_outage(
         orchestrator = Orchestrator(client, download_to=folder, concurrency=PRODUCTIONS)
         outcomes = await outcomes_of(orchestrator, requests_for(simulator, PRODUCTIONS))
     assert {outcome.state for outcome in outcomes} == {"published"}
-    return [record for record in caplog.records if record.levelno >= logging.INFO]
+    return besides_events(caplog.records)
 
 
 @pytest.mark.parametrize("kind", ["unavailable", "reset_before", "hang_before", "redirect"])
@@ -77,6 +79,19 @@ async def test_outage_of_blob_storage_is_logged_once(
     assert end.getMessage().startswith("the outage of blob storage has ended after ")
 
 
+async def test_answer_that_is_an_error_ends_an_outage(
+    simulator: Simulator, client: JaraiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JARAI responds again, although it does not know the production."""
+    caplog.set_level(logging.INFO, logger="jarai_async")
+    simulator.faults.add("reset_before", on="fetch", times=3)
+    with pytest.raises(NotFoundError):
+        await client.fetch(NIL_ID)
+    begin, end = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert begin.startswith("an outage of JARAI (read) began at ")
+    assert end.startswith("the outage of JARAI has ended after ")
+
+
 async def test_single_failures_are_no_outage(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     """Two requests of each kind fail, and others are answered in between."""
     caplog.set_level(logging.INFO, logger="jarai_async")
@@ -88,7 +103,7 @@ async def test_single_failures_are_no_outage(caplog: pytest.LogCaptureFixture, t
             simulator.faults.add("unavailable", on=route, times=2, after=after)
         await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, PRODUCTIONS))
         assert simulator.faults.fired["unavailable"] == 8
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO] == []
+    assert [record.getMessage() for record in besides_events(caplog.records)] == []
 
 
 async def test_production_whose_polls_are_refused_for_minutes_is_named(

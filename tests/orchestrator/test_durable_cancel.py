@@ -62,7 +62,11 @@ async def test_cancel_outlasts_an_outage(simulator: Simulator, client: JaraiClie
         await asyncio.sleep(100)
         begin_outage(simulator, HOUR / 2, kind=kind)
         began = asyncio.get_running_loop().time()
-        await asyncio.gather(ticket.cancel(), ticket.cancel())
+        first = asyncio.create_task(ticket.cancel())
+        await asyncio.sleep(60)
+        assert ticket.to_dict()["cancelRequested"]
+        await asyncio.gather(first, ticket.cancel())
+        assert not ticket.cancel_requested
         assert HOUR / 2 - 1 <= asyncio.get_running_loop().time() - began <= HOUR / 2 + 400
         assert (await ticket).state is OutcomeState.CANCELLED
     assert statuses(simulator) == {"Cancelled"}
@@ -138,8 +142,11 @@ async def test_resume_continues_with_a_cancel(
     """Nothing has to be remembered outside of the journal."""
     await _leave_during_a_cancel(simulator, client, tmp_path / "journal")
     async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+        (known,) = await orchestrator.tickets()
+        assert known.cancel_requested
         (ticket,) = await orchestrator.resume()
         assert (await ticket).state is OutcomeState.CANCELLED
+        assert not ticket.cancel_requested
     assert statuses(simulator) == {"Cancelled"}
 
 

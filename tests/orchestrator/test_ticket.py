@@ -108,6 +108,7 @@ async def test_ticket_as_json_shows_what_is_known(simulator: Simulator, client: 
         "done": False,
         "expectedFinish": before["expectedFinish"],
         "waitingFor": None,
+        "cancelRequested": False,
         "outcome": None,
     }
     assert accepted == before | {
@@ -120,6 +121,7 @@ async def test_ticket_as_json_shows_what_is_known(simulator: Simulator, client: 
         "done": True,
         "expectedFinish": None,
         "waitingFor": None,
+        "cancelRequested": False,
     }
     assert [json.loads(json.dumps(shown)) for shown in (before, accepted, ended)] == [before, accepted, ended]
 
