@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -104,6 +105,11 @@ class JaraiClient:
     def __repr__(self) -> str:
         engine = self.engine
         return f"<JaraiClient {engine.transport.base_url}, {engine.limiter.limit} requests a minute>"
+
+    def __del__(self) -> None:
+        engine = getattr(self, "engine", None)  # None if `__init__` raised
+        if engine is not None and engine.transport.is_open:
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=1, source=self)
 
     async def __aenter__(self) -> Self:
         self.engine.scheduler.check_loop()

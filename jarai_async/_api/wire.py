@@ -24,6 +24,7 @@ UPDATE: Final = "PATCH"  # I: the method that updates a webhook
 
 # Headers.
 API_KEY: Final = "X-API-Key"  # D
+USER_AGENT: Final = "User-Agent"
 SANDBOX_KEY_PREFIX: Final = "jarai_test_"  # D; other keys are live
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"  # I: whether the server honours it is not documented
 CORRELATION_ID: Final = "X-Correlation-Id"  # D

@@ -92,15 +92,19 @@ class Availability:
             ", ".join(self._failing),
             f"{self.down_since:%Y-%m-%d %H:%M:%S}",
             error.reason,
+            extra={"jarai": {"event": "OutageBegan", "of": self._name, "kinds": list(self._failing)}},
         )
 
     def _end(self, now: float) -> None:
         if self.is_down:
+            seconds, affected = now - self._began_at, len(self._affected)
+            facts = {"event": "OutageEnded", "of": self._name, "seconds": seconds, "affected": affected}
             _log.info(
                 "the outage of %s has ended after %.0f s; it affected %d productions",
                 self._name,
-                now - self._began_at,
-                len(self._affected),
+                seconds,
+                affected,
+                extra={"jarai": facts},
             )
         self.down_since = None
         self._affected.clear()

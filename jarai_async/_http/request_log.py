@@ -1,14 +1,18 @@
 """The API requests that were sent for one purpose."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from attrs import define, field
 
 from jarai_async import _clock
-from jarai_async._api.calls import Kind
+from jarai_async._api.calls import Call, Kind
 from jarai_async._errors import JaraiError
+
+_log = logging.getLogger("jarai_async")
 
 
 @define(eq=False)
@@ -45,3 +49,21 @@ class RequestLog:
             yield repetition
         finally:
             self.repeated.remove(repetition)
+
+
+def log_request(call: Call[Any], result: int | str, began_at: float, purpose: RequestLog) -> None:
+    """Log a request with its status, or the name of the error that came instead of a response."""
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    milliseconds = (_clock.monotonic() - began_at) * 1000
+    facts = {
+        "event": "Request",
+        "kind": call.kind.name.lower(),
+        "method": call.method,
+        "path": call.path,
+        "result": result,
+        "milliseconds": milliseconds,
+        "purpose": purpose.name,
+    }
+    message = "%s %s: %s after %.0f ms"
+    _log.debug(message, call.method, call.path, result, milliseconds, extra={"jarai": facts})

@@ -36,7 +36,7 @@ from jarai_async._errors import (
 )
 from jarai_async._http.availability import Availability, is_unavailable
 from jarai_async._http.credentials import Credentials
-from jarai_async._http.request_log import RequestLog
+from jarai_async._http.request_log import RequestLog, log_request
 from jarai_async._http.retry import Retrier, Retry
 from jarai_async._http.sessions import Attempts
 from jarai_async._http.submit_gate import Admission, SubmitGate
@@ -272,10 +272,12 @@ class RequestSender:
             response = await self._transport.send(call, key, attempts)
         except BaseException as error:
             self._count_failure(call, error, attempts, log)
+            log_request(call, type(error).__name__, began_at, log)
             if isinstance(error, JaraiError):
                 self._record_failure(call, error, began_at, log)
             raise
         self._count(call, log, attempts.count)
+        log_request(call, response.status, began_at, log)
         self.rate_limited += response.status == 429
         state = self._rate_limit_state(call, response)
         self._scheduler.record_response(rate_slot, state)

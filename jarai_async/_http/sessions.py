@@ -138,6 +138,11 @@ class Sessions:
             return None
         return not all(is_public(str(address[0])) for *_, address in found)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there are sessions that `close` would close."""
+        return bool(self._own) and not self._closed
+
     def check_open(self) -> None:
         """Raise ConfigurationError once the client or the user's session is closed."""
         if self._closed or (self._user_session is not None and self._user_session.closed):

@@ -9,6 +9,7 @@ status 400 is often the verdict of its own parser on the response to a request t
 
 import asyncio
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import aiohttp
@@ -32,6 +33,7 @@ from jarai_async._http.sessions import Attempts, NotPublicError, Session, Sessio
 from jarai_async._secret import Secret
 from jarai_async._urls import is_http_url, joined_url, percent_encoded
 
+_USER_AGENT = f"jarai-async/{version('jarai-async')}"
 _MAX_BODY = 1 << 20  # bytes; a status is under 2 KiB
 _MAX_LIST_BODY = 4 << 20  # bytes; more than 100 deliverables with signed URLs fit
 _FILE_BUFFER = 1 << 19  # bytes: aiohttp reads up to twice this ahead
@@ -114,6 +116,9 @@ class Transport:
 
     async def _request(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Response:
         session, options = self._sessions.for_call(call.kind, attempts)
+        headers = _headers(call, api_key)
+        if wire.USER_AGENT not in session.headers:  # else it is the choice of the user's session
+            headers[wire.USER_AGENT] = _USER_AGENT
         is_submit = call.kind is Kind.SUBMIT
         end = _clock.monotonic() + (self._submit_total if is_submit else self._read_total)
         async with asyncio.timeout_at(end):
@@ -121,7 +126,7 @@ class Transport:
                 call.method,
                 URL(self.base_url + call.path, encoded=True),
                 data=call.body,
-                headers=_headers(call, api_key),
+                headers=headers,
                 allow_redirects=False,
                 raise_for_status=False,
                 timeout=self._submit_timeout if is_submit else self._read_timeout,
@@ -181,6 +186,11 @@ class Transport:
                     return
             url = _redirected(url, location)
         raise DownloadError(f"the signed URL leads to more than {_MAX_REDIRECTS} redirects")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has sessions of its own that must be closed."""
+        return self._sessions.is_open
 
     async def close(self) -> None:
         """Close the sessions that the client created; a session that the user passed stays open."""

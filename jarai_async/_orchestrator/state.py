@@ -1,6 +1,7 @@
 """All that is known of one job while it runs, and what all jobs of an orchestrator share."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +13,7 @@ from attrs import define, field
 from jarai_async import _clock
 from jarai_async._api.models import Deliverable, Polling, Production, ProductionRequest
 from jarai_async._engine import Engine
-from jarai_async._events import Event, SavedFile
+from jarai_async._events import Event, Finished, OutcomeState, SavedFile, Submitted
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier
 from jarai_async._http.sender import SubmitPermit
@@ -22,6 +23,8 @@ from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async._polling.watch import Watch
+
+_log = logging.getLogger("jarai_async")
 
 
 @define(repr=False)
@@ -160,6 +163,7 @@ class JobState:
             cursor=journal.history.next_cursor(),
             **fields,
         )
+        _log_event(event)
         if self.intent is not None:
             self.intent.record(event)
             if self.has_ticket:  # whose readers keep cursors
@@ -186,3 +190,10 @@ class JobState:
         if self.intent is not None and event.sequence > self.intent.acknowledged:
             self.intent.acknowledged = event.sequence
             self.context.journal.put(self.intent)
+
+
+def _log_event(event: Event) -> None:
+    """Log a submit and an end; an uncertain one is logged where it is found."""
+    is_end = isinstance(event, Finished) and event.outcome.state is not OutcomeState.UNCERTAIN
+    if (is_end or isinstance(event, Submitted)) and _log.isEnabledFor(logging.INFO):
+        _log.info("%s", event, extra={"jarai": event.to_dict()})

@@ -174,6 +174,7 @@ class AccountQueues:
                 "account %s has no productions left today: its submits wait until %s",
                 account_id,
                 queue.blocked,
+                extra={"jarai": {"event": "QuotaUsedUp", "of": account_id, "seconds": seconds}},
             )
         queue.release_while_blocked()
 

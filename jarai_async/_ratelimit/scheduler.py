@@ -130,7 +130,10 @@ class Scheduler:
         if state.retry_after is not None and self.limiter.paused_until <= now:
             end = _clock.Deadline(state.retry_after)
             _log.warning(
-                "the rate limit is used up (429): all requests wait %.0f s, until %s", state.retry_after, end
+                "the rate limit is used up (429): all requests wait %.0f s, until %s",
+                state.retry_after,
+                end,
+                extra={"jarai": {"event": "RateLimited", "seconds": state.retry_after}},
             )
         self.limiter.record_response(state, slot, now, self._random)
         if state.limit is not None:
@@ -196,7 +199,10 @@ class Scheduler:
             self._quota_logged_until = wall + at - now
             kinds = "polls wait" if self.limiter.left_today(wall) > 0 else "all requests wait"
             _log.warning(
-                "the day's quota of requests is used up: %s until %s", kinds, _clock.Deadline(at - now)
+                "the day's quota of requests is used up: %s until %s",
+                kinds,
+                _clock.Deadline(at - now),
+                extra={"jarai": {"event": "QuotaUsedUp", "of": "requests", "seconds": at - now}},
             )
 
     def _sendable_kinds(self, now: float, wall: float) -> list[Kind]:

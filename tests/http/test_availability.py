@@ -11,6 +11,7 @@ import pytest
 from jarai_async import JaraiClient, NotFoundError, Orchestrator
 from jarai_async._api.models import NIL_ID
 from jarai_async.simulator import Simulator
+from tests.support.logs import besides_events
 from tests.support.orchestrators import outcomes_of
 from tests.support.scenarios import request_for, requests_for
 
@@ -25,7 +26,7 @@ def minutes(_: Random, __: str) -> list[tuple[str, float]]:
 async def lines_of_outage(
     caplog: pytest.LogCaptureFixture, folder: Path, kind: str, *routes: str, begin: float = 100.0
 ) -> list[logging.LogRecord]:
-    """Run a batch with an outage of ten minutes, and return what is logged at INFO or above."""
+    """Run a batch with an outage of ten minutes, and return what is logged of it."""
     caplog.set_level(logging.INFO, logger="jarai_async")
     async with (
         Simulator(approval="auto", failure_rate=0, durations=minutes) as simulator,
@@ -38,7 +39,7 @@ async def lines_of_outage(
         orchestrator = Orchestrator(client, download_to=folder, concurrency=PRODUCTIONS)
         outcomes = await outcomes_of(orchestrator, requests_for(simulator, PRODUCTIONS))
     assert {outcome.state for outcome in outcomes} == {"published"}
-    return [record for record in caplog.records if record.levelno >= logging.INFO]
+    return besides_events(caplog.records)
 
 
 @pytest.mark.parametrize("kind", ["unavailable", "reset_before", "hang_before", "redirect"])
@@ -102,7 +103,7 @@ async def test_single_failures_are_no_outage(caplog: pytest.LogCaptureFixture, t
             simulator.faults.add("unavailable", on=route, times=2, after=after)
         await outcomes_of(Orchestrator(client, download_to=tmp_path), requests_for(simulator, PRODUCTIONS))
         assert simulator.faults.fired["unavailable"] == 8
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO] == []
+    assert [record.getMessage() for record in besides_events(caplog.records)] == []
 
 
 async def test_production_whose_polls_are_refused_for_minutes_is_named(

@@ -21,6 +21,7 @@ from jarai_async import (
 )
 from jarai_async._journal.entries import Stage
 from jarai_async.simulator import Simulator
+from tests.support.logs import besides_events
 from tests.support.orchestrators import library_tasks, statuses
 from tests.support.scenarios import request_for, requests_for
 
@@ -51,7 +52,7 @@ async def test_leaving_with_a_journal_logs_one_line(
         for request in requests_for(simulator, 5):
             orchestrator.submit(request)
         await asyncio.sleep(10)
-    (line,) = [record for record in caplog.records if record.levelno >= logging.INFO]
+    (line,) = besides_events(caplog.records)
     assert line.levelno == logging.INFO
     assert line.getMessage() == (
         "stopped watching; productions that continue at JARAI: 4, submits without a response: 1; "
@@ -61,7 +62,7 @@ async def test_leaving_with_a_journal_logs_one_line(
         tickets = await orchestrator.resume()
         caplog.clear()
         await asyncio.gather(*tickets)
-    assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
+    assert besides_events(caplog.records) == []
 
 
 async def test_timeout_around_the_block_cancels_no_production(
