@@ -90,10 +90,12 @@ def resume_command(options: argparse.Namespace) -> str:
 
 def simulator_options(options: argparse.Namespace) -> list[str]:
     """Return the options of `jarai run` that only a simulator uses, as far as they are given."""
-    defaults = vars(build_parser().parse_args(["simulate"]))
-    shared = vars(build_parser().parse_args(["resume", ""]))
-    given = [name for name in defaults if name not in shared and hasattr(options, name)]
-    return [f"--{name.replace('_', '-')}" for name in given if getattr(options, name) != defaults[name]]
+    parser = build_parser()
+    shared = vars(parser.parse_args(["resume", ""]))
+    simulated = [name for name in vars(parser.parse_args(["simulate"])) if name not in shared]
+    defaults = vars(parser.parse_args(["run", ""]))
+    given = [name for name in simulated if name in defaults and getattr(options, name) != defaults[name]]
+    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 # --- Batches and journals ------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from jarai_async._cli.commands import main
 from jarai_async._cli.signals import interrupted, stop_event
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal
-from tests.cli.helpers import JARAI, id_options, lines, run_command, start, write_batch
+from tests.cli.helpers import JARAI, id_options, lines, run_command, start, wait_for_event, write_batch
 from tests.support.strategies import request as make_request
 
 ID = "11111111-1111-4111-8111-111111111111"
@@ -370,9 +370,7 @@ def test_interrupt_prints_a_summary_and_how_to_resume(
 ) -> None:
     """SIGTERM and a hang-up stop watching and cancel nothing. With -v the log says what continues."""
     with start(run_command(served, tmp_path, 3, "-v"), tmp_path) as process:
-        assert process.stdout is not None
-        while '"Submitted"' not in process.stdout.readline():
-            pass
+        wait_for_event(process, "Submitted")
         process.send_signal(number)
         _, error = process.communicate()
     assert process.returncode == 128 + number
@@ -415,10 +413,8 @@ def test_cancel_on_exit_cancels_running_productions(served: dict[str, str], tmp_
     JARAI has a minute for that, which at this speed is a second.
     """
     with start(run_command(served, tmp_path, 3, "--cancel-on-exit", "--speed=60"), tmp_path) as process:
-        assert process.stdout is not None
-        submitted = 0
-        while submitted < 3:
-            submitted += '"Submitted"' in process.stdout.readline()
+        for _ in range(3):
+            wait_for_event(process, "Submitted")
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 130

@@ -1,7 +1,6 @@
 """Results of commands: tables on a terminal, JSON lines in a pipe or with --json."""
 
 import asyncio
-import json
 import sys
 from argparse import Namespace
 from contextlib import redirect_stdout
@@ -14,10 +13,12 @@ from jarai_async import JaraiClient
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
 from jarai_async._cli.results import shown_results
-from tests.cli.helpers import lines, on_screen, run_command, terminal_output
+from jarai_async._cli.streams import BackgroundStream
+from tests.cli.helpers import lines, on_screen, run_command
 from tests.support.strategies import request as make_request
 
 URL = "https://example.org/jarai"
+Printed = pytest.CaptureFixture[str]
 UNKNOWN = "55555555-5555-4555-8555-555555555555"
 
 
@@ -42,8 +43,13 @@ def table(command: list[str], code: int = 0) -> list[str]:
     return on_screen(printed(command, code), columns=100)
 
 
-def test_terminal_shows_tables(served: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """With headings, for each command that lists something; columns without any value are left out."""
+def test_terminal_shows_tables(
+    served: dict[str, str], tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With headings, for each command that lists something; columns without any value are left out.
+
+    The list of files has no signed URLs, which only JSON lines have.
+    """
     heading, first, *others = table(["accounts"])
     assert heading.split() == ["account", "name", "avatars"]
     assert first.split() == [served["account_id"], "Account", "1", served["avatar_id"]]
@@ -67,11 +73,6 @@ def test_terminal_shows_tables(served: dict[str, str], capsys: pytest.CaptureFix
     assert first.split()[1:] == [URL, "production.failed"]
     assert second.split() == ["production.published"]
 
-
-def test_terminal_shows_journals_and_files(
-    served: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The list of files has no signed URLs, which only JSON lines have."""
     monkeypatch.chdir(tmp_path)
     main(run_command(served, tmp_path, 2, "--download-to=files")[3:])
     journal = str(tmp_path / "batch.jsonl.journal")
@@ -104,10 +105,14 @@ async def test_table_wraps_long_texts_and_no_identifiers(monkeypatch: pytest.Mon
     assert sum(UNKNOWN in line for line in others) == 1
 
 
-def test_tables_need_rich(served: dict[str, str], tmp_path: Path) -> None:
+async def test_tables_need_rich(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
     """Without it a message says how to install it, and the results are JSON lines."""
-    hide_rich = "import sys; sys.modules['rich'] = None; from jarai_async._cli.commands import main; "
-    program = [sys.executable, "-c", hide_rich + "raise SystemExit(main())"]
-    message, account = terminal_output([*program, "accounts"], tmp_path).splitlines()
-    assert "pip install 'jarai-async[cli]'" in message
-    assert json.loads(account)["accountId"] == served["account_id"]
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.delitem(sys.modules, "jarai_async._cli.table", raising=False)
+    monkeypatch.setattr("sys.stdout", BackgroundStream(terminal := Terminal()))
+    async with shown_results({"files": ("files",)}, Namespace(json=False)) as show:
+        await show({"files": 1})
+    assert terminal.getvalue() == '{"files": 1}\n'
+    assert (
+        "no table, because rich is not installed: pip install 'jarai-async[cli]'" in capsys.readouterr().err
+    )
