@@ -103,6 +103,9 @@ example:
 examples:
   jarai simulate
   jarai simulate --tier standard --speed 60
+  jarai simulate --state simulator.jsonl --fault reset_after:submit --when "3 fails step=8"
+  curl --data "when topic=Bees awaits_approval 7200 refused=true" "$JARAI_CONTROL_URL"
+  eval "$(jarai simulate --background)"
 """,
     "completion": """\
 examples:

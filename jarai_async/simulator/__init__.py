@@ -35,6 +35,8 @@ from jarai_async.simulator._api.request_log import RequestRecord
 from jarai_async.simulator._api.responses import Layout, Response
 from jarai_async.simulator._api.routes import RouteName
 from jarai_async.simulator._blobs.storage import BlobStorage
+from jarai_async.simulator._commands import run_command
+from jarai_async.simulator._control import ControlServer
 from jarai_async.simulator._event_loop import SimulatedEventLoop, run
 from jarai_async.simulator._ground_truth import RequestIds
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction
@@ -51,6 +53,7 @@ from jarai_async.simulator._webhooks.delivery import (
 __all__ = [
     "Approval",
     "BlobStorage",
+    "ControlServer",
     "Deliverability",
     "Delivery",
     "Durations",
@@ -73,6 +76,7 @@ __all__ = [
     "Stage",
     "TierName",
     "run",
+    "run_command",
     "usual_durations",
 ]
 

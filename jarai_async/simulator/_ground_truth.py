@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypedDict
 
-from jarai_async.simulator._api.rate_limits import WINDOW_SECONDS, Limits
+from jarai_async.simulator._api.rate_limits import WINDOW_SECONDS, Limits, TierName
 from jarai_async.simulator._api.request_log import RequestLog, RequestRecord
+from jarai_async.simulator._blobs.storage import BlobStore
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction, World
 from jarai_async.simulator._webhooks.delivery import Delivery, SimulatedWebhook, WebhookSender
 from jarai_async.simulator._webhooks.emitter import WebhookEmitter
@@ -23,7 +24,11 @@ class RequestIds(TypedDict):
 class GroundTruth:
     """The part of a `Simulator` that only reads."""
 
+    seed: int | str
+    tier: TierName
+    _base_url: str
     _world: World
+    _blobs: BlobStore
     _limits: Limits
     _request_log: RequestLog
     _emitter: WebhookEmitter
@@ -107,3 +112,16 @@ class GroundTruth:
             raise ValueError("since must be before until")
         available = self._limits.tier.requests_per_minute * (until - since) / WINDOW_SECONDS
         return self._request_log.admitted(since, until) / available
+
+    def files(self, production_id: str) -> Mapping[str, bytes]:
+        """Return the files that a production has once it is Published, by name. Raises KeyError."""
+        if production_id not in self.productions:
+            raise KeyError(production_id)
+        return self._blobs.final_files(production_id)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Simulator seed={self.seed!r} tier={self.tier} at {self._base_url or 'no address yet'}:"
+            f" {len(self.productions)} productions, {len(self.requests)} requests,"
+            f" {self.rate_limited} of them over the limit>"
+        )

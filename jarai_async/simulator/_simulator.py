@@ -2,7 +2,7 @@
 
 import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, get_args
 
@@ -23,7 +23,7 @@ from jarai_async.simulator._api.writer import ResponseWriter
 from jarai_async.simulator._blobs.storage import BlobStorage, BlobStore
 from jarai_async.simulator._common import LOOPBACK
 from jarai_async.simulator._ground_truth import GroundTruth
-from jarai_async.simulator._productions.state import World
+from jarai_async.simulator._productions.state import SimulatedProduction, World
 from jarai_async.simulator._productions.timelines import Approval, Durations, TimelineOptions, usual_durations
 from jarai_async.simulator._rules import Conditions, ProductionRule, Rules
 from jarai_async.simulator._webhooks.delivery import Deliverability, SimulatedWebhook, WebhookSender
@@ -56,6 +56,8 @@ class Simulator(GroundTruth):
     - `latency`: the mean seconds from request to response (exponential); 0 for no delay.
     - `blob_storage`: the make of the blob storage, such as one without ETags and checksums.
     - `deliverability`: how reliably webhooks are delivered. It can be changed while the simulator runs.
+    - `on_change`: a function that is called with each production that was created, cancelled, approved or
+      refused; not when time alone changes its status.
 
     Raises ValueError for values outside these ranges. Entering raises OSError if the port is in use.
     """
@@ -77,6 +79,7 @@ class Simulator(GroundTruth):
         latency: float = 0.05,
         blob_storage: BlobStorage = BlobStorage(),  # noqa: B008  # frozen
         deliverability: Deliverability = Deliverability(),  # noqa: B008  # frozen
+        on_change: Callable[[SimulatedProduction], object] | None = None,
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"tier must be one of {', '.join(TIERS)}, not {tier!r}")
@@ -100,10 +103,11 @@ class Simulator(GroundTruth):
             self._limits,
             self._blobs,
             WebhookEndpoints(seed, self._world, self._emitter, self._sender).handlers,
-            self._emitter.emit_due,
+            self._changed,
             rules=self._rules,
             idempotency_keys=idempotency_keys,
         )
+        self._on_change = on_change
         self._request_log = RequestLog()
         self._keys = KeyStore(random.Random(f"{seed}:keys"))
         self._runners: list[web.ServerRunner] = []
@@ -210,10 +214,7 @@ class Simulator(GroundTruth):
         account_id: str | None = None,
         where: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> ProductionRule:
-        """Choose productions, and return a rule that says what happens to them.
-
-            simulator.when(3).fails(step=8, code="VOICE_UNAVAILABLE")
-            simulator.when(topic="Bees").loses_response()
+        """Choose productions, and return a rule that says what happens to them: `when(3).fails(step=8)`.
 
         The conditions are about future submissions: their topic, their account, and `where`, a function of
         the body (a reference is not in it: JARAI never sees it). `nth` chooses one of those that match, in
@@ -241,9 +242,8 @@ class Simulator(GroundTruth):
 
         Raises KeyError for an unknown production, ValueError for one that is not AwaitingApproval.
         """
-        production = self._world.productions[production_id]
-        production.approve(_clock.monotonic())
-        self._emitter.emit_due(production)
+        self._world.productions[production_id].approve(_clock.monotonic())
+        self._changed(self._world.productions[production_id])
 
     def refuse(
         self,
@@ -256,15 +256,22 @@ class Simulator(GroundTruth):
 
         Raises KeyError for an unknown production, ValueError for one that is not AwaitingApproval.
         """
-        production = self._world.productions[production_id]
-        production.refuse(_clock.monotonic(), (code, message))
-        self._emitter.emit_due(production)
+        self._world.productions[production_id].refuse(_clock.monotonic(), (code, message))
+        self._changed(self._world.productions[production_id])
 
-    def files(self, production_id: str) -> Mapping[str, bytes]:
-        """Return the files that a production has once it is Published, by name. Raises KeyError."""
-        if production_id not in self.productions:
-            raise KeyError(production_id)
-        return self._blobs.final_files(production_id)
+    def _changed(self, production: SimulatedProduction) -> None:
+        self._emitter.emit_due(production)
+        if self._on_change is not None:
+            self._on_change(production)
+
+    def restore(self, saved: Iterable[Mapping[str, Any]]) -> None:
+        """Continue productions of an earlier simulator with the same seed, from `to_dict` of each.
+
+        They count in the quotas of their days. Call it in the block of the simulator, before any request.
+        """
+        for each in saved:
+            production = self._world.restore(each, _clock.monotonic(), _clock.wall())
+            self._limits.count_production(production.account_id, production.submitted_wall)
 
     def add_webhook(
         self, endpoint_url: str, event_types: Sequence[str], *, signing_secret: str
@@ -291,10 +298,3 @@ class Simulator(GroundTruth):
     def revoke(self, key: str) -> None:
         """Reject this API key with 401 from now on. Raises KeyError if it is not valid."""
         self._keys.revoke(key)
-
-    def __repr__(self) -> str:
-        return (
-            f"<Simulator seed={self.seed!r} tier={self.tier} at {self._base_url or 'no address yet'}:"
-            f" {len(self.productions)} productions, {len(self.requests)} requests,"
-            f" {self.rate_limited} of them over the limit>"
-        )

@@ -45,7 +45,14 @@ from jarai_async import (
     read_journal,
 )
 from jarai_async.receiver import Receiver
-from jarai_async.simulator import Deliverability, ProductionRule, SimulatedEventLoop, Simulator
+from jarai_async.simulator import (
+    ControlServer,
+    Deliverability,
+    ProductionRule,
+    SimulatedEventLoop,
+    Simulator,
+    run_command,
+)
 from jarai_async.testing import JaraiTestCase
 from jarai_async.webhooks import ProductionFailed, ProductionQueued, WebhookEvent, sign, verify
 
@@ -293,6 +300,10 @@ async def simulator_options() -> None:
         rule.takes(queued=1, producing=2.5, distributing=3).awaits_approval(7200, refused=True, code="A")
         rule.is_rejected(status=409, code="A").has_fault("hang", on="fetch", times=None, seconds=1)
         simulator.set_left_today(requests=3, productions=3)
+        simulator.restore([production.to_dict() for production in simulator.productions.values()])
+        run_command(simulator, "when 3 fails step=8")
+        async with ControlServer(simulator, port=0) as control:
+            assert_type(control.url, str)
         simulator.refuse("id", code="A", message="b")
         simulator.deliverability = Deliverability(loss=1, event_types=["production.published"])
     SimulatedEventLoop(epoch=datetime.now(UTC))

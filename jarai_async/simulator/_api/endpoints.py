@@ -137,8 +137,7 @@ class Endpoints:
         changes = [change for rule in request.rules for change in rule.changes]
         production = self._world.submit(account_id, body, key, request.now, request.wall, changes=changes)
         self._rules.bind(production.production_id, request.rules)
-        self._limits.productions_of(account_id).count(request.wall)
-        self._limits.ceiling.count(account_id, request.wall)
+        self._limits.count_production(account_id, request.wall)
         self._on_change(production)
         response = _accepted(production.production_id, request.wall)
         if self.idempotency_keys and key:

@@ -172,6 +172,11 @@ class Limits:
         self.window.count(now)
         self.day.count(wall)
 
+    def count_production(self, account_id: str, wall: float) -> None:
+        """Count a production that was created, in its day and its month."""
+        self.productions_of(account_id).count(wall)
+        self.ceiling.count(account_id, wall)
+
     def state(self, now: float, wall: float) -> LimitState:
         """Return the state of the limit per minute, for the headers of an admitted request."""
         remaining = max(0, self.window.remaining(now))

@@ -10,7 +10,7 @@ Documented: `PRODUCTION_EXPIRED`. Inferred: the code of any other failure.
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -111,6 +111,20 @@ class SimulatedProduction:
         self.error = error
         self._continue_with((("Failed", math.inf),), now)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values from which `Simulator.restore` makes the production again."""
+        return {
+            "production_id": self.production_id,
+            "account_id": self.account_id,
+            "ordinal": self.ordinal,
+            "body": self.body,
+            "idempotency_key": self.idempotency_key,
+            "submitted_wall": self.submitted_wall,
+            "stages": [[status, str(seconds)] for status, seconds in self.stages],
+            "step_ends": list(self.step_ends),
+            "error": self.error,
+        }
+
     def _check_awaiting(self, now: float) -> None:
         if self.status_at(now) != "AwaitingApproval":
             raise ValueError(f"{self.production_id} is {self.status_at(now)}: nothing to decide")
@@ -189,6 +203,15 @@ class World:
             timeline.error,
         )
         self.productions[production_id] = production
+        return production
+
+    def restore(self, saved: Mapping[str, Any], now: float, wall: float) -> SimulatedProduction:
+        """Add a production that `to_dict` described; it continues where it would be now."""
+        stages = tuple((status, float(seconds)) for status, seconds in saved["stages"])
+        error = tuple(saved["error"]) if saved["error"] else None
+        restored = {**saved, "stages": stages, "step_ends": tuple(saved["step_ends"]), "error": error}
+        production = SimulatedProduction(**restored, submitted_at=now - (wall - saved["submitted_wall"]))
+        self.productions[production.production_id] = production
         return production
 
     def describe(self, production_id: str) -> tuple[str, str]:
