@@ -178,6 +178,8 @@ def memory(access: _Access, count: int, *, writes_files: bool) -> list[Figure]:
     tracemalloc.start()
     logging.disable()  # warnings about unfinished productions are expected
     follow(access, count, watch, writes_files=writes_files)
+    if len(sizes) < 2:
+        raise RuntimeError("some were not submitted or ended early: the machine is too busy for this speed")
     each = (sizes[1] - sizes[0]) / count / 1024
     goal, name = (6, "with") if writes_files else (5, "without")
     return [
