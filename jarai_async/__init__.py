@@ -19,7 +19,8 @@ request ends with an `Outcome`, with its `OutcomeState` and files, each a `Saved
 `read_journal` returns each `JournalEntry` of a journal, also while another process has it open.
 
 **Modules.** `jarai_async.webhooks` verifies webhook events, `jarai_async.receiver` receives them, and
-`jarai_async.simulator` is a Partner API on your machine, for tests and experiments.
+`jarai_async.simulator` is a Partner API on your machine, for tests and experiments. `jarai_async.otel` makes
+spans and metrics for OpenTelemetry.
 
 **Errors.** Each has the attributes of `JaraiError`, and a text of one line that says what to do next.
 

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import jarai_async
-from jarai_async import receiver, testing, webhooks
+from jarai_async import otel, receiver, testing, webhooks
 from jarai_async._api.codec import decode
 from tests.support.deliveries import SECRET, body
 from tests.support.strategies import production
@@ -19,7 +19,7 @@ from tests.support.strategies import production
 PROJECT = Path(__file__).parents[1]
 PUBLIC = [
     (module, name)
-    for module in (jarai_async, receiver, testing, webhooks)
+    for module in (jarai_async, otel, receiver, testing, webhooks)
     for name in typing.cast("list[str]", module.__all__)
 ]
 
@@ -46,7 +46,7 @@ def test_type_hints_of_public_names_can_be_resolved(module: typing.Any, name: st
 
 def test_public_names_are_sorted() -> None:
     """Each `__all__` is sorted and has no duplicates."""
-    for module in (jarai_async, receiver, testing, webhooks):
+    for module in (jarai_async, otel, receiver, testing, webhooks):
         assert sorted(set(module.__all__), key=lambda name: (name.islower(), name)) == list(module.__all__)
 
 

@@ -129,9 +129,8 @@ class Journal:
             return intent
         if not _is_unicode(reference):
             raise JournalError(f"the reference {reference!r:.80} cannot be stored: it is not valid Unicode")
-        rows = await self._writer.read(_SELECT_ONE, reference)
-        if rows and reference not in self._intents:
-            self._intents[reference] = intent = Intent.from_row(rows[0])
+        for intent in await self._read_intents(_SELECT_ONE, reference):
+            return self._intents.setdefault(reference, intent)
         return self._intents.get(reference)
 
     async def unknown(self, references: Iterable[str]) -> set[str]:

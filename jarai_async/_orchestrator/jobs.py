@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextvars import Context
 from functools import partial
 
 from jarai_async._errors import ClosedError, ConfigurationError, InvalidRequestError
@@ -21,6 +22,7 @@ class Jobs:
         """Whether jobs may be started."""
         self._jobs: dict[asyncio.Task[Outcome], Job] = {}
         self._newest: dict[str, asyncio.Task[Outcome]] = {}  # the task of the last job, by reference
+        self._on_end, self._context = self._ended, Context()  # one of each for all jobs
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -60,7 +62,7 @@ class Jobs:
         task = start(job.run, name=f"jarai {state.reference}")
         self._jobs[task] = job
         self._newest[state.reference] = task
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_end, context=self._context)
         return job, task
 
     def _ended(self, task: asyncio.Task[Outcome]) -> None:

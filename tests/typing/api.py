@@ -44,6 +44,7 @@ from jarai_async import (
     __version__,
     read_journal,
 )
+from jarai_async.otel import Telemetry
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import (
     ControlServer,
@@ -328,3 +329,9 @@ def type_errors(client: JaraiClient, production: Production, requests: Sequence[
     client.submit(requests)  # type: ignore[arg-type, unused-coroutine]  # one request at a time
     client.fetch(0)  # type: ignore[arg-type, unused-coroutine]  # text or UUID
     Orchestrator(client, 100)  # type: ignore[call-arg]  # keyword-only
+
+
+async def telemetry(orchestrator: Orchestrator) -> None:
+    async with Telemetry(orchestrator, tracer_provider=None, meter_provider=None, interval=30) as telemetry:
+        assert_type(telemetry, Telemetry)
+        assert_type(telemetry.submit(request, deadline=3600), Ticket)
