@@ -82,5 +82,5 @@ __all__ = [
 
 for _name in __all__:
     _value = globals()[_name]
-    if isclass(_value) or isfunction(_value):
+    if _value is not RequestIds and (isclass(_value) or isfunction(_value)):  # pdoc must find its fields
         _value.__module__ = __name__
