@@ -70,7 +70,7 @@ async def run_requests(
         stopped, code = await _follow(orchestrator, requests, report, first, show=show, options=options)
     if code == 2:
         return code
-    if stopped and options.journal is not None:
+    if stopped and options.journal is not None and not getattr(options, "simulate", False):
         output.print_message(f"to continue: {resume_command(options)}")
     summary = report.summary(interrupted=stopped, created=created())
     seconds, sent = _clock.monotonic() - started, orchestrator.statistics().requests

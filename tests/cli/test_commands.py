@@ -421,6 +421,18 @@ def test_cancel_on_exit_cancels_running_productions(served: dict[str, str], tmp_
     assert "3 cancelled" in error.splitlines()[-1]
 
 
+def test_interrupted_simulation_names_nothing_to_continue(tmp_path: Path) -> None:
+    """Its simulator is gone, and the productions with it."""
+    command = [*JARAI, "run", write_batch(tmp_path, 100), "--simulate", "--journal=journal"]
+    with start(command, tmp_path) as process:
+        wait_for_event(process, "Submitted")
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 130
+    assert "still running" in error.splitlines()[-1]
+    assert "to continue" not in error
+
+
 async def test_signal_that_the_parent_process_ignores_stays_ignored() -> None:
     """A batch that was started with nohup survives the end of its terminal."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
