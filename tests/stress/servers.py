@@ -29,6 +29,7 @@ from aiohttp import web
 from attrs import define, field
 
 from jarai_async import DownloadError, Finished, JaraiClient, Orchestrator, OutcomeState, Polling, RateLimit
+from jarai_async._downloads.download import Progress
 from jarai_async.simulator import Simulator
 from tests.stress.real_servers import Azurite, Moto, Nginx, NginxProxy, NotInstalledError, RealServer
 from tests.support.figures import Figure, show
@@ -45,7 +46,7 @@ _PROXIED = 150  # productions
 
 @define
 class Downloads:
-    """Downloads of the same files, again and again. `waiting` is set once enough bytes have arrived."""
+    """Downloads of the same files, again and again. `waiting` is set once `goal` bytes have arrived."""
 
     files: dict[str, bytes]
     received: int = 0
@@ -53,11 +54,18 @@ class Downloads:
     waiting: asyncio.Event = field(factory=asyncio.Event)
     result: Counter[str] = field(factory=Counter)
 
-    def count(self, *_: object) -> None:
-        """Count a piece of a file, of 64 KiB at most."""
-        self.received += 1
-        if self.received >= self.goal:
-            self.waiting.set()
+    def counter(self) -> Progress:
+        """Return a function that counts the bytes of one download."""
+        before = 0
+
+        def count(received: int, _: int | None) -> None:
+            nonlocal before
+            self.received += max(0, received - before)  # after a restart it begins again
+            before = received
+            if self.received >= self.goal:
+                self.waiting.set()
+
+        return count
 
     async def all_files(self, client: JaraiClient, folder: Path) -> None:
         """Download every file once, and compare it with what the server has."""
@@ -68,7 +76,7 @@ class Downloads:
             path = None
             for _ in range(_ATTEMPTS):
                 try:
-                    path = await client.download(listed[n], folder / name, progress=self.count)
+                    path = await client.download(listed[n], folder / name, progress=self.counter())
                     break
                 except DownloadError as error:
                     self.result["given up, downloaded again"] += 1
@@ -136,9 +144,9 @@ async def interrupt_downloads(
 async def _interrupt(
     server: RealServer, downloads: Downloads, round_: "asyncio.Task[None]", random: Random
 ) -> None:
-    """Kill the server once some pieces of 64 KiB have arrived, and start it again."""
-    pieces = sum(map(len, downloads.files.values())) >> 16
-    downloads.goal = downloads.received + random.randint(1, 1 + 2 * pieces)
+    """Kill the server once a random number of bytes has arrived, and start it again."""
+    in_all = sum(map(len, downloads.files.values()))
+    downloads.goal = downloads.received + random.randint(1, 1 + 2 * in_all)
     downloads.waiting.clear()
     waiting = asyncio.create_task(downloads.waiting.wait())
     await asyncio.wait({waiting, round_}, return_when=asyncio.FIRST_COMPLETED)
