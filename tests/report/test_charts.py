@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jarai_async._report import charts
 from jarai_async._report.rows import Change, End, Phase, Row
 from jarai_async._report.text import duration, size
+from jarai_async._report.totals import Spread, spread
 from tests.report.test_commands import ROW
 
 START = datetime(2026, 1, 1, 9, tzinfo=UTC).timestamp()
@@ -80,6 +81,7 @@ def test_bars_show_ends_requests_and_the_bound_of_the_lag() -> None:
     [
         (0, ["09:00:00"]),
         (20, ["09:00:00", "09:00:05", "09:00:10", "09:00:15"]),
+        (300, ["09:00", "09:01", "09:02", "09:03", "09:04"]),
         (4 * 3_600, ["09:00", "10:00", "11:00", "12:00"]),
         (86_400, ["12:00", "18:00", "02 Jan", "06:00"]),
         (300 * 86_400, ["Feb 2026", "Apr 2026", "Jun 2026", "Jul 2026", "Sep 2026"]),
@@ -109,6 +111,12 @@ def test_axis_without_any_time_and_for_all_times() -> None:
 def test_durations_have_two_units(seconds: float, text: str) -> None:
     """The two largest ones next to each other."""
     assert duration(seconds) == text
+
+
+def test_spread_has_the_middle_and_what_nine_of_ten_stay_below() -> None:
+    """Of one value it is that value."""
+    assert spread(range(100, 0, -1)) == Spread(100, 51, 91)
+    assert spread([7]) == Spread(1, 7, 7)
 
 
 @pytest.mark.parametrize(
