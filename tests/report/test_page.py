@@ -17,9 +17,9 @@ from tests.report.conftest import STATES, Batch
 from tests.report.pages import HOSTILE, Page
 
 
-@pytest.fixture(scope="session")
-def text(batch: Batch) -> str:
-    path = batch.folder.parent / "page.html"
+@pytest.fixture
+def text(batch: Batch, tmp_path: Path) -> str:
+    path = tmp_path / "page.html"
     write_report(str(batch.journal), 0.0, html=path)
     return path.read_text(encoding="utf-8")
 
@@ -134,3 +134,9 @@ def test_failed_write_leaves_the_earlier_report(
     with pytest.raises(ConfigurationError, match=re.escape("pip install 'jarai-async[report]'")):
         write_report(str(batch.journal), 0.0, html=report)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]
+    report.unlink()
+    report.mkdir()
+    monkeypatch.undo()
+    with pytest.raises(OSError, match=r"report\.html"):
+        write_report(str(batch.journal), 0.0, html=report)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -16,10 +16,10 @@ from tests.report.conftest import STATES, Batch
 from tests.report.pages import HOSTILE
 
 
-@pytest.fixture(scope="session")
-def facts(batch: Batch) -> dict[str, Any]:
+@pytest.fixture
+def facts(batch: Batch, tmp_path: Path) -> dict[str, Any]:
     """The JSON of the batch's report."""
-    path = batch.folder.parent / "report.json"
+    path = tmp_path / "report.json"
     write_report(str(batch.journal), 0.0, html=path.with_suffix(".html"), json=path)
     facts: dict[str, Any] = json.loads(path.read_bytes())
     return facts

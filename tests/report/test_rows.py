@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from jarai_async import JaraiClient, Orchestrator
+from jarai_async import JaraiClient, Orchestrator, Outcome, Ticket
 from jarai_async._report.writer import write_report
 from jarai_async.simulator import Simulator, Stage
 from tests.support.scenarios import request_for
@@ -20,6 +20,13 @@ def report_of(journal: Path) -> dict[str, Any]:
     (row,) = json.loads(path.read_bytes())["productions"]
     assert isinstance(row, dict)
     return row
+
+
+async def recorded_outcome(ticket: Ticket) -> Outcome:
+    """Return the outcome of a request once the journal has its last event."""
+    async for _ in ticket.events():
+        pass
+    return await ticket
 
 
 def statuses(row: dict[str, Any]) -> list[str]:
@@ -39,11 +46,11 @@ async def test_retried_request_shows_both_productions(tmp_path: Path) -> None:
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         async with Orchestrator(client, journal=journal, download_to=tmp_path / "files") as orchestrator:
-            failed = await orchestrator.submit(request_for(simulator, reference="mine"))
+            failed = await recorded_outcome(orchestrator.submit(request_for(simulator, reference="mine")))
             first = report_of(journal)
             ticket = await orchestrator.retry("mine")
             await ticket.recorded()
-            published = await ticket
+            published = await recorded_outcome(ticket)
         row = report_of(journal)
     assert first["state"] == "failed"
     assert row["state"] == "published"
@@ -63,7 +70,7 @@ async def test_request_that_is_to_be_retried_is_not_submitted(tmp_path: Path) ->
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         async with Orchestrator(client, journal=journal) as orchestrator:
-            await orchestrator.submit(request_for(simulator, reference="mine"))
+            await recorded_outcome(orchestrator.submit(request_for(simulator, reference="mine")))
             simulator.faults.add("unavailable", on="submit", times=None)
             await (await orchestrator.retry("mine")).recorded()
         row = report_of(journal)
@@ -83,14 +90,16 @@ async def test_outcome_that_is_not_final_is_shown_until_the_production_goes_on(t
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         async with Orchestrator(client, journal=journal) as orchestrator:
-            await orchestrator.submit(request_for(simulator, reference="mine"), deadline=300)
+            request = request_for(simulator, reference="mine")
+            await recorded_outcome(orchestrator.submit(request, deadline=300))
             timed_out = report_of(journal)
         async with Orchestrator(client, journal=journal) as orchestrator:
-            orchestrator.submit(request_for(simulator, reference="mine"), deadline=3_600)
+            orchestrator.submit(request, deadline=3_600)
             await asyncio.sleep(1_200)
             running = report_of(journal)
     assert timed_out["state"] == "timed out"
     assert not timed_out["isFinal"]
+    assert timed_out["endedAt"] > timed_out["submittedAt"]
     assert statuses(timed_out) == ["Queued", "Producing"]
     assert running["state"] == running["status"] == "Rendering"
     assert statuses(running) == ["Queued", "Producing", "Rendering"]
