@@ -3,7 +3,8 @@
 The real client and orchestrator run in one process and the simulator in another, both on a clock that runs
 30 times as fast as real time; the work of the server does not count. Every production is submitted, polled,
 listed, written to a journal, and downloaded into a temporary folder. For some minutes of simulated time all
-of them are in flight together. It takes half an hour on two idle CPUs; `--few 100 --many 200` a few minutes.
+of them are in flight together. `--few 100 --many 200` takes a few
+minutes.
 
 - *Blocked* is in real time. A task sleeps for a millisecond again and again, and records how late it wakes
   up. At 30 times the speed the loop has 30 times the work, so the figure is on the safe side. A machine that
@@ -178,6 +179,8 @@ def memory(access: _Access, count: int, *, writes_files: bool) -> list[Figure]:
     tracemalloc.start()
     logging.disable()  # warnings about unfinished productions are expected
     follow(access, count, watch, writes_files=writes_files)
+    if len(sizes) < 2:
+        raise RuntimeError("some were not submitted or ended early: the machine is too busy for this speed")
     each = (sizes[1] - sizes[0]) / count / 1024
     goal, name = (6, "with") if writes_files else (5, "without")
     return [

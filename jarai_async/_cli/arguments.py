@@ -88,6 +88,16 @@ def resume_command(options: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
+def simulator_options(options: argparse.Namespace) -> list[str]:
+    """Return the options of `jarai run` that only a simulator uses, as far as they are given."""
+    parser = build_parser()
+    shared = vars(parser.parse_args(["resume", ""]))
+    simulated = [name for name in vars(parser.parse_args(["simulate"])) if name not in shared]
+    defaults = vars(parser.parse_args(["run", ""]))
+    given = [name for name in simulated if name in defaults and getattr(options, name) != defaults[name]]
+    return [f"--{name.replace('_', '-')}" for name in given]
+
+
 # --- Batches and journals ------------------------------------------------------------------------
 
 
@@ -133,7 +143,7 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _add_journal(commands: Commands) -> None:
-    details = "For a request that is in doubt, see `jarai resolve`."
+    details = "JSON lines have the IDs, too. For a request that is in doubt, see `jarai resolve`."
     journal = add_command(commands, "journal", "list the requests of a journal", details)
     _add_journal_file(journal)
     add_json(journal)

@@ -129,9 +129,8 @@ async def _forecast(
     count: int, to_submit: list[ProductionRequest], journal: JournalContent, options: argparse.Namespace
 ) -> int:
     """Print what a run would do."""
-    output.print_message(
-        f"the batch is valid: {count} requests, {len(to_submit)} of them to be submitted; nothing was sent"
-    )
+    found = f"{count} {'request' if count == 1 else 'requests'}, {len(to_submit)} to be submitted"
+    output.print_message(f"the batch is valid: {found}; nothing was sent")
     tiers = {limit: tier for tier, limit in wire.REQUESTS_PER_MINUTE.items()}
     tier = options.tier if options.simulate else tiers.get(journal.per_minute or 0)
     if not to_submit:

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from jarai_async._errors import ConfigurationError, InvalidRequestError
 from jarai_async._printable import printable
 
 ID_FIELDS: Final = ("account_id", "language_id", "country_id", "avatar_id")
-_FIELDS: Final = frozenset(fields_dict(ProductionRequest))
+_FIELDS: Final = tuple(fields_dict(ProductionRequest))
 
 _MAX_SIZE: Final = 100_000_000  # bytes
 _MAX_PROBLEMS: Final = 20  # in the text of a BatchError
@@ -140,7 +141,7 @@ def _request(row: Any, defaults: Mapping[str, str | None], ignored: set[str] | N
         raise row
     if isinstance(row, dict):
         if ignored is not None:
-            ignored |= row.keys() - _FIELDS
+            ignored |= {name for name in row if name not in _FIELDS}
             row = {name: value for name, value in row.items() if name in _FIELDS}
         row = {**defaults, **{name: value for name, value in row.items() if value not in (None, "")}}
     return ProductionRequest.from_dict(row)
@@ -176,6 +177,8 @@ def _json_lines(text: str) -> Iterator[tuple[int, object]]:
             continue
         try:
             yield number, json.loads(line)
+        except json.JSONDecodeError as error:  # its own line is always 1
+            yield number, InvalidRequestError([f"not JSON: {error.msg} (column {error.colno})"])
         except (ValueError, RecursionError) as error:
             yield number, InvalidRequestError([f"not JSON: {error}"])
 
@@ -196,13 +199,27 @@ def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
                 yield start, _csv_row(header, cells)
             elif not is_blank:
                 header = [name.strip() for name in cells]
-                if duplicates := sorted({name for name in header if name and header.count(name) > 1}):
-                    names = ", ".join(duplicates)
-                    yield start, InvalidRequestError([f"the header has more than one column named {names}"])
+                if problem := _header_problem(header):
+                    yield start, InvalidRequestError([problem])
                     return
             start = reader.line_num + skipped + 1
     except csv.Error as error:
-        yield start, InvalidRequestError([f"not CSV: {error}"])
+        is_open = str(error) == "unexpected end of data"
+        yield (
+            start,
+            InvalidRequestError([f"not CSV: {'a quotation mark is not closed' if is_open else error}"]),
+        )
+
+
+def _header_problem(header: list[str]) -> str | None:
+    """Say why no line below this header could be valid."""
+    if duplicates := sorted({name for name in header if name and header.count(name) > 1}):
+        return f"the header has more than one column named {', '.join(duplicates)}"
+    if "topic" in header:
+        return None
+    near = get_close_matches("topic", [name.lower() for name in header], n=1)
+    hint = "did you mean topic?" if near else f"columns are {', '.join(_FIELDS)}"
+    return f"the header has no column topic, but {', '.join(filter(None, header))[:200]}; {hint}"
 
 
 def _delimiter(text: str) -> str:

@@ -70,7 +70,7 @@ async def run_requests(
         stopped, code = await _follow(orchestrator, requests, report, first, show=show, options=options)
     if code == 2:
         return code
-    if stopped and options.journal is not None:
+    if stopped and options.journal is not None and not getattr(options, "simulate", False):
         output.print_message(f"to continue: {resume_command(options)}")
     summary = report.summary(interrupted=stopped, created=created())
     seconds, sent = _clock.monotonic() - started, orchestrator.statistics().requests
@@ -114,11 +114,15 @@ async def _follow(
         async with orchestrator, shown(progress, interval=_update_interval(options), quiet=options.quiet):
             await first.hold_the_others()
             run = orchestrator.run(requests)
-            async for event in run:
-                report.add(event)
-                progress.update()
-                first.add(event)  # before anything is awaited: if it raises, no other request is sent
-                await show(event)
+            try:
+                async for event in run:
+                    report.add(event)
+                    progress.update()
+                    first.add(event)  # before anything is awaited: if it raises, no other request is sent
+                    await show(event)
+            except asyncio.CancelledError:
+                output.print_message("stopping: requests that are on their way are completed first")
+                raise
     except (AuthenticationError, PermissionDeniedError) as error:
         await first.show_refused(show)
         output.print_message(error)

@@ -19,7 +19,7 @@ from typing import Any
 
 from jarai_async._api.models import Production
 from jarai_async._cli import batch_commands, json_lines, output, report_command, results, webhook_commands
-from jarai_async._cli.arguments import build_parser
+from jarai_async._cli.arguments import build_parser, simulator_options
 from jarai_async._cli.batch_file import read_text
 from jarai_async._cli.batch_run import open_journal, read_journal
 from jarai_async._cli.client import open_client
@@ -68,6 +68,8 @@ def _execute(arguments: list[str] | None) -> int:
     options = parser.parse_args(arguments)
     if getattr(options, "simulate", False) and (options.speed or options.base_url):
         parser.error("--simulate has its own clock and address: leave out --speed and --base-url")
+    if options.command == "run" and not options.simulate and (names := simulator_options(options)):
+        parser.error(f"only a simulator has {', '.join(names)}: add --simulate")
     warnings.showwarning = lambda message, *_: output.print_message(str(message))
     try:
         if hasattr(options, "batch"):
@@ -210,8 +212,11 @@ async def _accounts(options: argparse.Namespace) -> int:
         open_client(options) as client,
         shown_results(results.ACCOUNTS, options) as show,
     ):
-        for account in await client.accounts():
+        accounts = await client.accounts()
+        for account in accounts:
             await show(json_lines.account_line(account))
+    if not accounts:
+        output.print_message("the API key can access no accounts")
     return 0
 
 

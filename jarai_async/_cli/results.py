@@ -20,7 +20,6 @@ PRODUCTIONS: Final[Columns] = {
 INTENTS: Final[Columns] = {
     "reference": ("reference",),
     "state": ("outcome", "status", "stage"),
-    "production": ("productionId",),
     "files": ("files",),
     "reason": ("message",),
 }

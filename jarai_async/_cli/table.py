@@ -1,4 +1,4 @@
-"""Tables of results. What does not fit into a column continues in its next line."""
+"""Tables of results. A long text continues in the next line of its column; identifiers stay whole."""
 
 import sys
 from collections.abc import Mapping
@@ -10,14 +10,17 @@ from rich.text import Text
 
 from jarai_async._printable import printable
 
+_ID_LENGTH = 36  # of a UUID
+
 
 def draw(columns: Mapping[str, tuple[str, ...]], rows: list[dict[str, Any]]) -> None:
     """Print a table without the columns that are empty in each row."""
     cells = {heading: [_cell(row, keys) for row in rows] for heading, keys in columns.items()}
     table = Table(box=None, pad_edge=False, header_style="bold")
     filled = {heading: texts for heading, texts in cells.items() if any(text.plain for text in texts)}
-    for heading in filled:
-        table.add_column(heading, overflow="fold")
+    for heading, texts in filled.items():
+        longest = max(text.cell_len for text in texts)
+        table.add_column(heading, overflow="fold", no_wrap=longest <= _ID_LENGTH)
     for row in zip(*filled.values(), strict=True):
         table.add_row(*row)
     Console(file=sys.stdout, highlight=False).print(table)

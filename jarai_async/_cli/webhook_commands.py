@@ -87,8 +87,11 @@ async def _list(options: argparse.Namespace) -> int:
         open_client(options) as client,
         shown_results(WEBHOOKS, options) as show,
     ):
-        for webhook in await client.webhooks():
+        webhooks = await client.webhooks()
+        for webhook in webhooks:
             await show(webhook_line(webhook))
+    if not webhooks:
+        output.print_message("there are no webhooks")
     return 0
 
 

@@ -38,7 +38,7 @@ from jarai_async.simulator._blobs.storage import BlobStorage
 from jarai_async.simulator._commands import run_command
 from jarai_async.simulator._control import ControlServer
 from jarai_async.simulator._event_loop import SimulatedEventLoop, run
-from jarai_async.simulator._ground_truth import RequestIds
+from jarai_async.simulator._ground_truth import GroundTruth, RequestIds
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction
 from jarai_async.simulator._productions.timelines import Approval, Durations, Stage, usual_durations
 from jarai_async.simulator._rules import ProductionRule
@@ -61,6 +61,7 @@ __all__ = [
     "FaultKind",
     "FaultName",
     "Faults",
+    "GroundTruth",
     "Layout",
     "ProductionRule",
     "RequestIds",
@@ -82,5 +83,7 @@ __all__ = [
 
 for _name in __all__:
     _value = globals()[_name]
+    if _value in (GroundTruth, RequestIds):  # pdoc finds fields without values only in their own module
+        continue
     if isclass(_value) or isfunction(_value):
         _value.__module__ = __name__

@@ -22,7 +22,7 @@ class RequestIds(TypedDict):
 
 
 class GroundTruth:
-    """The part of a `Simulator` that only reads."""
+    """What every `Simulator` can tell about its productions, requests and webhooks."""
 
     seed: int | str
     tier: TierName

@@ -88,7 +88,7 @@ class Simulator(GroundTruth):
         if not 0 <= latency < float("inf"):
             raise ValueError(f"latency must be a number of seconds, not {latency!r}")
         self.seed = seed
-        self.tier = tier
+        self.tier: TierName = tier
         self.faults: Faults = Faults(random.Random(f"{seed}:faults"))
         self._rules = Rules(self.faults)
         self._port = port

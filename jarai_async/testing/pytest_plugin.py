@@ -125,11 +125,11 @@ def _runner(request: pytest.FixtureRequest) -> str:
     if "anyio_backend" in request.fixturenames:
         return "anyio"
     marker = request.node.get_closest_marker("asyncio")
-    if marker is None:
-        pytest.fail(
-            f"{request.fixturename} needs an async test that pytest-asyncio or anyio runs", pytrace=False
-        )
-    if not hasattr(request.config.hook, "pytest_asyncio_loop_factories"):
+    if marker is None or not request.config.pluginmanager.hasplugin("asyncio"):
+        message = f"{request.fixturename} needs an async test that pytest-asyncio or anyio runs"
+        pytest.fail(message, pytrace=False)
+    hook = getattr(request.config.hook, "pytest_asyncio_loop_factories", None)
+    if hook is None or not hook.has_spec():
         pytest.fail("jarai_async needs pytest-asyncio 1.4 or later", pytrace=False)
     scope: str = marker.kwargs.get("loop_scope") or request.config.getini("asyncio_default_test_loop_scope")
     return scope
@@ -139,8 +139,15 @@ def _fixtures(runner: str, decorate: Callable[[Any], Any]) -> dict[str, Any]:
     """Return the asynchronous fixtures, as `decorate` makes them for a test runner, by name."""
 
     async def simulator(request: pytest.FixtureRequest) -> AsyncIterator[Simulator]:
-        from jarai_async.simulator import Simulator  # noqa: PLC0415
+        import asyncio  # noqa: PLC0415
 
+        from jarai_async.simulator import SimulatedEventLoop, Simulator  # noqa: PLC0415
+
+        if not isinstance(asyncio.get_running_loop(), SimulatedEventLoop):
+            message = (
+                "the test is not in simulated time: request jarai_simulator as an argument, or mark the test"
+            )
+            pytest.fail(f"{message} with jarai_clock", pytrace=False)
         async with Simulator(**_options(request.node, "jarai_simulator")) as simulator:
             yield simulator
 

@@ -63,3 +63,9 @@ def run_command(served: dict[str, str], folder: Path, count: int, *options: str)
 
 def start(command: list[str], cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)
+
+
+def wait_for_event(process: subprocess.Popen[str], name: str) -> None:
+    """Read what a command prints up to the next event of this name."""
+    assert process.stdout is not None
+    assert any(f'"{name}"' in line for line in iter(process.stdout.readline, "")), "the command has ended"

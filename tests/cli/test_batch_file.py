@@ -99,7 +99,7 @@ def test_every_problem_is_reported_with_its_line() -> None:
         {"topic": "fine", "colour": "red"},
     )
     reported = problems(text)
-    assert reported[0].startswith("line 2: not JSON: ")
+    assert reported[0] == "line 2: not JSON: Expecting property name enclosed in double quotes (column 2)"
     assert reported.pop() == (
         f"line 10: unknown field 'colour'; known fields: topic, {', '.join(IDS)}, {', '.join(OPTIONAL)}; "
         "leave it out with --ignore-unknown"
@@ -187,6 +187,21 @@ def test_csv_cells_are_matched_to_the_header() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [
+        ("Topic,Reference", "did you mean topic?"),
+        ("My productions,", "columns are topic, account_id, "),
+        ("5,6", "columns are"),
+    ],
+)
+def test_header_without_topics_is_one_problem(header: str, hint: str) -> None:
+    """It is named once, not for each line; a table may also have no header, or a title above it."""
+    (problem,) = problems(f"{header}\nA,a\nB,b\n", as_csv=True)
+    assert problem.startswith("line 1: the header has no column topic, but ")
+    assert hint in problem
+
+
 def test_duplicate_column_in_the_csv_header_is_rejected() -> None:
     """With two columns of the same name, the choice of one would be a guess; empty names are ignored."""
     assert problems("topic,metadata,topic\nA,m,B\n", as_csv=True) == [
@@ -211,9 +226,11 @@ def test_extra_column_of_a_csv_holds_json() -> None:
 
 def test_unclosed_quote_is_reported_with_the_line_where_it_starts() -> None:
     """The csv module notices it only at the end of the file."""
-    assert problems('topic\nA\n"B\nC\nD\n', as_csv=True) == ["line 3: not CSV: unexpected end of data"]
+    assert problems('topic\nA\n"B\nC\nD\n', as_csv=True) == [
+        "line 3: not CSV: a quotation mark is not closed"
+    ]
     assert problems('topic\n"A"B\n', as_csv=True)[0].startswith("line 2: not CSV: ")
-    assert problems('"topic\nA\n', as_csv=True) == ["line 1: not CSV: unexpected end of data"]
+    assert problems('"topic\nA\n', as_csv=True) == ["line 1: not CSV: a quotation mark is not closed"]
 
 
 def test_duplicate_references_are_reported_with_the_first_line() -> None:

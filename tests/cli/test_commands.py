@@ -19,7 +19,7 @@ from jarai_async._cli.commands import main
 from jarai_async._cli.signals import interrupted, stop_event
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import Journal
-from tests.cli.helpers import JARAI, id_options, lines, run_command, start, write_batch
+from tests.cli.helpers import JARAI, id_options, lines, run_command, start, wait_for_event, write_batch
 from tests.support.strategies import request as make_request
 
 ID = "11111111-1111-4111-8111-111111111111"
@@ -74,6 +74,7 @@ def test_every_command_has_help(command: str, capsys: Printed) -> None:
             "unrecognized arguments: --concurency=3; did you mean --concurrency?",
         ),
         (["webhooks", "lst"], "did you mean list?"),
+        (["run", "x", "--seed=1", "--tier=free"], "only a simulator has --tier, --seed: add --simulate"),
         (["status", ID, "--deadline"], "unrecognized arguments: --deadline\n"),
         (["run", "x", "--deadline", "2x"], "'2x' is not a duration such as 2h30m, or seconds greater than 0"),
         (["simulate", "--speed", "0"], "--speed: '0' is not a number greater than 0"),
@@ -369,9 +370,7 @@ def test_interrupt_prints_a_summary_and_how_to_resume(
 ) -> None:
     """SIGTERM and a hang-up stop watching and cancel nothing. With -v the log says what continues."""
     with start(run_command(served, tmp_path, 3, "-v"), tmp_path) as process:
-        assert process.stdout is not None
-        while '"Submitted"' not in process.stdout.readline():
-            pass
+        wait_for_event(process, "Submitted")
         process.send_signal(number)
         _, error = process.communicate()
     assert process.returncode == 128 + number
@@ -402,22 +401,36 @@ def test_second_interrupt_does_not_break_the_shutdown(served: dict[str, str], tm
             process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 130
+    assert "jarai: stopping: requests that are on their way are completed first" in error
     assert "to continue: jarai resume" in error
     assert "still running" in error.splitlines()[-1]
     assert "Traceback" not in error
 
 
 def test_cancel_on_exit_cancels_running_productions(served: dict[str, str], tmp_path: Path) -> None:
-    """With --cancel-on-exit, Ctrl-C cancels the productions, and the summary counts them as cancelled."""
-    with start(run_command(served, tmp_path, 3, "--cancel-on-exit"), tmp_path) as process:
-        assert process.stdout is not None
-        submitted = 0
-        while submitted < 3:
-            submitted += '"Submitted"' in process.stdout.readline()
+    """With --cancel-on-exit, Ctrl-C cancels the productions, and the summary counts them as cancelled.
+
+    JARAI has a minute for that, which at this speed is a second.
+    """
+    with start(run_command(served, tmp_path, 3, "--cancel-on-exit", "--speed=60"), tmp_path) as process:
+        for _ in range(3):
+            wait_for_event(process, "Submitted")
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 130
     assert "3 cancelled" in error.splitlines()[-1]
+
+
+def test_interrupted_simulation_names_nothing_to_continue(tmp_path: Path) -> None:
+    """Its simulator is gone, and the productions with it."""
+    command = [*JARAI, "run", write_batch(tmp_path, 100), "--simulate", "--journal=journal"]
+    with start(command, tmp_path) as process:
+        wait_for_event(process, "Submitted")
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 130
+    assert "still running" in error.splitlines()[-1]
+    assert "to continue" not in error
 
 
 async def test_signal_that_the_parent_process_ignores_stays_ignored() -> None:

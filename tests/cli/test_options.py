@@ -79,7 +79,7 @@ def test_dry_run_sends_nothing(tmp_path: Path, capsys: Printed) -> None:
     printed = capsys.readouterr()
     assert printed.out == ""
     first, second = printed.err.splitlines()
-    assert first == "jarai: the batch is valid: 3 requests, 3 of them to be submitted; nothing was sent"
+    assert first == "jarai: the batch is valid: 3 requests, 3 to be submitted; nothing was sent"
     assert "jarai plan BATCH --tier TIER" in second
     assert [path.name for path in tmp_path.iterdir()] == ["batch.jsonl"]
     assert main(["run", write_batch(tmp_path, 1, avatar_id="x"), "--dry-run"]) == 2
@@ -106,7 +106,7 @@ def test_batch_is_compared_with_its_journal_before_the_first_request(
     capsys.readouterr()
     assert main(["run", write_batch(tmp_path, 5), "--dry-run"]) == 0
     printed = capsys.readouterr()
-    assert "5 requests, 3 of them to be submitted" in printed.err
+    assert "5 requests, 3 to be submitted" in printed.err
     (planned,) = lines(printed.out)
     assert (planned["productions"], planned["tier"]) == (3, "enterprise")
     monkeypatch.setenv("JARAI_BASE_URL", "http://127.0.0.1:9")  # where nothing answers

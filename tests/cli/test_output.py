@@ -260,7 +260,8 @@ def test_batch_continues_and_can_be_stopped_while_its_output_is_not_read(
         try:
             wait_for_manifests(tmp_path / "files", 5)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=60) in (0, 1, 143)
+            # 143 if it stopped the batch; otherwise only output was still to be written.
+            assert process.wait(timeout=60) in (0, 1, 143, -signal.SIGTERM)
         finally:
             process.kill()  # it may hang
 

@@ -1,8 +1,7 @@
 """What a terminal shows while a batch runs, at several widths, and what is written without a terminal."""
 
-import json
-import subprocess
 import sys
+from contextlib import redirect_stderr
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from jarai_async import Statistics, _clock
+from jarai_async._cli.commands import main
 from jarai_async._cli.progress import Progress, shown
 from jarai_async._cli.report import BatchReport
 from tests.cli.helpers import JARAI, lines, on_screen, terminal_output, write_batch
@@ -125,26 +125,25 @@ def test_terminal_shows_failures_and_the_summary_while_a_program_reads_events(tm
     assert {event["event"] for event in published} >= {"Submitted", "Finished"}
 
 
-@pytest.mark.parametrize("reason", ["dumb", "no rich", "quiet"])
-def test_terminal_without_a_bar(reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Progress is a line now and then, and nothing with --quiet. Rich is optional."""
-    program, options = JARAI, ["--quiet"] if reason == "quiet" else []
+@pytest.mark.parametrize("reason", ["dumb", "no rich", "quiet", "no terminal"])
+def test_progress_without_a_bar(
+    reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a line now and then, and nothing with --quiet. Rich is optional. Only events go to a pipe."""
+    terminal = StringIO() if reason == "no terminal" else Terminal()
+    options = ["--simulate", "--failure-rate=0", "--download-to", str(tmp_path / "files")]
     if reason == "dumb":
         monkeypatch.setenv("TERM", "dumb")
     if reason == "no rich":
-        hide_rich = "import sys; sys.modules['rich'] = None; from jarai_async._cli.commands import main; "
-        program = [sys.executable, "-c", hide_rich + "raise SystemExit(main())"]
-    command = [*program, "run", write_batch(tmp_path, 1), "--simulate", "--failure-rate=0", *options]
-    printed = terminal_output(command, tmp_path)
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+        monkeypatch.delitem(sys.modules, "jarai_async._cli.progress_bar", raising=False)
+    if reason == "quiet":
+        options.append("--quiet")
+    with redirect_stderr(terminal):
+        assert main(["run", write_batch(tmp_path, 1), *options]) == 0
+    printed = terminal.getvalue()
     assert "\x1b" not in printed
     assert ("jarai: 0/1 finished; 1 to submit; " in printed) is (reason != "quiet")
     assert ("pip install 'jarai-async[cli]'" in printed) is (reason == "no rich")
     assert printed.splitlines()[-1].startswith("1 submitted, 1 finished: 1 published")
-
-
-def test_progress_without_a_terminal_is_a_line(tmp_path: Path) -> None:
-    """A log of the command stays short, and standard output has only JSON lines."""
-    command = [*JARAI, "run", write_batch(tmp_path, 2), "--simulate", "--failure-rate=0"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stderr.startswith("jarai: 0/2 finished; 2 to submit; ")
-    assert [json.loads(line)["event"] for line in done.stdout.splitlines()][-1] == "Summary"
+    assert lines(capsys.readouterr().out)[-1]["event"] == "Summary"

@@ -1,8 +1,8 @@
 """Results of commands: tables on a terminal, JSON lines in a pipe or with --json."""
 
 import asyncio
-import json
 import sys
+from argparse import Namespace
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -12,10 +12,13 @@ import pytest
 from jarai_async import JaraiClient
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
-from tests.cli.helpers import lines, on_screen, run_command, terminal_output
+from jarai_async._cli.results import shown_results
+from jarai_async._cli.streams import BackgroundStream
+from tests.cli.helpers import lines, on_screen, run_command
 from tests.support.strategies import request as make_request
 
 URL = "https://example.org/jarai"
+Printed = pytest.CaptureFixture[str]
 UNKNOWN = "55555555-5555-4555-8555-555555555555"
 
 
@@ -40,8 +43,13 @@ def table(command: list[str], code: int = 0) -> list[str]:
     return on_screen(printed(command, code), columns=100)
 
 
-def test_terminal_shows_tables(served: dict[str, str]) -> None:
-    """With headings, for each command that lists something; columns without any value are left out."""
+def test_terminal_shows_tables(
+    served: dict[str, str], tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With headings, for each command that lists something; columns without any value are left out.
+
+    The list of files has no signed URLs, which only JSON lines have.
+    """
     heading, first, *others = table(["accounts"])
     assert heading.split() == ["account", "name", "avatars"]
     assert first.split() == [served["account_id"], "Account", "1", served["avatar_id"]]
@@ -54,6 +62,9 @@ def test_terminal_shows_tables(served: dict[str, str]) -> None:
             return (await client.submit(request)).id
 
     id_ = asyncio.run(submit())
+    capsys.readouterr()
+    assert main(["webhooks", "list"]) == 0
+    assert capsys.readouterr() == ("", "jarai: there are no webhooks\n")
     assert table(["status", id_, UNKNOWN], code=1)[0].split() == ["production", "status"]
     assert table(["cancel", id_])[1].split() == [id_, "Cancelled"]
     printed(["webhooks", "create", URL, "production.failed", "production.published"])
@@ -62,17 +73,12 @@ def test_terminal_shows_tables(served: dict[str, str]) -> None:
     assert first.split()[1:] == [URL, "production.failed"]
     assert second.split() == ["production.published"]
 
-
-def test_terminal_shows_journals_and_files(
-    served: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The list of files has no signed URLs, which only JSON lines have."""
     monkeypatch.chdir(tmp_path)
     main(run_command(served, tmp_path, 2, "--download-to=files")[3:])
     journal = str(tmp_path / "batch.jsonl.journal")
     heading, *rows = table(["journal", journal])
-    assert heading.split()[:3] == ["reference", "state", "production"]
-    assert {"item-0", "item-1"} <= {row.split()[0] for row in rows}
+    assert heading.split()[:2] == ["reference", "state"]
+    assert {row.split()[0] for row in rows} == {"item-0", "item-1"}
     ended = lines(printed(["journal", journal, "--json"]))
     for id_ in [line["productionId"] for line in ended if line["outcome"] == "published"]:
         heading, *rows = table(["deliverables", id_])
@@ -80,10 +86,33 @@ def test_terminal_shows_journals_and_files(
         assert "sig=" not in "".join(rows)
 
 
-def test_tables_need_rich(served: dict[str, str], tmp_path: Path) -> None:
+async def test_table_wraps_long_texts_and_no_identifiers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 60 columns; a text from outside is neither markup nor an escape sequence."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout", terminal := Terminal())
+    lines_ = [
+        {"productionId": UNKNOWN, "message": "[/bold]\x1b " + "word " * 20, "files": n} for n in range(2)
+    ]
+    columns = {"production": ("productionId",), "reason": ("message",), "files": ("files",), "none": ("x",)}
+    async with shown_results(columns, Namespace(json=False)) as show:
+        for line in lines_:
+            await show(line)
+    assert "\x1b " not in terminal.getvalue()
+    heading, first, *others = on_screen(terminal.getvalue(), columns=60)
+    assert heading.split() == ["production", "reason", "files"]
+    assert first.startswith(f"{UNKNOWN}  [/bold]\\x1b")
+    assert len(others) > 4
+    assert sum(UNKNOWN in line for line in others) == 1
+
+
+async def test_tables_need_rich(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
     """Without it a message says how to install it, and the results are JSON lines."""
-    hide_rich = "import sys; sys.modules['rich'] = None; from jarai_async._cli.commands import main; "
-    program = [sys.executable, "-c", hide_rich + "raise SystemExit(main())"]
-    message, account = terminal_output([*program, "accounts"], tmp_path).splitlines()
-    assert "pip install 'jarai-async[cli]'" in message
-    assert json.loads(account)["accountId"] == served["account_id"]
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.delitem(sys.modules, "jarai_async._cli.table", raising=False)
+    monkeypatch.setattr("sys.stdout", BackgroundStream(terminal := Terminal()))
+    async with shown_results({"files": ("files",)}, Namespace(json=False)) as show:
+        await show({"files": 1})
+    assert terminal.getvalue() == '{"files": 1}\n'
+    assert (
+        "no table, because rich is not installed: pip install 'jarai-async[cli]'" in capsys.readouterr().err
+    )

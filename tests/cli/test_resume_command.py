@@ -13,7 +13,7 @@ from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
 from jarai_async._journal.database import close_database, open_database
 from jarai_async.simulator import Simulator
-from tests.cli.helpers import JARAI, id_options, run_command, start, write_batch
+from tests.cli.helpers import JARAI, id_options, run_command, start, wait_for_event, write_batch
 from tests.support.strategies import ID
 
 Printed = pytest.CaptureFixture[str]
@@ -111,9 +111,7 @@ def test_resume_uses_the_folder_of_the_first_run(
     files = tmp_path / "with space"
     command = run_command(served, tmp_path, 3, "--download-to", "with space")
     with start(command, tmp_path) as process:
-        assert process.stdout is not None
-        while '"Submitted"' not in process.stdout.readline():
-            pass
+        wait_for_event(process, "Submitted")
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate()
     (line,) = [line for line in error.splitlines() if line.startswith("jarai: to continue: ")]

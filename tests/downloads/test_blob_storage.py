@@ -49,6 +49,15 @@ def test_partial_response_with_another_etag_or_without_one_is_rejected() -> None
     assert expected_from_partial_response(expected, 5, headers | {"ETag": '"a"'}) == expected
 
 
+def test_partial_response_with_another_encoding_is_rejected() -> None:
+    """Bytes that were stored with another encoding do not continue the file."""
+    headers = {"Content-Range": "bytes 5-9/10"}
+    expected = ExpectedFile(10, encoding="gzip")
+    assert expected_from_partial_response(expected, 5, headers) is None
+    assert expected_from_partial_response(expected, 5, headers | {"Content-Encoding": "gzip"}) == expected
+    assert expected_from_partial_response(ExpectedFile(10), 5, headers | {"Content-Encoding": "br"}) is None
+
+
 def test_checksums_of_the_list_and_of_both_headers_are_all_required() -> None:
     """A malformed checksum is ignored. Of a partial response only the checksum of the blob counts."""
     one, two, three = (base64.b64encode(bytes([n] * 16)).decode() for n in (1, 2, 3))

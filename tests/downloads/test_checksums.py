@@ -79,3 +79,10 @@ def test_checksum_that_is_ignored_is_logged(caplog: pytest.LogCaptureFixture) ->
     from_headers({"x-ms-content-crc64": "AAAAAAAAAAA=", "Content-MD5": "nope!"}, is_complete=True)
     assert "x-ms-content-crc64" in caplog.text
     assert "nope!" in caplog.text
+
+
+def test_checksum_that_is_not_computed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Its absence would be hard to notice; of others nothing is logged."""
+    caplog.set_level("INFO", logger="jarai_async")
+    assert from_headers({"x-amz-checksum-crc32": "AAAAAA=="}, is_complete=True) == frozenset()
+    assert [record.args for record in caplog.records] == [("x-amz-checksum-crc32",)]

@@ -2,6 +2,8 @@
 
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,13 @@ import pytest
 
 import jarai_async
 from jarai_async import Finished, JaraiClient, JaraiError, webhooks
-from jarai_async.simulator import SimulatedEventLoop, Simulator
+from jarai_async.simulator import Simulator
 from tests.support.applications import serve_fastapi
 from tests.support.deliveries import SECRET, body
 from tests.support.scenarios import request_for, requests_for
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BATCH, WEB, WEBHOOKS, BY_HAND, TESTING, CONFTEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BATCH, WEB, WEBHOOKS, BY_HAND, TESTING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def defined_by(source: str) -> dict[str, Any]:
@@ -73,14 +75,13 @@ async def test_single_calls_download_the_files(simulator: Simulator, tmp_path: P
     assert list(tmp_path.glob("files/*/*.mp4"))
 
 
-def test_example_of_a_test_passes() -> None:
-    """It runs in an event loop of its own."""
-    defined_by(TESTING)
-
-
-def test_example_conftest_provides_the_simulated_clock() -> None:
-    """It defines the hook that pytest-asyncio calls."""
-    assert defined_by(CONFTEST)["pytest_asyncio_loop_factories"]() == {"simulated": SimulatedEventLoop}
+def test_example_of_a_test_passes(tmp_path: Path) -> None:
+    """The installed package has all that it needs."""
+    (tmp_path / "test_example.py").write_text(TESTING)
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", ".")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
 
 
 def test_table_of_errors_is_complete() -> None:

@@ -46,6 +46,20 @@ async def test_provider_is_called_once_when_the_key_is_revoked(simulator: Simula
     assert len(simulator.productions) == 12
 
 
+async def test_read_is_repeated_at_once_with_the_key_that_replaces_a_revoked_one(
+    simulator: Simulator,
+) -> None:
+    """The caller of a single method does not notice that the key was replaced."""
+    keys = iter([simulator.api_key, simulator.add_key("accounts:read")])
+    async with JaraiClient(lambda: next(keys), base_url=simulator.base_url) as client:
+        await client.accounts()
+        simulator.revoke(simulator.api_key)
+        began = asyncio.get_running_loop().time()
+        assert await client.accounts()
+        assert asyncio.get_running_loop().time() - began < 1
+    assert simulator.count("accounts") == 3
+
+
 @pytest.mark.parametrize("after", [0.5, 300.0])
 async def test_all_requests_pause_until_a_rejected_key_works_again(
     simulator: Simulator, caplog: pytest.LogCaptureFixture, after: float

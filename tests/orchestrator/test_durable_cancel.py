@@ -15,6 +15,7 @@ from jarai_async import (
     InvalidRequestError,
     JaraiClient,
     JournalError,
+    NoResponseError,
     Orchestrator,
     OutcomeState,
     PermissionDeniedError,
@@ -284,7 +285,10 @@ async def test_cancel_of_an_uncertain_submit_says_what_to_do(
         assert uncertain.message == caught.value.message
     async with Orchestrator(client, journal=path) as orchestrator:
         (again,) = await orchestrator.resume()
-        assert str((await again).error) == str(caught.value)
+        error = (await again).error
+        assert str(error) == str(caught.value)
+        assert error is not None
+        assert isinstance(error.__cause__, NoResponseError)
         resolved = await orchestrator.resolve("mine", production_id=next(iter(simulator.productions)))
         assert (await resolved).state is OutcomeState.CANCELLED
     assert statuses(simulator) == {"Cancelled"}

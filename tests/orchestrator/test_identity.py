@@ -194,7 +194,7 @@ async def test_request_that_was_never_sent_may_be_changed(
 async def test_events_of_changed_content_are_numbered_after_those_of_the_rejected_request(
     simulator: Simulator, client: JaraiClient, tmp_path: Path, *, by_run: bool
 ) -> None:
-    """The reader of the reference sees both."""
+    """The reader of the reference sees both. The changed content is what is submitted."""
     simulator.faults.add("not_found", on="submit")
     changed = request_for(simulator, reference="a", topic="Bees")
     async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
@@ -208,6 +208,7 @@ async def test_events_of_changed_content_are_numbered_after_those_of_the_rejecte
         numbers = [event.sequence async for event in ticket.events()]
     assert numbers == [*range(1, len(numbers) + 1)]
     assert not by_run or read == numbers[1:]
+    assert [production.body["topic"] for production in simulator.productions.values()] == ["Bees"]
 
 
 # --- The caller's generator ------------------------------------------------------------------------

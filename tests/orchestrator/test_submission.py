@@ -1,6 +1,8 @@
 """Submits of an orchestrator that fail: what becomes of their jobs, and of the other jobs."""
 
 import asyncio
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,40 @@ async def test_error_of_a_submit_in_doubt_says_what_to_look_for_and_how_to_decid
     assert f"{command} --production-id ID`" in text
     assert f"{command} --resubmit`" in text
     assert text.count("`Orchestrator.resolve`") == 1
+
+
+async def test_submit_in_doubt_of_an_earlier_process_ends_without_a_slot(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """It needs none, because it is not sent: a person learns of it at once."""
+    path = tmp_path / "journal"
+    async with Orchestrator(client, journal=path) as orchestrator:
+        orchestrator.submit(request_for(simulator, reference="busy"))
+        await asyncio.sleep(1)
+        simulator.faults.add("reset_after", on="submit")
+        await orchestrator.submit(request_for(simulator, reference="lost"))
+    async with Orchestrator(client, journal=path, concurrency=1) as orchestrator:
+        tickets = {ticket.reference: ticket for ticket in await orchestrator.resume()}
+        assert (await tickets["lost"]).state is OutcomeState.UNCERTAIN
+        assert not tickets["busy"].done
+
+
+async def test_time_of_a_submit_in_doubt_is_not_that_of_an_earlier_attempt_that_created_nothing(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path
+) -> None:
+    """A person looks for the production at that time in JARAI Studio, also after a restart."""
+    path, request = tmp_path / "journal", request_for(simulator)
+    await client.accounts()
+    simulator.faults.add("unavailable", on="submit", times=3)
+    simulator.faults.add("reset_after", on="submit")
+    (first,) = await outcomes_of(Orchestrator(client, journal=path), [request])
+    (again,) = await outcomes_of(Orchestrator(client, journal=path), [request])
+    (production,) = simulator.productions.values()
+    assert production.submitted_at > 1
+    sent = re.findall(r", sent (\S+ \S+)", f"{first.error} {again.error}")
+    assert len(sent) == 2
+    assert sent[0] == sent[1]
+    assert sent[0] == f"{datetime.fromtimestamp(production.submitted_wall, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 async def test_journal_forgets_the_doubt_of_a_submit_that_is_accepted_in_the_end(tmp_path: Path) -> None:

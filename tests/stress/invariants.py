@@ -277,11 +277,11 @@ def _check_lists(result: WorldResult) -> Iterator[str]:
     """However its downloads fail, the files of a production are listed twice a minute at most.
 
     More often only where the list itself fails, or where a new run lists it again: as it begins, a request of
-    the process that crashed just before may arrive, too.
+    each process that crashed just before may arrive, too.
     """
     failing = [fault.times for fault in result.scenario.faults if fault.on in ("deliverables", "any")]
     most = math.inf if None in failing else 2 + sum(times for times in failing if times)
-    follows_crash = False
+    crashed_before = 0
     for record, requests in _requests_by_run(result):
         listed = defaultdict(list)
         for request in requests:
@@ -289,10 +289,10 @@ def _check_lists(result: WorldResult) -> Iterator[str]:
                 listed[request.target].append(request.arrived)
         for target, times in listed.items():
             for first in times:
-                if sum(first <= time < first + 60 for time in times) > most + follows_crash:
+                if sum(first <= time < first + 60 for time in times) > most + crashed_before:
                     yield f"{target} was listed too often: {times}"
                     break
-        follows_crash = record.crashed
+        crashed_before = crashed_before + 1 if record.crashed else 0
 
 
 def _check_submits_in_doubt(result: WorldResult) -> Iterator[str]:

@@ -125,12 +125,32 @@ async def own_loop():
 """
 
 
+LATE = """
+import pytest
+
+
+@pytest.fixture
+def late(request):
+    return request.getfixturevalue("jarai_simulator")
+
+
+async def test_without_mark(late):
+    pass
+
+
+@pytest.mark.jarai_clock
+async def test_with_mark(late):
+    assert late.accounts
+"""
+
+
 def run_project(folder: Path, source: str, *options: str) -> int:
     """Run pytest in this process, with the plugin of this checkout and every warning as an error."""
     (folder / f"{folder.name}.py").write_text(source)
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:jarai", "-W", "error", "--import-mode=importlib"]
-    scope = "asyncio_default_fixture_loop_scope=function"
-    arguments += ["-c", "/dev/null", f"--rootdir={folder}", "-o", scope, *options, str(folder)]
+    if "no:asyncio" not in options:
+        arguments += ["-o", "asyncio_default_fixture_loop_scope=function"]
+    arguments += ["-c", "/dev/null", f"--rootdir={folder}", *options, str(folder)]
     return pytest.main(arguments, plugins=[pytest_plugin])
 
 
@@ -160,12 +180,32 @@ def test_hook_of_the_project_decides_for_the_other_tests(
     assert run_project(tmp_path, source) == 0, capsys.readouterr().out
 
 
-def test_fixture_in_a_test_that_is_not_asynchronous(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("def test_sync(jarai_client):\n    pass\n", ()),
+        (
+            "import pytest\n\n@pytest.mark.asyncio\nasync def test_async(jarai_client):\n    pass\n",
+            ("-p", "no:asyncio", "-W", "ignore::pytest.PytestUnknownMarkWarning"),
+        ),
+    ],
+)
+def test_fixture_in_a_test_that_no_plugin_runs(
+    source: str, options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It fails, and the message says what is needed."""
-    assert run_project(tmp_path, "def test_sync(jarai_client):\n    pass\n") == 1
+    assert run_project(tmp_path, source, *options) == 1
     assert "jarai_simulator needs an async test that pytest-asyncio or anyio runs" in capsys.readouterr().out
+
+
+def test_fixture_that_is_requested_while_the_test_is_set_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pytest knows it too late to choose the loop, and a production would take its real time."""
+    assert run_project(tmp_path, LATE, "-o", "asyncio_mode=auto") == 1
+    printed = capsys.readouterr().out
+    assert "request jarai_simulator as an argument, or mark the test with jarai_clock" in printed
+    assert "1 passed, 1 error" in printed
 
 
 def test_plugin_that_is_not_used_imports_nothing(tmp_path: Path) -> None:

@@ -1,52 +1,7 @@
 """The kinds of faults: what can go wrong between a client and the Partner API, each with a name.
 
 A kind is two facts and a pure function: whether the request is executed, whether it counts against the rate
-limit, and how the response changes. A test can add a kind: `simulator.faults.kinds["mine"] = FaultKind(...)`.
-
-    internal_error        500, not executed
-    internal_error_after  500, executed
-    unavailable           503 with the API's envelope, not executed
-    unavailable_html      503 with a gateway's HTML page, executed
-    gateway_html          502 with a gateway's HTML page, not executed
-    gateway_timeout       504 with a gateway's HTML page, executed
-    reset_before          the server resets the connection, not executed
-    reset_after           the server resets the connection, executed
-    hang_before           no response until the client disconnects, not executed
-    hang                  no response until the client disconnects, executed
-    truncated_json        executed; half of the body, with a Content-Length that fits the half
-    cut_body              executed; half of the body, then the connection closes
-    cut_chunks            executed; half of a body without a Content-Length, then the connection closes
-    wrong_json            executed; a list instead of an object
-    empty_body            executed; no body
-    huge_body             executed; a little over 8 MiB of JSON
-    deep_json             executed; ten thousand nested lists
-    no_number             executed; with a NaN, which JSON does not have
-    no_text               executed; with text that is not UTF-8, and a lone surrogate
-    odd_fields            executed; optional fields have values of other types
-    odd_items             executed; lists have items that are no objects, and an item without a type
-    empty_list            executed; lists are empty
-    many_headers          executed; with 150 more headers
-    wrong_type            executed; JSON with the Content-Type text/html
-    missing_id            executed; no `productionId`, but the Location is there
-    missing_id_and_location  executed; neither `productionId` nor Location
-    other_production      executed; the body names another production
-    other_location        executed; the Location names another production
-    only_location         executed; no body, and the Location leads to a part of the production
-    unknown_status        executed; the status is "Rendering"
-    redirect              307 to another origin, not executed
-    timeout_html          408 from a gateway, executed
-    too_early             425 from a gateway, not executed
-    rate_limited          429 with `seconds` as its `retryAfterSeconds`, not executed
-    rate_limited_ms       the same, with X-RateLimit-Reset in milliseconds
-    rate_limited_html     429 from a gateway, without a time to wait, not executed
-    unauthorized          401, not executed
-    forbidden             403 with PARTNER_NOT_ACTIVE, not executed
-    not_found             404, not executed
-    not_ready             409 as for a production without deliverables, not executed
-    expired               403 as for an expired signature (download)
-    wrong_length          a shorter file, with a Content-Length that fits it (download)
-    bit_flip              one bit of the file differs, its headers do not (download)
-    slow                  the body takes `seconds` to arrive, in pieces
+limit, and how the response changes. The docstring of `Faults` describes each.
 """
 
 import math
