@@ -94,6 +94,7 @@ class Telemetry:
         await stop(self._tasks)
         self._metrics.observe(self._orchestrator.statistics())
         self._metrics.close()
+        await self._orchestrator.context.journal.flush()  # a ticket has its outcome before that is committed
         last = self._orchestrator.cursor
         with suppress(JournalError, StopAsyncIteration):
             while self._events.cursor < last:

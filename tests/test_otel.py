@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from jarai_async import JaraiClient, Orchestrator, StatusChanged, Submitted
 from jarai_async.otel import Telemetry
 from jarai_async.simulator import Simulator
+from tests.support.orchestrators import library_tasks
 from tests.support.scenarios import request_for, requests_for
 
 
@@ -164,12 +165,29 @@ async def test_productions_in_flight_are_reported_until_the_block_ends(tmp_path:
                 states = exported.values("jarai.productions", "jarai.state")
                 assert states == {"in_flight": 3}
             assert exported.values("jarai.productions", "jarai.state") == {}
+            assert [name for name in library_tasks() if "telemetry" in name] == []
         assert exported.productions() == []
         async with Orchestrator(client, journal=journal) as orchestrator, exported.observe(orchestrator):
             outcomes = [await ticket for ticket in await orchestrator.resume()]
     starts = sorted(span.start_time or 0 for span in exported.productions())
     accepted = sorted(outcome.submitted_at.timestamp() for outcome in outcomes if outcome.submitted_at)
     assert starts == pytest.approx([time * 1e9 for time in accepted], abs=1000)
+
+
+async def test_end_that_the_journal_does_not_have_yet_is_not_missed(tmp_path: Path) -> None:
+    """A ticket has its outcome before the event of it is committed."""
+    exported = Exported()
+    async with (
+        Simulator(spend_ceiling=0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Orchestrator(client, journal=tmp_path / "journal") as orchestrator,
+    ):
+        for number in range(50):
+            with exported.tracer.start_as_current_span("script"):
+                async with exported.observe(orchestrator) as telemetry:
+                    await telemetry.submit(request_for(simulator, reference=str(number)))
+    assert len(exported.productions()) == 50
+    assert exported.values("jarai.outcomes", "jarai.outcome") == {"rejected": 50}
 
 
 async def test_nothing_secret_is_exported() -> None:

@@ -141,7 +141,7 @@ def spread(values: Iterable[float]) -> Spread:
     """Summarise values, of which there is one at least."""
     ordered = sorted(values)
     count = len(ordered)
-    return Spread(count, ordered[count // 2], ordered[min(count * 9 // 10, count - 1)])
+    return Spread(count, ordered[count // 2], ordered[count * 9 // 10])
 
 
 # --- What went wrong -----------------------------------------------------------------------------

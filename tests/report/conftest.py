@@ -61,7 +61,10 @@ async def _run_batch(folder: Path) -> Batch:
             async for event in tickets[[*STATES].index("waiting")].events():
                 if isinstance(event, StatusChanged) and event.status == Status.AWAITING_APPROVAL:
                     break
-            await asyncio.gather(*(ticket for ticket in tickets if ticket.reference != "waiting"))
+            for ticket in tickets:
+                if ticket.reference != "waiting":
+                    async for _ in ticket.events():  # to the last one, which is then in the journal
+                        pass
             await asyncio.to_thread(write_report, str(journal), 0.0, html=html)
         return Batch(journal, folder / "files", dict(simulator.productions), html.read_bytes())
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jarai_async._report import charts
 from jarai_async._report.rows import Change, End, Phase, Row
 from jarai_async._report.text import duration, size
+from jarai_async._report.totals import Spread, durations_of, spread
 from tests.report.test_commands import ROW
 
 START = datetime(2026, 1, 1, 9, tzinfo=UTC).timestamp()
@@ -80,6 +81,7 @@ def test_bars_show_ends_requests_and_the_bound_of_the_lag() -> None:
     [
         (0, ["09:00:00"]),
         (20, ["09:00:00", "09:00:05", "09:00:10", "09:00:15"]),
+        (300, ["09:00", "09:01", "09:02", "09:03", "09:04"]),
         (4 * 3_600, ["09:00", "10:00", "11:00", "12:00"]),
         (86_400, ["12:00", "18:00", "02 Jan", "06:00"]),
         (300 * 86_400, ["Feb 2026", "Apr 2026", "Jun 2026", "Jul 2026", "Sep 2026"]),
@@ -88,6 +90,13 @@ def test_bars_show_ends_requests_and_the_bound_of_the_lag() -> None:
 def test_ticks_are_at_round_times(seconds: int, labels: list[str]) -> None:
     """In UTC; a midnight is shown as its day."""
     assert [tick.label for tick in charts.clock_axis(START, START + seconds).ticks] == labels
+
+
+def test_ticks_are_at_their_share_of_the_axis() -> None:
+    """In percent, and none so near to the end that its label is cut off."""
+    axis = charts.clock_axis(START + 1_800, START + 4 * 3_600 + 1_800)
+    assert [tick.at for tick in axis.ticks] == [12.5, 37.5, 62.5, 87.5]
+    assert [tick.at for tick in charts.duration_axis(7_200).ticks] == [0, 25, 50, 75]
 
 
 def test_axis_without_any_time_and_for_all_times() -> None:
@@ -111,9 +120,33 @@ def test_durations_have_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+def test_durations_are_those_of_published_productions_of_each_type() -> None:
+    """The most frequent type first; a phase that has no end has no duration."""
+    phases = (Phase("Queued", START, START + 60), Phase("Producing", START + 60, None))
+    row = evolve(ROW, state="published", submitted_at=START, ended_at=START + 600, phases=phases)
+    rows = [evolve(row, project_type="podcast"), row, evolve(row, ended_at=START + 700), ROW]
+    default, podcast = durations_of(rows)
+    assert (default.project_type, podcast.project_type) == ("account's default", "podcast")
+    assert (default.total, podcast.total) == (Spread(2, 700, 700), Spread(1, 600, 600))
+    assert default.statuses == {"Queued": Spread(2, 60, 60)}
+
+
+def test_spread_has_the_middle_and_what_nine_of_ten_stay_below() -> None:
+    """Of one value it is that value."""
+    assert spread(range(100, 0, -1)) == Spread(100, 51, 91)
+    assert spread([7]) == Spread(1, 7, 7)
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1_500, "1.5 kB"), (999_600, "1.0 MB"), (5 * 10**15, "5,000 TB")],
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1_500, "1.5 kB"),
+        (15_000, "15 kB"),
+        (999_600, "1.0 MB"),
+        (5 * 10**15, "5,000 TB"),
+    ],
 )
 def test_sizes_have_one_to_three_digits(count: int, text: str) -> None:
     """In decimal units, as storage is sold."""

@@ -17,9 +17,9 @@ from tests.report.conftest import STATES, Batch
 from tests.report.pages import HOSTILE, Page
 
 
-@pytest.fixture(scope="session")
-def text(batch: Batch) -> str:
-    path = batch.folder.parent / "page.html"
+@pytest.fixture
+def text(batch: Batch, tmp_path: Path) -> str:
+    path = tmp_path / "page.html"
     write_report(str(batch.journal), 0.0, html=path)
     return path.read_text(encoding="utf-8")
 
@@ -57,8 +57,16 @@ def test_each_request_has_a_row_with_its_state_and_its_line(text: str) -> None:
     assert states == list(STATES.values())
     lines = [line for line in page.all("svg") if "data-start" in line]
     assert len(lines) == len(STATES)
+    assert {line["viewbox"] for line in lines} == {lines[0]["viewbox"]}
+    assert lines[0]["data-start"] == "0"  # the first one was sent at once
+    length = int(lines[0]["viewbox"].split()[2])
+    assert all(0 <= int(line["data-start"]) < length for line in lines)
+    paths = [path["d"] for path in page.all("path") if path["class"] == "approval"]
+    ends = [int(start) + int(seconds) for start, seconds in re.findall(r"M(\d+) 5h(\d+)", " ".join(paths))]
+    assert max(ends) == pytest.approx(length, abs=1)  # the one that waits for a person
     titles = [title for title in page.texts["title"] if "Producing" in title]
     assert len(titles) == 5
+    assert any("AwaitingApproval" in title and "collecting" not in title for title in titles)
     assert any(re.fullmatch(r"Queued \d+ s, Producing (9|10) min( \d+ s)?", title) for title in titles)
 
 
@@ -81,6 +89,7 @@ def test_links_lead_to_the_files_from_wherever_the_report_is(
 def test_problems_have_the_commands_that_decide_them(batch: Batch, text: str) -> None:
     """The journal is named as the user named it, and an uncertain submit has both decisions."""
     codes = [html.unescape(code) for code in re.findall(r"<code>(.*?)</code>", text)]
+    assert "None" not in text
     journal = batch.journal
     assert codes == [
         f"jarai retry {journal}",
@@ -125,3 +134,9 @@ def test_failed_write_leaves_the_earlier_report(
     with pytest.raises(ConfigurationError, match=re.escape("pip install 'jarai-async[report]'")):
         write_report(str(batch.journal), 0.0, html=report)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]
+    report.unlink()
+    report.mkdir()
+    monkeypatch.undo()
+    with pytest.raises(OSError, match=r"report\.html"):
+        write_report(str(batch.journal), 0.0, html=report)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
