@@ -103,7 +103,7 @@ def run(when: str, crash_at: int | None) -> Result:
     return result
 
 
-@pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")  # by a process that has crashed
+@pytest.mark.filterwarnings("ignore:(Unclosed|<JaraiClient):ResourceWarning")  # by a process that has crashed
 @pytest.mark.parametrize("when", _SECONDS_BEFORE_CANCEL)
 def test_cancel_is_carried_out_after_a_crash_at_any_step(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the journal has the cancel, nothing is submitted any more, and the production is cancelled.
