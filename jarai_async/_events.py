@@ -13,11 +13,20 @@ from jarai_async._errors import (
     AuthenticationError,
     JaraiError,
     JournalError,
+    NotSentError,
     PermissionDeniedError,
     ProductionFailedError,
 )
 from jarai_async._printable import printable
 from jarai_async._urls import without_queries
+
+# what says nothing about the request: another key, or another time, may do
+_NOT_REJECTED_FOR_GOOD = (
+    AuthenticationError,
+    JournalError,
+    NotSentError,
+    PermissionDeniedError,
+)
 
 
 class OutcomeState(StrEnum):
@@ -78,8 +87,9 @@ class Outcome:
     | `timed_out` | no    | watches the production again                                                  |
     | `not_found` | no    | reads the production again; the same for `inaccessible`                       |
 
-    A request is `rejected` and not final if the journal could not be written, or if JARAI rejected the API
-    key (401) or what the key may do (403): the next run submits it.
+    A request is `rejected` and not final if the journal could not be written, if JARAI rejected the API key
+    (401) or what the key may do (403), or if JARAI could not be reached and never was before: the next run
+    submits it.
 
     `production` is the last known snapshot; None if no production was created or none is known. `files` maps
     the path of each downloaded file to its deliverable. `error` is the reason why the production was not
@@ -147,7 +157,7 @@ class Outcome:
         if self.state is OutcomeState.PUBLISHED:
             return self.ok
         if self.state is OutcomeState.REJECTED:
-            return not isinstance(self.error, JournalError | AuthenticationError | PermissionDeniedError)
+            return not isinstance(self.error, _NOT_REJECTED_FOR_GOOD)
         return self.state in (OutcomeState.FAILED, OutcomeState.CANCELLED)
 
 

@@ -123,7 +123,7 @@ class Orchestrator:
             router=router,
             polling=polling or Polling(),
             deadline=deadline,
-            folder=None if download_to is None else Path(download_to),
+            folder=None if download_to is None else Path(download_to).absolute(),
             download_slots=asyncio.Semaphore(FILES_AT_ONCE),
             final_retrier=Retrier(_FINAL_RETRY, client.engine.random),
             collect_for_review=collect_for_review,

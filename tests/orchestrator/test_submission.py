@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -156,6 +157,22 @@ async def test_base_url_that_was_never_reached_rejects_the_requests(
     assert {outcome.state for outcome in outcomes} == {OutcomeState.REJECTED}
     assert {type(outcome.error) for outcome in outcomes} == {NotSentError}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_request_that_was_not_sent_at_the_first_start_is_submitted_by_the_next_run(
+    tmp_path: Path,
+) -> None:
+    """The base URL was right after all: nothing has to be retried by hand."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    simulator, path = Simulator(port=port, failure_rate=0), tmp_path / "journal"
+    async with JaraiClient(simulator.api_key, base_url=f"http://127.0.0.1:{port}/v1/partner") as client:
+        (first,) = await outcomes_of(Orchestrator(client, journal=path), [request_for(simulator)])
+        assert (first.state, first.is_final) == (OutcomeState.REJECTED, False)
+        async with simulator:
+            (again,) = await outcomes_of(Orchestrator(client, journal=path), [request_for(simulator)])
+    assert again.ok
+    assert len(simulator.productions) == 1
 
 
 async def test_closing_the_client_is_not_a_rejection(simulator: Simulator) -> None:
