@@ -47,7 +47,8 @@ class ProductionRule:
 
     _conditions: Conditions
     _faults: Faults
-    _matched: int = 0
+    matched: int = field(default=0, init=False)
+    """How many submissions its conditions have matched: 0 if it was never about one."""
     rejection: Response | None = field(default=None, init=False, repr=False)
     changes: list[Change] = field(factory=list, init=False, repr=False)
 
@@ -129,8 +130,8 @@ class ProductionRule:
         """Return whether the rule is about a submission that has just arrived, and count it."""
         if not self._conditions.match(account_id, body):
             return False
-        self._matched += 1
-        return self._conditions.nth in (None, self._matched)
+        self.matched += 1
+        return self._conditions.nth in (None, self.matched)
 
     def _change(self, change: Change) -> Self:
         self.changes.append(change)

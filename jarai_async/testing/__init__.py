@@ -7,12 +7,18 @@ once this package is installed.
         jarai_simulator.faults.add("reset_after", on="submit")
         ...
 
-- `jarai_simulator` is a running `Simulator`, a new one for each test. `@pytest.mark.jarai_simulator(seed=7,
-  tier="free")`, for a test, a class or a module, gives it options.
+- `jarai_simulator` is a running `Simulator`, a new one for each test, in which no production fails by chance.
+  `@pytest.mark.jarai_simulator(seed=7, tier="free")`, for a test, a class or a module, gives it options.
 - `jarai_client` is a `JaraiClient` of this simulator.
 - `jarai_clock` gives a test simulated time without a simulator. `@pytest.mark.jarai_clock(epoch=...)` does
   the same, with the options of `SimulatedEventLoop`; `usefixtures = ["jarai_clock"]` in pytest's
   configuration does it for all tests.
+
+The clock skips the time in which the event loop has nothing to do. It cannot see work elsewhere: threads of
+other libraries (aiosqlite), subprocesses, other servers. Hold the clock meanwhile, or your timeouts expire:
+
+    with asyncio.get_running_loop().hold():
+        await database.execute(...)
 
 A test runs in simulated time if it uses one of these fixtures, directly or through another fixture. All other
 tests keep their event loop. `-p no:jarai` turns the plugin off.
@@ -46,7 +52,7 @@ class JaraiTestCase(unittest.IsolatedAsyncioTestCase):
 
     def new_simulator(self) -> Simulator:
         """Return the simulator of a test, which is not running yet."""
-        return Simulator()
+        return Simulator(failure_rate=0.0)
 
     def loop_factory(self) -> asyncio.AbstractEventLoop:
         """Return the event loop of a test; unittest calls it."""

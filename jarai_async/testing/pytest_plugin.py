@@ -68,6 +68,8 @@ def _loop_factory(**options: Any) -> tuple[Callable[[], AbstractEventLoop], tupl
 
         return SimulatedEventLoop(**options)
 
+    if options:
+        new_loop().close()  # a mistake in a marker is an error of its own module, when tests are collected
     return new_loop, ("asyncio", {"loop_factory": new_loop})
 
 
@@ -148,7 +150,8 @@ def _fixtures(runner: str, decorate: Callable[[Any], Any]) -> dict[str, Any]:
                 "the test is not in simulated time: request jarai_simulator as an argument, or mark the test"
             )
             pytest.fail(f"{message} with jarai_clock", pytrace=False)
-        async with Simulator(**_options(request.node, "jarai_simulator")) as simulator:
+        options = {"failure_rate": 0.0, **_options(request.node, "jarai_simulator")}
+        async with Simulator(**options) as simulator:
             yield simulator
 
     async def client(jarai_simulator: Simulator) -> AsyncIterator[JaraiClient]:

@@ -24,7 +24,7 @@ async def test_each_rule_changes_the_productions_that_it_is_about(
 ) -> None:
     """By number, by topic, by account or by any condition about the body; the others are as usual."""
     simulator.when(3).fails(step=8, code="VOICE_UNAVAILABLE")
-    simulator.when(topic="Bees").is_rejected()
+    bees, nothing = simulator.when(topic="Bees").is_rejected(), simulator.when(topic="Beess").fails()
     simulator.when(2, topic="Tides").expires()
     simulator.when(where=lambda body: body.get("metadataMD") == "stop").is_cancelled(after=60)
     topics = ["Tides", "Bees", "Moss", "Tides", "Owls", "Owls"]
@@ -44,6 +44,7 @@ async def test_each_rule_changes_the_productions_that_it_is_about(
     assert failed is not None
     assert (failed.current_step, failed.error_message) == (8, "Step 8 of 15 could not be completed.")
     assert len(simulator.productions) == 5
+    assert (bees.matched, nothing.matched) == (1, 0)
 
 
 async def test_person_refuses_after_two_hours(simulator: Simulator, client: JaraiClient) -> None:
