@@ -75,6 +75,7 @@ class Row:
 
     - `state`: the state of its outcome, or else the status of its production. The words of `state_of`.
     - `submitted_at`, `ended_at`: of its present production.
+    - `production_ids`: all productions that are known to have been created for it, the oldest first.
     - `start`: the first time that is known of it, also of an earlier production.
     - `requests`: None if no end of it is known.
     - `is_final`: whether the next run returns its outcome, and sends nothing.
@@ -85,6 +86,7 @@ class Row:
     account_id: str
     project_type: str | None
     production_id: str | None
+    production_ids: tuple[str, ...]
     status: str | None
     state: str
     is_final: bool
@@ -152,6 +154,7 @@ def row_of(entry: JournalEntry) -> Row:
         account_id=entry.request.account_id,
         project_type=entry.request.project_type,
         production_id=None if production is None else production.id,
+        production_ids=entry.production_ids,
         status=None if production is None else str(production.status),
         state=state_of(entry, outcome),
         is_final=entry.state is not None,

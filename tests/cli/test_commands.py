@@ -227,7 +227,8 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     intents = lines(printed.out)
     assert {intent["stage"] for intent in intents} == {"ended"}
     assert sorted(intent["productionId"] for intent in intents) == sorted(submitted)
-    assert printed.err == "jarai: 3 ended\n"
+    assert [intent["productionIds"] for intent in intents] == [[intent["productionId"]] for intent in intents]
+    assert printed.err == "jarai: 3 requests, 3 productions created; 3 ended\n"
     assert main(["resolve", f"{path}.journal", "item-1", "--resubmit"]) == 2
     assert "no submit with the reference 'item-1' is in doubt" in capsys.readouterr().err
     assert main(["journal", str(tmp_path / "nowhere")]) == 2

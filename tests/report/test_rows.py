@@ -64,6 +64,7 @@ async def test_retried_request_shows_both_productions(tmp_path: Path) -> None:
     assert row["requests"] == failed.request_count + published.request_count
     assert {file["path"] for file in row["files"]} == set(map(str, published.files))
     assert row["error"] is None
+    assert row["productionIds"] == [*simulator.productions]
 
 
 async def test_request_that_is_to_be_retried_is_not_submitted(tmp_path: Path) -> None:
