@@ -27,8 +27,7 @@ class Progress:
 
     def __init__(self, report: BatchReport, statistics: Callable[[], Statistics]) -> None:
         self.total = report.total
-        self.finished = 0
-        self.states = ""
+        self.finished, self.states = report.finished, report.progress()
         self.figures = ""
         self._report = report
         self._statistics = statistics
