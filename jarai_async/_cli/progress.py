@@ -50,7 +50,7 @@ class Progress:
 
     def _end(self, statistics: Statistics) -> str:
         end, now = statistics.expected_finish, _clock.utc()
-        if end is None:
+        if end is None or self.finished == self.total:
             return ""
         if self._due is None and not statistics.waiting:
             self._due = end

@@ -215,8 +215,11 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     codes.append(main(["resume", f"{path}.journal", *options]))
     printed = capsys.readouterr()
     assert printed.err.count(f"{path}.journal has 3 requests; ") == 2
-    assert printed.err.count("jarai: 0/3 finished; 3 to submit; ") == 1
-    assert printed.err.count("jarai: 3/3 finished; ") == 2
+    new, *finished = (line for line in printed.err.splitlines() if "/3 finished; " in line)
+    assert new.startswith("jarai: 0/3 finished; 3 to submit; ")
+    assert "ends in about" in new
+    assert [line.startswith("jarai: 3/3 finished; ") for line in finished] == [True, True]
+    assert "ends in about" not in "".join(finished)
     *_, first, second, third = (
         line for line in printed.err.splitlines() if "3 submitted, 3 finished" in line
     )
