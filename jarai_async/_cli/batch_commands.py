@@ -21,7 +21,7 @@ from jarai_async._cli.simulate import new_simulator, simulated_ids
 from jarai_async._client import JaraiClient
 from jarai_async._errors import InvalidRequestError
 from jarai_async._forecast.plan import plan
-from jarai_async._journal.entries import Stage
+from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.identity import reference_of
 from jarai_async._orchestrator.decisions import is_same_request
 from jarai_async.simulator import Simulator
@@ -43,7 +43,7 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
     has_journal = options.journal is not None and _exists(options.journal)
     if has_journal:
         journal = await _read(options)
-    to_submit = _to_submit(requests, journal)
+    to_submit, begun = _divide(requests, journal)
     if options.webhook_port is not None:
         webhook_secrets()
     async with open_client(options, simulator) as client:
@@ -52,16 +52,19 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
         if options.dry_run:
             return await _forecast(len(requests), to_submit, journal, options)
         created = simulator.productions.keys if simulator else tuple
-        return await run_requests(client, requests, options, is_new=journal.is_new, created=created)
+        return await run_requests(
+            client, requests, options, is_new=journal.is_new, begun=begun, created=created
+        )
 
 
 async def resume(options: argparse.Namespace) -> int:
     """Run the requests of a journal."""
     journal = await _read(options)
     requests = [intent.request() for intent in journal.intents]
+    begun = [intent for intent in journal.intents if intent.stage is not Stage.PLANNED]
     async with open_client(options) as client:
         await _check_journal(client, journal, options)
-        return await run_requests(client, requests, options, is_new=journal.is_new)
+        return await run_requests(client, requests, options, is_new=journal.is_new, begun=begun)
 
 
 async def print_plan(options: argparse.Namespace) -> int:
@@ -106,23 +109,27 @@ async def _check_journal(client: JaraiClient, journal: JournalContent, options: 
     output.print_message(f"{options.journal} has {found}")
 
 
-def _to_submit(requests: list[ProductionRequest], journal: JournalContent) -> list[ProductionRequest]:
-    """Return the requests that were not submitted yet.
+def _divide(
+    requests: list[ProductionRequest], journal: JournalContent
+) -> tuple[list[ProductionRequest], list[Intent]]:
+    """Return the requests that were not submitted yet, and the journal's entries of the others.
 
     Raises InvalidRequestError where the journal has other requests under the same references.
     """
     known = {intent.reference: intent for intent in journal.intents}
-    occurrences, to_submit, problems = Counter[str](), [], list[str]()
+    occurrences, to_submit, begun, problems = Counter[str](), [], list[Intent](), list[str]()
     for request in requests:
         intent = known.get(reference_of(request, occurrences))
         try:
             if intent is None or intent.stage is Stage.PLANNED or not is_same_request(intent, request):
                 to_submit.append(request)
+            else:
+                begun.append(intent)
         except InvalidRequestError as error:
             problems += error.problems
     if problems:
         raise InvalidRequestError(problems)
-    return to_submit
+    return to_submit, begun
 
 
 async def _forecast(

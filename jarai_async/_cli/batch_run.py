@@ -49,16 +49,18 @@ async def run_requests(
     options: argparse.Namespace,
     *,
     is_new: bool,
+    begun: Collection[Intent] = (),
     created: Callable[[], Collection[str]] = tuple,
 ) -> int:
     """Run requests, show their events, and print a summary, even when interrupted.
 
-    `is_new` is whether none of them was submitted yet, according to the journal. `created` returns the IDs of
-    all productions on the server, where a simulator knows them.
+    `is_new` is whether none of them was submitted yet, according to the journal. `begun` has its entries
+    of those that were. `created` returns the IDs of all productions on the server, where a simulator knows
+    them.
     """
     await _check_key(client)
     options.download_to = options.download_to or DOWNLOAD_FOLDER
-    report, started = BatchReport(len(requests)), _clock.monotonic()
+    report, started = BatchReport(len(requests), begun), _clock.monotonic()
     async with AsyncExitStack() as resources:
         show = resources.enter_context(output.shown_events(options.events))
         receiver = None

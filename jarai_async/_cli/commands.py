@@ -37,6 +37,7 @@ from jarai_async._errors import (
     JaraiError,
 )
 from jarai_async._events import OutcomeState
+from jarai_async._journal.entries import Intent
 from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async.simulator import run as run_simulated
 
@@ -126,10 +127,16 @@ async def _journal(options: argparse.Namespace) -> int:
     async with shown_results(results.INTENTS, options) as show:
         for intent in intents:
             await show(json_lines.intent_line(intent))
-    counts = Counter(str(intent.stage) for intent in intents)
-    summary = ", ".join(f"{count} {stage}" for stage, count in counts.items())
-    output.print_message(summary or "the journal is empty")
+    output.print_message(_totals(intents) if intents else "the journal is empty")
     return 0
+
+
+def _totals(intents: list[Intent]) -> str:
+    created = len({id_ for intent in intents for id_ in intent.production_ids})
+    requests = f"{len(intents)} {'request' if len(intents) == 1 else 'requests'}"
+    productions = f"{created} {'production' if created == 1 else 'productions'} created"
+    stages = Counter(str(intent.stage) for intent in intents)
+    return f"{requests}, {productions}; {', '.join(f'{count} {stage}' for stage, count in stages.items())}"
 
 
 async def _resolve(options: argparse.Namespace) -> int:

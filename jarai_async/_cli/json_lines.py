@@ -23,6 +23,7 @@ def intent_line(intent: Intent) -> dict[str, Any]:
     line: dict[str, Any] = {"reference": intent.reference, "stage": intent.stage}
     if intent.production is not None:
         line |= {"productionId": intent.production.id, "status": intent.production.status}
+    line |= {"productionIds": intent.production_ids}
     if intent.sent_at is not None:
         line |= {"sentAt": datetime.fromtimestamp(intent.sent_at, UTC).isoformat()}
     if intent.stage is Stage.IN_DOUBT:

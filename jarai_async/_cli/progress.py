@@ -27,8 +27,7 @@ class Progress:
 
     def __init__(self, report: BatchReport, statistics: Callable[[], Statistics]) -> None:
         self.total = report.total
-        self.finished = 0
-        self.states = ""
+        self.finished, self.states = report.finished, report.progress()
         self.figures = ""
         self._report = report
         self._statistics = statistics
@@ -51,7 +50,7 @@ class Progress:
 
     def _end(self, statistics: Statistics) -> str:
         end, now = statistics.expected_finish, _clock.utc()
-        if end is None:
+        if end is None or self.finished == self.total:
             return ""
         if self._due is None and not statistics.waiting:
             self._due = end

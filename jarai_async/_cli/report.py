@@ -1,12 +1,13 @@
 """The progress and results of a batch: for the progress bar, the summary and the exit code."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from jarai_async._api.models import Production, Status
 from jarai_async._cli.durations import describe_duration
 from jarai_async._events import Event, Finished, Outcome, OutcomeState
+from jarai_async._journal.entries import Intent
 from jarai_async._printable import printable
 
 _STATUSES: Final[Mapping[str, str]] = {  # in the order of the progress bar, each with its short name there
@@ -22,10 +23,15 @@ _MAX_REFERENCES: Final = 3  # of one kind
 
 
 class BatchReport:
-    """Counts the events of a batch of `total` requests."""
+    """Counts the events of a batch of `total` requests.
 
-    def __init__(self, total: int) -> None:
+    `begun` has the journal's entries of those that were submitted before. Each counts as it stands there
+    until its first event.
+    """
+
+    def __init__(self, total: int, begun: Iterable[Intent] = ()) -> None:
         self.total = total
+        self._ended_before: dict[str, OutcomeState] = {}  # by reference
         self._outcomes: Counter[OutcomeState] = Counter()
         self._kinds: dict[
             tuple[str, str], list[tuple[str, str]]
@@ -35,9 +41,22 @@ class BatchReport:
         self._not_sent = 0  # requests that ended before they were sent
         self._submitted: set[str] = set()  # references, of this process or an earlier one
         self._production_ids: set[str] = set()
+        for intent in begun:
+            self._add_begun(intent)
+
+    def _add_begun(self, intent: Intent) -> None:
+        if intent.outcome_state is not None:
+            state = self._ended_before[intent.reference] = OutcomeState(intent.outcome_state)
+            self._outcomes[state] += 1
+            return
+        self._submitted.add(intent.reference)
+        if intent.production is not None:
+            self._running[intent.reference] = intent.production
 
     def add(self, event: Event) -> None:
         """Count one event."""
+        if (before := self._ended_before.pop(event.reference, None)) is not None:
+            self._outcomes[before] -= 1
         if event.production is not None:
             self._production_ids.add(event.production.id)
             self._running[event.reference] = event.production
@@ -64,7 +83,13 @@ class BatchReport:
     @property
     def ok(self) -> bool:
         """Whether every production was published and all its files were downloaded."""
-        return self._outcomes[OutcomeState.PUBLISHED] == self.total and not self._with_missing_files
+        published = self._outcomes[OutcomeState.PUBLISHED]
+        return published == self.total and not (self._with_missing_files or self._ended_before)
+
+    @property
+    def submitted(self) -> int:
+        """The number of requests that were submitted, by this process or an earlier one."""
+        return len(self._submitted) + len(self._ended_before)
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -74,7 +99,7 @@ class BatchReport:
     def progress(self) -> str:
         """Summarise in a few words how many are not submitted yet, the others by status, and what failed."""
         statuses: Counter[str] = Counter(production.status for production in self._running.values())
-        counts = {"to submit": self.total - len(self._submitted) - self._not_sent}
+        counts = {"to submit": self.total - self.submitted - self._not_sent}
         counts |= {name: statuses.pop(status, 0) for status, name in _STATUSES.items()} | dict(statuses)
         counts |= {
             _words(state): self._outcomes[state]
@@ -111,12 +136,11 @@ class BatchReport:
         counts = [f"{self._outcomes[state]} {_words(state)}" for state in (*_ALWAYS_SHOWN, *others)]
         if self._with_missing_files:
             counts.append(f"{self._with_missing_files} with files missing")
-        submitted = len(self._submitted)
         if interrupted:
             counts.append(f"{len(self._running)} still running")
         if interrupted or self._not_sent:
-            counts.append(f"{self.total - submitted} not submitted")
-        return f"{submitted} submitted, {self.finished} finished: {', '.join(counts)}, {lost} lost"
+            counts.append(f"{self.total - self.submitted} not submitted")
+        return f"{self.submitted} submitted, {self.finished} finished: {', '.join(counts)}, {lost} lost"
 
 
 def describe_cost(seconds: float, requests: Mapping[str, int]) -> str:

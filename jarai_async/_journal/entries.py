@@ -122,6 +122,12 @@ class Intent:
         return (self.outcome or {}).get("state") if self.stage is Stage.ENDED else None
 
     @property
+    def production_ids(self) -> tuple[str, ...]:
+        """All productions that were created for it, as far as it knows, the oldest first."""
+        present = [] if self.production is None else [self.production.id]
+        return tuple(dict.fromkeys([*self.earlier, *self.expired, *present]))
+
+    @property
     def created_nothing(self) -> bool:
         """Whether no production was created for it, so that its request may still be changed."""
         return self.stage is Stage.PLANNED or self.outcome_state == OutcomeState.REJECTED

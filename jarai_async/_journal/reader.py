@@ -57,6 +57,10 @@ class JournalEntry:
 
     - `stage`: `planned`, `sending`, `in doubt` (its submit had no response), `accepted` or `ended`.
     - `state`: how it has ended; None before.
+    - `production`: the present one, in the state that was recorded last.
+    - `production_ids`: every production that is known to have been created for the request, the oldest first:
+      also those before a `retry`, and those that expired and were replaced. One that a submit in doubt may
+      have created is not among them.
     - `cancel_requested`: whether a cancel was requested that JARAI has not refused, before it has ended.
     - `error`: of an outcome, or of a submit in doubt.
     - `sent_at`, `submitted_at`, `ended_at`: when its submit was sent and accepted, and when it ended.
@@ -67,6 +71,7 @@ class JournalEntry:
     stage: str
     state: OutcomeState | None
     production: Production | None
+    production_ids: tuple[str, ...]
     cancel_requested: bool
     error: JaraiError | None
     sent_at: datetime | None
@@ -103,6 +108,7 @@ def read_journal(path: str | os.PathLike[str]) -> Iterator[JournalEntry]:
             stage=str(intent.stage),
             state=None if intent.outcome_state is None else OutcomeState(intent.outcome_state),
             production=intent.production,
+            production_ids=intent.production_ids,
             cancel_requested=intent.cancel_requested,
             error=intent.doubt if error is None else decoded_error(error),
             sent_at=_time(intent.sent_at),

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jarai_async._api.models import Production, Status
 from jarai_async._errors import JaraiError
@@ -51,7 +51,8 @@ class Change:
 class End:
     """An end of a request, which may have several: one that was retried ends again.
 
-    `requests` counts those that were sent for it, by the program that saw the end.
+    `requests` counts those that were sent for it, by the program that saw the end, and by later ones that
+    only downloaded its files again.
     """
 
     at: float
@@ -74,6 +75,7 @@ class Row:
 
     - `state`: the state of its outcome, or else the status of its production. The words of `state_of`.
     - `submitted_at`, `ended_at`: of its present production.
+    - `production_ids`: all productions that are known to have been created for it, the oldest first.
     - `start`: the first time that is known of it, also of an earlier production.
     - `requests`: None if no end of it is known.
     - `is_final`: whether the next run returns its outcome, and sends nothing.
@@ -84,6 +86,7 @@ class Row:
     account_id: str
     project_type: str | None
     production_id: str | None
+    production_ids: tuple[str, ...]
     status: str | None
     state: str
     is_final: bool
@@ -140,29 +143,27 @@ class Row:
 def row_of(entry: JournalEntry) -> Row:
     """Return what a report shows of an entry. Raises JournalError if an event cannot be decoded."""
     events = entry.events
-    last = events[-1] if events else None
-    outcome = last.outcome if isinstance(last, Finished) else None
+    outcomes = [event.outcome for event in events if isinstance(event, Finished)]
+    outcome = outcomes[-1] if outcomes and isinstance(events[-1], Finished) else None
     production, error = entry.production, entry.error
     if error is None and outcome is not None and entry.stage != "planned":
         error = outcome.error
-    ended_at = _seconds(entry.ended_at)
-    if ended_at is None and outcome is not None and entry.stage != "planned":
-        ended_at = outcome.finished_at.timestamp()
     return Row(
         reference=entry.reference,
         topic=entry.request.topic,
         account_id=entry.request.account_id,
         project_type=entry.request.project_type,
         production_id=None if production is None else production.id,
+        production_ids=entry.production_ids,
         status=None if production is None else str(production.status),
         state=state_of(entry, outcome),
         is_final=entry.state is not None,
         sent_at=_seconds(entry.sent_at),
         submitted_at=_seconds(entry.submitted_at),
-        ended_at=ended_at,
+        ended_at=_ended_at(entry, outcomes, outcome),
         phases=tuple(_phases(events)),
         changes=tuple(_changes(events)),
-        ends=tuple(_ends(events)),
+        ends=tuple(_ends(outcomes)),
         files=_files(events, None if production is None else production.id),
         error=error,
     )
@@ -188,6 +189,16 @@ def _words(state: OutcomeState) -> str:
 
 def _seconds(time: datetime | None) -> float | None:
     return None if time is None else time.timestamp()
+
+
+def _ended_at(entry: JournalEntry, outcomes: Iterable[Outcome], last: Outcome | None) -> float | None:
+    """Return when its present production ended first; `last` is the outcome if its last event is an end."""
+    for outcome in outcomes:
+        if entry.production and outcome.is_final and _production_id(outcome) == entry.production.id:
+            return outcome.finished_at.timestamp()
+    if entry.ended_at is None and last is not None and entry.stage != "planned":
+        return last.finished_at.timestamp()
+    return _seconds(entry.ended_at)
 
 
 def _phases(events: Iterable[Event]) -> Iterable[Phase]:
@@ -225,11 +236,23 @@ def _changes(events: Iterable[Event]) -> Iterable[Change]:
             yield Change(event.changed_after.timestamp(), event.observed_at.timestamp())
 
 
-def _ends(events: Iterable[Event]) -> Iterable[End]:
-    for event in events:
-        if isinstance(event, Finished):
-            outcome = event.outcome
-            yield End(outcome.finished_at.timestamp(), _words(outcome.state), outcome.request_count)
+def _ends(outcomes: Iterable[Outcome]) -> Iterable[End]:
+    """After the final outcome of a production, a later one is no further end, but its requests count."""
+    ends, final = list[End](), dict[str, int]()  # by production: the index of its final end
+    for outcome in outcomes:
+        id_ = _production_id(outcome)
+        if id_ in final:
+            end = ends[final[id_]]
+            ends[final[id_]] = evolve(end, requests=end.requests + outcome.request_count)
+            continue
+        if id_ is not None and outcome.is_final:
+            final[id_] = len(ends)
+        ends.append(End(outcome.finished_at.timestamp(), _words(outcome.state), outcome.request_count))
+    return ends
+
+
+def _production_id(outcome: Outcome) -> str | None:
+    return None if outcome.production is None else outcome.production.id
 
 
 def _files(events: Iterable[Event], production_id: str | None) -> tuple[SavedPath, ...]:

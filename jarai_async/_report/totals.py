@@ -44,12 +44,14 @@ class Totals:
     """What all requests have in common; times are Unix seconds.
 
     - `states`: how many requests are in each state.
+    - `productions`: how many are known to have been created.
     - `requests`: API requests of the ends that the journal knows; `unknown_requests` counts the others.
     - `day`, `sent_on_day`: the UTC day of the last checkpoint, and the requests that it counted on that day;
       None without one.
     """
 
     states: Mapping[str, int]
+    productions: int
     files: int
     bytes: int
     requests: int
@@ -72,6 +74,7 @@ def totals_of(rows: Sequence[Row], spent: Any) -> Totals:
         day, sent = spent["day"] * 86_400.0, spent["requests"]
     return Totals(
         states=in_order(Counter(row.state for row in rows)),
+        productions=len({id_ for row in rows for id_ in row.production_ids}),
         files=sum(len(row.files) for row in rows),
         bytes=sum(row.bytes for row in rows),
         requests=sum(row.requests or 0 for row in rows),

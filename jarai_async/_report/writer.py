@@ -17,7 +17,7 @@ from jarai_async._errors import ConfigurationError
 from jarai_async._journal.database import journal_path
 from jarai_async._journal.reader import JournalReader, read_journal
 from jarai_async._report.page import Facts, page
-from jarai_async._report.rows import Row, SavedPath, row_of
+from jarai_async._report.rows import Row, row_of
 from jarai_async._report.tables import csv_lines, json_lines
 from jarai_async._report.totals import totals_of
 
@@ -65,17 +65,18 @@ def _place(path: Path) -> str:
 
 
 def _located(row: Row, folder: str | None) -> Row:
-    """Make the paths of files absolute.
+    """Make the paths of files absolute, and each file one.
 
-    They are relative to the folder in which that program ran, and the journal knows its folder of files.
+    They are relative to the folder in which that program ran, and the journal knows its folder of files. A
+    later run may have named the same file by an absolute path.
     """
     if folder is None:
         return row
-    files = (
+    files = [
         file if file.path.is_absolute() else evolve(file, path=Path(folder, *file.path.parts[-2:]))
         for file in row.files
-    )
-    return evolve(row, files=tuple[SavedPath, ...](files))
+    ]
+    return evolve(row, files=tuple({file.path: file for file in files}.values()))
 
 
 def relative_url(path: Path, folder: Path) -> str:

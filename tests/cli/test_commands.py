@@ -215,6 +215,11 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     codes.append(main(["resume", f"{path}.journal", *options]))
     printed = capsys.readouterr()
     assert printed.err.count(f"{path}.journal has 3 requests; ") == 2
+    new, *finished = (line for line in printed.err.splitlines() if "/3 finished; " in line)
+    assert new.startswith("jarai: 0/3 finished; 3 to submit; ")
+    assert "ends in about" in new
+    assert [line.startswith("jarai: 3/3 finished; ") for line in finished] == [True, True]
+    assert "ends in about" not in "".join(finished)
     *_, first, second, third = (
         line for line in printed.err.splitlines() if "3 submitted, 3 finished" in line
     )
@@ -227,7 +232,8 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     intents = lines(printed.out)
     assert {intent["stage"] for intent in intents} == {"ended"}
     assert sorted(intent["productionId"] for intent in intents) == sorted(submitted)
-    assert printed.err == "jarai: 3 ended\n"
+    assert [intent["productionIds"] for intent in intents] == [[intent["productionId"]] for intent in intents]
+    assert printed.err == "jarai: 3 requests, 3 productions created; 3 ended\n"
     assert main(["resolve", f"{path}.journal", "item-1", "--resubmit"]) == 2
     assert "no submit with the reference 'item-1' is in doubt" in capsys.readouterr().err
     assert main(["journal", str(tmp_path / "nowhere")]) == 2

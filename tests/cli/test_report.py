@@ -21,6 +21,8 @@ from jarai_async import (
 from jarai_async._api.models import parse_id
 from jarai_async._cli.report import BatchReport, describe_cost, failure
 from jarai_async._events import final_state
+from jarai_async._journal.entries import Stage
+from tests.support.journals import intent
 from tests.support.strategies import ID, OTHER, request
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -101,6 +103,27 @@ def test_batch_is_ok_if_everything_is_published_with_all_files(outcomes: list[Fi
     assert ("1 with files missing" in counted.summary(interrupted=False)) is (
         [finished.outcome.error for finished in outcomes] == [INCOMPLETE]
     )
+
+
+def test_requests_that_were_begun_before_count_as_the_journal_has_them_until_their_first_event() -> None:
+    """Also in the summary of a run that is interrupted before it. What lacks files is finished no more."""
+    ended = {
+        name: intent(name, stage=Stage.ENDED, outcome={"state": name}) for name in ("published", "failed")
+    }
+    others = intent("a", stage=Stage.ACCEPTED, production=QUEUED), intent("doubt", stage=Stage.IN_DOUBT)
+    counted = BatchReport(6, [*ended.values(), *others])
+    assert (counted.finished, counted.progress()) == (2, "2 to submit, 1 queued, 1 failed")
+    summary = (
+        "4 submitted, 2 finished: 1 published, 1 failed, 0 rejected, 1 still running, 2 not submitted, 0 lost"
+    )
+    assert counted.summary(interrupted=True) == summary
+    assert not BatchReport(1, [ended["published"]]).ok  # its files are checked first
+    counted.add(producing("published", Status.PUBLISHED))
+    counted.add(producing("a"))
+    assert (counted.finished, counted.progress()) == (1, "2 to submit, 1 producing, 1 downloading, 1 failed")
+    for name in ("published", "failed", "a"):
+        counted.add(finished(OutcomeState.PUBLISHED, reference=name, production=QUEUED))
+    assert (counted.finished, counted.outcomes) == (3, {"published": 3})
 
 
 def test_progress_counts_each_request_once() -> None:

@@ -122,6 +122,8 @@ def test_resume_uses_the_folder_of_the_first_run(
     monkeypatch.chdir(tmp_path / "elsewhere")
     main(["resume", f"{tmp_path / 'batch.jsonl'}.journal", "--speed", "600"])
     printed = capsys.readouterr()
+    assert " finished; " in printed.err
+    assert "3 to submit" not in printed.err  # it continues to count where the first run stopped
     assert printed.err.splitlines()[-1].endswith(f"; files in {files}")
     assert list(files.glob("*/manifest.json"))
     assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from jarai_async import Event, Finished, JaraiClient, Orchestrator, OutcomeState, StatusChanged, Submitted
+from jarai_async import (
+    Event,
+    Finished,
+    JaraiClient,
+    Orchestrator,
+    OutcomeState,
+    StatusChanged,
+    Submitted,
+    read_journal,
+)
 from jarai_async._api.codec import body_of
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.journal import Journal
@@ -110,6 +119,8 @@ async def test_rejected_resubmit_of_an_expired_production_is_a_failure(tmp_path:
             assert [last.outcome.production.id] == [*simulator.productions]
         assert len(simulator.productions) == 1
         assert simulator.count("submit") == 2
+        (entry,) = read_journal(journal)
+        assert entry.production_ids == (*simulator.productions,)
         simulator.faults.clear()
         async with (
             JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
@@ -117,6 +128,8 @@ async def test_rejected_resubmit_of_an_expired_production_is_a_failure(tmp_path:
         ):
             await (await orchestrator.retry("a"))
         assert len(simulator.productions) == 3  # it expires too, and is replaced once
+    (entry,) = read_journal(journal)
+    assert entry.production_ids == (*simulator.productions,)
 
 
 # --- Restarts --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ ROW = Row(
     topic="Tides",
     account_id="",
     project_type=None,
+    production_ids=(),
     production_id=None,
     status=None,
     state="failed",

@@ -38,6 +38,7 @@ def test_each_request_has_the_state_in_which_it_ended(batch: Batch, facts: dict[
     known = {row["productionId"] for row in facts["productions"]} - {None}
     assert len(known) == 5
     assert known < batch.productions.keys()
+    assert facts["productionsCreated"] == 5
 
 
 def test_every_true_change_lies_within_the_interval_of_the_report(
@@ -94,6 +95,8 @@ def test_csv_is_safe_in_a_spreadsheet_and_json_is_exact(batch: Batch, tmp_path: 
     published = next(row for row in rows if row["reference"] == "first")
     assert 550 < float(published["secondsProducing"]) < 650
     assert float(published["seconds"]) == round(_time(published["endedAt"]) - _time(published["submittedAt"]))
+    assert sum(int(row["productionsCreated"]) for row in rows) == 5
+    assert "<b>5</b> productions created" in (tmp_path / "report.html").read_text(encoding="utf-8")
     references = [row["reference"] for row in json.loads(exact.read_bytes())["productions"]]
     assert HOSTILE in references
 

@@ -3,11 +3,15 @@
 import asyncio
 import json
 import math
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from jarai_async import JaraiClient, Orchestrator, Outcome, Ticket
+import pytest
+
+from jarai_async import JaraiClient, Orchestrator, Outcome, Ticket, read_journal
+from jarai_async._report.rows import row_of
 from jarai_async._report.writer import write_report
 from jarai_async.simulator import Simulator, Stage
 from tests.support.scenarios import request_for
@@ -60,6 +64,7 @@ async def test_retried_request_shows_both_productions(tmp_path: Path) -> None:
     assert row["requests"] == failed.request_count + published.request_count
     assert {file["path"] for file in row["files"]} == set(map(str, published.files))
     assert row["error"] is None
+    assert row["productionIds"] == [*simulator.productions]
 
 
 async def test_request_that_is_to_be_retried_is_not_submitted(tmp_path: Path) -> None:
@@ -105,3 +110,26 @@ async def test_outcome_that_is_not_final_is_shown_until_the_production_goes_on(t
     assert statuses(running) == ["Queued", "Producing", "Rendering"]
     assert running["phases"][1]["to"] == running["phases"][2]["from"]
     assert [phase["to"] is None for phase in running["phases"]] == [False, False, True]
+
+
+async def test_files_that_are_downloaded_again_change_neither_the_end_nor_the_files(
+    tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the later run names their folder by another path. Its API requests are added."""
+    monkeypatch.chdir(tmp_path)
+    journal, reports, requests = tmp_path / "batch.db", [], []
+    for folder in (Path("files"), tmp_path / "files"):
+        async with (
+            JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+            Orchestrator(client, journal=journal, download_to=folder) as orchestrator,
+        ):
+            ticket = orchestrator.submit(request_for(simulator, reference="mine"))
+            requests.append((await recorded_outcome(ticket)).request_count)
+        reports.append(report_of(journal))
+        shutil.rmtree("files")
+        await asyncio.sleep(3_600)
+    first, second = reports
+    assert second == first | {"requests": sum(requests)}
+    assert requests[1] > 0
+    (entry,) = read_journal(journal)
+    assert [end.state for end in row_of(entry).ends] == ["published"]

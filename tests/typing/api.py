@@ -79,6 +79,7 @@ def journal_reading(path: Path) -> None:
     for entry in read_journal(path):
         assert_type(entry, JournalEntry)
         assert_type(entry.request, ProductionRequest)
+        assert_type(entry.production_ids, tuple[str, ...])
         assert_type(entry.stage, str)
         assert_type(entry.cancel_requested, bool)
         assert_type(entry.state, OutcomeState | None)
