@@ -34,9 +34,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from opentelemetry import metrics, trace
-from opentelemetry.context import Context
-from opentelemetry.util.types import AttributeValue
+try:
+    from opentelemetry import metrics, trace
+    from opentelemetry.context import Context
+    from opentelemetry.util.types import AttributeValue
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("jarai_async.otel needs: pip install 'jarai-async[otel]'") from error
 
 from jarai_async._api.models import ProductionRequest
 from jarai_async._errors import JournalError

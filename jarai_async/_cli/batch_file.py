@@ -71,8 +71,10 @@ def read_text(path: str) -> str:
     try:
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        reason = f"{error.reason} at byte {error.start}"
-        raise ConfigurationError(f"the batch is not UTF-8 ({reason}): save it as UTF-8 first") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        reason = f"{error.reason} at byte {error.start}, in line {line}"
+        advice = "save it as UTF-8 first (in Excel as CSV UTF-8)"
+        raise ConfigurationError(f"the batch is not UTF-8 ({reason}): {advice}") from None
     if (position := text.find("\0")) >= 0:
         line = text.count("\n", 0, position) + 1
         raise ConfigurationError(f"the batch is not a text, line {line} has a NUL: save it as UTF-8 first")

@@ -24,9 +24,10 @@ from jarai_async._errors import ConfigurationError
 from jarai_async.simulator import ControlServer, SimulatedProduction, Simulator, run_command
 
 _DETAILS: Final = (
-    "Prints the settings that clients need as one JSON line. It also listens at JARAI_CONTROL_URL, on this "
-    "machine only, for commands such as `fault reset_after:submit`, `when 3 fails step=8`, `approve ID` and "
-    '`left productions=3`: curl --data "when 3 fails step=8" "$JARAI_CONTROL_URL"'
+    "Prints the settings that clients need as one JSON line. Identifiers are new at each start, unless "
+    "--seed is given. It also listens at JARAI_CONTROL_URL, on this machine only, for commands such as "
+    "`fault reset_after:submit`, `when 3 fails step=8`, `approve ID` and `left productions=3`: "
+    'curl --data "when 3 fails step=8" "$JARAI_CONTROL_URL"'
 )
 
 
@@ -65,8 +66,7 @@ def add_simulator_options(options: Options) -> None:
     options.add_argument(
         "--tier", choices=tuple(wire.REQUESTS_PER_MINUTE), default="enterprise", help=tier_help
     )
-    seed_help = "random seed of the simulator (default: 0; of `jarai simulate`, another one at each start)"
-    options.add_argument("--seed", type=int, default=0, help=seed_help)
+    options.add_argument("--seed", type=int, default=0, help="random seed of the simulator (default: 0)")
     rate_help = "share of the productions that the simulator lets fail (default: %(default)s)"
     options.add_argument("--failure-rate", metavar="SHARE", type=share, default=0.04, help=rate_help)
     add_speed(options)

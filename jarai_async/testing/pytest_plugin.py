@@ -128,7 +128,10 @@ def _runner(request: pytest.FixtureRequest) -> str:
         return "anyio"
     marker = request.node.get_closest_marker("asyncio")
     if marker is None or not request.config.pluginmanager.hasplugin("asyncio"):
-        message = f"{request.fixturename} needs an async test that pytest-asyncio or anyio runs"
+        message = (
+            f"{request.fixturename} needs an async test that pytest-asyncio or anyio runs: mark it with "
+            "pytest.mark.asyncio or pytest.mark.anyio, or set asyncio_mode = auto"
+        )
         pytest.fail(message, pytrace=False)
     hook = getattr(request.config.hook, "pytest_asyncio_loop_factories", None)
     if hook is None or not hook.has_spec():

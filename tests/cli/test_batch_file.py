@@ -254,7 +254,7 @@ def test_byte_order_mark_is_ignored_and_other_encodings_are_rejected(
         path.write_bytes(text.encode(encoding))
         assert [parsed.topic for parsed in read_batch(path)] == ["Tide für alle"]
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigurationError, match="not UTF-8"):
+    with pytest.raises(ConfigurationError, match=r"not UTF-8 \(.*in line \d+\): .*CSV UTF-8"):
         read_batch(path)
 
 

@@ -103,7 +103,7 @@ class DailyQuota:
     def set_left(self, left: int, wall: float) -> None:
         """Leave so many of today's quota. Raises ValueError unless there is a quota of this size."""
         if self.limit is None or not 0 <= left <= self.limit:
-            limit = "unlimited" if self.limit is None else self.limit
+            limit = "unlimited, unlike that of standard and free" if self.limit is None else self.limit
             raise ValueError(f"cannot leave {left!r}: the quota of this tier is {limit}")
         self._day, self._spent = int(wall // DAY_SECONDS), self.limit - left
 
