@@ -53,18 +53,6 @@ async def test_rejected_request_is_not_sent_again_unless_asked(simulator: Simula
     assert "To submit it again, call `Orchestrator.retry`, or use `jarai retry`." in str(again)
 
 
-async def test_request_rejected_in_an_outage_does_not_start_unasked(tmp_path: Path) -> None:
-    """Nothing was sent, and a program that submits the same reference later does not expect a production."""
-    async with Simulator(failure_rate=0, approval="auto") as simulator:
-        nowhere = JaraiClient(simulator.api_key, base_url="http://127.0.0.1:9/v1/partner")
-        request = request_for(simulator, reference="a")
-        async with nowhere:
-            (outcome,) = await outcomes_of(Orchestrator(nowhere, journal=tmp_path / "journal"), [request])
-        assert outcome.state is OutcomeState.REJECTED
-        assert (await outcome_of(simulator, tmp_path / "journal")).state is OutcomeState.REJECTED
-        assert not simulator.productions
-
-
 async def test_retry_submits_a_rejected_request_again(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:
