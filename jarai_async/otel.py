@@ -38,8 +38,8 @@ try:
     from opentelemetry import metrics, trace
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("jarai_async.otel needs: pip install 'jarai-async[otel]'") from error
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError("jarai_async.otel needs: pip install 'jarai-async[otel]'") from _error
 
 from jarai_async._api.models import ProductionRequest
 from jarai_async._errors import JournalError
