@@ -343,7 +343,7 @@ def test_files_of_one_name_do_not_replace_each_other(
 def test_simulator_has_the_time_of_its_epoch_and_prints_variables_for_a_shell(tmp_path: Path) -> None:
     """A client that starts later, with the same speed and epoch, has the same time."""
     hour_ago = time.time() - 3600
-    command = [*JARAI, "simulate", "--port=0", "--speed=25", f"--epoch={hour_ago}"]
+    command = [*JARAI, "simulate", "--port=0", "--speed=25", "--failure-rate=0", f"--epoch={hour_ago}"]
     with start(command, tmp_path) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -25,7 +25,7 @@ Printed = pytest.CaptureFixture[str]
 def test_simulator_in_the_background_and_its_next_start(tmp_path: Path) -> None:
     """A shell evaluates what it prints. It logs each production, and the next start continues with them."""
     state = tmp_path / "state.jsonl"
-    command = [*JARAI, "simulate", "--port=0", "--speed=600", "--state", str(state)]
+    command = [*JARAI, "simulate", "--port=0", "--speed=600", "--failure-rate=0", "--state", str(state)]
     printed = subprocess.run([*command, "--background"], capture_output=True, check=True).stdout.decode()
     lines = [shlex.split(line) for line in printed.splitlines()]
     assert {words[0] for words in lines} == {"export"}
