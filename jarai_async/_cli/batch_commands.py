@@ -53,7 +53,7 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
             return await _forecast(len(requests), to_submit, journal, options)
         created = simulator.productions.keys if simulator else tuple
         return await run_requests(
-            client, requests, options, is_new=journal.is_new, begun=begun, created=created
+            client, requests, options, is_new=not journal.begun, begun=begun, created=created
         )
 
 
@@ -61,10 +61,10 @@ async def resume(options: argparse.Namespace) -> int:
     """Run the requests of a journal."""
     journal = await _read(options)
     requests = [intent.request() for intent in journal.intents]
-    begun = [intent for intent in journal.intents if intent.stage is not Stage.PLANNED]
+    begun = journal.begun
     async with open_client(options) as client:
         await _check_journal(client, journal, options)
-        return await run_requests(client, requests, options, is_new=journal.is_new, begun=begun)
+        return await run_requests(client, requests, options, is_new=not begun, begun=begun)
 
 
 async def print_plan(options: argparse.Namespace) -> int:

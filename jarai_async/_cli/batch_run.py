@@ -223,9 +223,9 @@ class JournalContent:
     per_minute: int | None = None
 
     @property
-    def is_new(self) -> bool:
-        """Whether nothing was submitted yet."""
-        return all(intent.stage is Stage.PLANNED for intent in self.intents)
+    def begun(self) -> list[Intent]:
+        """Those that were submitted, or are about to be."""
+        return [intent for intent in self.intents if intent.stage is not Stage.PLANNED]
 
 
 async def read_journal(path: str) -> JournalContent:

@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO
 from jarai_async import _clock
 from jarai_async._api import wire
 from jarai_async._cli import output
-from jarai_async._cli.batch_file import ID_FIELDS
+from jarai_async._cli.batch_file import ID_FIELDS, variable
 from jarai_async._cli.options import Commands, Options, add_command, add_port, add_speed, share
 from jarai_async._cli.signals import stop_event, wait_for
 from jarai_async._cli.simulator_state import StateFile
@@ -155,7 +155,7 @@ def _prepare(simulator: Simulator, options: argparse.Namespace, state: StateFile
 
 def _variables(settings: dict[str, str]) -> list[str]:
     """Return settings as assignments of a shell."""
-    names = (name if name.startswith("JARAI_") else f"JARAI_{name.upper()}" for name in settings)
+    names = (variable(name) if name in ID_FIELDS else name for name in settings)
     return [f"{name}={shlex.quote(value)}" for name, value in zip(names, settings.values(), strict=True)]
 
 

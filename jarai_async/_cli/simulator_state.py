@@ -50,7 +50,7 @@ class StateFile:
             self.productions[saved["production_id"]] = saved
 
     def _replace(self) -> None:
-        """Write the file anew: without what later lines have replaced, and without a line that is cut off."""
+        """Write the file again, without what later lines have replaced and without a line that is cut off."""
         header = {"jarai_simulator_seed": self.seed, "epoch": self.epoch}
         lines = [json.dumps(values) for values in (header, *self.productions.values())]
         temporary = self._path.with_name(f"{self._path.name}.new")
