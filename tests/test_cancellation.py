@@ -13,7 +13,7 @@ import pytest
 
 from jarai_async import ClosedError, JaraiClient, Orchestrator, Outcome, Production
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator, Stage
 from tests.support.leaks import open_descriptors
 from tests.support.orchestrators import library_tasks
@@ -127,7 +127,7 @@ async def test_journal_that_is_cancelled_anywhere_opens_again(tmp_path: Path) ->
     """An entry whose `save` returned is there; the file is closed."""
 
     async def write(path: Path, saved: list[str]) -> None:
-        journal = await Journal.open(path)
+        journal = await SqliteJournal.open(path)
         try:
             for reference in ("a", "b"):
                 await journal.save(Intent(reference, ID, b"{}", str(uuid4())))
@@ -142,7 +142,7 @@ async def test_journal_that_is_cancelled_anywhere_opens_again(tmp_path: Path) ->
         saved: list[str] = []
         path = tmp_path / str(number)
         await Stepper(at).run(lambda path=path, saved=saved: write(path, saved))  # type: ignore[misc]
-        journal = await Journal.open(path)
+        journal = await SqliteJournal.open(path)
         references = [intent.reference for intent in await journal.intents()]
         await journal.close()
         assert references[: len(saved)] == saved, at

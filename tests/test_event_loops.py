@@ -14,7 +14,7 @@ import pytest
 
 from jarai_async import JaraiClient, Orchestrator, Polling
 from jarai_async._journal import entries
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._tasks import start
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Simulator, Stage
@@ -105,7 +105,7 @@ async def test_submit_on_its_way_is_awaited_whatever_cancels_the_block(
                 await task
         assert library_tasks() == []
         (production_id,) = simulator.productions
-    journal = await Journal.open(tmp_path / "journal")
+    journal = await SqliteJournal.open(tmp_path / "journal")
     (intent,) = await journal.intents()
     await journal.close()
     assert intent.stage is entries.Stage.ACCEPTED

@@ -34,7 +34,7 @@ from jarai_async._errors import (
 from jarai_async._events import Event, Finished
 from jarai_async._journal.database import Server, journal_path
 from jarai_async._journal.entries import Intent, Stage
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._journal.reader import JournalReader
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.slot import Slots
@@ -205,9 +205,9 @@ class FirstRequest:
 
 
 @asynccontextmanager
-async def open_journal(path: str, server: Server | None = None) -> AsyncIterator[Journal]:
+async def open_journal(path: str, server: Server | None = None) -> AsyncIterator[SqliteJournal]:
     """Open a journal that exists. Raises OSError or JournalError."""
-    journal = await Journal.open(journal_path(path), server=server, create=False)
+    journal = await SqliteJournal.open(journal_path(path), server=server, create=False)
     try:
         yield journal
     finally:

@@ -74,7 +74,7 @@ DELETE FROM intents WHERE id IN (SELECT id FROM intents WHERE stage = ? ORDER BY
 """
 
 
-class Journal:
+class SqliteJournal:
     """An open journal. `facts` are JSON values by name, such as the learned durations."""
 
     def __init__(self, path: Path | None) -> None:
@@ -87,7 +87,7 @@ class Journal:
     @classmethod
     async def open(
         cls, path: Path | None, *, server: Server | None = None, create: bool = True, wait: float = 0.0
-    ) -> "Journal":
+    ) -> "SqliteJournal":
         """Open a journal, and create it if it does not exist; `wait` so many seconds for its present owner.
 
         Raises JournalInUseError, JournalError, also where it belongs to another `server`.
@@ -105,7 +105,7 @@ class Journal:
             await asyncio.sleep(min(_WAIT_STEP, deadline.left))
 
     @classmethod
-    async def _open_now(cls, path: Path | None, server: Server | None, *, create: bool) -> "Journal":
+    async def _open_now(cls, path: Path | None, server: Server | None, *, create: bool) -> "SqliteJournal":
         journal = cls(path)
         try:
             await journal._writer.open(server, create=create)
@@ -115,6 +115,11 @@ class Journal:
             raise
         journal.history.latest = journal.history.delivered = rows[0][0] if rows else 0
         return journal
+
+    @property
+    def location(self) -> str | None:
+        """The path; None in memory."""
+        return None if self.path is None else str(self.path)
 
     @property
     def failure(self) -> JournalError | None:

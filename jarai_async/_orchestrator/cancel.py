@@ -190,7 +190,7 @@ def nothing_cancelled(reference: str, end: str) -> InvalidRequestError | None:
 
 def _stopped(state: JobState) -> ClosedError:
     error = ClosedError(f"{state.reference} is not watched any more, and JARAI has not answered its cancel")
-    if state.context.journal.path is not None:
+    if state.context.journal.location is not None:
         error.advice = (
             "The journal has the cancel: the next run, or `Orchestrator.resume`, continues with it."
         )

@@ -10,7 +10,7 @@ from contextvars import Context
 from jarai_async import _clock
 from jarai_async._engine import Engine
 from jarai_async._errors import JournalError
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.protocol import Journal
 from jarai_async._tasks import start, stop
 
 _INTERVAL = 60.0  # seconds: what a crash may lose; the server's headers show the last minute
@@ -30,7 +30,7 @@ class Checkpoint:
 
         Raises JournalError.
         """
-        if journal.path is None:
+        if journal.location is None:
             return None
         learned, sent = await journal.load("learned"), await journal.load("spent")
         if await journal.load("accepted") is not None:
@@ -42,7 +42,7 @@ class Checkpoint:
             if sent is not None:
                 engine.limiter.restore_state(sent, _clock.monotonic(), _clock.wall())
         except ValueError as error:
-            raise JournalError(f"the journal {journal.path} is damaged: {error}") from None
+            raise JournalError(f"the journal {journal.location} is damaged: {error}") from None
         return cls(engine, journal)
 
     async def _write_regularly(self) -> None:

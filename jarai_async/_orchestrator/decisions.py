@@ -12,7 +12,7 @@ from jarai_async._events import OutcomeState
 from jarai_async._http.request_log import RequestLog
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.identity import compare, differences
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.protocol import Journal
 
 RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED, OutcomeState.CANCELLED)
 """The outcomes after which a request may be submitted again."""

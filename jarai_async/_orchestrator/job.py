@@ -128,7 +128,7 @@ class Job:
         finally:
             state.slot.release()
             await self._cancel.stop()
-        if outcome.error and outcome.state in RETRIED and outcome.is_final and journal.path:
+        if outcome.error and outcome.state in RETRIED and outcome.is_final and journal.location:
             outcome.error.advice = f"{type(outcome.error).advice} {_RETRY_ADVICE}".lstrip()
         self._finish(outcome, recorded)
         return outcome if recorded is None else recorded.outcome

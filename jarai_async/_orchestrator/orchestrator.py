@@ -15,7 +15,7 @@ user's exception.)
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterable, Callable, Iterable, Sized
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sized
 from contextlib import AsyncExitStack
 from contextvars import Context
 from datetime import timedelta
@@ -33,11 +33,12 @@ from jarai_async._downloads.downloader import FILES_AT_ONCE
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError
 from jarai_async._events import Event, Finished, Outcome, OutcomeState
 from jarai_async._http.retry import Retrier, Retry
-from jarai_async._journal.database import journal_path
+from jarai_async._journal.database import Server, journal_path
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.history import EventStream
 from jarai_async._journal.identity import differences
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
+from jarai_async._journal.protocol import JournalOpener
 from jarai_async._orchestrator.checkpoint import Checkpoint
 from jarai_async._orchestrator.decisions import not_ended, other_request, retry
 from jarai_async._orchestrator.doubts import Doubts
@@ -102,7 +103,7 @@ class Orchestrator:
         client: JaraiClient,
         *,
         concurrency: int = 100,
-        journal: str | PathLike[str] | None = None,
+        journal: str | PathLike[str] | JournalOpener | None = None,
         journal_wait: float = 0.0,
         download_to: str | PathLike[str] | None = None,
         polling: Polling | None = None,
@@ -118,7 +119,7 @@ class Orchestrator:
         router, productions = WebhookRouter(has_receiver=webhooks is not None), dict[str, str]()
         self.context: JobContext = JobContext(
             engine=client.engine,
-            journal=Journal(None),
+            journal=SqliteJournal(None),
             slots=Slots(concurrency),
             router=router,
             polling=polling or Polling(),
@@ -132,8 +133,7 @@ class Orchestrator:
             matcher=WebhookMatcher(client.engine, router, productions),
         )
         """What all jobs share."""
-        self._journal_path = None if journal is None else journal_path(journal)
-        self._journal_wait = journal_wait
+        self._open_journal = _opener(journal, journal_wait)
         self._receiver = webhooks
         self._cancel_on_exit = cancel_on_exit
         self.jobs: Jobs = Jobs()
@@ -166,12 +166,11 @@ class Orchestrator:
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
         async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
-            server = None if self._journal_path is None else await self.context.engine.server()
-            journal = await Journal.open(self._journal_path, server=server, wait=self._journal_wait)
+            journal = await self._open_journal(self.context.engine.server)
             resources.push_async_callback(journal.close)
             self.context.journal = journal
             if self.context.folder is not None:
-                self._journal_is_new = self._journal_path is not None and await journal.is_new()
+                self._journal_is_new = journal.location is not None and await journal.is_new()
                 journal.store("folder", {"path": str(self.context.folder.absolute())})
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
             if checkpoint is not None:
@@ -206,8 +205,8 @@ class Orchestrator:
                     await cancel_all(self.jobs.tasks)
             finally:
                 await self.context.journal.flush()
-                path = None if self.context.journal.failure else self._journal_path
-                log_how_to_continue([job.state for job in self.jobs], path)
+                location = None if self.context.journal.failure else self.context.journal.location
+                log_how_to_continue([job.state for job in self.jobs], location)
                 await stop(self.jobs.tasks)
         self._was_left = True
         self.context.journal.history.wake(None)
@@ -234,7 +233,7 @@ class Orchestrator:
         self.jobs.check_open()
         if not isinstance(requests, Iterable | AsyncIterable):
             raise InvalidRequestError([f"run() takes an iterable of requests, not {_type_name(requests)}"])
-        batch = Batch(requests, self._occurrences if self._journal_path is None else Counter())
+        batch = Batch(requests, self._occurrences if self.context.journal.location is None else Counter())
         if isinstance(requests, Sized):
             self._journal_is_new = False  # the batch is compared with the files
         self._warn_if_new()
@@ -444,6 +443,18 @@ class Orchestrator:
     def _add_background(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _opener(journal: str | PathLike[str] | JournalOpener | None, wait: float) -> JournalOpener:
+    """Return what opens the journal. Raises ConfigurationError for what is not the path of a file."""
+    if callable(journal):
+        return journal
+    path = None if journal is None else journal_path(journal)
+
+    async def open_file(server: Callable[[], Awaitable[Server]]) -> SqliteJournal:
+        return await SqliteJournal.open(path, server=None if path is None else await server(), wait=wait)
+
+    return open_file
 
 
 def _known_outcome(intent: Intent, last_event: Event | None) -> Outcome | None:

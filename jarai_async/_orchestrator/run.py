@@ -16,7 +16,7 @@ from jarai_async._errors import FileWriteError, InvalidRequestError, JournalErro
 from jarai_async._events import Event
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.identity import reference_of
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.protocol import Journal
 from jarai_async._orchestrator.collector import collected_references
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobContext, JobState
@@ -223,14 +223,14 @@ class Batch:
 
 async def warn_of_files(context: JobContext) -> None:
     """Warn, at the first request of a new journal, that there are files which it does not know."""
-    folder, path = context.folder, context.journal.path
+    folder, location = context.folder, context.journal.location
     if folder is not None and (collected := await _collected(context.engine.disk, folder)):
         _log.warning(
             "%s has files of %d productions, but the journal %s is new: is it the right one? Requests that "
             "only another journal knows are submitted and paid for again",
             folder,
             len(collected),
-            path,
+            location,
         )
 
 

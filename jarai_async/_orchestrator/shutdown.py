@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 
 from jarai_async._events import Outcome
 from jarai_async._orchestrator.job import Job
@@ -70,7 +69,7 @@ async def cancel_all(jobs: _Jobs) -> None:
         await asyncio.wait(jobs, timeout=_GRACE)
 
 
-def log_how_to_continue(jobs: Collection[JobState], journal: Path | None) -> None:
+def log_how_to_continue(jobs: Collection[JobState], journal: str | None) -> None:
     """Log the productions that continue at JARAI, and the submits that may have created one.
 
     A journal has them, so their number is enough. Without one, or if it cannot be written, the log is their

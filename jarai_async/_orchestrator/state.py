@@ -18,7 +18,7 @@ from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier
 from jarai_async._http.sender import SubmitPermit
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.protocol import Journal
 from jarai_async._orchestrator.slot import Slot, Slots
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter

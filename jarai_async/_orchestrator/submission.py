@@ -189,7 +189,7 @@ class Submission:
 
     def _with_advice(self, error: UncertainSubmitError) -> UncertainSubmitError:
         """Say how to decide what the submit has created."""
-        error.advice = self._state.context.matcher.advice(self._journal.path, self._state.reference)
+        error.advice = self._state.context.matcher.advice(self._journal.location, self._state.reference)
         if self._state.cancel_requested:
             error.advice += (
                 " Its cancel is recorded: the production that you name is cancelled, and with `resubmit` the "

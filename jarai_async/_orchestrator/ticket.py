@@ -167,7 +167,7 @@ class Ticket:
         """
         state = self._job.state
         journal = state.context.journal
-        if journal.path is None:
+        if journal.location is None:
             raise ConfigurationError("without a journal no request survives the process: pass `journal`")
         recorded = start(state.wait_recorded)
         either: list[asyncio.Future[Any]] = [recorded, self._task]

@@ -13,7 +13,6 @@ import logging
 import shlex
 from collections.abc import Container
 from math import inf
-from pathlib import Path
 
 from attrs import Factory, define
 
@@ -26,7 +25,7 @@ from jarai_async._errors import ApiError, TransportError
 from jarai_async._http.request_log import RequestLog
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.identity import compare
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.protocol import Journal
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 
 _log = logging.getLogger("jarai_async")
@@ -142,17 +141,19 @@ class WebhookMatcher:
         new = [production.id for production in productions if production.id not in proposed]
         proposed += new
         if new and len(proposed) - len(new) < _MAX_PROPOSED:
-            _log.warning("%s is in doubt. %s", intent.reference, self.advice(journal.path, intent.reference))
+            _log.warning(
+                "%s is in doubt. %s", intent.reference, self.advice(journal.location, intent.reference)
+            )
 
-    def advice(self, path: Path | None, reference: str) -> str:
+    def advice(self, journal: str | None, reference: str) -> str:
         """Say how to decide a submit in doubt, and what it may have created as far as webhooks show it."""
         ids = self._proposed.get(reference, [])
         more = f" ({len(ids) - _MAX_PROPOSED} more fit)" if len(ids) > _MAX_PROPOSED else ""
         ids = ids[:_MAX_PROPOSED]
-        if path is None:
+        if journal is None:
             found = f" (by its webhooks, it may be {' or '.join(ids)}{more})" if ids else ""
             return f"Check in JARAI Studio whether it was created{found}, then call `Orchestrator.resolve`."
-        command = f"jarai resolve {shlex.quote(str(path))} {shlex.quote(reference)}"
+        command = f"jarai resolve {shlex.quote(journal)} {shlex.quote(reference)}"
         created = " or ".join(f"`{command} --production-id {id_}`" for id_ in ids or ["ID"]) + more
         suggested = ", as its webhooks suggest" if ids else ""
         return (

@@ -53,8 +53,9 @@ class Database:
         """Take a URL or another connection string of libpq. Raises ConfigurationError."""
         try:
             given = conninfo.conninfo_to_dict(url)
-        except psycopg.Error as error:
-            raise ConfigurationError(f"not the URL of a PostgreSQL database: {_first_line(error)}") from None
+        except psycopg.Error:  # whose message repeats the password
+            message = "not the URL of a PostgreSQL database, such as postgresql://user@host/database"
+            raise ConfigurationError(message) from None
         self.conninfo: str = conninfo.make_conninfo("", **{**_KEEPALIVES, **given})
         """All that is needed to connect: secret, as it may hold a password."""
         self.name: str = f"the database {_shown(given)}"

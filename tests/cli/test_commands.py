@@ -18,7 +18,7 @@ from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
 from jarai_async._cli.signals import interrupted, stop_event
 from jarai_async._journal.entries import Intent, Stage
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from tests.cli.helpers import JARAI, id_options, lines, run_command, start, wait_for_event, write_batch
 from tests.support.strategies import request as make_request
 
@@ -272,7 +272,7 @@ def test_submits_in_doubt_are_resolved_by_their_productions(
 
     async def submit() -> list[str]:
         async with JaraiClient() as client:
-            journal = await Journal.open(Path(path), server=await client.engine.server())
+            journal = await SqliteJournal.open(Path(path), server=await client.engine.server())
             for name in references:
                 await journal.save(
                     Intent(name, request.account_id, body_of(request), "a key", Stage.IN_DOUBT)

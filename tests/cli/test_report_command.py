@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jarai_async._cli.commands import main
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from tests.support.journals import intent
 
 Printed = pytest.CaptureFixture[str]
@@ -18,7 +18,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A journal with one request, which was not submitted."""
 
     async def create() -> None:
-        journal = await Journal.open(Path("batch.db"))
+        journal = await SqliteJournal.open(Path("batch.db"))
         await journal.save(intent("mine"))
         await journal.close()
 

@@ -15,7 +15,7 @@ import pytest
 from jarai_async import JournalError
 from jarai_async._journal.entries import Stage
 from jarai_async._journal.file_lock import FileLock
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from tests.support.journals import intent
 
 IN_USE = "it is open already, in this process or another"
@@ -23,11 +23,11 @@ PROGRAM = """
 import asyncio, os, sys, time
 from pathlib import Path
 from jarai_async import JournalError
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 
 async def use(path):
     try:
-        journal = await Journal.open(path)
+        journal = await SqliteJournal.open(path)
     except JournalError as error:
         print(error.message, flush=True)
         return
@@ -86,7 +86,7 @@ def other() -> Iterator[OtherProcess]:
 
 async def open_again(path: Path) -> None:
     with pytest.raises(JournalError, match=IN_USE):
-        await Journal.open(path)
+        await SqliteJournal.open(path)
 
 
 async def open_by_symbolic_link(path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_lock_outlasts_opens_copies_and_closes_in_the_same_process(
 ) -> None:
     """POSIX locks, which SQLite uses, end when any descriptor of the file is closed."""
     path = tmp_path / "journal"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     await journal.save(intent())
     await action(path)
     assert IN_USE in other.open(path)
@@ -158,7 +158,7 @@ async def test_lock_outlasts_opens_copies_and_closes_in_the_same_process(
 async def test_other_sqlite_programs_are_locked_out(tmp_path: Path) -> None:
     """They respect the same bytes of the file, also after it was copied in the owner's process."""
     path = tmp_path / "journal"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     await copy(path)
     database = sqlite3.connect(path, timeout=0)
     with pytest.raises(sqlite3.OperationalError, match="database is locked"):
@@ -183,7 +183,7 @@ def test_killed_owner_leaves_no_lock(tmp_path: Path, other: OtherProcess, option
 async def test_forked_child_cannot_use_the_journal_of_its_parent(tmp_path: Path) -> None:
     """The parent keeps the lock: the child is refused like any other process."""
     path = tmp_path / "journal"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
 
     def is_refused() -> int:
         with pytest.raises(JournalError, match=IN_USE):

@@ -13,7 +13,7 @@ from attrs import evolve
 from jarai_async import Finished, JaraiClient, JournalError, Orchestrator, OutcomeState, Submitted
 from jarai_async._api.codec import body_of
 from jarai_async._journal.entries import Stage
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator
 from tests.support.journals import intent
 from tests.support.orchestrators import outcomes_of
@@ -45,7 +45,7 @@ async def test_response_needs_no_more_space_than_the_submit(
     (outcome,) = await outcomes_of(Orchestrator(client), [request])
     production = outcome.production
     assert production is not None
-    journal = await Journal.open(tmp_path / "journal")
+    journal = await SqliteJournal.open(tmp_path / "journal")
     intents = [evolve(intent(f"item {n}"), body=body_of(request)) for n in range(70)]
     for one in intents:
         journal.plan(one)
@@ -65,7 +65,7 @@ async def test_response_needs_no_more_space_than_the_submit(
             assert sizes(tmp_path) == before
     assert journal.failure is None
     await journal.close()
-    journal = await Journal.open(tmp_path / "journal")
+    journal = await SqliteJournal.open(tmp_path / "journal")
     assert Counter(one.stage for one in await journal.intents()) == {Stage.ACCEPTED: 70}
     await journal.close()
 

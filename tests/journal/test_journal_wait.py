@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from jarai_async import JaraiClient, JournalError, Orchestrator
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator
 from tests.support.scenarios import request_for
 
 _OWNER = """
 import asyncio, sys
 from pathlib import Path
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 
 async def main():
-    journal = await Journal.open(Path(sys.argv[1]))
+    journal = await SqliteJournal.open(Path(sys.argv[1]))
     print("open", flush=True)
     sys.stdin.read()
 
@@ -35,7 +35,7 @@ def test_journal_is_opened_when_the_process_that_has_it_is_killed(
     caplog.set_level(logging.INFO, logger="jarai_async")
 
     async def wait() -> None:
-        await (await Journal.open(path, wait=60)).close()
+        await (await SqliteJournal.open(path, wait=60)).close()
 
     def kill_owner(_: logging.LogRecord) -> bool:
         owner.kill()
@@ -57,14 +57,14 @@ def test_journal_is_opened_when_the_process_that_has_it_is_killed(
 async def test_wait_for_a_journal_ends_after_its_time(tmp_path: Path) -> None:
     """Without a wait the error is raised at once."""
     path = tmp_path / "journal"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     loop = asyncio.get_running_loop()
     began = loop.time()
     with pytest.raises(JournalError, match="it is open already"):
-        await Journal.open(path)
+        await SqliteJournal.open(path)
     assert loop.time() == began
     with pytest.raises(JournalError, match="it is open already"):
-        await Journal.open(path, wait=30)
+        await SqliteJournal.open(path, wait=30)
     assert loop.time() == pytest.approx(began + 30)
     await journal.close()
 
@@ -72,9 +72,9 @@ async def test_wait_for_a_journal_ends_after_its_time(tmp_path: Path) -> None:
 async def test_journal_is_opened_as_soon_as_its_owner_closes_it(tmp_path: Path) -> None:
     """It is tried ten times a second."""
     path = tmp_path / "journal"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     loop = asyncio.get_running_loop()
-    opening = asyncio.create_task(Journal.open(path, wait=30))
+    opening = asyncio.create_task(SqliteJournal.open(path, wait=30))
     await asyncio.sleep(10)
     await journal.close()
     closed_at = loop.time()

@@ -8,7 +8,7 @@ from typing import Any
 
 from jarai_async import Finished, JaraiClient, Orchestrator, OutcomeState
 from jarai_async._api.codec import body_of
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator
 from tests.support.journals import execute
 from tests.support.orchestrators import outcomes_of
@@ -27,7 +27,7 @@ PRAGMA user_version = 2;
 
 async def as_format_2(path: Path) -> None:
     """Write a journal as the version before events were kept did."""
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     rows = []
     for intent in await journal.intents():
         reference, account_id, key, body, stage, _, _, kept = intent.row()

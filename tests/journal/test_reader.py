@@ -23,7 +23,7 @@ from jarai_async import (
 from jarai_async._journal.entries import Stage
 from jarai_async._journal.events import error_fields
 from jarai_async._journal.file_lock import FileReader
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._journal.reader import JournalReader
 from jarai_async.simulator import Simulator
 from tests.support.journals import intent
@@ -36,12 +36,12 @@ REQUESTS = 150  # several pages of the file, all changed by each commit
 WRITER = f"""
 import asyncio, sys
 from pathlib import Path
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._journal.reader import JournalReader
 from tests.support.journals import intent
 
 async def write():
-    journal = await Journal.open(Path(sys.argv[1]))
+    journal = await SqliteJournal.open(Path(sys.argv[1]))
     number = 0
     while True:
         number += 1
@@ -107,7 +107,7 @@ def test_other_process_that_commits_is_read_between_two_commits(tmp_path: Path) 
 async def test_owner_that_was_killed_during_a_commit_is_recovered_and_read(tmp_path: Path) -> None:
     """What it had written of that commit is undone, and a request that was being sent is in doubt."""
     path = tmp_path / "journal"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     for n in range(REQUESTS):
         await journal.save(intent(str(n), "committed", stage=Stage.SENDING))
     assert {entry.stage for entry in read_journal(path)} == {"sending"}
@@ -126,7 +126,7 @@ async def test_reader_that_is_killed_or_stopped_does_not_stop_the_owner(
 ) -> None:
     """A commit waits for a stopped reader for a second at most. That reader then reads again."""
     path = tmp_path / "journal"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     with other_process(READER, path) as reader:
         reader.send_signal(ending)
         await journal.save(intent())
@@ -137,7 +137,7 @@ async def test_reader_that_is_killed_or_stopped_does_not_stop_the_owner(
 async def test_what_was_read_for_too_long_is_not_used(tmp_path: Path) -> None:
     """The owner has not waited for it."""
     path = tmp_path / "journal"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     with contextlib.closing(FileReader(path)) as file, file.reading() as is_valid:
         assert is_valid()
         await journal.save(intent())
@@ -148,7 +148,7 @@ async def test_what_was_read_for_too_long_is_not_used(tmp_path: Path) -> None:
 async def test_read_that_took_too_long_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For ten seconds."""
     path = tmp_path / "journal"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     await journal.save(intent())
     await journal.close()
     times = chain([0.0, 0.0, 1.0], repeat(1.0))  # the clock after the first read is a second later
@@ -165,7 +165,7 @@ async def test_read_that_took_too_long_is_repeated(tmp_path: Path, monkeypatch: 
 
 async def test_entry_has_the_error_of_the_outcome_or_of_the_doubt(tmp_path: Path) -> None:
     rejected = {"state": "rejected", "error": error_fields(BudgetExceededError("too expensive", status=409))}
-    journal = await Journal.open(tmp_path / "journal")
+    journal = await SqliteJournal.open(tmp_path / "journal")
     journal.put(intent("a", stage=Stage.IN_DOUBT, doubt=NoResponseError("lost")))
     journal.put(intent("b", stage=Stage.ENDED, outcome=rejected))
     await journal.save(intent("c"))
@@ -189,7 +189,7 @@ async def test_owner_reads_its_own_open_journal_with_all_events(
         entries = list(read_journal(path))
         assert open_descriptors() == descriptors
         with pytest.raises(JournalError, match="open already"):
-            await Journal.open(path)
+            await SqliteJournal.open(path)
     assert [(entry.reference, entry.stage) for entry in entries] == [(f"item-{n}", "ended") for n in range(3)]
     assert {entry.state for entry in entries} <= {"published", "failed"}
     outcomes = {event.reference: event.outcome for event in events if isinstance(event, Finished)}

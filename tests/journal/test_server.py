@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jarai_async import ConfigurationError, JaraiClient, JournalError, Orchestrator
 from jarai_async._journal.database import Server
 from jarai_async._journal.entries import Stage
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._urls import canonical_url
 from jarai_async.simulator import Simulator
 from tests.support.journals import execute, intent
@@ -26,7 +26,7 @@ def client_of(url: str, key: str = LIVE) -> JaraiClient:
 
 async def save(path: Path, **fields: Any) -> None:
     """Write an intent as an earlier version did, without a server."""
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     await journal.save(intent(**fields))
     await journal.close()
 
@@ -43,7 +43,7 @@ async def test_journal_of_another_server_is_refused_before_anything_is_sent(
     path = tmp_path / "journal"
     requests = requests_for(simulator, 2)
     await outcomes_of(Orchestrator(client, journal=path), requests)
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     await journal.save(intent("being sent", stage=Stage.SENDING))
     await journal.close()
     content = path.read_bytes()
@@ -91,7 +91,7 @@ async def test_journal_without_productions_adopts_a_server(tmp_path: Path) -> No
     await enter(client_of("https://127.0.0.1:1/a"), path)
     with pytest.raises(JournalError, match="use the same again, or another journal"):
         await enter(client_of("https://127.0.0.1:1/b"), path)
-    await (await Journal.open(path)).close()
+    await (await SqliteJournal.open(path)).close()
 
 
 async def test_damaged_record_of_the_server_is_an_error(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ async def test_damaged_record_of_the_server_is_an_error(tmp_path: Path) -> None:
         await save(path, stage=Stage.ACCEPTED)
         execute(path, f"INSERT OR REPLACE INTO facts VALUES ('server', '{value}')")  # noqa: S608
         with pytest.raises(JournalError, match="damaged: its server cannot be read"):
-            await Journal.open(path, server=Server("https://a", is_sandbox=False))
+            await SqliteJournal.open(path, server=Server("https://a", is_sandbox=False))
 
 
 async def test_key_provider_that_fails_is_an_error_on_entering(tmp_path: Path) -> None:

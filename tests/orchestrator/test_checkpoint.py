@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from jarai_async import JaraiClient, JournalError, Orchestrator, OutcomeState, WaitReason
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator
 from tests.support.journals import execute
 from tests.support.orchestrators import outcomes_of
@@ -19,7 +19,7 @@ from tests.support.scenarios import requests_for
 
 async def facts(path: Path) -> tuple[Any, Any]:
     """Return what a journal remembers: what was learned, and what was sent."""
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     try:
         return await journal.load("learned"), await journal.load("spent")
     finally:
@@ -134,4 +134,4 @@ async def test_damaged_checkpoint_is_an_error_and_closes_the_journal(
         with pytest.raises(JournalError, match="is damaged"):
             async with Orchestrator(client, journal=path):
                 pass
-    await (await Journal.open(path)).close()
+    await (await SqliteJournal.open(path)).close()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jarai_async import ConfigurationError, JaraiClient, Orchestrator, Polling
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator
 from tests.support.orchestrators import library_tasks
 from tests.support.scenarios import request_for
@@ -86,5 +86,5 @@ async def test_failure_to_enter_leaks_no_task_and_no_lock(client: JaraiClient, t
         async with Orchestrator(client, webhooks=BrokenReceiver(), journal=path):  # type: ignore[arg-type]
             pass
     assert library_tasks() == []
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     await journal.close()

@@ -23,7 +23,7 @@ from jarai_async import (
     read_journal,
 )
 from jarai_async._journal.file_lock import FileReader
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._orchestrator.decisions import resolve
 from jarai_async.simulator import Simulator
 from tests.support.journals import opened_connections
@@ -310,7 +310,7 @@ async def test_submit_that_has_created_nothing_is_cancelled_and_not_sent_again(
             ticket = await orchestrator.resolve("mine", resubmit=True)
             assert (await ticket).state is OutcomeState.CANCELLED
     if decided == "by the command":
-        journal = await Journal.open(path)
+        journal = await SqliteJournal.open(path)
         await resolve(journal, "mine", None, {})
         await journal.close()
     async with Orchestrator(client, journal=path) as orchestrator:

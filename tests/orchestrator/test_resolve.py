@@ -21,7 +21,7 @@ from jarai_async import (
 from jarai_async._api.codec import body_of
 from jarai_async._api.models import parse_id
 from jarai_async._journal.entries import Intent, Stage
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._orchestrator.decisions import check_decision
 from jarai_async.simulator import FaultKind, Simulator
 from tests.support.journals import intent
@@ -67,7 +67,7 @@ async def test_production_of_another_reference_is_refused(
 
 async def test_exchange_is_refused_where_the_other_production_does_not_fit() -> None:
     """The first decision was made while JARAI did not report the topic of the production."""
-    journal, production = await Journal.open(None), Production(parse_id(ID), Status.PRODUCING)
+    journal, production = await SqliteJournal.open(None), Production(parse_id(ID), Status.PRODUCING)
     other = evolve(production, id=parse_id(OTHER), topic=intent().request().topic)
     journal.put(intent("a", stage=Stage.ACCEPTED, resolved=True, production=other))
     bees = body_of(make_request(topic="How bees dance"))

@@ -21,7 +21,7 @@ from jarai_async import (
 )
 from jarai_async._api.codec import body_of
 from jarai_async._journal.entries import Intent
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator
 from tests.support.scenarios import request_for, requests_for
 
@@ -190,13 +190,13 @@ async def test_resumed_production_without_acknowledged_events_is_not_new(tmp_pat
 async def test_cancelling_all_tasks_does_not_damage_the_journal(simulator: Simulator, tmp_path: Path) -> None:
     """`asyncio.run` cancels all tasks at its end: closing the journal still writes what was put."""
     path = tmp_path / "journal.db"
-    journal = await Journal.open(path)
+    journal = await SqliteJournal.open(path)
     request = request_for(simulator, reference="a")
     journal.put(Intent("a", request.account_id, body_of(request), "key"))
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     await journal.close()
-    reopened = await Journal.open(path)
+    reopened = await SqliteJournal.open(path)
     assert await reopened.find("a") is not None
     await reopened.close()
 
@@ -205,7 +205,7 @@ async def test_cancelled_close_releases_the_lock(simulator: Simulator, tmp_path:
     """The journal can be opened again in this process."""
     request = request_for(simulator, reference="a")
     for steps in range(6):
-        journal = await Journal.open(tmp_path / "journal.db")
+        journal = await SqliteJournal.open(tmp_path / "journal.db")
         journal.put(Intent("a", request.account_id, body_of(request), "key"))
         closing = asyncio.create_task(journal.close())
         for _ in range(steps):

@@ -14,7 +14,7 @@ from jarai_async import (
     OutcomeState,
     Polling,
 )
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._orchestrator.decisions import retry
 from jarai_async.simulator import FaultKind, Simulator
 from jarai_async.simulator._api.responses import error_response
@@ -181,7 +181,7 @@ async def test_production_that_was_not_found_is_published_in_the_next_run(
 
 async def test_retry_drops_the_cancel_of_a_request_that_is_not_submitted_yet() -> None:
     """`jarai resolve --resubmit` has left both in the journal; the later decision counts."""
-    journal = await Journal.open(None)
+    journal = await SqliteJournal.open(None)
     await journal.save(intent("a", cancel_requested=True))
     assert not (await retry(journal, "a")).cancel_requested
     await journal.close()

@@ -17,7 +17,7 @@ from jarai_async import (
     Orchestrator,
     ProductionRequest,
 )
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator
 from tests.support.orchestrators import events_by_reference, outcomes_of, statuses
 from tests.support.scenarios import request_for, requests_for
@@ -126,7 +126,7 @@ async def test_next_event_comes_after_the_one_before_is_acknowledged_on_disk(
             (tmp_path / "crashed").mkdir(exist_ok=True)
             for path in tmp_path.glob("journal.db*"):
                 shutil.copy(path, tmp_path / "crashed")
-            crashed = await Journal.open(tmp_path / "crashed" / "journal.db")
+            crashed = await SqliteJournal.open(tmp_path / "crashed" / "journal.db")
             (kept,) = await crashed.intents()
             await crashed.close()
             assert kept.acknowledged == handled

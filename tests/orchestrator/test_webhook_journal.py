@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jarai_async import Event, JaraiClient, JournalError, Orchestrator, RateLimit, Status
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import Simulator
 from tests.support.deliveries import SECRET, body, deliver
@@ -32,7 +32,7 @@ async def test_pending_event_survives_a_restart(tmp_path: Path) -> None:
                 content = body(productionId=announced, accountId=simulator.account_id)
                 assert await deliver(receiver, content) == 204
             assert await deliver(receiver, body(sequenceNumber=18)) == 503  # no orchestrator listens any more
-        journal = await Journal.open(path)
+        journal = await SqliteJournal.open(path)
         pending = [intent.production for intent in await journal.intents() if intent.webhook_pending]
         await journal.close()
         assert [production and production.id for production in pending] == [announced]

@@ -25,7 +25,7 @@ from jarai_async import (
 from jarai_async._api.codec import body_of
 from jarai_async._api.models import parse_id
 from jarai_async._journal.entries import Intent, Stage
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._orchestrator.webhook_match import WebhookMatcher
 from jarai_async._orchestrator.webhook_router import WebhookRouter
 from jarai_async.simulator import Deliverability, FaultKind, Simulator
@@ -250,7 +250,7 @@ async def test_production_is_read_once_and_only_if_the_submit_may_have_created_i
     """Not if a job or another request has it, nor by an old event; at most a hundred at one look."""
     known, owned = [(await client.submit(request_for(simulator))).id for _ in range(2)]
     unreadable = [str(UUID(int=n, version=4)) for n in range(101)]
-    journal, router = await Journal.open(tmp_path / "journal"), WebhookRouter(has_receiver=True)
+    journal, router = await SqliteJournal.open(tmp_path / "journal"), WebhookRouter(has_receiver=True)
     await journal.save(intent("other", production=Production(owned, Status.QUEUED), stage=Stage.ACCEPTED))
     for id_ in (known, owned, *unreadable):
         await router.dispatch(event := webhook_event(ProductionPublished, id_))

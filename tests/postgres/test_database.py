@@ -43,7 +43,11 @@ async def test_killed_connection_is_replaced_and_the_transaction_repeated(
         await database.transaction(insert)
     assert calls == 2
     assert await database.read("SELECT value FROM jarai.facts WHERE name = 'once'") == [(1,)]
-    assert [record.getMessage().endswith("responds again") for record in caplog.records if record.name == "jarai_async"] == [False, True]
+    assert [
+        record.getMessage().endswith("responds again")
+        for record in caplog.records
+        if record.name == "jarai_async"
+    ] == [False, True]
     assert database.failure is None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jarai_async._journal.journal import Journal
+from jarai_async._journal.journal import SqliteJournal
 from jarai_async._printable import printable
 from jarai_async._report.writer import write_report
 from tests.report.conftest import STATES, Batch
@@ -105,7 +105,7 @@ def test_empty_journal_has_a_report(tmp_path: Path) -> None:
     """All its totals are zero, and nothing is left out silently."""
 
     async def create() -> None:
-        await (await Journal.open(tmp_path / "empty.db")).close()
+        await (await SqliteJournal.open(tmp_path / "empty.db")).close()
 
     asyncio.run(create())
     html, table, exact = (tmp_path / f"report.{kind}" for kind in ("html", "csv", "json"))
