@@ -1,4 +1,4 @@
-"""What an orchestrator needs of its journal: an SQLite file (`journal`), or a database (`_postgres.journal`)."""
+"""What an orchestrator needs of its journal: a file (`journal`), or a database (`_postgres.journal`)."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
