@@ -24,7 +24,7 @@ import aiohttp
 from attrs import define
 from yarl import URL
 
-from jarai_async._api.calls import Kind
+from jarai_async._api.calls import POSTS, Kind
 from jarai_async._errors import ConfigurationError, NoResponseError
 from jarai_async._urls import is_public
 
@@ -80,7 +80,7 @@ class Sessions:
         if self._user_session is not None:
             attempts.count = 1
             return self._user_session, {}
-        if kind is not Kind.SUBMIT:
+        if kind not in POSTS:
             options: dict[str, Any] = {"middlewares": (attempts.count_once,)}
             session = self._own.get("reads") or self._open("reads", aiohttp.TCPConnector(limit=0))
         else:
