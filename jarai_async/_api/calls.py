@@ -42,15 +42,12 @@ class Kind(IntEnum):
     CANCEL = 0
     DELIVERABLES = 1
     SUBMIT = 2
-    WEBHOOK = 3
-    """The POSTs about webhooks."""
-    READ = 4
-    """A read that a caller waits for: `fetch`, `accounts`, ..."""
-    POLL = 5
+    READ = 3
+    """A call that a caller waits for: `fetch`, `accounts`, `create_webhook`, ..."""
+    POLL = 4
     """A read of a status by the poller."""
 
 
-POSTS = (Kind.SUBMIT, Kind.WEBHOOK)
 KINDS = tuple(Kind)  # iterating over the enumeration itself is ten times slower
 
 

@@ -18,7 +18,7 @@ from yarl import URL
 
 from jarai_async import _clock
 from jarai_async._api import wire
-from jarai_async._api.calls import POSTS, Call, Kind
+from jarai_async._api.calls import Call, Kind
 from jarai_async._api.responses import Response, parse_date
 from jarai_async._errors import (
     ConfigurationError,
@@ -115,11 +115,11 @@ class Transport:
         raise failure
 
     async def _request(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Response:
-        session, options = self._sessions.for_call(call.kind, attempts)
+        session, options = self._sessions.for_call(call.method, attempts)
         headers = _headers(call, api_key)
         if wire.USER_AGENT not in session.headers:  # else it is the choice of the user's session
             headers[wire.USER_AGENT] = _USER_AGENT
-        is_submit = call.kind in POSTS
+        is_submit = call.method == "POST"
         end = _clock.monotonic() + (self._submit_total if is_submit else self._read_total)
         async with asyncio.timeout_at(end):
             response = await session.request(
