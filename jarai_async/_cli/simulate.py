@@ -21,7 +21,13 @@ from jarai_async._cli.options import Commands, Options, add_command, add_port, a
 from jarai_async._cli.signals import stop_event, wait_for
 from jarai_async._cli.simulator_state import StateFile
 from jarai_async._errors import ConfigurationError
-from jarai_async.simulator import ControlServer, SimulatedProduction, Simulator, run_command
+from jarai_async.simulator import (
+    ControlServer,
+    SimulatedProduction,
+    Simulator,
+    command_reference,
+    run_command,
+)
 
 _DETAILS: Final = (
     "Prints the settings that clients need as one JSON line. Identifiers are new at each start, unless "
@@ -36,6 +42,7 @@ def add_simulate(commands: Commands) -> None:
     simulate = add_command(
         commands, "simulate", "run a local simulator of the Partner API until Ctrl-C", _DETAILS
     )
+    simulate.epilog = f"{simulate.epilog}\n{command_reference()}"
     add_port(simulate, default=8765)
     add_simulator_options(simulate)
     simulate.set_defaults(seed=None)

@@ -18,15 +18,21 @@ from jarai_async.simulator._api.request_log import RequestLog
 from jarai_async.simulator._api.responses import Layout
 from jarai_async.simulator._api.routes import PREFIX
 from jarai_async.simulator._api.server import ApiServer, BlobServer, make_server
-from jarai_async.simulator._api.webhook_endpoints import WebhookEndpoints
+from jarai_async.simulator._api.webhook_endpoints import WebhookEndpoints, wrong_fields
 from jarai_async.simulator._api.writer import ResponseWriter
 from jarai_async.simulator._blobs.storage import BlobStorage, BlobStore
-from jarai_async.simulator._common import LOOPBACK
+from jarai_async.simulator._common import LOOPBACK, check_name
 from jarai_async.simulator._ground_truth import GroundTruth
 from jarai_async.simulator._productions.state import SimulatedProduction, World
 from jarai_async.simulator._productions.timelines import Approval, Durations, TimelineOptions, usual_durations
 from jarai_async.simulator._rules import Conditions, ProductionRule, Rules
-from jarai_async.simulator._webhooks.delivery import Deliverability, SimulatedWebhook, WebhookSender
+from jarai_async.simulator._webhooks.delivery import (
+    EVENT_TYPES,
+    Deliverability,
+    SimulatedWebhook,
+    WebhookSender,
+    check_secret,
+)
 from jarai_async.simulator._webhooks.emitter import WebhookEmitter
 
 _SHUTDOWN_SECONDS = 0.1  # for requests in progress when the simulator stops; 0 would mean no limit
@@ -218,12 +224,21 @@ class Simulator(GroundTruth):
 
         The conditions are about future submissions: their topic, their account, and `where`, a function of
         the body (a reference is not in it: JARAI never sees it). `nth` chooses one of those that match, in
-        order of arrival from 1 on. A repeated submission counts again. Without conditions, all are chosen.
+        order of arrival from 1 on. Without conditions, all are chosen.
+
+        A submission that is repeated with its `Idempotency-Key`, as `JaraiClient` does after an error, keeps
+        its number, and the rule is about it again; without a key each arrival counts. Submissions that are on
+        their way at once arrive in any order: choose by topic, or use `concurrency=1` or `latency=0`.
         Raises ValueError unless `nth` is 1 or more.
         """
         if nth is not None and nth < 1:
             raise ValueError(f"nth must be 1 or more, not {nth!r}")
         return self._rules.add(Conditions(nth, topic, account_id, where))
+
+    @property
+    def rules(self) -> list[ProductionRule]:
+        """The rules that `when` has made, each with how many submissions it has `matched`."""
+        return list(self._rules)
 
     def set_left_today(self, *, requests: int | None = None, productions: int | None = None) -> None:
         """Leave so many requests, or productions of each account, of the quotas until midnight (UTC).
@@ -276,7 +291,16 @@ class Simulator(GroundTruth):
     def add_webhook(
         self, endpoint_url: str, event_types: Sequence[str], *, signing_secret: str
     ) -> SimulatedWebhook:
-        """Subscribe an endpoint on this machine, without an API request, to the events from now on."""
+        """Subscribe an endpoint on this machine, without an API request, to the events from now on.
+
+        Raises ValueError for what the API would reject, for an event type that the simulator never sends, and
+        for a secret that is not base64url of 16 bytes or more.
+        """
+        if wrong := wrong_fields({"endpointUrl": endpoint_url, "eventTypes": list(event_types)}):
+            raise ValueError(f"Missing or wrong: {', '.join(wrong)}.")
+        for event_type in event_types:
+            check_name("event type", event_type, EVENT_TYPES)
+        check_secret(signing_secret)
         ordinal = 1 + max((webhook.ordinal for webhook in self.webhooks), default=0)
         webhook = SimulatedWebhook(
             webhook_id=str(uuid.UUID(int=ordinal)),

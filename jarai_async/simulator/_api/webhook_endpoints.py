@@ -123,7 +123,7 @@ class WebhookEndpoints:
         fields = read_object(request.body)
         if isinstance(fields, Response):
             return fields
-        wrong = _wrong_fields(fields, required)
+        wrong = wrong_fields(fields, required)
         if wrong:
             return error_response(400, "INVALID_REQUEST", f"Missing or wrong: {', '.join(wrong)}.")
         account_ids = [*(fields.get("accountIds") or ()), fields.get("accountScopeId")]
@@ -135,7 +135,8 @@ class WebhookEndpoints:
 _NO_WEBHOOK = error_response(404, "NOT_FOUND", "There is no such webhook.")
 
 
-def _wrong_fields(fields: dict[str, Any], required: tuple[str, ...]) -> list[str]:
+def wrong_fields(fields: dict[str, Any], required: tuple[str, ...] = ()) -> list[str]:
+    """Return the names of the fields of a webhook that the API rejects."""
     rules = {
         "endpointUrl": _is_endpoint_url,
         "eventTypes": _is_event_types,
