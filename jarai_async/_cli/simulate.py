@@ -58,7 +58,10 @@ def add_simulate(commands: Commands) -> None:
         "'topic=\"How tides work\" awaits_approval 7200 refused=true' (can be repeated)"
     )
     simulate.add_argument("--when", metavar="RULE", action="append", default=[], help=when_help)
-    state_help = "keep the productions and the seed in FILE, and continue with them at the next start"
+    state_help = (
+        "keep productions, webhooks (with their secrets), seed, speed and epoch in FILE, which only you can "
+        "read, and continue with them at the next start"
+    )
     simulate.add_argument("--state", metavar="FILE", help=state_help)
     background_help = (
         'serve in the background, and print settings for a shell: eval "$(jarai simulate --background)"; '
@@ -96,16 +99,19 @@ def simulate(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
     """
     if options.background:
         return _start_in_background(options)
+    given = {"seed": options.seed, "speed": options.speed, "epoch": options.epoch}
     if options.speed is not None and options.epoch is None:
         options.epoch = time.time()
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     state = None
     if options.state is not None:
-        state = StateFile(options.state, seed=seed, epoch=options.epoch)
-        if options.seed not in (None, state.seed):
-            state.close()
-            raise ConfigurationError(f"{options.state} belongs to seed {state.seed}: leave out --seed")
-        seed, options.epoch = state.seed, state.epoch
+        state = StateFile(options.state, seed=seed, epoch=options.epoch, speed=options.speed)
+        for name, value in given.items():
+            kept = getattr(state, name)
+            if value not in (None, kept):
+                state.close()
+                raise ConfigurationError(f"{options.state} belongs to {name} {kept}: leave out --{name}")
+        seed, options.epoch, options.speed = state.seed, state.epoch, state.speed
     options.seed = seed
     return _serve(options, state)
 
@@ -115,7 +121,12 @@ async def _serve(options: argparse.Namespace, state: StateFile | None) -> int:
     stop = stop_event()
     on_change = partial(_on_change, state, set(state.productions if state is not None else ()))
     async with (
-        new_simulator(options, port=options.port, on_change=on_change) as simulator,
+        new_simulator(
+            options,
+            port=options.port,
+            on_change=on_change,
+            on_webhook_change=None if state is None else state.save_webhook,
+        ) as simulator,
         ControlServer(simulator) as control,
     ):
         _prepare(simulator, options, state)
@@ -150,7 +161,7 @@ def _on_change(state: StateFile | None, known: set[str], production: SimulatedPr
 
 def _prepare(simulator: Simulator, options: argparse.Namespace, state: StateFile | None) -> None:
     if state is not None:
-        simulator.restore(state.productions.values())
+        simulator.restore(state.productions.values(), webhooks=state.webhooks.values())
     try:
         for fault in options.fault:
             run_command(simulator, f"fault {fault}")

@@ -64,6 +64,7 @@ class Simulator(GroundTruth):
     - `deliverability`: how reliably webhooks are delivered. It can be changed while the simulator runs.
     - `on_change`: a function that is called with each production that was created, cancelled, approved or
       refused; not when time alone changes its status.
+    - `on_webhook_change`: a function that is called with each webhook that was created, changed or deleted.
 
     Raises ValueError for values outside these ranges. Entering raises OSError if the port is in use.
     """
@@ -86,6 +87,7 @@ class Simulator(GroundTruth):
         blob_storage: BlobStorage = BlobStorage(),  # noqa: B008  # frozen
         deliverability: Deliverability = Deliverability(),  # noqa: B008  # frozen
         on_change: Callable[[SimulatedProduction], object] | None = None,
+        on_webhook_change: Callable[[SimulatedWebhook], object] | None = None,
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"tier must be one of {', '.join(TIERS)}, not {tier!r}")
@@ -104,6 +106,8 @@ class Simulator(GroundTruth):
         self._blobs = BlobStore(seed, self._world.describe, blob_storage)
         self._sender = WebhookSender(seed, deliverability)
         self._emitter = WebhookEmitter(seed, self._world, self._blobs, self._sender)
+        if on_webhook_change is not None:
+            self._emitter.on_change = on_webhook_change
         self._endpoints = Endpoints(
             self._world,
             self._limits,
@@ -279,14 +283,20 @@ class Simulator(GroundTruth):
         if self._on_change is not None:
             self._on_change(production)
 
-    def restore(self, saved: Iterable[Mapping[str, Any]]) -> None:
-        """Continue productions of an earlier simulator with the same seed, from `to_dict` of each.
+    def restore(
+        self, saved: Iterable[Mapping[str, Any]], *, webhooks: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
+        """Continue productions and webhooks of an earlier simulator with the same seed, from their `to_dict`.
 
-        They count in the quotas of their days. Call it in the block of the simulator, before any request.
+        Productions count in the quotas of their days. Webhooks get the events from now on. Call it in the
+        block of the simulator, before any request.
         """
         for each in saved:
             production = self._world.restore(each, _clock.monotonic(), _clock.wall())
             self._limits.count_production(production.account_id, production.submitted_wall)
+        for webhook in webhooks:
+            lists = {name: tuple(webhook[name]) for name in ("event_types", "account_ids")}
+            self._emitter.add(SimulatedWebhook(**{**webhook, **lists}))
 
     def add_webhook(
         self, endpoint_url: str, event_types: Sequence[str], *, signing_secret: str
@@ -313,6 +323,7 @@ class Simulator(GroundTruth):
             created_wall=_clock.wall(),
         )
         self._emitter.add(webhook)
+        self._emitter.on_change(webhook)
         return webhook
 
     def add_key(self, *scopes: str, sandbox: bool = False) -> str:

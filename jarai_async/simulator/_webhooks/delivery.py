@@ -14,10 +14,11 @@ import json
 import math
 import random
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from attrs import define, evolve, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 from attrs.validators import ge, le
 
 from jarai_async import _clock
@@ -84,6 +85,10 @@ class SimulatedWebhook:
         """Return whether an event of this type and account goes to this webhook."""
         accounts = (self.account_scope_id,) if self.account_scope_id else self.account_ids
         return event_type in self.event_types and (not accounts or account_id in accounts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values, the secret too, from which `Simulator.restore` makes the webhook again."""
+        return asdict(self)
 
     def signature(self, body: bytes) -> str:
         """Return the value of the signature header (documented)."""
