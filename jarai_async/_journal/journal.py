@@ -242,6 +242,10 @@ class SqliteJournal:
         self._intents[intent.reference] = intent
         return self._writer.add((_UPSERT, intent.row()))
 
+    def next_cursor(self) -> int:
+        """Return the cursor of a new event."""
+        return self.history.next_cursor()
+
     def append(self, intent: Intent | None, event: Event, deliver: Callable[[], None] | None) -> None:
         """Add an event and the state after it to the next commit, which then delivers it.
 

@@ -89,6 +89,10 @@ class Journal(Protocol):
     def put(self, intent: Intent) -> object:
         """Add an intent to the next commit, without waiting for it. A failure is only logged."""
 
+    def next_cursor(self) -> int:
+        """Return the cursor of a new event; 0 where only its commit decides that."""
+        ...
+
     def append(self, intent: Intent | None, event: Event, deliver: Callable[[], None] | None) -> None:
         """Add an event and the state after it to the next commit, which then delivers it."""
 
