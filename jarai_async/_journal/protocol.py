@@ -105,6 +105,13 @@ class Journal(Protocol):
     def store(self, name: str, value: Mapping[str, Any]) -> None:
         """Add a fact to the next commit."""
 
+    async def add_learned(self, now: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Record what was learned of durations, and return it with what other processes have learned.
+
+        `before` is what it returned last, or what `load("learned")` did.
+        """
+        ...
+
     async def flush(self) -> None:
         """Wait for the commit of what was added before. A failure is only logged."""
 

@@ -16,6 +16,7 @@ from jarai_async._journal.database import Server
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.events import decode_event
 from jarai_async._journal.history import History
+from jarai_async._polling.merge import added
 from jarai_async._postgres.database import Connection, Database
 from jarai_async._postgres.writer import ORPHANS, SupersededError, Writer, stored
 
@@ -57,6 +58,8 @@ _CLAIM = """
 UPDATE jarai.requests SET worker = %s, epoch = epoch + 1,
     stage = CASE stage WHEN 'sending' THEN 'in doubt' ELSE stage END WHERE id = %s RETURNING epoch
 """
+_LOCK_LEARNED = "SELECT value FROM jarai.facts WHERE name = 'learned' FOR UPDATE"
+_STORE_LEARNED = "UPDATE jarai.facts SET value = %s WHERE name = 'learned'"
 _BIND = "INSERT INTO jarai.facts VALUES ('server', %s) ON CONFLICT (name) DO NOTHING"
 _RELEASE = """
 UPDATE jarai.requests SET worker = NULL, is_settled = coalesce(%s, is_settled)
@@ -337,6 +340,20 @@ class PostgresJournal:
     def store(self, name: str, value: Mapping[str, Any]) -> None:
         """Add a fact to the next commit."""
         self._writer.store(name, json.dumps(value))
+
+    async def add_learned(self, now: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add what was learned since `before` to what all workers have, and return that. Raises as `find`."""
+
+        async def add(connection: Connection) -> dict[str, Any]:
+            await connection.execute(
+                "INSERT INTO jarai.facts VALUES ('learned', '{}') ON CONFLICT DO NOTHING"
+            )
+            row = await (await connection.execute(_LOCK_LEARNED)).fetchone()
+            total = added(row[0] if row else {}, now, before)
+            await connection.execute(_STORE_LEARNED, (json.dumps(total),))
+            return total
+
+        return await self._database.transaction(add)
 
     async def flush(self) -> None:
         """Wait for the commit of what was added before. A failure is only logged."""
