@@ -17,17 +17,23 @@ from jarai_async._journal.entries import Intent
 from jarai_async._journal.history import EventStream
 from jarai_async._journal.identity import differences
 from jarai_async._orchestrator.decisions import is_same_request, new_intent, not_ended, other_request
+from jarai_async._orchestrator.statistics import Statistics
 from jarai_async._orchestrator.webhook_router import WebhookSource
 from jarai_async._postgres import schema, webhook_events
 from jarai_async._postgres.commands import COMMANDS, Commands, Kind
 from jarai_async._postgres.database import Connection, Database, Listener
 from jarai_async._postgres.job_queue import JobQueue
 from jarai_async._postgres.journal import PostgresJournal, unknown_request
-from jarai_async._postgres.writer import EVENTS, stored
+from jarai_async._postgres.writer import EVENTS, ORPHANS, stored
 from jarai_async._worker.follower import Follower
 from jarai_async._worker.queue_ticket import QueueTicket
+from jarai_async._worker.totals import read_statistics
 
 _LOOK = 10.0  # seconds; then a decision is looked at, although nothing was notified
+_RESUME = """
+UPDATE jarai.requests SET is_settled = false WHERE is_settled AND stage <> 'ended' AND worker IS NULL
+    RETURNING reference, stage
+"""
 _INSERT = """
 INSERT INTO jarai.requests
     (account_id, key, body, stage, state, ended_at, kept, production_id, reference)
@@ -162,6 +168,31 @@ class Queue:
             raise InvalidRequestError(problems)
         before = None if older_than is None else (_clock.utc() - older_than).timestamp()
         return await self._journal.forget(references, ended_before=before)
+
+    async def statistics(self) -> Statistics:
+        """Return what all live workers have sent, and where all requests of the queue stand.
+
+        `finished` counts those about which a user has to decide, too. `expected_finish` is that of the
+        requests which workers have taken: those that wait for one are not counted. Raises as `ticket`.
+        """
+        self._check_open()
+        return await read_statistics(self._database)
+
+    async def resume(self) -> int:
+        """Let the workers look again at every request whose outcome was not final; return how many there are.
+
+        Those are `timed_out`, `not_found`, `inaccessible`, and `published` with files that are missing.
+        `uncertain` ones end as that again, until `resolve` decides them. Raises as `ticket`.
+        """
+        self._check_open()
+
+        async def resume(connection: Connection) -> int:
+            rows = await (await connection.execute(_RESUME)).fetchall()
+            await self._jobs.put([reference for reference, stage in rows if stage == "planned"], connection)
+            await connection.execute("SELECT pg_notify(%s, '')", (ORPHANS,))
+            return len(rows)
+
+        return await self._database.transaction(resume)
 
     # --- Decisions ---------------------------------------------------------------------------------
 
