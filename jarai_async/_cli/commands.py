@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from jarai_async._api.models import Production
-from jarai_async._cli import batch_commands, json_lines, output, report_command, results, webhook_commands
+from jarai_async._cli import (
+    batch_commands,
+    json_lines,
+    output,
+    report_command,
+    results,
+    webhook_commands,
+    worker_command,
+)
 from jarai_async._cli.arguments import build_parser, simulator_options
 from jarai_async._cli.batch_file import read_text
 from jarai_async._cli.batch_run import open_journal, read_journal
@@ -230,6 +238,7 @@ async def _accounts(options: argparse.Namespace) -> int:
 _COMMANDS = {
     "run": batch_commands.run,
     "resume": batch_commands.resume,
+    "worker": worker_command.run,
     "plan": batch_commands.print_plan,
     "journal": _journal,
     "report": report_command.run,

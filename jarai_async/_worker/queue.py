@@ -143,6 +143,15 @@ class Queue:
         intents = await self._journal.intents(state)
         return [QueueTicket(self, one) for one in intents if state in (None, one.outcome_state)]
 
+    async def cursor(self) -> int:
+        """Return the cursor of the newest event: `events(after=cursor)` gives all later ones.
+
+        Read it before `tickets()`: then no event is missing between the list and the events. Raises as
+        `ticket`.
+        """
+        self._check_open()
+        return await self._journal.latest()
+
     def events(self, after: int = 0) -> EventStream:
         """Iterate over the events of all requests behind a cursor, which every `event.cursor` is.
 

@@ -84,6 +84,16 @@ class QueueTicket:
         """The last recorded status; None before the request was accepted."""
         return self.production.status if self.production else None
 
+    @property
+    def done(self) -> bool:
+        """Whether it had ended with a final outcome."""
+        return self._intent.outcome_state is not None
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether a cancel was requested that JARAI had not answered."""
+        return self._intent.cancel_requested
+
     async def refresh(self) -> None:
         """Read the request again. Raises InvalidRequestError if it was forgotten, as `outcome` otherwise."""
         self._intent = await self._queue.read(self.reference)
@@ -108,12 +118,14 @@ class QueueTicket:
     def to_dict(self) -> dict[str, Any]:
         """Return what is known of the request as JSON values, without signed URLs and idempotency keys.
 
-        The keys are `reference`, `productionId`, `status`, `topic`, `accountId`, `stage`, and `outcome`: the
-        state of a final outcome, or null.
+        The keys are `reference`, `productionId`, `status`, `topic`, `accountId`, `stage`, `done`,
+        `cancelRequested`, and `outcome`: the state of a final outcome, or null.
         """
         return production_keys(self.reference, self.production) | {
             "topic": self.request.topic,
             "accountId": self.request.account_id,
             "stage": self.stage,
+            "done": self.done,
+            "cancelRequested": self.cancel_requested,
             "outcome": self._intent.outcome_state,
         }

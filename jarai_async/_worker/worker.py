@@ -118,7 +118,12 @@ class Worker:
         self._resources = AsyncExitStack()
 
     def __repr__(self) -> str:
-        return f"<Worker {self.name} of {self._database.location}, {len(self._orchestrator.jobs)} running>"
+        return f"<Worker {self.name} of {self.location}, {len(self._orchestrator.jobs)} running>"
+
+    @property
+    def location(self) -> str:
+        """The URL of its database, without a password."""
+        return self._database.location
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as resources:
