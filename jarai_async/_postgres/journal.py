@@ -33,10 +33,11 @@ _SELECT_CHANGED = """
 SELECT cursor, reference FROM jarai.events JOIN jarai.requests ON requests.id = events.request
     WHERE cursor > %s ORDER BY cursor
 """
-_SELECT_SETTLED = """
-SELECT is_settled OR stage = 'ended', cursor, reference, sequence, kind, value, account_id, body
-    FROM jarai.requests LEFT JOIN jarai.events ON requests.id = events.request
-    WHERE reference = %s ORDER BY sequence DESC NULLS LAST LIMIT 1
+_SELECT_LAST_OF_ENDED = """
+SELECT DISTINCT ON (requests.id) cursor, reference, sequence, kind, value, account_id, body
+    FROM jarai.requests JOIN jarai.events ON requests.id = events.request
+    WHERE (is_settled OR stage = 'ended') AND (%(one)s::text IS NULL OR reference = %(one)s)
+    ORDER BY requests.id, sequence DESC
 """
 _OWNER_OF = "SELECT reference FROM jarai.requests WHERE production_id = %s"
 _FORMER_OWNER_OF = "SELECT reference FROM jarai.requests WHERE strpos(kept, %s) > 0"
@@ -44,10 +45,11 @@ _FORMER_SELECT_CHANGED = """
 SELECT cursor, reference FROM jarai.events JOIN jarai.requests ON requests.id = events.request
     WHERE cursor > %s ORDER BY cursor
 """
-_SELECT_SETTLED = """
-SELECT is_settled OR stage = 'ended', cursor, reference, sequence, kind, value, account_id, body
-    FROM jarai.requests LEFT JOIN jarai.events ON requests.id = events.request
-    WHERE reference = %s ORDER BY sequence DESC NULLS LAST LIMIT 1
+_SELECT_LAST_OF_ENDED = """
+SELECT DISTINCT ON (requests.id) cursor, reference, sequence, kind, value, account_id, body
+    FROM jarai.requests JOIN jarai.events ON requests.id = events.request
+    WHERE (is_settled OR stage = 'ended') AND (%(one)s::text IS NULL OR reference = %(one)s)
+    ORDER BY requests.id, sequence DESC
 """
 _OWNER_OF = "SELECT reference FROM jarai.requests WHERE strpos(kept, %s) > 0"
 _FORGET = """
@@ -75,11 +77,6 @@ SELECT id, jarai.lives(worker), is_settled OR stage = 'ended',
     reference, account_id, key, body, stage, state, ended_at, kept
     FROM jarai.requests WHERE reference = %s FOR UPDATE
 """
-
-
-def unknown_request(reference: str) -> InvalidRequestError:
-    """Return the error for a reference that no request has."""
-    return InvalidRequestError([f"the queue has no request with the reference {reference!r:.100}"])
 
 
 class PostgresJournal:
@@ -259,16 +256,15 @@ class PostgresJournal:
         """Return the cursors and references of the events behind a cursor. Raises as `find`."""
         return [(row[0], row[1]) for row in await self._database.read(_SELECT_CHANGED, (after,))]
 
-    async def outcome(self, reference: str) -> Outcome | None:
-        """Return the outcome of a request that has ended, or about which a user has to decide; else None.
+    async def outcomes(self, reference: str | None = None) -> dict[str, Outcome]:
+        """Return the outcomes of requests for which no worker has to do anything, of one or of all.
 
-        Raises InvalidRequestError where there is no such request, and as `find`.
+        Raises as `find`.
         """
-        rows = await self._database.read(_SELECT_SETTLED, (reference,))
-        if not rows:
-            raise unknown_request(reference)
-        event = decode_event(rows[0][1:]) if rows[0][0] and rows[0][1] is not None else None
-        return event.outcome if isinstance(event, Finished) else None
+        events = [
+            decode_event(row) for row in await self._database.read(_SELECT_LAST_OF_ENDED, {"one": reference})
+        ]
+        return {event.reference: event.outcome for event in events if isinstance(event, Finished)}
 
     async def _read_events(self, where: str, *values: Any, limit: int | None = None) -> list[Event]:
         query = f"{_SELECT_EVENTS} WHERE {where} ORDER BY cursor LIMIT %s"

@@ -23,7 +23,7 @@ from jarai_async._postgres import schema, webhook_events
 from jarai_async._postgres.commands import COMMANDS, Commands, Kind
 from jarai_async._postgres.database import Connection, Database, Listener
 from jarai_async._postgres.job_queue import JobQueue
-from jarai_async._postgres.journal import PostgresJournal, unknown_request
+from jarai_async._postgres.journal import PostgresJournal
 from jarai_async._postgres.writer import EVENTS, ORPHANS, stored
 from jarai_async._worker.follower import Follower
 from jarai_async._worker.queue_ticket import QueueTicket
@@ -119,11 +119,11 @@ class Queue:
             return added is not None
 
         if await self._database.transaction(insert):
-            return QueueTicket(self, intent)
+            return QueueTicket(self, intent, None)
         known = await self.read(intent.reference)
-        if not is_same_request(known, request):
-            raise other_request(intent.reference, differences(known.request(), request))
-        return QueueTicket(self, known)
+        if not is_same_request(known[0], request):
+            raise other_request(intent.reference, differences(known[0].request(), request))
+        return QueueTicket(self, *known)
 
     async def ticket(self, reference: str) -> QueueTicket | None:
         """Return the ticket of a request; None if there is none with this reference.
@@ -131,17 +131,20 @@ class Queue:
         Raises ConfigurationError outside of the `async with` block, ClosedError, JournalError.
         """
         self._check_open()
-        intent = await self._journal.find(reference)
-        return None if intent is None else QueueTicket(self, intent)
+        try:
+            return QueueTicket(self, *await self.read(reference))
+        except InvalidRequestError:
+            return None
 
     async def tickets(self, state: OutcomeState | None = None) -> list[QueueTicket]:
-        """Return the tickets of all requests, in their order, or only those whose final outcome is `state`.
+        """Return the tickets of all requests, in their order, or only those whose outcome is `state`.
 
         Raises as `ticket`.
         """
         self._check_open()
-        intents = await self._journal.intents(state)
-        return [QueueTicket(self, one) for one in intents if state in (None, one.outcome_state)]
+        intents, outcomes = await self._journal.intents(state), await self._journal.outcomes()
+        tickets = [QueueTicket(self, one, outcomes.get(one.reference)) for one in intents]
+        return [one for one in tickets if state is None or (one.known and one.known.state is state)]
 
     async def cursor(self) -> int:
         """Return the cursor of the newest event: `events(after=cursor)` gives all later ones.
@@ -229,7 +232,7 @@ class Queue:
     async def _decided_ticket(self, reference: str, kind: Kind, argument: str | None) -> QueueTicket:
         self._check_open()
         await self.decide(reference, kind, argument)
-        return QueueTicket(self, await self.read(reference))
+        return QueueTicket(self, *await self.read(reference))
 
     async def decide(self, reference: str, kind: Kind, argument: str | None = None) -> None:
         """Have a worker carry out a decision, and wait for that. Raises why it could not be carried out."""
@@ -256,19 +259,19 @@ class Queue:
 
     # --- For tickets -------------------------------------------------------------------------------
 
-    async def read(self, reference: str) -> Intent:
-        """Read a request. Raises InvalidRequestError where there is none, and as `ticket`."""
+    async def read(self, reference: str) -> tuple[Intent, Outcome | None]:
+        """Read a request, and its outcome. Raises InvalidRequestError where there is none, as `ticket`."""
         intent = await self._journal.find(reference)
         if intent is None:
-            raise unknown_request(reference)
-        return intent
+            raise InvalidRequestError([f"the queue has no request with the reference {reference!r:.100}"])
+        return intent, (await self._journal.outcomes(reference)).get(reference)
 
     async def outcome_of(self, reference: str) -> Outcome:
         """Wait for the outcome of a request. Raises as `QueueTicket.outcome`."""
         changed = self._journal.history.reader(reference)
         while True:
             changed.clear()
-            if (outcome := await self._journal.outcome(reference)) is not None:
+            if (outcome := (await self.read(reference))[1]) is not None:
                 return outcome
             if not self._is_open:
                 raise ClosedError(f"the queue was closed; {reference!r} is in the database")
@@ -280,7 +283,7 @@ class Queue:
         changed = history.reader(reference)
         while True:
             changed.clear()
-            has_ended = await self._journal.outcome(reference) is not None
+            has_ended = (await self.read(reference))[1] is not None
             events = await history.after(after, reference)
             for event in events:
                 after = event.cursor

@@ -17,8 +17,8 @@ class TicketQueue(Protocol):
         """Wait for the outcome of a request."""
         ...
 
-    async def read(self, reference: str) -> Intent:
-        """Read a request."""
+    async def read(self, reference: str) -> tuple[Intent, Outcome | None]:
+        """Read a request, and its outcome."""
         ...
 
     async def decide(self, reference: str, kind: Kind, argument: str | None = None) -> None:
@@ -36,7 +36,9 @@ class QueueTicket:
     `refresh`. A production that fails or is rejected has an outcome, and raises nothing.
     """
 
-    def __init__(self, queue: TicketQueue, intent: Intent) -> None:
+    def __init__(self, queue: TicketQueue, intent: Intent, outcome: Outcome | None) -> None:
+        self.known: Outcome | None = outcome
+        """Its outcome, if it had one when it was read: awaiting the ticket waits for one."""
         self._queue = queue
         self._intent = intent
 
@@ -86,8 +88,8 @@ class QueueTicket:
 
     @property
     def done(self) -> bool:
-        """Whether it had ended with a final outcome."""
-        return self._intent.outcome_state is not None
+        """Whether it had an outcome."""
+        return self.known is not None
 
     @property
     def cancel_requested(self) -> bool:
@@ -96,7 +98,7 @@ class QueueTicket:
 
     async def refresh(self) -> None:
         """Read the request again. Raises InvalidRequestError if it was forgotten, as `outcome` otherwise."""
-        self._intent = await self._queue.read(self.reference)
+        self._intent, self.known = await self._queue.read(self.reference)
 
     def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Iterate over the events of this request behind a cursor, until its `Finished`.
@@ -119,13 +121,18 @@ class QueueTicket:
         """Return what is known of the request as JSON values, without signed URLs and idempotency keys.
 
         The keys are `reference`, `productionId`, `status`, `topic`, `accountId`, `stage`, `done`,
-        `cancelRequested`, and `outcome`: the state of a final outcome, or null.
+        `cancelRequested`, and `outcome`: its state, or null before it is known. Then it also has all other
+        keys of `Outcome.to_dict`.
         """
-        return production_keys(self.reference, self.production) | {
-            "topic": self.request.topic,
-            "accountId": self.request.account_id,
-            "stage": self.stage,
-            "done": self.done,
-            "cancelRequested": self.cancel_requested,
-            "outcome": self._intent.outcome_state,
-        }
+        end = {"outcome": None} if self.known is None else self.known.to_dict()
+        return (
+            end
+            | production_keys(self.reference, self.production)
+            | {
+                "topic": self.request.topic,
+                "accountId": self.request.account_id,
+                "stage": self.stage,
+                "done": self.done,
+                "cancelRequested": self.cancel_requested,
+            }
+        )

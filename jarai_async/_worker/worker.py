@@ -22,7 +22,7 @@ from uuid import uuid4
 from jarai_async import _clock
 from jarai_async._api.models import Polling
 from jarai_async._client import JaraiClient
-from jarai_async._errors import ClosedError, ConfigurationError, JaraiError
+from jarai_async._errors import ClosedError, ConfigurationError, InvalidRequestError, JaraiError
 from jarai_async._events import Outcome
 from jarai_async._journal.database import Server
 from jarai_async._journal.entries import Intent, Stage
@@ -324,13 +324,16 @@ class Worker:
         JournalError.
         """
         while True:
-            if (outcome := await self._journal.outcome(reference)) is not None:
-                return outcome
+            outcomes = await self._journal.outcomes(reference)
+            if reference in outcomes:
+                return outcomes[reference]
             self._orchestrator.jobs.check_open()
             if self._orchestrator.jobs.running(reference) is None:
                 intent = await self._journal.claim(reference)
                 if intent is not None:
                     self._start(intent, Slot(self._orchestrator.context.slots))
+                elif await self._journal.find(reference) is None:
+                    raise InvalidRequestError([f"the queue has no request {reference!r:.100}"])
             if (running := self._orchestrator.jobs.running(reference)) is not None:
                 await asyncio.wait([running[1]])
                 await self._journal.flush()

@@ -77,8 +77,12 @@ async def productions(queue: Open) -> dict[str, Any]:
 async def events(
     queue: Open, after: int = 0, last_event_id: Annotated[int, Header()] = 0
 ) -> StreamingResponse:
+    cursor = last_event_id or after
+    if cursor > await queue.cursor():
+        raise InvalidRequestError([f"no event has the cursor {cursor}"])
+
     async def messages() -> AsyncIterator[str]:
-        async for event in queue.events(after=last_event_id or after):
+        async for event in queue.events(after=cursor):
             yield f"id: {event.cursor}\ndata: {json.dumps(event.to_dict())}\n\n"
 
     return StreamingResponse(messages(), media_type="text/event-stream")

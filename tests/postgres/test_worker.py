@@ -1,25 +1,10 @@
 """Workers and queues on a real PostgreSQL server, with the simulator in the same event loop."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from jarai_async import Finished, JaraiClient, OutcomeState
 from jarai_async.simulator import Simulator
-from jarai_async.workers import Queue, Worker
+from jarai_async.workers import Queue
+from tests.support.postgres import working
 from tests.support.scenarios import request_for
-
-
-@asynccontextmanager
-async def working(client: JaraiClient, url: str, **options: object) -> AsyncIterator[Worker]:
-    """A worker that runs."""
-    async with Worker(client, url, **options) as worker:  # type: ignore[arg-type]
-        running = asyncio.create_task(worker.run())
-        try:
-            yield worker
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_request_is_produced_by_a_worker(
