@@ -22,7 +22,13 @@ from uuid import uuid4
 from jarai_async import _clock
 from jarai_async._api.models import Polling
 from jarai_async._client import JaraiClient
-from jarai_async._errors import ClosedError, ConfigurationError, InvalidRequestError, JaraiError
+from jarai_async._errors import (
+    ClosedError,
+    ConfigurationError,
+    InvalidRequestError,
+    JaraiError,
+    JournalError,
+)
 from jarai_async._events import Outcome
 from jarai_async._journal.database import Server
 from jarai_async._journal.entries import Intent, Stage
@@ -94,7 +100,7 @@ class Worker:
         """What the database and the log call it."""
         worker = uuid4()
         self._lease = lease
-        self._database = Database(url, connections=3)
+        self._database = Database(url)
         self._jobs = JobQueue(self._database, self._take)
         self._journal = PostgresJournal(self._database, worker, self._on_superseded)
         self._workers = Workers(self._database, self._jobs, worker, self.name, lease)
@@ -113,6 +119,7 @@ class Worker:
         )
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lease_task: list[asyncio.Task[None]] = []
         self._deciding: set[str] = set()
         self._is_leaving = False
         self._resources = AsyncExitStack()
@@ -135,7 +142,8 @@ class Worker:
             await self._workers.renew(0.0, {}, look_for_lost=False)
             resources.push_async_callback(self._stop_tasks)
             await resources.enter_async_context(self._orchestrator)
-            self._tasks.add(start(self._keep_lease, name="jarai lease", context=Context()))
+            self._lease_task = [start(self._keep_lease, name="jarai lease", context=Context())]
+            self._tasks.update(self._lease_task)
             self._tasks.add(start(self._inbox.run, name="jarai webhook inbox", context=Context()))
             channels = {ORPHANS: self._look, COMMANDS: self._look, WEBHOOKS: self._inbox.notify}
             resources.push_async_callback(Listener(self._database, channels).close)
@@ -169,10 +177,17 @@ class Worker:
     async def run(self) -> None:
         """Take requests from the queue, and run them, until this is cancelled.
 
-        Raises ConfigurationError outside of the `async with` block.
+        Raises ConfigurationError outside of the `async with` block, and JournalError where the database
+        refuses to renew the lease, so that other workers continue.
         """
         self._orchestrator.jobs.check_open()
-        await self._jobs.run(self.name)
+        taking = start(self._jobs.run, self.name, name="jarai queue")
+        try:
+            done, _ = await asyncio.wait({taking, *self._lease_task}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await stop([taking])
 
     async def _take(self, reference: str) -> None:
         """Run a request of the queue once there is a slot for its production."""
@@ -193,7 +208,13 @@ class Worker:
             return None
         if intent.production is not None and intent.production.status in WITHOUT_SLOT:
             slot.release()
-        state = JobState(context, intent.request(), reference, slot, intent=intent, has_ticket=True)
+        try:
+            request = intent.request()
+        except JournalError as error:
+            _log.error("%s; no worker can run it", error)
+            self._in_background(self._release, intent)
+            return None
+        state = JobState(context, request, reference, slot, intent=intent, has_ticket=True)
         _, task = jobs.start(state)
         task.add_done_callback(partial(self._on_end, intent))
         return task
