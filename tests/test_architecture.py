@@ -22,6 +22,7 @@ LAYERS = (  # each imports only from those listed before it
     ("_downloads",),
     ("_journal",),
     ("_postgres",),
+    ("_locations",),
     ("_report",),
     ("_engine",),
     ("_client",),

@@ -35,7 +35,7 @@ from jarai_async._events import Event, Finished
 from jarai_async._journal.database import Server, journal_path
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import SqliteJournal
-from jarai_async._journal.reader import JournalReader
+from jarai_async._locations import reader_of
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.slot import Slots
 from jarai_async.receiver import Receiver
@@ -230,7 +230,7 @@ class JournalContent:
 
 async def read_journal(path: str) -> JournalContent:
     """Read a journal, which may be in use. Raises ConfigurationError or JournalError."""
-    reader = JournalReader(journal_path(path))
+    reader = reader_of(path)
 
     def read() -> JournalContent:
         intents = [intent for intent, _ in reader.entries()]

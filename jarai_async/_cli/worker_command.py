@@ -11,6 +11,7 @@ from jarai_async._cli.options import Commands, add_remote, add_speed, count, dur
 from jarai_async._cli.signals import stop_event
 from jarai_async._client import JaraiClient
 from jarai_async._errors import ConfigurationError
+from jarai_async._locations import with_postgres
 from jarai_async._tasks import start, stop
 
 if TYPE_CHECKING:
@@ -76,11 +77,7 @@ def database_url(options: argparse.Namespace) -> str:
 
 def new_worker(client: JaraiClient, options: argparse.Namespace) -> "Worker":
     """Return the worker that the options describe. Raises ConfigurationError."""
-    try:
-        from jarai_async.workers import Worker  # noqa: PLC0415  # an extra
-    except ImportError as error:
-        raise ConfigurationError(f'{error.name} is missing: pip install "jarai-async[postgres]"') from None
-    return Worker(
+    worker: Worker = with_postgres("jarai_async.workers").Worker(
         client,
         database_url(options),
         concurrency=options.concurrency,
@@ -90,3 +87,4 @@ def new_worker(client: JaraiClient, options: argparse.Namespace) -> "Worker":
         lease=options.lease,
         name=options.name,
     )
+    return worker

@@ -11,7 +11,7 @@ at the rows themselves.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextvars import Context
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -154,6 +154,22 @@ class Database:
         elif failure is None and self.failure is not None:
             _log.warning("%s responds again", self.name)
         self.failure = failure
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[Callable[[str, Any], list[tuple[Any, ...]]]]:
+    """Read one snapshot of a database; yield what executes a query. Blocking.
+
+    Raises ConfigurationError, and JournalError where the database cannot be read.
+    """
+    database = Database(url)
+    try:
+        with psycopg.connect(database.conninfo) as connection:
+            connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+            connection.set_read_only(True)
+            yield lambda query, values: connection.execute(query.encode(), values).fetchall()
+    except psycopg.Error as error:
+        raise JournalError(f"{database.name} cannot be read: {_first_line(error)}") from None
 
 
 class Listener:
