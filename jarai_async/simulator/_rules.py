@@ -102,12 +102,17 @@ class ProductionRule:
         code: str = "BUDGET_GATE_1_FAILED",
         message: str = "The account's monthly spend ceiling is reached.",
     ) -> Self:
-        """Reject the submission: nothing is created."""
+        """Reject the submission: nothing is created. Raises ValueError unless `status` is 400 to 599."""
+        if not 400 <= status <= 599:
+            raise ValueError(f"status must be that of an error, 400 to 599, not {status!r}")
         self.rejection = error_response(status, code, message)
         return self
 
     def loses_response(self, *, times: int | None = 1) -> Self:
-        """Create the production, but reset the connection before the response to its submission."""
+        """Create the production, but reset the connection before the response to its submission.
+
+        `times`: how often, if it is submitted again; None is always. Raises ValueError.
+        """
         return self.has_fault("reset_after", times=times)
 
     def has_fault(
