@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jarai_async.workers import Worker
 
 DATABASE: Final = "JARAI_DATABASE"
+LEASE: Final = 15.0  # seconds
 _INTERVAL = 300.0  # seconds between two lines about the progress
 
 
@@ -41,50 +42,43 @@ def add_worker(commands: Commands) -> None:
     deadline_help = "stop waiting for a production this long after it was accepted, such as 2h30m"
     worker.add_argument("--deadline", metavar="DURATION", type=duration, help=deadline_help)
     lease_help = "how long without a sign of life until others continue its productions (default: 15s)"
-    worker.add_argument("--lease", metavar="DURATION", type=duration, default=15.0, help=lease_help)
+    worker.add_argument("--lease", metavar="DURATION", type=duration, default=LEASE, help=lease_help)
     worker.add_argument("--name", help="what the database and the log call it (default: host and process)")
     add_speed(worker)
 
 
 async def run(options: argparse.Namespace) -> int:
     """Work until Ctrl-C, SIGTERM or SIGHUP. Raises ConfigurationError, JournalError."""
+    url = options.database or os.environ.get(DATABASE)
+    if not url:
+        raise ConfigurationError(f"no database: give its URL, or set {DATABASE}")
     stopped = stop_event()
-    async with open_client(options) as client:
-        worker = new_worker(client, options)
-        async with worker:
-            output.print_message(f"{worker.name} works for {worker.location} (press Ctrl-C to stop)")
-            working, shown = start(worker.run), ""
-            try:
-                while not stopped.is_set():
-                    await _clock.wait_until(_clock.monotonic() + _INTERVAL, stopped)
-                    statistics = str(worker.statistics())
-                    if statistics != shown and not options.quiet:
-                        output.print_message(statistics)
-                    shown = statistics
-            finally:
-                await stop([working])
+    async with open_client(options) as client, new_worker(client, url, options) as worker:
+        output.print_message(f"{worker.name} works for {worker.location} (press Ctrl-C to stop)")
+        working, shown = start(worker.run), ""
+        try:
+            while not stopped.is_set():
+                await _clock.wait_until(_clock.monotonic() + _INTERVAL, stopped)
+                statistics = str(worker.statistics())
+                if statistics != shown and not options.quiet:
+                    output.print_message(statistics)
+                shown = statistics
+        finally:
+            await stop([working])
     output.print_message("stopped; the other workers, or this one when it is started again, continue")
     return 0
 
 
-def database_url(options: argparse.Namespace) -> str:
-    """Return the URL of the database. Raises ConfigurationError if there is none."""
-    url = options.database or os.environ.get(DATABASE)
-    if not url:
-        raise ConfigurationError(f"no database: give its URL, or set {DATABASE}")
-    return str(url)
-
-
-def new_worker(client: JaraiClient, options: argparse.Namespace) -> "Worker":
+def new_worker(client: JaraiClient, url: str, options: argparse.Namespace) -> "Worker":
     """Return the worker that the options describe. Raises ConfigurationError."""
     worker: Worker = with_postgres("jarai_async.workers").Worker(
         client,
-        database_url(options),
+        url,
         concurrency=options.concurrency,
         download_to=options.download_to,
         deadline=options.deadline,
         collect_for_review=options.review,
-        lease=options.lease,
-        name=options.name,
+        lease=getattr(options, "lease", LEASE),
+        name=getattr(options, "name", None),
     )
     return worker

@@ -1,6 +1,7 @@
 """A queue of requests in PostgreSQL, for any process: it needs no API key, and sends nothing to JARAI."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -29,7 +30,10 @@ from jarai_async._worker.follower import Follower
 from jarai_async._worker.queue_ticket import QueueTicket
 from jarai_async._worker.totals import read_statistics
 
+_log = logging.getLogger("jarai_async")
+
 _LOOK = 10.0  # seconds; then a decision is looked at, although nothing was notified
+_LIVE_WORKERS = "SELECT FROM jarai.workers WHERE jarai.lives(id) LIMIT 1"
 _RESUME = """
 UPDATE jarai.requests SET is_settled = false WHERE is_settled AND stage <> 'ended' AND worker IS NULL
     RETURNING reference, stage
@@ -237,6 +241,10 @@ class Queue:
     async def decide(self, reference: str, kind: Kind, argument: str | None = None) -> None:
         """Have a worker carry out a decision, and wait for that. Raises why it could not be carried out."""
         command = await self._commands.add(reference, kind, argument)
+        if not await self._database.read(_LIVE_WORKERS):
+            _log.warning(
+                "no worker is running: one that is started carries out the %s of %s", kind, reference
+            )
         while not await self._commands.is_done(command):
             if not self._is_open:
                 raise ClosedError(
