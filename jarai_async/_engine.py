@@ -17,6 +17,7 @@ from jarai_async._http.transport import Transport
 from jarai_async._journal.database import Server
 from jarai_async._polling.poller import Poller
 from jarai_async._ratelimit.limiter import RateLimiter
+from jarai_async._ratelimit.protocol import Limiter, SharedLimit
 from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async._tasks import start, uninterrupted
 from jarai_async._urls import canonical_url
@@ -38,8 +39,7 @@ class Engine:
         random: Random,
     ) -> None:
         self.random = random
-        self.limiter: RateLimiter = RateLimiter(rate_limit)
-        self.scheduler: Scheduler = Scheduler(self.limiter, random)
+        self.scheduler: Scheduler = Scheduler(RateLimiter(rate_limit), random)
         self.transport: Transport = Transport(base_url, session, timeout=timeout, trust_env=trust_env)
         self.credentials = credentials
         self.sender: RequestSender = RequestSender(
@@ -54,6 +54,17 @@ class Engine:
         https = base_url.startswith("https:")  # then deliverables must be on https, too
         self.disk: Disk = Disk()
         self.downloader: Downloader = Downloader(self.sender, self.transport, random, self.disk, https=https)
+
+    @property
+    def limiter(self) -> Limiter:
+        """The rate limit."""
+        return self.scheduler.limiter
+
+    def share_limit(self, limit: SharedLimit) -> None:
+        """Use a rate limit that several workers share, from before the first request on."""
+        limit.on_change = self.scheduler.on_limiter_changed
+        limit.on_blocked = self.sender.account_queues.block_here
+        self.scheduler.limiter = self.sender.account_queues.shared = limit
 
     async def server(self) -> Server:
         """Return the server that this client uses, and how. Raises ConfigurationError without a key."""
