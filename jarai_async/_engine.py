@@ -1,5 +1,7 @@
 """What one client and its orchestrators share: one rate limit, one sender, one poller."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from uuid import UUID
 
@@ -39,6 +41,10 @@ class Engine:
         random: Random,
     ) -> None:
         self.random = random
+        self.rate_limit = rate_limit
+        """What the user allows."""
+        self.timeout = timeout
+        """Seconds, of one request."""
         self.scheduler: Scheduler = Scheduler(RateLimiter(rate_limit), random)
         self.transport: Transport = Transport(base_url, session, timeout=timeout, trust_env=trust_env)
         self.credentials = credentials
@@ -60,11 +66,16 @@ class Engine:
         """The rate limit."""
         return self.scheduler.limiter
 
-    def share_limit(self, limit: SharedLimit) -> None:
-        """Use a rate limit that several workers share, from before the first request on."""
-        limit.on_change = self.scheduler.on_limiter_changed
-        limit.on_blocked = self.sender.account_queues.block_here
-        self.scheduler.limiter = self.sender.account_queues.shared = limit
+    @contextmanager
+    def sharing(self, limit: SharedLimit) -> Iterator[None]:
+        """Use a rate limit that several workers share, while no other requests are made with this client."""
+        scheduler, queues, alone = self.scheduler, self.sender.account_queues, self.limiter
+        limit.on_change, limit.on_blocked = scheduler.on_limiter_changed, queues.block_here
+        scheduler.limiter = queues.shared = limit
+        try:
+            yield
+        finally:
+            scheduler.limiter, queues.shared = alone, None
 
     async def server(self) -> Server:
         """Return the server that this client uses, and how. Raises ConfigurationError without a key."""

@@ -235,12 +235,13 @@ class SharedModel:
 
     def _expire(self) -> None:
         """Count what workers held that have not reported for long, as if it was sent at the end."""
+        expired = [item for item in self._workers.items() if item[1].expires_at <= self.now]
+        for name, worker in sorted(expired, key=lambda item: item[1].expires_at):
+            del self._workers[name]
+            self.limiter.left_today(worker.expires_at)  # what was in flight at midnight counts on both days
+            for _ in range(worker.held):
+                self.limiter.failed(0, worker.expires_at)
         self.limiter.left_today(self.now)
-        for name, worker in list(self._workers.items()):
-            if worker.expires_at <= self.now:
-                del self._workers[name]
-                for _ in range(worker.held):
-                    self.limiter.failed(0, worker.expires_at)
 
     def _apply(self, message: Message, worker: _Worker, random: Random, *, is_lost: bool) -> None:
         limiter = self.limiter

@@ -11,6 +11,7 @@ from jarai_async import JaraiClient, RateLimit, _clock
 from jarai_async._postgres import schema
 from jarai_async._postgres.database import Connection, Database
 from jarai_async._postgres.rate_limit import SharedLimiter
+from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async.simulator import Simulator
 from tests.support.limiters import NO_DAILY_QUOTA
 
@@ -73,6 +74,23 @@ async def workers(
         ]
 
 
+@asynccontextmanager
+async def schedulers(
+    url: str, count: int, rate_limit: RateLimit = _RATE_LIMIT
+) -> AsyncIterator[list[Scheduler]]:
+    """Yield gates of workers that share a rate limit, for tests without a server."""
+    async with AsyncExitStack() as stack:
+        gates = []
+        for number in range(count):
+            database = await stack.enter_async_context(simulated_time_database(url))
+            limiter = SharedLimiter(database, rate_limit, Random(number))
+            stack.push_async_callback(limiter.close)
+            gates.append(Scheduler(limiter, Random(number)))
+            limiter.on_change = gates[-1].on_limiter_changed
+            stack.callback(gates[-1].close)
+        yield gates
+
+
 async def _worker(
     stack: AsyncExitStack, simulator: Simulator, database: Database, number: int, rate_limit: RateLimit
 ) -> Worker:
@@ -81,5 +99,6 @@ async def _worker(
     client = JaraiClient(
         simulator.api_key, base_url=simulator.base_url, rate_limit=rate_limit, random=Random(number)
     )
-    client.engine.share_limit(limiter)
-    return Worker(await stack.enter_async_context(client), limiter, database)
+    client = await stack.enter_async_context(client)
+    stack.enter_context(client.engine.sharing(limiter))
+    return Worker(client, limiter, database)
