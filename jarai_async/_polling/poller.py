@@ -202,7 +202,7 @@ class Poller:
                     return
                 slot = await self._scheduler.acquire(Kind.POLL)
                 if is_over():
-                    self._scheduler.release()
+                    self._scheduler.release(slot)
                     return
                 self.queue.discard(watch)
                 await self._poll(watch, slot)
@@ -232,7 +232,7 @@ class Poller:
                 slot = await self._scheduler.acquire(Kind.POLL)
                 watch = self._next()
                 if watch is None:
-                    self._scheduler.release()
+                    self._scheduler.release(slot)
                     continue
                 self._start(watch, self._poll, slot)
         except Exception as error:  # noqa: BLE001  # a bug must reach the waiting callers
