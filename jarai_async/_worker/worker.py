@@ -42,6 +42,7 @@ from jarai_async._postgres.commands import COMMANDS, Command, Commands
 from jarai_async._postgres.database import Database, Listener
 from jarai_async._postgres.job_queue import JobQueue
 from jarai_async._postgres.journal import PostgresJournal
+from jarai_async._postgres.rate_limit import SharedLimiter
 from jarai_async._postgres.webhook_events import WEBHOOKS
 from jarai_async._postgres.workers import Workers
 from jarai_async._postgres.writer import ORPHANS
@@ -99,7 +100,9 @@ class Worker:
         self.name: str = name or f"{socket.gethostname()}-{os.getpid()}"
         """What the database and the log call it."""
         worker = uuid4()
+        self._client = client
         self._lease = lease
+        self._limit: SharedLimiter | None = None
         self._database = Database(url)
         self._jobs = JobQueue(self._database, self._take)
         self._journal = PostgresJournal(self._database, worker, self._on_superseded)
@@ -141,6 +144,12 @@ class Worker:
             resources.push_async_callback(self._hand_over)
             await self._workers.renew(0.0, {}, look_for_lost=False)
             resources.push_async_callback(self._stop_tasks)
+            engine = self._client.engine
+            self._limit = limit = SharedLimiter(
+                self._database, engine.rate_limit, engine.random, timeout=engine.timeout
+            )
+            resources.push_async_callback(limit.close)
+            resources.enter_context(engine.sharing(limit))
             await resources.enter_async_context(self._orchestrator)
             self._lease_task = [start(self._keep_lease, name="jarai lease", context=Context())]
             self._tasks.update(self._lease_task)
@@ -252,6 +261,8 @@ class Worker:
             )
             if now >= look_for_lost_at:
                 look_for_lost_at = now + _LOOK_FOR_LOST
+            if self._limit is not None:
+                self._limit.share = renewal.share
             for reference in owned & self._journal.owned - renewal.owned:
                 self._journal.superseded(reference)
             for reference in renewal.orphans:
@@ -263,8 +274,8 @@ class Worker:
             await _clock.wait_until(now + self._lease / _RENEWALS, self._wake)
 
     def _demand(self) -> float:
-        """Return how much the polls of this worker are worth."""
-        return float(len(self._orchestrator.jobs))
+        """Return how much the polls of this worker are worth, for its share of them."""
+        return self._client.engine.poller.queue.demand(_clock.monotonic())
 
     def _look(self, _: str | None) -> None:
         self._wake.set()
