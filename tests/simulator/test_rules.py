@@ -120,6 +120,36 @@ def test_mistakes_in_a_rule_are_reported(make: Callable[[], object], message: st
         make()
 
 
+async def test_number_of_a_rule_counts_productions_and_not_repeated_submissions(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """The client submits the first one three times: with the same key."""
+    third = simulator.when(3).fails()
+    simulator.faults.add("unavailable", times=2)
+    outcomes = await outcomes_of(
+        Orchestrator(client, concurrency=1),
+        [request_for(simulator, topic=topic, reference=topic) for topic in ("Bees", "Owls", "Moss", "Tides")],
+    )
+    assert [outcome.reference for outcome in outcomes if outcome.state == "failed"] == ["Moss"]
+    assert simulator.count("submit") == 6
+    assert third.matched == 4
+
+
+async def test_stages_and_timeline_are_in_the_order_of_time(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """Also of a production that a rule or a person has changed."""
+    simulator.when(1).takes(queued=5, producing=600).awaits_approval(7200, refused=True)
+    ids = [(await client.submit(request_for(simulator, topic=topic))).id for topic in ("Bees", "Owls")]
+    await client.cancel(ids[1])
+    for id_ in ids:
+        production = simulator.productions[id_]
+        times = [time for time, _ in production.timeline]
+        assert times == sorted(times)
+        assert [status for _, status in production.timeline] == [status for status, _ in production.stages]
+        assert production.stages[0][0] == "Queued"
+
+
 async def test_429_near_midnight_says_which_limit_it_was() -> None:
     """A client may take two minutes for a rate limit, although the day's quota is used up."""
     left: dict[str, int]

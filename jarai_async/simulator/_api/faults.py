@@ -25,6 +25,9 @@ class Fault:
     seconds: float
     rule: object | None
 
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.on}:{'always' if self.times is None else self.times}"
+
     def fires(self, route: str, rules: Sequence[object], rng: random.Random) -> bool:
         """Return whether the fault affects the request that has just arrived, and count the request."""
         if self.on not in (route, "any") or (self.on == "any" and route == "download"):
@@ -136,6 +139,11 @@ class Faults:
         if not 0 <= probability <= 1:
             raise ValueError(f"probability must be between 0 and 1, not {probability!r}")
         self._faults.append(Fault(kind, on, times, probability, after, seconds, rule))
+
+    @property
+    def pending(self) -> list[str]:
+        """The faults that can still affect requests, as KIND:ROUTE:TIMES, with the rule if they have one."""
+        return [f"{fault}" if fault.rule is None else f"{fault} ({fault.rule})" for fault in self._faults]
 
     def clear(self) -> None:
         """Remove every fault; the counts stay."""

@@ -111,17 +111,17 @@ class ApiServer:
             idempotency_key=headers.get("Idempotency-Key"),
             now=record.arrived,
             wall=wall,
-            rules=[] if sandbox else self._rules_of(record, body),
+            rules=[] if sandbox else self._rules_of(record, body, headers.get("Idempotency-Key")),
         )
 
-    def _rules_of(self, record: RequestRecord, body: bytes | None) -> list[ProductionRule]:
+    def _rules_of(self, record: RequestRecord, body: bytes | None, key: str | None) -> list[ProductionRule]:
         target = record.target.lower()
         if record.route != "submit":
             return self.rules.of_production(target)
         if not self.rules:  # then no body is parsed
             return []
         submission = read_submission(body)
-        return [] if isinstance(submission, Response) else self.rules.of_submission(target, submission)
+        return [] if isinstance(submission, Response) else self.rules.of_submission(target, submission, key)
 
     def _admit(self, record: RequestRecord, wall: float) -> None:
         record.admitted = True
