@@ -213,7 +213,7 @@ def test_urgent_requests_of_other_workers_go_first() -> None:
         polling.respond(age=9 - n)
     polling.ask(10)  # slots return one by one, from 61 on
     submitting.ask(60.5, {Kind.SUBMIT: 20})
-    order = []
+    order: list[Kind] = []
     for n in range(9):
         for worker, kind in ((polling, Kind.POLL), (submitting, Kind.SUBMIT), (polling, Kind.POLL)):
             order += worker.ask(61 + n, {kind: 20 if kind is Kind.SUBMIT else 1}).granted
