@@ -1,5 +1,7 @@
 """What one client and its orchestrators share: one rate limit, one sender, one poller."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from uuid import UUID
 
@@ -17,6 +19,7 @@ from jarai_async._http.transport import Transport
 from jarai_async._journal.database import Server
 from jarai_async._polling.poller import Poller
 from jarai_async._ratelimit.limiter import RateLimiter
+from jarai_async._ratelimit.protocol import Limiter, SharedLimit
 from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async._tasks import start, uninterrupted
 from jarai_async._urls import canonical_url
@@ -38,8 +41,11 @@ class Engine:
         random: Random,
     ) -> None:
         self.random = random
-        self.limiter: RateLimiter = RateLimiter(rate_limit)
-        self.scheduler: Scheduler = Scheduler(self.limiter, random)
+        self.rate_limit = rate_limit
+        """What the user allows."""
+        self.timeout = timeout
+        """Seconds, of one request."""
+        self.scheduler: Scheduler = Scheduler(RateLimiter(rate_limit), random)
         self.transport: Transport = Transport(base_url, session, timeout=timeout, trust_env=trust_env)
         self.credentials = credentials
         self.sender: RequestSender = RequestSender(
@@ -54,6 +60,22 @@ class Engine:
         https = base_url.startswith("https:")  # then deliverables must be on https, too
         self.disk: Disk = Disk()
         self.downloader: Downloader = Downloader(self.sender, self.transport, random, self.disk, https=https)
+
+    @property
+    def limiter(self) -> Limiter:
+        """The rate limit."""
+        return self.scheduler.limiter
+
+    @contextmanager
+    def sharing(self, limit: SharedLimit) -> Iterator[None]:
+        """Use a rate limit that several workers share, while no other requests are made with this client."""
+        scheduler, queues, alone = self.scheduler, self.sender.account_queues, self.limiter
+        limit.on_change, limit.on_blocked = scheduler.on_limiter_changed, queues.block_here
+        scheduler.limiter = queues.shared = limit
+        try:
+            yield
+        finally:
+            scheduler.limiter, queues.shared = alone, None
 
     async def server(self) -> Server:
         """Return the server that this client uses, and how. Raises ConfigurationError without a key."""

@@ -126,16 +126,25 @@ class RequestSender:
                 rate_slot = await self._scheduler.acquire(call.kind)
             finally:
                 log.queued.remove(call.kind)
-            key = await self._key()
+            key = await self._key(rate_slot)
+            if not self._scheduler.is_valid(rate_slot):  # the key provider took its time
+                self._scheduler.release(rate_slot)
+                continue
             response = await self._send(call, rate_slot, key, log, Attempts())
             if not await self._must_wait(call, key, response, log):
                 return self._read(call, response, log)
 
     async def poll(self, production_id: str, rate_slot: int, log: RequestLog) -> Production | None:
-        """Read a production's status once, with a slot that the poller already holds; None after a 429."""
+        """Read a production's status once, with a slot that the poller already holds.
+
+        None after a 429, or if the slot was held for too long.
+        """
         call = endpoints.fetch(production_id, Kind.POLL)
         log.waits_for_key = True
-        key = await self._key()
+        key = await self._key(rate_slot)
+        if not self._scheduler.is_valid(rate_slot):
+            self._scheduler.release(rate_slot)
+            return None
         response = await self._send(call, rate_slot, key, log, Attempts())
         return None if await self._must_wait(call, key, response, log) else self._read(call, response, log)
 
@@ -166,22 +175,24 @@ class RequestSender:
         ):
             await self._test_key()
             rate_slot = await self._scheduler.acquire(Kind.SUBMIT)
-            permit = SubmitPermit(rate_slot, await self._key(), admission)
+            permit = SubmitPermit(rate_slot, await self._key(rate_slot), admission)
             try:
                 yield permit
             finally:
                 if not permit.is_used:
-                    self._scheduler.release()
+                    self._scheduler.release(rate_slot)
 
     async def submit(
         self, permit: SubmitPermit, call: Call[Production], log: RequestLog
     ) -> Production | None:
         """Send a submit once. None where it has to wait for another permit.
 
-        That is so after a 429, while the key is rejected, or if an outage began before it was sent. Raises
-        any error of the API, NotSentError, NoResponseError, InvalidResponseError.
+        That is so after a 429, while the key is rejected, if an outage began before it was sent, if the
+        permit was held for too long, or if another worker learned that the account has no productions left.
+        Raises any error of the API, NotSentError, NoResponseError, InvalidResponseError.
         """
-        if not permit.admission.is_valid:
+        is_valid = permit.admission.is_valid and self._scheduler.is_valid(permit.rate_slot)
+        if not is_valid or self.account_queues.is_blocked(call.account_id or ""):
             return None
         permit.is_used = permit.is_sending = True
         attempts = Attempts()
@@ -214,7 +225,10 @@ class RequestSender:
         """Send the cheapest read that is documented, and return whether JARAI itself answered it."""
         call = endpoints.accounts()
         rate_slot = await self._scheduler.acquire(call.kind)
-        key = await self._key()
+        key = await self._key(rate_slot)
+        while not self._scheduler.is_valid(rate_slot):
+            self._scheduler.release(rate_slot)
+            rate_slot = await self._scheduler.acquire(call.kind)
         log = RequestLog()
         try:
             response = await self._send(call, rate_slot, key, log, Attempts())
@@ -254,12 +268,12 @@ class RequestSender:
 
     # --- All calls ---------------------------------------------------------------------------------
 
-    async def _key(self) -> Secret:
+    async def _key(self, rate_slot: int) -> Secret:
         """Return the API key for a rate limit slot that was acquired; without a key, release the slot."""
         try:
             return await self._credentials.key()
         except BaseException:
-            self._scheduler.release()
+            self._scheduler.release(rate_slot)
             raise
 
     async def _send(
@@ -271,7 +285,7 @@ class RequestSender:
         try:
             response = await self._transport.send(call, key, attempts)
         except BaseException as error:
-            self._count_failure(call, error, attempts, log)
+            self._count_failure(call, rate_slot, error, attempts, log)
             log_request(call, type(error).__name__, began_at, log)
             if isinstance(error, JaraiError):
                 self._record_failure(call, error, began_at, log)
@@ -315,13 +329,13 @@ class RequestSender:
         self.sent[call.kind] += attempts
 
     def _count_failure(
-        self, call: Call[Any], error: BaseException, attempts: Attempts, log: RequestLog
+        self, call: Call[Any], rate_slot: int, error: BaseException, attempts: Attempts, log: RequestLog
     ) -> None:
         if attempts.never_sent or isinstance(error, NotSentError | ConfigurationError):
-            self._scheduler.release()
+            self._scheduler.release(rate_slot)
         else:
             self._count(call, log, 1)
-            self._scheduler.failed()
+            self._scheduler.failed(rate_slot)
 
     async def _waits_for_key(self, call: Call[Any], key: Secret, log: RequestLog) -> bool:
         """Whether to send again after a 401: with a new key, or after a pause with one that has worked.
@@ -354,7 +368,9 @@ class RequestSender:
                 try:
                     await self.execute(endpoints.accounts(), RequestLog(waits_for_key=True))
                 except PermissionDeniedError:
-                    self._credentials.accepted(await self._key())  # it is known, but may not read accounts
+                    self._credentials.accepted(
+                        await self._credentials.key()
+                    )  # it is known, but may not read accounts
                 except (ApiError, TransportError):
                     return  # the next submit shows whether the key is accepted
 

@@ -187,6 +187,19 @@ class PollQueue(Generic[W]):
             return now
         return self._not_due[0][0] if self._not_due else math.inf
 
+    def demand(self, now: float) -> float:
+        """Return the sum of the square roots of the hazards of all productions whose poll is due.
+
+        A worker that gets this share of all polls gives each production as many as if one worker had all. By
+        the square-root rule, from the poll value of the head of each queue: W is about h * gap^2 / 2.
+        """
+        self._move_due(now)
+        return math.fsum(
+            len(queue) * math.sqrt(2 * poll_value(self._sojourns, head, now)) / gap
+            for queue in self._queues.values()
+            if (gap := now - (head := queue[0][-1]).polled) > 0
+        )
+
     def pop(self, now: float) -> W | None:
         """Remove and return the due production with the greatest poll value, if any is due."""
         self._move_due(now)

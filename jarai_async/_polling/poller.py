@@ -88,8 +88,11 @@ class Poller:
     def restore_state(self, state: Mapping[str, Any]) -> None:
         """Start with what an earlier process learned, unless this one has started. Raises ValueError."""
         if not self.queue and self._worker is None:
-            self.observer.restore_state(state)
-            self.queue = PollQueue(self.sojourns)
+            self.use_state(state)
+
+    def use_state(self, state: Mapping[str, Any]) -> None:
+        """Use what several processes have learned together. Raises ValueError."""
+        self.observer.restore_state(state)
 
     def export_state(self) -> dict[str, Any]:
         """Return what was learned in a form that JSON can hold, for `restore_state`."""
@@ -199,7 +202,7 @@ class Poller:
                     return
                 slot = await self._scheduler.acquire(Kind.POLL)
                 if is_over():
-                    self._scheduler.release()
+                    self._scheduler.release(slot)
                     return
                 self.queue.discard(watch)
                 await self._poll(watch, slot)
@@ -229,7 +232,7 @@ class Poller:
                 slot = await self._scheduler.acquire(Kind.POLL)
                 watch = self._next()
                 if watch is None:
-                    self._scheduler.release()
+                    self._scheduler.release(slot)
                     continue
                 self._start(watch, self._poll, slot)
         except Exception as error:  # noqa: BLE001  # a bug must reach the waiting callers

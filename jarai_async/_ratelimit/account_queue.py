@@ -19,6 +19,7 @@ from attrs import define, field
 
 from jarai_async import _clock
 from jarai_async._ratelimit.limiter import DAY
+from jarai_async._ratelimit.protocol import SharedLimit
 from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async._waiting import Waiting, WaitReason
 
@@ -72,6 +73,8 @@ class AccountQueues:
     """One queue of submits for each account."""
 
     def __init__(self, scheduler: Scheduler, random: Random) -> None:
+        self.shared: SharedLimit | None = None
+        """What other workers know of the same accounts, if there are any."""
         self._scheduler = scheduler
         self._random = random
         self._places = itertools.count()
@@ -156,16 +159,31 @@ class AccountQueues:
     def count_accepted(self, account_id: str) -> None:
         """Count a production that was accepted today."""
         self._queues[account_id].accepted[_today()] += 1
+        if self.shared is not None:
+            self.shared.account_accepted(account_id)
 
     def left_today(self, account_id: str) -> float:
         """Productions that may still be submitted today, as far as known; infinite without a quota."""
         queue = self._queues[account_id]
         if queue.seconds_blocked:
             return 0
-        return max(0, self._scheduler.limiter.productions_per_day - queue.accepted[_today()])
+        by_all = 0 if self.shared is None else self.shared.accepted_today(account_id)
+        accepted = max(by_all, queue.accepted[_today()])
+        return max(0, self._scheduler.limiter.productions_per_day - accepted)
+
+    def is_blocked(self, account_id: str) -> bool:
+        """Return whether the submits of an account wait for its next day."""
+        queue = self._queues.get(account_id)
+        return queue is not None and queue.seconds_blocked > 0
 
     def block(self, account_id: str, seconds: float) -> None:
-        """Let the submits of an account wait for its next day."""
+        """Let the submits of an account wait for its next day, those of all workers."""
+        if self.shared is not None:
+            self.shared.account_blocked(account_id, seconds)
+        self.block_here(account_id, seconds)
+
+    def block_here(self, account_id: str, seconds: float) -> None:
+        """Let the submits of this worker wait that are of an account with no productions left today."""
         queue = self._queues[account_id]
         was_blocked = bool(queue.seconds_blocked)
         queue.blocked = _clock.Deadline(seconds + self._random.uniform(0, 60))

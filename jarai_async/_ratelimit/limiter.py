@@ -30,9 +30,9 @@ seconds: `now` is monotonic, `wall` is Unix time. Nothing here reads a clock.
 """
 
 import math
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -90,6 +90,11 @@ class RateLimiter:
         return wire.REQUESTS_PER_DAY.get(self._server_limit or 0, math.inf)
 
     @property
+    def is_limit_known(self) -> bool:
+        """Whether the server has stated its limit."""
+        return self._server_limit is not None
+
+    @property
     def has_daily_quotas(self) -> bool:
         """False only once the tier is known to have none."""
         return self._server_limit is None or self.per_day < math.inf
@@ -120,6 +125,13 @@ class RateLimiter:
         return self.per_day - self._sent_today
 
     # --- When to send ------------------------------------------------------------------------------
+
+    def set_waiting(self, _waiting: Sequence[int], _now: float, _wall: float, /) -> None:
+        """Do nothing: all requests are this client's, and `Scheduler` knows which of them wait."""
+
+    def is_valid(self, _slot: int, _now: float, _wall: float, /) -> bool:
+        """Return whether a slot may still be used: always, as nobody else can take it."""
+        return True
 
     def earliest_send(self, kind: Kind, now: float, wall: float) -> float:
         """Return the earliest time at which a request of this kind may be sent; `now` if at once.
@@ -181,11 +193,21 @@ class RateLimiter:
         self._last_sent_at = now
         self._sent_today += 1
         if kind is Kind.POLL:
-            even = WINDOW / self.limit
-            # The day's quota has to last, but only until midnight.
-            interval = min(max(self._spread(now), DAY_HORIZON / max(left, 1)), _until_midnight(wall))
-            self._next_poll_at = max(self._next_poll_at, now - _BURST * even) + interval
+            self._next_poll_at = self._after_poll(self._next_poll_at, left, now, wall)
         return self._slots_returned
+
+    def next_poll(self, previous: float, now: float, wall: float, share: float = 1.0) -> float:
+        """Return when the poll after one at `now` may be sent, by a worker that has this share of all polls.
+
+        `previous` is what this returned for the poll before, or negative infinity.
+        """
+        return self._after_poll(previous, self._left_for_polls(wall), now, wall, share)
+
+    def _after_poll(self, previous: float, left: float, now: float, wall: float, share: float = 1.0) -> float:
+        burst = _BURST * WINDOW / self.limit
+        # The day's quota has to last, but only until midnight.
+        interval = min(max(self._spread(now), DAY_HORIZON / max(left, 1)), _until_midnight(wall))
+        return max(previous, now - burst / share) + interval / share
 
     def _spread(self, now: float) -> float:
         """Return the seconds between polls that the free slots, and those that come back, are enough for.
@@ -200,21 +222,21 @@ class RateLimiter:
             interval = max(interval, seconds / max(1, slots))
         return interval
 
-    def release(self) -> None:
+    def release(self, _slot: int, /) -> None:
         """Undo `acquire` for a request that was never sent."""
         self.in_flight -= 1
         self._sent_today -= 1
 
-    def failed(self, now: float) -> None:
+    def failed(self, _slot: int, now: float, /) -> None:
         """Record a request that failed without a response: the server may have counted it until now."""
         self.in_flight -= 1
-        self._slots_return_at.append(now + WINDOW)
-        self._own_slots_return_at.append(now + WINDOW)
+        insort(self._slots_return_at, now + WINDOW)  # a worker may report late what another one knows
+        insort(self._own_slots_return_at, now + WINDOW)
 
     def record_response(self, state: RateLimitState, slots_returned: int, now: float, random: Random) -> None:
         """Record a response: its slot comes back in a minute, and its headers correct the model."""
         self._has_response = True
-        self.failed(now)
+        self.failed(slots_returned, now)
         if state.retry_after is not None and state.retry_after > LONGEST_MINUTE_PAUSE:
             # Its other headers may describe the day rather than the minute.
             state = RateLimitState(retry_after=state.retry_after)
@@ -246,7 +268,8 @@ class RateLimiter:
         """
         ours_at_most = self.used_slots(now) + self._slots_returned - slots_returned
         if counted > ours_at_most:
-            self._slots_return_at.extend([now + WINDOW] * (counted - ours_at_most))
+            for _ in range(counted - ours_at_most):
+                insort(self._slots_return_at, now + WINDOW)
             self.others_seen_at = now
 
     def _pause(self, seconds: float, now: float, random: Random) -> None:

@@ -15,15 +15,16 @@ class Priority:
     """
 
     def __init__(self) -> None:
-        self._skips = [0] * len(KINDS)  # by kind
+        self.skips: list[int] = [0] * len(KINDS)
+        """Times that each kind was passed over since it was last chosen."""
 
     def choose(self, waiting: Collection[Kind]) -> Kind:
         """Choose one of the waiting kinds; there is at least one."""
         most_urgent = min(waiting)
-        overdue = [kind for kind in waiting if self._skips[kind] >= MAX_SKIPS]
+        overdue = [kind for kind in waiting if self.skips[kind] >= MAX_SKIPS]
         chosen = most_urgent if most_urgent is Kind.CANCEL else max(overdue, default=most_urgent)
         skips = [0] * len(KINDS)
         for kind in waiting:
-            skips[kind] = self._skips[kind] + 1 if kind is not chosen else 0
-        self._skips = skips
+            skips[kind] = self.skips[kind] + 1 if kind is not chosen else 0
+        self.skips = skips
         return chosen

@@ -14,8 +14,8 @@ from jarai_async import _clock
 from jarai_async._api.calls import KINDS, Kind
 from jarai_async._api.responses import RateLimitState
 from jarai_async._errors import ClosedError, ConfigurationError
-from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.priority import Priority
+from jarai_async._ratelimit.protocol import Limiter
 from jarai_async._waiting import Waiting, WaitReason
 
 _log = logging.getLogger("jarai_async")
@@ -27,8 +27,9 @@ _SLOTS_AT_ONCE = 20  # before the event loop runs something else: each starts a 
 class Scheduler:
     """Hands out the slots of the rate limit."""
 
-    def __init__(self, limiter: RateLimiter, random: Random) -> None:
-        self.limiter = limiter
+    def __init__(self, limiter: Limiter, random: Random) -> None:
+        self.limiter: Limiter = limiter
+        """What may be sent: `RateLimiter`, or a limit that several workers share."""
         self.limit_known: asyncio.Event = asyncio.Event()
         """Set once a header has stated the limit, and thereby shown the tier."""
         self._random = random
@@ -98,7 +99,7 @@ class Scheduler:
         except asyncio.CancelledError:
             # It may have been cancelled between getting the slot and using it.
             if not future.cancelled() and future.exception() is None:
-                self.limiter.release()
+                self.limiter.release(future.result())
             self._hand_out()
             raise
 
@@ -140,19 +141,32 @@ class Scheduler:
             self.limit_known.set()
         self._hand_out()
 
-    def failed(self) -> None:
+    def is_valid(self, slot: int) -> bool:
+        """Return whether a slot may be used now; if not, release it and acquire another.
+
+        Others get a slot that a worker has not used for long, such as while its machine slept.
+        """
+        return self.limiter.is_valid(slot, _clock.monotonic(), _clock.wall())
+
+    def failed(self, slot: int) -> None:
         """Record a request that failed without a response."""
-        self.limiter.failed(_clock.monotonic())
+        self.limiter.failed(slot, _clock.monotonic())
         self._hand_out()
 
-    def release(self) -> None:
+    def release(self, slot: int) -> None:
         """Give back the slot of a request that was never sent."""
-        self.limiter.release()
+        self.limiter.release(slot)
         self._hand_out()
 
     def pause_until(self, time: float) -> None:
         """Send nothing before that time (monotonic seconds), and then a single request."""
         self.limiter.pause_until(time)
+        self._hand_out()
+
+    def on_limiter_changed(self) -> None:
+        """Hand out again: a limit that workers share has changed, or has granted slots to this one."""
+        if self.limiter.is_limit_known:
+            self.limit_known.set()
         self._hand_out()
 
     def close(self) -> None:
@@ -168,9 +182,11 @@ class Scheduler:
     def _hand_out(self) -> None:
         """Hand out the free slots, then set the timer for the next."""
         self._stop_timer()
+        self._drop_cancelled()
+        now, wall = self._clocks()
+        self.limiter.set_waiting([*map(len, self._waiting)], now, wall)
         if not any(self._waiting):
             return
-        now, wall = self._clocks()
         for _ in range(_SLOTS_AT_ONCE):
             if not (sendable := self._sendable_kinds(now, wall)):
                 break
@@ -206,10 +222,14 @@ class Scheduler:
             )
 
     def _sendable_kinds(self, now: float, wall: float) -> list[Kind]:
-        for queue in self._waiting:
-            while queue and queue[0].done():  # the caller that waited was cancelled
-                queue.popleft()
+        self._drop_cancelled()
         return [k for k in KINDS if self._waiting[k] and self.limiter.earliest_send(k, now, wall) <= now]
+
+    def _drop_cancelled(self) -> None:
+        """Drop callers that wait no more, up to the first that does."""
+        for queue in self._waiting:
+            while queue and queue[0].done():
+                queue.popleft()
 
     def _stop_timer(self) -> None:
         if self._timer:

@@ -274,3 +274,26 @@ def test_queues_are_ranked_again_after_a_quarter_as_many_polls() -> None:
         assert queue.pop(NOW) is not None
         computed.append(sojourns.computed - before)
     assert [poll for poll, times in enumerate(computed) if times][:3] == [0, 42 // 4, 42 // 4 + 32 // 4]
+
+
+def test_demand_is_the_sum_of_the_square_roots_of_the_hazards() -> None:
+    """Of productions that are due: a worker without them leaves its polls to others."""
+    ages = [1000.0, 1000.0, 1000.0, 5000.0]
+    productions = [polled(Status.PRODUCING, age, 20.0) for age in ages]
+    hazards = [PRIOR.hazard(None, Status.PRODUCING, age + 10) for age in ages]
+    queue = queue_of(*productions)
+    assert queue.demand(NOW) == pytest.approx(sum(map(math.sqrt, hazards)), rel=0.02)
+    while queue.pop(NOW) is not None:
+        pass
+    assert queue.demand(NOW) == 0
+    queue.push(polled(Status.PRODUCING, 1000.0, 0.0), NOW)
+    assert queue.demand(NOW) == 0
+
+
+@given(of_ages(st.floats(0, 10_000), gap=600))
+def test_demand_of_each_worker_adds_up_to_that_of_all(productions: list[Watched]) -> None:
+    """However productions are divided among workers, as far as the heads of queues are like the others."""
+    half = len(productions) // 2
+    whole = queue_of(*productions).demand(NOW)
+    parts = queue_of(*productions[:half]).demand(NOW) + queue_of(*productions[half:]).demand(NOW)
+    assert parts == pytest.approx(whole, rel=0.5)

@@ -21,9 +21,9 @@ def test_first_request_is_sent_alone(result: str) -> None:
     assert send_all(limiter, 0) == 1
     assert limiter.earliest_send(Kind.CANCEL, 5, NOON) == math.inf
     if result == "lost":
-        limiter.failed(5)
+        limiter.failed(0, 5)
     else:
-        limiter.release()
+        limiter.release(0)
     assert send_all(limiter, 5) == 1
     limiter.record_response(RateLimitState(), 0, 6, Random(1))
     assert send_all(limiter, 6) > 1

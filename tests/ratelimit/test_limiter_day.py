@@ -28,7 +28,7 @@ def test_quota_of_the_day_returns_at_midnight_utc() -> None:
     for kind in Kind:
         assert limiter.earliest_send(kind, 100, NOON + 100) == 100 + MIDNIGHT - 100
     for _ in range(19):
-        limiter.failed(200)
+        limiter.failed(0, 200)
     assert send_all(limiter, MIDNIGHT, wall=NOON + MIDNIGHT) == 20
 
 
@@ -38,7 +38,7 @@ def test_request_in_flight_at_midnight_counts_on_both_days() -> None:
     in_flight = [limiter.acquire(Kind.READ, 100, NOON + MIDNIGHT - 1) for _ in range(3)]
     assert len(in_flight) == 3
     assert limiter.left_today(NOON + MIDNIGHT) == 17
-    limiter.release()
+    limiter.release(0)
     assert limiter.left_today(NOON + MIDNIGHT) == 18
 
 

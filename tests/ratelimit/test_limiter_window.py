@@ -70,9 +70,9 @@ class Exchange:
             request["remaining"] = self.server.remaining(self.now)
             self.fewest_remaining = min(self.fewest_remaining, request["remaining"])
         elif event == LOST:
-            self.limiter.failed(self.now)
+            self.limiter.failed(request["slot"], self.now)
         elif event == NEVER_SENT:
-            self.limiter.release()
+            self.limiter.release(request["slot"])
         else:
             state = RateLimitState()
             if event == RESPONSE:

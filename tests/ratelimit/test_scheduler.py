@@ -145,7 +145,7 @@ def test_cancelled_caller_leaks_no_slot(callers: list[tuple[Kind, float, bool, f
             try:
                 await asyncio.sleep(0.5)
             except asyncio.CancelledError:
-                scheduler.failed()
+                scheduler.failed(slot)
                 raise
             scheduler.record_response(slot, RateLimitState(limit))
             served += 1
@@ -172,8 +172,8 @@ async def test_slot_of_a_caller_that_is_cancelled_at_the_same_time_goes_to_the_n
     held = [await scheduler.acquire(Kind.READ) for _ in range(99)]
     tasks = [asyncio.create_task(scheduler.acquire(Kind.READ)) for _ in range(100)]
     await asyncio.sleep(1)
-    for _ in held:
-        scheduler.release()  # hands out 99 slots, and no caller has resumed yet
+    for slot in held:
+        scheduler.release(slot)  # hands out 99 slots, and no caller has resumed yet
     for task in Random(5).sample(tasks[:99], 50):
         task.cancel()
     async with asyncio.timeout(1):
