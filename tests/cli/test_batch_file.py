@@ -206,10 +206,10 @@ def test_header_without_topics_is_one_problem(header: str, hint: str) -> None:
 def test_header_titles_of_a_spreadsheet_name_the_fields(delimiter: str) -> None:
     """Capitals, spaces and hyphens in "Account ID" do not matter."""
     titles = ["Topic ", "Account ID", "language-id", "COUNTRY_ID", '"Avatar  Id"']
-    text = f"{delimiter.join(titles)}\n{delimiter.join(['Bees', *'abcd'])}\n"
+    text = f"{delimiter.join(titles)}\n{delimiter.join(['Bees', *[ID] * 4])}\n"
     (read,) = parse_batch(text, as_csv=True, defaults={})
     ids = (read.account_id, read.language_id, read.country_id, read.avatar_id)
-    assert (read.topic, *ids) == ("Bees", *"abcd")
+    assert (read.topic, *ids) == ("Bees", *[ID] * 4)
 
 
 def test_two_titles_of_one_field_are_a_duplicate_column() -> None:
