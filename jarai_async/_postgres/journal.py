@@ -1,5 +1,6 @@
 """The journal in PostgreSQL, as one worker sees it: it reads all requests, and writes those that it owns."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, KeysView, Mapping
@@ -73,7 +74,7 @@ UPDATE jarai.requests SET account_id = %s, key = %s, body = %s, stage = %s, stat
     kept = %s, production_id = %s, epoch = epoch + 1, worker = NULL, is_settled = false WHERE reference = %s
 """
 _LOCK = """
-SELECT id, jarai.lives(worker), is_settled OR stage = 'ended',
+SELECT id, worker <> %s AND jarai.lives(worker), is_settled OR stage = 'ended',
     reference, account_id, key, body, stage, state, ended_at, kept
     FROM jarai.requests WHERE reference = %s FOR UPDATE
 """
@@ -90,6 +91,7 @@ class PostgresJournal:
         self._on_superseded = on_superseded
         self._writer = Writer(database, self.superseded)
         self._owned: dict[str, tuple[int, Intent]] = {}  # epoch and state, by reference
+        self._claiming = asyncio.Lock()
 
     @property
     def location(self) -> str | None:
@@ -132,7 +134,7 @@ class PostgresJournal:
         """
 
         async def claim(connection: Connection) -> tuple[int, Intent] | None:
-            found = await (await connection.execute(_LOCK.encode(), (reference,))).fetchone()
+            found = await (await connection.execute(_LOCK.encode(), (self._worker, reference))).fetchone()
             if found is None or found[1] or (found[2] and not even_settled):
                 return None
             updated = await (await connection.execute(_CLAIM.encode(), (self._worker, found[0]))).fetchone()
@@ -141,13 +143,14 @@ class PostgresJournal:
                 intent.stage = Stage.IN_DOUBT
             return (updated or (0,))[0], intent
 
-        if reference in self._owned:
-            return self._owned[reference][1]
-        claimed = await self._database.transaction(claim)
-        if claimed is None:
-            return None
-        self._owned[reference] = claimed
-        return claimed[1]
+        async with self._claiming:
+            if reference in self._owned:
+                return self._owned[reference][1]
+            claimed = await self._database.transaction(claim)
+            if claimed is None:
+                return None
+            self._owned[reference] = claimed
+            return claimed[1]
 
     async def release(self, reference: str, *, is_settled: bool | None) -> None:
         """Own a request no longer. `is_settled`: no worker has to do anything until a user decides.
@@ -161,8 +164,8 @@ class PostgresJournal:
 
     def superseded(self, reference: str) -> None:
         """Take note that another worker owns a request."""
-        self._owned.pop(reference, None)
-        self._on_superseded(reference)
+        if self._owned.pop(reference, None) is not None:
+            self._on_superseded(reference)
 
     # --- Reading -----------------------------------------------------------------------------------
 
@@ -284,7 +287,7 @@ class PostgresJournal:
         """
         began = _clock.Deadline(_LONGEST_COMMIT)
         write = self._writer.add(intent, self._epoch(intent))
-        await write.commit
+        await asyncio.shield(write.commit)
         if isinstance(write.error, SupersededError) and intent.stage is Stage.ACCEPTED:
             await self._record_late(intent)
         if write.error is not None:

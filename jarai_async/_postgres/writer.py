@@ -61,7 +61,8 @@ class Writer:
         self._on_superseded = on_superseded
         self._writes: list[Write] = []
         self._facts: dict[str, str] = {}
-        self._next_commit: asyncio.Future[None] | None = None
+        self._next_commit: asyncio.Future[None] | None = None  # the commit that will contain `_writes`
+        self._running_commit: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def add(
@@ -92,8 +93,8 @@ class Writer:
 
     async def flush(self) -> None:
         """Wait until what was added before is committed, or has failed."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        if commit := self._next_commit or self._running_commit:
+            await asyncio.wait([commit])
 
     def _commit(self) -> "asyncio.Future[None]":
         if self._next_commit is None:
@@ -106,6 +107,7 @@ class Writer:
         try:
             while self._next_commit is not None:
                 writes, facts, commit = self._writes, self._facts, self._next_commit
+                self._running_commit = commit
                 self._writes, self._facts, self._next_commit = [], {}, None
                 await self._commit_now(writes, facts)
                 for write in writes:
@@ -113,7 +115,9 @@ class Writer:
                         write.deliver()
                 commit.set_result(None)
         finally:
-            self._task = None
+            if self._running_commit is not None and not self._running_commit.done():
+                self._running_commit.cancel()  # this task was cancelled: as if the process had ended here
+            self._task = self._running_commit = None
 
     async def _commit_now(self, writes: list[Write], facts: dict[str, str]) -> None:
         try:
