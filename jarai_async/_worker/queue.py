@@ -148,7 +148,11 @@ class Queue:
         self._check_open()
         intents, outcomes = await self._journal.intents(state), await self._journal.outcomes()
         tickets = [QueueTicket(self, one, outcomes.get(one.reference)) for one in intents]
-        return [one for one in tickets if state is None or (one.known and one.known.state is state)]
+        return [
+            one
+            for one in tickets
+            if state is None or (one.known_outcome and one.known_outcome.state is state)
+        ]
 
     async def cursor(self) -> int:
         """Return the cursor of the newest event: `events(after=cursor)` gives all later ones.
