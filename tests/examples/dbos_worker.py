@@ -17,9 +17,8 @@ workers: dict[str, tuple[Worker, asyncio.AbstractEventLoop]] = {}
 
 @DBOS.step()
 async def produce(reference: str) -> str:
-    production = asyncio.run_coroutine_threadsafe(
-        worker.produce(reference), loop
-    )  # DBOS has a loop of its own
+    worker, loop = workers["here"]
+    production = asyncio.run_coroutine_threadsafe(worker.produce(reference), loop)  # DBOS has another loop
     return str((await asyncio.wrap_future(production)).state)
 
 
