@@ -71,13 +71,22 @@ UPDATE jarai.requests SET worker = NULL, is_settled = coalesce(%s, is_settled)
 _LOCK_IN_DOUBT = f"{_SELECT} WHERE reference = %s AND key = %s AND stage = 'in doubt' FOR UPDATE"
 _RECORD_LATE = """
 UPDATE jarai.requests SET account_id = %s, key = %s, body = %s, stage = %s, state = %s, ended_at = %s,
-    kept = %s, production_id = %s, epoch = epoch + 1, worker = NULL, is_settled = false WHERE reference = %s
+    kept = %s, production_id = %s, status = %s, epoch = epoch + 1, worker = NULL, is_settled = false
+    WHERE reference = %s
 """
 _LOCK = """
 SELECT id, worker <> %s AND jarai.lives(worker), is_settled OR stage = 'ended',
     reference, account_id, key, body, stage, state, ended_at, kept
     FROM jarai.requests WHERE reference = %s FOR UPDATE
 """
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can store it: a Python string may hold the character zero and lone surrogates."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 class PostgresJournal:
@@ -173,6 +182,8 @@ class PostgresJournal:
         """Return the intent of a request, if there is one. Raises JournalError, ClosedError."""
         if reference in self._owned:
             return self._owned[reference][1]
+        if not is_storable(reference):
+            return None
         for intent in await self._read_intents(f"{_SELECT} WHERE reference = %s", (reference,)):
             return intent
         return None
