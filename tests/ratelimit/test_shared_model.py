@@ -137,7 +137,7 @@ def rows(count: int = 2) -> tuple[Row, list[Worker]]:
 
 def test_slots_of_a_dead_worker_return_a_minute_after_they_expire() -> None:
     """Until then its requests may be on their way."""
-    row, (dead, other) = rows()
+    _, (dead, other) = rows()
     full(dead)
     dead.ask(1)  # it reports, and dies
     expires_at = 1 + LEASE
@@ -184,7 +184,7 @@ def test_reply_is_repeated_when_its_transaction_was_committed_but_not_confirmed(
 
 def test_report_counts_from_the_time_of_its_response() -> None:
     """It waited with the worker while the database was away."""
-    row, (worker, other) = rows()
+    _, (worker, other) = rows()
     full(worker)
     for _ in range(9):
         worker.respond(age=30)
@@ -207,13 +207,13 @@ def test_clock_of_the_database_that_goes_back_gives_no_slot_earlier_and_none_muc
 
 def test_urgent_requests_of_other_workers_go_first() -> None:
     """A poll gets what they leave; after three that went before it, it gets one slot."""
-    row, (polling, submitting) = rows()
+    _, (polling, submitting) = rows()
     full(polling)
     for n in range(9):
         polling.respond(age=9 - n)
     polling.ask(10)  # slots return one by one, from 61 on
     submitting.ask(60.5, {Kind.SUBMIT: 20})
-    order = []
+    order: list[Kind] = []
     for n in range(9):
         for worker, kind in ((polling, Kind.POLL), (submitting, Kind.SUBMIT), (polling, Kind.POLL)):
             order += worker.ask(61 + n, {kind: 20 if kind is Kind.SUBMIT else 1}).granted
@@ -263,7 +263,7 @@ def test_429_of_one_worker_pauses_all_once() -> None:
 
 
 def test_key_that_is_rejected_pauses_all_and_a_single_request_tests_it() -> None:
-    row, (one, two) = rows()
+    _, (one, two) = rows()
     one.ask(0, 1)
     one.respond(0, RateLimitState(10, 9))
     one.ask(0, pause=30.0)
