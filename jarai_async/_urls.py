@@ -67,6 +67,12 @@ def url_parts(url: str) -> SplitResult:
         return urlsplit("")
 
 
+def host_and_path(url: str) -> tuple[str, str]:
+    """Return the host and the path of a URL, without the query, which may be a signature."""
+    parts = url_parts(url)
+    return parts.hostname or "", parts.path
+
+
 def joined_url(base: str, reference: str) -> str:
     """Return the URL that a reference in a response means; "" if it is invalid."""
     try:

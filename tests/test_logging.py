@@ -4,6 +4,7 @@ import gc
 import logging
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -65,6 +66,38 @@ async def test_each_request_is_logged_once_with_its_route_status_and_time(log: _
     }
     assert all(0 < request["milliseconds"] < 10_000 for request in requests)
     assert simulator.api_key not in repr([record.__dict__ for record in log.records])
+
+
+async def test_each_attempt_of_a_download_is_logged_without_its_signature(
+    log: _Records, tmp_path: Path
+) -> None:
+    """With host, path, status or error, bytes and time: as many as blob storage received."""
+    async with Simulator(failure_rate=0.0, approval="auto") as simulator:
+        simulator.faults.add("hang_before", on="download")
+        simulator.faults.add("unavailable", on="download")
+        async with (
+            JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+            Orchestrator(client, download_to=tmp_path) as orchestrator,
+        ):
+            outcome = await orchestrator.submit(request_for(simulator, reference="mine"))
+    downloads = log.facts("Download")
+    received = [request for request in simulator.requests if request.route == "download"]
+    assert outcome.production is not None
+    assert {request.target for request in received} == {outcome.production.id}
+    results = sorted(str(download["result"]) for download in downloads)
+    assert results == sorted(str(request.status or "NoResponseError") for request in received)
+    assert {"200", "503", "NoResponseError"} == set(results)
+    saved = [download for download in downloads if download["result"] == 200]
+    assert sum(download["size"] for download in saved) == sum(file.stat().st_size for file in outcome.files)
+    assert {name for name, value in saved[0].items() if value is not None} == {
+        *("event", "kind", "method", "host", "path", "result", "milliseconds", "size", "purpose")
+    }
+    assert {(download["host"], download["purpose"]) for download in downloads} == {("127.0.0.1", "mine")}
+    assert all(download["path"].startswith("/blobs/") for download in downloads)
+    assert all(0 < download["milliseconds"] < 40_000 for download in downloads)
+    printed = repr([record.__dict__ | {"text": record.getMessage()} for record in log.records])
+    assert "sig=" not in printed
+    assert "?" not in "".join(download["path"] for download in downloads)
 
 
 async def test_submits_and_ends_are_logged_once_with_the_keys_of_the_event(log: _Records) -> None:

@@ -118,6 +118,21 @@ async def test_failed_rejected_and_uncertain_requests_have_spans_with_their_erro
         assert (span.start_time == span.end_time) == (outcome != "failed")
 
 
+async def test_webhook_that_is_created_is_not_counted_as_a_submit() -> None:
+    """A count of submits is a count of what may cost money."""
+    exported = Exported()
+    async with (
+        Simulator() as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Orchestrator(client) as orchestrator,
+        exported.observe(orchestrator),
+    ):
+        webhook = await client.create_webhook("https://example.org/", ["production.published"])
+        await client.test_webhook(webhook.id)
+        await client.delete_webhook(webhook.id)
+    assert exported.values("jarai.requests", "jarai.kind") == {"read": 3}
+
+
 async def test_metrics_are_the_figures_of_the_simulator_and_of_the_events() -> None:
     """Requests by kind, 429s, outcomes, durations and lags; what is in flight ends as zero."""
     exported = Exported()

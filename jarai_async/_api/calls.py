@@ -43,7 +43,7 @@ class Kind(IntEnum):
     DELIVERABLES = 1
     SUBMIT = 2
     READ = 3
-    """A read that a caller waits for: `fetch`, `accounts`, ..."""
+    """A call that a caller waits for: `fetch`, `accounts`, `create_webhook`, ..."""
     POLL = 4
     """A read of a status by the poller."""
 

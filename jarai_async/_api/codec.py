@@ -31,6 +31,7 @@ from jarai_async._api.models import (
     Status,
     parse_id,
 )
+from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import InvalidResponseError
 from jarai_async._secret import Secret
 
@@ -79,7 +80,7 @@ def decode_request(body: Mapping[str, Any], account_id: str) -> ProductionReques
     return ProductionRequest(account_id=account_id, extra=extra, **known)
 
 
-def encode(model: Production | Deliverable) -> dict[str, Any]:
+def encode(model: Production | Deliverable | WebhookEvent) -> dict[str, Any]:
     """Return the known fields of a model as JSON values that `decode` can read, without signed URLs."""
     values = {attribute.name: getattr(model, attribute.name) for attribute in attrs.fields(type(model))}
     return {

@@ -37,7 +37,7 @@ def create(
         "account_ids": account_ids or None,
         "account_scope_id": account_scope_id,
     }
-    return Call(Kind.SUBMIT, "POST", wire.WEBHOOKS, _created, body=_body(fields))
+    return Call(Kind.READ, "POST", wire.WEBHOOKS, _created, body=_body(fields))
 
 
 def subscriptions() -> Call[list[Webhook]]:
@@ -78,7 +78,7 @@ def deliveries(webhook_id: str | UUID) -> Call[list[WebhookDelivery]]:
 
 def test(webhook_id: str | UUID) -> Call[None]:
     """Request a test event."""
-    return Call(Kind.SUBMIT, "POST", _path(wire.WEBHOOK_TEST, webhook_id), lambda _: None)
+    return Call(Kind.READ, "POST", _path(wire.WEBHOOK_TEST, webhook_id), lambda _: None)
 
 
 def _created(response: Response) -> NewWebhook:

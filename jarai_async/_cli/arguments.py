@@ -25,6 +25,7 @@ from jarai_async._cli.report_command import add_report
 from jarai_async._cli.results import add_json
 from jarai_async._cli.simulate import add_simulate, add_simulator_options
 from jarai_async._cli.webhook_commands import add_webhooks
+from jarai_async._cli.worker_command import add_worker
 
 DOWNLOAD_FOLDER: Final = "deliverables"
 _TIERS: Final = tuple(wire.REQUESTS_PER_MINUTE)
@@ -34,6 +35,7 @@ environment variables:
   JARAI_BASE_URL        base URL of the API, unless --base-url is given
   JARAI_ACCOUNT_ID, JARAI_LANGUAGE_ID, JARAI_COUNTRY_ID, JARAI_AVATAR_ID
                         identifiers that neither a batch nor an option gives
+  JARAI_DATABASE        database of `jarai worker`
   JARAI_WEBHOOK_SECRET  signing secret, for `jarai webhooks listen` and --webhook-port
 
 example:
@@ -44,7 +46,7 @@ exit codes:
   1    something failed or is unfinished; the last lines say what
   2    nothing was done, because the command, the batch, the configuration or the API key is wrong
   130  Ctrl-C stopped the command; 143: SIGTERM, 129: SIGHUP (128 and the number of the signal)
-`jarai simulate` and `jarai webhooks listen`, which run until they are stopped, then end with 0.
+`jarai worker`, `jarai simulate` and `jarai webhooks listen` run until they are stopped, then end with 0.
 """
 
 
@@ -56,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_resume(commands)
+    add_worker(commands)
     _add_plan(commands)
     _add_journal(commands)
     add_report(commands)

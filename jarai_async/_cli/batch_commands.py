@@ -17,12 +17,14 @@ from jarai_async._cli import output
 from jarai_async._cli.batch_file import ID_FIELDS, parse_file, variable
 from jarai_async._cli.batch_run import JournalContent, open_journal, read_journal, run_requests
 from jarai_async._cli.client import open_client, webhook_secrets
+from jarai_async._cli.queue_commands import run_in_queue
 from jarai_async._cli.simulate import new_simulator, simulated_ids
 from jarai_async._client import JaraiClient
-from jarai_async._errors import InvalidRequestError
+from jarai_async._errors import ConfigurationError, InvalidRequestError
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.identity import reference_of
+from jarai_async._locations import is_database
 from jarai_async._orchestrator.decisions import is_same_request
 from jarai_async.simulator import Simulator
 
@@ -39,6 +41,9 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
     requests = _parse(options, simulated_ids(simulator) if simulator else _variables())
     if options.journal is None and options.batch != "-" and simulator is None:
         options.journal = f"{options.batch}.journal"
+    if options.journal is not None and is_database(options.journal):
+        async with open_client(options) as client:
+            return await run_in_queue(client, requests, options)
     journal = JournalContent()
     has_journal = options.journal is not None and _exists(options.journal)
     if has_journal:
@@ -59,6 +64,8 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
 
 async def resume(options: argparse.Namespace) -> int:
     """Run the requests of a journal."""
+    if is_database(options.journal):
+        raise ConfigurationError("the workers of a queue continue by themselves: start one by `jarai worker`")
     journal = await _read(options)
     requests = [intent.request() for intent in journal.intents]
     begun = journal.begun

@@ -6,7 +6,7 @@ tests the key, and the first request of a new batch goes alone.
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from attrs import Factory, frozen
@@ -35,7 +35,7 @@ from jarai_async._events import Event, Finished
 from jarai_async._journal.database import Server, journal_path
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import SqliteJournal
-from jarai_async._journal.reader import JournalReader
+from jarai_async._locations import reader_of
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.slot import Slots
 from jarai_async.receiver import Receiver
@@ -58,7 +58,7 @@ async def run_requests(
     of those that were. `created` returns the IDs of all productions on the server, where a simulator knows
     them.
     """
-    await _check_key(client)
+    await check_key(client)
     options.download_to = options.download_to or DOWNLOAD_FOLDER
     report, started = BatchReport(len(requests), begun), _clock.monotonic()
     async with AsyncExitStack() as resources:
@@ -75,15 +75,22 @@ async def run_requests(
     if stopped and options.journal is not None and not getattr(options, "simulate", False):
         output.print_message(f"to continue: {resume_command(options)}")
     summary = report.summary(interrupted=stopped, created=created())
-    seconds, sent = _clock.monotonic() - started, orchestrator.statistics().requests
+    sent = orchestrator.statistics().requests
+    print_result(report, summary, _clock.monotonic() - started, sent, options.download_to)
+    return code or (0 if report.ok else 1)
+
+
+def print_result(
+    report: BatchReport, summary: str, seconds: float, sent: Mapping[str, int], folder: str
+) -> None:
+    """Print the last lines of a batch that took these seconds and requests."""
     output.print_summary(
         [*report.kinds(), describe_cost(seconds, sent)],
-        f"{summary}; files in {options.download_to}",
+        f"{summary}; files in {folder}",
         outcomes=report.outcomes,
         seconds=round(seconds),
         requests=dict(sent),
     )
-    return code or (0 if report.ok else 1)
 
 
 def _orchestrator(
@@ -113,7 +120,7 @@ async def _follow(
     """Run requests. Return whether something stopped that, and the exit code, or 0 if outcomes decide it."""
     progress, run, stopped, code = Progress(report, orchestrator.statistics), None, False, 0
     try:
-        async with orchestrator, shown(progress, interval=_update_interval(options), quiet=options.quiet):
+        async with orchestrator, shown(progress, interval=update_interval(options), quiet=options.quiet):
             await first.hold_the_others()
             run = orchestrator.run(requests)
             try:
@@ -144,12 +151,12 @@ async def _follow(
     return stopped, code
 
 
-def _update_interval(options: argparse.Namespace) -> float:
+def update_interval(options: argparse.Namespace) -> float:
     """Return the seconds of the loop's clock that are about one real second, or less."""
     return 60.0 if getattr(options, "simulate", False) else options.speed or 1.0
 
 
-async def _check_key(client: JaraiClient) -> None:
+async def check_key(client: JaraiClient) -> None:
     """Send one read.
 
     Raises AuthenticationError, and ConfigurationError if the partner is not active, or if the base URL does
@@ -230,7 +237,7 @@ class JournalContent:
 
 async def read_journal(path: str) -> JournalContent:
     """Read a journal, which may be in use. Raises ConfigurationError or JournalError."""
-    reader = JournalReader(journal_path(path))
+    reader = reader_of(path)
 
     def read() -> JournalContent:
         intents = [intent for intent, _ in reader.entries()]

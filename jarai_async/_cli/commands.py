@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from jarai_async._api.models import Production
-from jarai_async._cli import batch_commands, json_lines, output, report_command, results, webhook_commands
+from jarai_async._cli import (
+    batch_commands,
+    json_lines,
+    output,
+    queue_commands,
+    report_command,
+    results,
+    webhook_commands,
+    worker_command,
+)
 from jarai_async._cli.arguments import build_parser, simulator_options
 from jarai_async._cli.batch_file import read_text
 from jarai_async._cli.batch_run import open_journal, read_journal
@@ -38,6 +47,7 @@ from jarai_async._errors import (
 )
 from jarai_async._events import OutcomeState
 from jarai_async._journal.entries import Intent
+from jarai_async._locations import is_database
 from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async.simulator import run as run_simulated
 
@@ -96,7 +106,8 @@ def _execute(arguments: list[str] | None) -> int:
 
 def _check_key(options: argparse.Namespace) -> None:
     """Check that there is an API key, before anything else is done. Raises ConfigurationError."""
-    needs_key = hasattr(options, "base_url") and not getattr(options, "simulate", False)
+    is_decision = options.command == "resolve" and is_database(options.journal)  # which a worker carries out
+    needs_key = hasattr(options, "base_url") and not is_decision and not getattr(options, "simulate", False)
     if needs_key and not os.environ.get("JARAI_API_KEY"):
         raise ConfigurationError("no API key: set JARAI_API_KEY")
 
@@ -140,6 +151,8 @@ def _totals(intents: list[Intent]) -> str:
 
 
 async def _resolve(options: argparse.Namespace) -> int:
+    if is_database(options.journal):
+        return await queue_commands.resolve(options)
     ids = options.production_id or [None] * len(options.reference)
     if len(ids) != len(options.reference):
         raise InvalidRequestError(["give one --production-id for each REFERENCE, in the same order"])
@@ -162,6 +175,8 @@ async def _resolve(options: argparse.Namespace) -> int:
 
 
 async def _retry(options: argparse.Namespace) -> int:
+    if is_database(options.journal):
+        return await queue_commands.retry(options)
     async with open_journal(options.journal) as journal:
         references = options.reference or [
             intent.reference for intent in await journal.intents() if intent.outcome_state in _RETRIED
@@ -230,6 +245,7 @@ async def _accounts(options: argparse.Namespace) -> int:
 _COMMANDS = {
     "run": batch_commands.run,
     "resume": batch_commands.resume,
+    "worker": worker_command.run,
     "plan": batch_commands.print_plan,
     "journal": _journal,
     "report": report_command.run,

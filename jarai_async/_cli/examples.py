@@ -32,6 +32,11 @@ examples:
   jarai resume topics.csv.journal
   jarai resume topics.csv.journal --concurrency 20
 """,
+    "worker": """\
+examples:
+  jarai worker postgresql://db/jarai --concurrency 500 --download-to /mnt/deliverables
+  JARAI_DATABASE=postgresql://db/jarai jarai worker
+""",
     "plan": f"""\
 {_COLUMNS}
 example:

@@ -21,7 +21,13 @@ from jarai_async._cli.options import Commands, Options, add_command, add_port, a
 from jarai_async._cli.signals import stop_event, wait_for
 from jarai_async._cli.simulator_state import StateFile
 from jarai_async._errors import ConfigurationError
-from jarai_async.simulator import ControlServer, SimulatedProduction, Simulator, run_command
+from jarai_async.simulator import (
+    ControlServer,
+    SimulatedProduction,
+    Simulator,
+    command_reference,
+    run_command,
+)
 
 _DETAILS: Final = (
     "Prints the settings that clients need as one JSON line. Identifiers are new at each start, unless "
@@ -36,6 +42,7 @@ def add_simulate(commands: Commands) -> None:
     simulate = add_command(
         commands, "simulate", "run a local simulator of the Partner API until Ctrl-C", _DETAILS
     )
+    simulate.epilog = f"{simulate.epilog}\n{command_reference()}"
     add_port(simulate, default=8765)
     add_simulator_options(simulate)
     simulate.set_defaults(seed=None)
@@ -51,7 +58,10 @@ def add_simulate(commands: Commands) -> None:
         "'topic=\"How tides work\" awaits_approval 7200 refused=true' (can be repeated)"
     )
     simulate.add_argument("--when", metavar="RULE", action="append", default=[], help=when_help)
-    state_help = "keep the productions and the seed in FILE, and continue with them at the next start"
+    state_help = (
+        "keep productions, webhooks (with their secrets), seed, speed and epoch in FILE, which only you can "
+        "read, and continue with them at the next start"
+    )
     simulate.add_argument("--state", metavar="FILE", help=state_help)
     background_help = (
         'serve in the background, and print settings for a shell: eval "$(jarai simulate --background)"; '
@@ -89,16 +99,19 @@ def simulate(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
     """
     if options.background:
         return _start_in_background(options)
+    given = {"seed": options.seed, "speed": options.speed, "epoch": options.epoch}
     if options.speed is not None and options.epoch is None:
         options.epoch = time.time()
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     state = None
     if options.state is not None:
-        state = StateFile(options.state, seed=seed, epoch=options.epoch)
-        if options.seed not in (None, state.seed):
-            state.close()
-            raise ConfigurationError(f"{options.state} belongs to seed {state.seed}: leave out --seed")
-        seed, options.epoch = state.seed, state.epoch
+        state = StateFile(options.state, seed=seed, epoch=options.epoch, speed=options.speed)
+        for name, value in given.items():
+            kept = getattr(state, name)
+            if value not in (None, kept):
+                state.close()
+                raise ConfigurationError(f"{options.state} belongs to {name} {kept}: leave out --{name}")
+        seed, options.epoch, options.speed = state.seed, state.epoch, state.speed
     options.seed = seed
     return _serve(options, state)
 
@@ -108,7 +121,12 @@ async def _serve(options: argparse.Namespace, state: StateFile | None) -> int:
     stop = stop_event()
     on_change = partial(_on_change, state, set(state.productions if state is not None else ()))
     async with (
-        new_simulator(options, port=options.port, on_change=on_change) as simulator,
+        new_simulator(
+            options,
+            port=options.port,
+            on_change=on_change,
+            on_webhook_change=None if state is None else state.save_webhook,
+        ) as simulator,
         ControlServer(simulator) as control,
     ):
         _prepare(simulator, options, state)
@@ -143,7 +161,7 @@ def _on_change(state: StateFile | None, known: set[str], production: SimulatedPr
 
 def _prepare(simulator: Simulator, options: argparse.Namespace, state: StateFile | None) -> None:
     if state is not None:
-        simulator.restore(state.productions.values())
+        simulator.restore(state.productions.values(), webhooks=state.webhooks.values())
     try:
         for fault in options.fault:
             run_command(simulator, f"fault {fault}")

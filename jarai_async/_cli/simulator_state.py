@@ -1,6 +1,7 @@
-"""The file of `jarai simulate --state`: the seed, the epoch of the clock, and every production.
+"""The file of `jarai simulate --state`: the seed, the clock, every production, and the webhooks.
 
-JSON Lines. The first line is the header, and of several lines about a production the last one counts.
+JSON Lines. The first line is the header, and of several lines about the same thing the last one counts. Only
+its owner can read the file: it has the secrets of the webhooks.
 """
 
 import json
@@ -9,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from jarai_async._errors import ConfigurationError
-from jarai_async.simulator import SimulatedProduction
+from jarai_async.simulator import SimulatedProduction, SimulatedWebhook
 
 
 class StateFile:
     """An open state file. Raises OSError, and ConfigurationError if it is another kind of file."""
 
-    def __init__(self, path: str, *, seed: int, epoch: float | None) -> None:
+    def __init__(self, path: str, *, seed: int, epoch: float | None, speed: float | None = None) -> None:
         self._path = Path(path)
         self.seed = seed
         self.epoch = epoch
+        self.speed = speed
         self.productions: dict[str, Mapping[str, Any]] = {}
+        self.webhooks: dict[str, Mapping[str, Any]] = {}
         if self._path.exists():
             self._read()
         self._replace()
@@ -27,9 +30,24 @@ class StateFile:
 
     def save(self, production: SimulatedProduction) -> None:
         """Write a production that was created or changed."""
-        self.productions[production.production_id] = saved = production.to_dict()
+        self._write(production.to_dict())
+
+    def save_webhook(self, webhook: SimulatedWebhook) -> None:
+        """Write a webhook that was created, changed or deleted."""
+        self._write(webhook.to_dict())
+
+    def _write(self, saved: Mapping[str, Any]) -> None:
+        self._take(saved)
         self._file.write(json.dumps(saved) + "\n")
         self._file.flush()
+
+    def _take(self, saved: Mapping[str, Any]) -> None:
+        if "production_id" in saved:
+            self.productions[saved["production_id"]] = saved
+        elif saved["deleted"]:
+            self.webhooks.pop(saved["webhook_id"], None)
+        else:
+            self.webhooks[saved["webhook_id"]] = saved
 
     def close(self) -> None:
         """Close the file."""
@@ -40,6 +58,7 @@ class StateFile:
         try:
             values = json.loads(header)
             self.seed, self.epoch = values["jarai_simulator_seed"], values["epoch"]
+            self.speed = values.get("speed")
         except (ValueError, TypeError, KeyError):  # JSON of another kind, or none
             raise ConfigurationError(f"{self._path} is not a state of `jarai simulate`") from None
         for line in lines:
@@ -47,12 +66,15 @@ class StateFile:
                 saved = json.loads(line)
             except ValueError:  # the process ended while it wrote the line
                 continue
-            self.productions[saved["production_id"]] = saved
+            self._take(saved)
 
     def _replace(self) -> None:
         """Write the file again, without what later lines have replaced and without a line that is cut off."""
-        header = {"jarai_simulator_seed": self.seed, "epoch": self.epoch}
-        lines = [json.dumps(values) for values in (header, *self.productions.values())]
+        header = {"jarai_simulator_seed": self.seed, "epoch": self.epoch, "speed": self.speed}
+        saved = (header, *self.productions.values(), *self.webhooks.values())
+        lines = [json.dumps(values) for values in saved]
         temporary = self._path.with_name(f"{self._path.name}.new")
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode=0o600, exist_ok=False)
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
         temporary.replace(self._path)

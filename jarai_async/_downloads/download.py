@@ -34,6 +34,7 @@ from jarai_async._errors import (
     NotSentError,
 )
 from jarai_async._events import SavedFile
+from jarai_async._http.request_log import RequestLog, log_download
 from jarai_async._http.transport import Transport
 from jarai_async._secret import Secret
 
@@ -60,7 +61,14 @@ class Download:
     """
 
     def __init__(
-        self, deliverable: Deliverable, target: Path, disk: Disk, *, https: bool, progress: Progress | None
+        self,
+        deliverable: Deliverable,
+        target: Path,
+        disk: Disk,
+        log: RequestLog,
+        *,
+        https: bool,
+        progress: Progress | None,
     ) -> None:
         self.deliverable = deliverable
         self.furthest = 0  # bytes of the file that were received in the best attempt
@@ -70,6 +78,9 @@ class Download:
         self._refused_since: float | None = None
         self._is_fresh = False  # whether the URL was renewed and not tried since
         self._disk = disk
+        self._purpose = log
+        self._status: int | None = None  # of the response in this attempt
+        self._received = 0  # bytes, in this attempt
         self._https = https
         self._progress = progress
         self._next_progress = -math.inf
@@ -134,15 +145,28 @@ class Download:
         headers = blob_storage.request_headers(self._expected, self._offset)
         self.is_host_down = self.is_url_refused = False
         try:
-            await transport.read_blob(url, headers, self)
+            await self._request(transport, url, headers)
         except (NotSentError, NoResponseError, InvalidResponseError) as error:
             self.is_host_down, self._refused_since = isinstance(error, NotSentError), None
             raise IncompleteDownloadError(f"blob storage: {error.message}") from error
         if self._expected.size not in (None, self._offset):
             raise IncompleteDownloadError(f"only {self._offset} of {self._expected.size} bytes were received")
 
+    async def _request(self, transport: Transport, url: Secret, headers: Mapping[str, str]) -> None:
+        """Read the URL once, and log it with the status, or the name of the error that came instead."""
+        self._status, self._received, began_at = None, 0, _clock.monotonic()
+        result = ""
+        try:
+            await transport.read_blob(url, headers, self)
+        except BaseException as error:
+            result = type(error).__name__
+            raise
+        finally:
+            log_download(url, self._status or result, began_at, self._received, self._purpose)
+
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Accept or reject a response."""
+        self._status = status
         resuming = bool(blob_storage.request_headers(self._expected, self._offset))
         if blob_storage.is_refusal(status, resuming=resuming):
             raise self._refusal(status)
@@ -170,6 +194,7 @@ class Download:
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes of a response."""
         self._chunks.append(chunk)
+        self._received += len(chunk)
         self._chunks_size += len(chunk)
         self._offset += len(chunk)
         self.furthest = max(self.furthest, self._offset)

@@ -79,7 +79,7 @@ class Downloader:
         ConfigurationError or ClosedError if the client is closed.
         """
         retrier = retrier or self.retrier
-        download = Download(deliverable, target, self._disk, https=self._https, progress=progress)
+        download = Download(deliverable, target, self._disk, log, https=self._https, progress=progress)
         links = self._links_of(deliverable.production_id)
 
         async def attempt() -> SavedFile:

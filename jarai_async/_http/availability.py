@@ -99,7 +99,7 @@ class Availability:
         if self.is_down:
             seconds, affected = now - self._began_at, len(self._affected)
             facts = {"event": "OutageEnded", "of": self._name, "seconds": seconds, "affected": affected}
-            _log.info(
+            _log.warning(  # as its begin: who filters by level sees both
                 "the outage of %s has ended after %.0f s; it affected %d productions",
                 self._name,
                 seconds,

@@ -11,6 +11,8 @@ from attrs import define, field
 from jarai_async import _clock
 from jarai_async._api.calls import Call, Kind
 from jarai_async._errors import JaraiError
+from jarai_async._secret import Secret
+from jarai_async._urls import host_and_path
 
 _log = logging.getLogger("jarai_async")
 
@@ -67,3 +69,24 @@ def log_request(call: Call[Any], result: int | str, began_at: float, purpose: Re
     }
     message = "%s %s: %s after %.0f ms"
     _log.debug(message, call.method, call.path, result, milliseconds, extra={"jarai": facts})
+
+
+def log_download(url: Secret, result: int | str, began_at: float, size: int, purpose: RequestLog) -> None:
+    """Log an attempt to read a signed URL as `log_request` does; `size` is in bytes that were received."""
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    host, path = host_and_path(url.reveal())
+    milliseconds = (_clock.monotonic() - began_at) * 1000
+    facts = {
+        "event": "Download",
+        "kind": "download",
+        "method": "GET",
+        "host": host,
+        "path": path,
+        "result": result,
+        "milliseconds": milliseconds,
+        "size": size,
+        "purpose": purpose.name,
+    }
+    message = "GET %s%s: %s, %d bytes after %.0f ms"
+    _log.debug(message, host, path, result, size, milliseconds, extra={"jarai": facts})

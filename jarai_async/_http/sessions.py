@@ -24,7 +24,6 @@ import aiohttp
 from attrs import define
 from yarl import URL
 
-from jarai_async._api.calls import Kind
 from jarai_async._errors import ConfigurationError, NoResponseError
 from jarai_async._urls import is_public
 
@@ -74,13 +73,13 @@ class Sessions:
         self.api_is_local: bool | None = None
         """Whether the API is at a private address: then files may be, too. None while that is not known."""
 
-    def for_call(self, kind: Kind, attempts: Attempts) -> tuple[Session, dict[str, Any]]:
+    def for_call(self, method: str, attempts: Attempts) -> tuple[Session, dict[str, Any]]:
         """Return the session for a call, and the options of its request that count the attempts."""
         self.check_open()
         if self._user_session is not None:
             attempts.count = 1
             return self._user_session, {}
-        if kind is not Kind.SUBMIT:
+        if method != "POST":
             options: dict[str, Any] = {"middlewares": (attempts.count_once,)}
             session = self._own.get("reads") or self._open("reads", aiohttp.TCPConnector(limit=0))
         else:

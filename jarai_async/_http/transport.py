@@ -115,11 +115,11 @@ class Transport:
         raise failure
 
     async def _request(self, call: Call[Any], api_key: Secret, attempts: Attempts) -> Response:
-        session, options = self._sessions.for_call(call.kind, attempts)
+        session, options = self._sessions.for_call(call.method, attempts)
         headers = _headers(call, api_key)
         if wire.USER_AGENT not in session.headers:  # else it is the choice of the user's session
             headers[wire.USER_AGENT] = _USER_AGENT
-        is_submit = call.kind is Kind.SUBMIT
+        is_submit = call.method == "POST"
         end = _clock.monotonic() + (self._submit_total if is_submit else self._read_total)
         async with asyncio.timeout_at(end):
             response = await session.request(

@@ -56,6 +56,11 @@ class History:
         if not readers:
             self._readers.pop(reference, None)
 
+    def wake_all(self) -> None:
+        """Let all readers look again."""
+        for reference in list(self._readers):
+            self.wake(reference)
+
     def reader(self, reference: str | None) -> asyncio.Event:
         """Return what is set whenever there is something new for a reader."""
         changed = asyncio.Event()

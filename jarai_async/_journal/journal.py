@@ -242,6 +242,10 @@ class SqliteJournal:
         self._intents[intent.reference] = intent
         return self._writer.add((_UPSERT, intent.row()))
 
+    def next_cursor(self) -> int:
+        """Return the cursor of a new event."""
+        return self.history.next_cursor()
+
     def append(self, intent: Intent | None, event: Event, deliver: Callable[[], None] | None) -> None:
         """Add an event and the state after it to the next commit, which then delivers it.
 
@@ -285,6 +289,11 @@ class SqliteJournal:
     def store(self, name: str, value: Mapping[str, Any]) -> None:
         """Add a fact to the next commit."""
         self._writer.add((REPLACE_FACT, (name, json.dumps(value))))
+
+    async def add_learned(self, now: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+        """Record what was learned of durations, and return it: no other process uses this journal."""
+        self.store("learned", now)
+        return now
 
     async def flush(self) -> None:
         """Wait for the commit of what was added before; not of what is added later, which never ends.

@@ -89,6 +89,10 @@ class Journal(Protocol):
     def put(self, intent: Intent) -> object:
         """Add an intent to the next commit, without waiting for it. A failure is only logged."""
 
+    def next_cursor(self) -> int:
+        """Return the cursor of a new event; 0 where only its commit decides that."""
+        ...
+
     def append(self, intent: Intent | None, event: Event, deliver: Callable[[], None] | None) -> None:
         """Add an event and the state after it to the next commit, which then delivers it."""
 
@@ -100,6 +104,13 @@ class Journal(Protocol):
 
     def store(self, name: str, value: Mapping[str, Any]) -> None:
         """Add a fact to the next commit."""
+
+    async def add_learned(self, now: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Record what was learned of durations, and return it with what other processes have learned.
+
+        `before` is what it returned last, or what `load("learned")` did.
+        """
+        ...
 
     async def flush(self) -> None:
         """Wait for the commit of what was added before. A failure is only logged."""

@@ -7,6 +7,7 @@ closed as its owner does that.
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -100,30 +101,59 @@ def read_journal(path: str | os.PathLike[str]) -> Iterator[JournalEntry]:
     Raises JournalError where the file cannot be read, is not a journal, or is replaced meanwhile, and
     ConfigurationError where `path` is not the path of a file.
     """
-    for intent, events in JournalReader(journal_path(path)).entries():
-        error = (intent.outcome or {}).get("error")
-        yield JournalEntry(
-            reference=intent.reference,
-            request=intent.request(),
-            stage=str(intent.stage),
-            state=None if intent.outcome_state is None else OutcomeState(intent.outcome_state),
-            production=intent.production,
-            production_ids=intent.production_ids,
-            cancel_requested=intent.cancel_requested,
-            error=intent.doubt if error is None else decoded_error(error),
-            sent_at=_time(intent.sent_at),
-            submitted_at=_time(intent.submitted_at),
-            ended_at=_time(intent.ended_at),
-            events=events,
-        )
+    for intent, events in SqliteReader(journal_path(path)).entries():
+        yield entry_of(intent, events)
+
+
+def entry_of(intent: Intent, events: list[EventRow]) -> JournalEntry:
+    """Return what users see of a request. Raises JournalError if its body or its error cannot be decoded."""
+    error = (intent.outcome or {}).get("error")
+    return JournalEntry(
+        reference=intent.reference,
+        request=intent.request(),
+        stage=str(intent.stage),
+        state=None if intent.outcome_state is None else OutcomeState(intent.outcome_state),
+        production=intent.production,
+        production_ids=intent.production_ids,
+        cancel_requested=intent.cancel_requested,
+        error=intent.doubt if error is None else decoded_error(error),
+        sent_at=_time(intent.sent_at),
+        submitted_at=_time(intent.submitted_at),
+        ended_at=_time(intent.ended_at),
+        events=events,
+    )
 
 
 def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-class JournalReader:
-    """Reads a file. Methods block, and raise JournalError."""
+class JournalReader(ABC):
+    """Reads a journal. Methods block, and raise JournalError."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[tuple[Intent, list[EventRow]]]:
+        """Iterate over the requests, each with its events."""
+
+    @abstractmethod
+    def fact(self, name: str) -> Any:
+        """Return a fact, or None if there is none."""
+
+    def folder(self) -> str | None:
+        """Return the folder of the files, if the journal names one."""
+        fact = self.fact("folder")
+        path = fact.get("path") if isinstance(fact, dict) else None
+        return path if isinstance(path, str) else None
+
+    def per_minute(self) -> int | None:
+        """Return the rate limit that the server stated last, if it did."""
+        fact = self.fact("spent")
+        limit = fact.get("limit") if isinstance(fact, dict) else None
+        return limit if isinstance(limit, int) else None
+
+
+class SqliteReader(JournalReader):
+    """Reads a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -138,18 +168,6 @@ class JournalReader:
                 if intent.stage is Stage.SENDING and not is_owned:
                     intent.stage = Stage.IN_DOUBT  # as the next owner will record
                 yield intent, events
-
-    def folder(self) -> str | None:
-        """Return the folder of the files, if the journal names one."""
-        fact = self.fact("folder")
-        path = fact.get("path") if isinstance(fact, dict) else None
-        return path if isinstance(path, str) else None
-
-    def per_minute(self) -> int | None:
-        """Return the rate limit that the server stated last, if it did."""
-        fact = self.fact("spent")
-        limit = fact.get("limit") if isinstance(fact, dict) else None
-        return limit if isinstance(limit, int) else None
 
     def fact(self, name: str) -> Any:
         """Return a fact, or None if there is none."""

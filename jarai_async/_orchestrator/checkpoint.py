@@ -5,12 +5,15 @@ right: in a program that is started during an outage, or with a key that is reje
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextvars import Context
+from typing import Any
 
 from jarai_async import _clock
 from jarai_async._engine import Engine
 from jarai_async._errors import JournalError
 from jarai_async._journal.protocol import Journal
+from jarai_async._polling.merge import added
 from jarai_async._tasks import start, stop
 
 _INTERVAL = 60.0  # seconds: what a crash may lose; the server's headers show the last minute
@@ -19,9 +22,10 @@ _INTERVAL = 60.0  # seconds: what a crash may lose; the server's headers show th
 class Checkpoint:
     """Writes the learned sojourn times and the state of the rate limit to the journal, once a minute."""
 
-    def __init__(self, engine: Engine, journal: Journal) -> None:
+    def __init__(self, engine: Engine, journal: Journal, learned: Mapping[str, Any]) -> None:
         self._engine = engine
         self._journal = journal
+        self._learned = learned  # as the journal had it last
         self._task = start(self._write_regularly, name="jarai checkpoint", context=Context())
 
     @classmethod
@@ -43,21 +47,24 @@ class Checkpoint:
                 engine.limiter.restore_state(sent, _clock.monotonic(), _clock.wall())
         except ValueError as error:
             raise JournalError(f"the journal {journal.location} is damaged: {error}") from None
-        return cls(engine, journal)
+        return cls(engine, journal, learned or {})
 
     async def _write_regularly(self) -> None:
         await self._engine.credentials.was_accepted.wait()
         self._journal.store("accepted", {})
         while True:
             await asyncio.sleep(_INTERVAL)
-            self._write()
+            await self._write()
 
-    def _write(self) -> None:
-        engine = self._engine
-        self._journal.store("learned", engine.poller.export_state())
+    async def _write(self) -> None:
+        engine, poller = self._engine, self._engine.poller
         self._journal.store("spent", engine.limiter.export_state(_clock.monotonic(), _clock.wall()))
+        now = poller.export_state()
+        self._learned = await self._journal.add_learned(now, self._learned)
+        if self._learned is not now:
+            poller.use_state(added(self._learned, poller.export_state(), now))
 
     async def close(self) -> None:
         """Write for the last time."""
         await stop([self._task])
-        self._write()
+        await self._write()

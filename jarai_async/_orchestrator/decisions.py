@@ -8,7 +8,7 @@ from jarai_async._api.codec import body_of
 from jarai_async._api.models import Production, ProductionRequest
 from jarai_async._engine import Engine
 from jarai_async._errors import InvalidRequestError
-from jarai_async._events import OutcomeState
+from jarai_async._events import Event, Finished, Outcome, OutcomeState
 from jarai_async._http.request_log import RequestLog
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.identity import compare, differences
@@ -38,6 +38,18 @@ def is_same_request(intent: Intent, request: ProductionRequest) -> bool:
     if changes and not intent.created_nothing:
         raise other_request(intent.reference, changes)
     return not changes
+
+
+def known_outcome(intent: Intent, last_event: Event | None) -> Outcome | None:
+    """Return the outcome of a request that is not running, unless another run was decided since then."""
+    if not isinstance(last_event, Finished):
+        return None
+    outcome = last_event.outcome
+    if outcome.is_final:
+        is_decided = intent.stage is not Stage.ENDED
+    else:
+        is_decided = outcome.state is OutcomeState.UNCERTAIN and intent.stage is not Stage.IN_DOUBT
+    return None if is_decided else outcome
 
 
 def other_request(reference: str, changes: Iterable[str]) -> InvalidRequestError:

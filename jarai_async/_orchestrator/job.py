@@ -48,7 +48,7 @@ from jarai_async._waiting import Waiting
 
 _log = logging.getLogger("jarai_async")
 
-_WITHOUT_SLOT = (Status.AWAITING_APPROVAL, Status.DISTRIBUTING)  # they have waited for approval, as a rule
+WITHOUT_SLOT = (Status.AWAITING_APPROVAL, Status.DISTRIBUTING)  # they have waited for approval, as a rule
 _LAST_LOOK = 60.0  # seconds for the poll of a production whose deadline has passed already
 
 _RETRY_ADVICE = "To submit it again, call `Orchestrator.retry`, or use `jarai retry`."
@@ -187,7 +187,7 @@ class Job:
             end = await self.submission.submit(intent)
             if end is not None:
                 return end
-        elif intent.production is not None and intent.production.status not in _WITHOUT_SLOT:
+        elif intent.production is not None and intent.production.status not in WITHOUT_SLOT:
             await self.state.slot.acquire_if_free()
         if self.state.accepted is None:
             self.state.accepted = intent.production

@@ -31,7 +31,7 @@ from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.downloader import FILES_AT_ONCE
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError
-from jarai_async._events import Event, Finished, Outcome, OutcomeState
+from jarai_async._events import Outcome, OutcomeState
 from jarai_async._http.retry import Retrier, Retry
 from jarai_async._journal.database import Server, journal_path
 from jarai_async._journal.entries import Intent, Stage
@@ -40,7 +40,7 @@ from jarai_async._journal.identity import differences
 from jarai_async._journal.journal import SqliteJournal
 from jarai_async._journal.protocol import JournalOpener
 from jarai_async._orchestrator.checkpoint import Checkpoint
-from jarai_async._orchestrator.decisions import not_ended, other_request, retry
+from jarai_async._orchestrator.decisions import known_outcome, not_ended, other_request, retry
 from jarai_async._orchestrator.doubts import Doubts
 from jarai_async._orchestrator.feeder import feed
 from jarai_async._orchestrator.job import Job
@@ -284,7 +284,7 @@ class Orchestrator:
             return None
         is_running = self.jobs.running(reference) is not None
         last_event = None if is_running else await self.context.journal.last_event(intent)
-        return self._known_ticket(intent, _known_outcome(intent, last_event))
+        return self._known_ticket(intent, known_outcome(intent, last_event))
 
     async def tickets(self, state: OutcomeState | None = None) -> list[Ticket]:
         """Return the tickets of all requests that are running or that the journal knows, in their order.
@@ -299,7 +299,7 @@ class Orchestrator:
             event = last_events.get(intent.reference)
             if event is not None and event.sequence != intent.sequence:
                 event = await journal.last_event(intent)  # a newer one was written after the others were read
-            outcome = None if self.jobs.running(intent.reference) else _known_outcome(intent, event)
+            outcome = None if self.jobs.running(intent.reference) else known_outcome(intent, event)
             if state is None or (outcome is not None and outcome.state == state):
                 tickets.append(self._known_ticket(intent, outcome))
         return tickets
@@ -455,18 +455,6 @@ def _opener(journal: str | PathLike[str] | JournalOpener | None, wait: float) ->
         return await SqliteJournal.open(path, server=None if path is None else await server(), wait=wait)
 
     return open_file
-
-
-def _known_outcome(intent: Intent, last_event: Event | None) -> Outcome | None:
-    """Return the outcome of a request that is not running, unless another run was decided since then."""
-    if not isinstance(last_event, Finished):
-        return None
-    outcome = last_event.outcome
-    if outcome.is_final:
-        is_decided = intent.stage is not Stage.ENDED
-    else:
-        is_decided = outcome.state is OutcomeState.UNCERTAIN and intent.stage is not Stage.IN_DOUBT
-    return None if is_decided else outcome
 
 
 def _check_arguments(

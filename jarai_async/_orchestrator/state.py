@@ -160,7 +160,7 @@ class JobState:
             production=self.production,
             sequence=self.sequence,
             observed_at=_clock.utc(),
-            cursor=journal.history.next_cursor(),
+            cursor=journal.next_cursor(),
             **fields,
         )
         _log_event(event)

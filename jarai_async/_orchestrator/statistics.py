@@ -38,7 +38,7 @@ class Statistics:
     """An orchestrator and its client at one moment; as text, one line.
 
     - `requests`: requests to the API so far by all users of the client, by kind: submit, poll, read (your own
-      calls), deliverables, cancel. `rate_limited` of them were answered with a 429.
+      calls), deliverables, cancel. `rate_limited` of them got a 429.
     - `per_minute`: the rate limit as far as known, `free_now` of it; `left_today`: None without a daily
       limit.
     - Each of your requests is one of `waiting` (not accepted yet; those that a `run` has still to draw count

@@ -49,10 +49,8 @@ class Observer:
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
         """Use what was exported, also before steps were learned. Raises ValueError."""
-        sojourns = Sojourns.restore_state(state)
-        steps = Steps(sojourns)
-        steps.restore_state(state.get("steps", []))
-        self.sojourns, self.steps = sojourns, steps
+        self.sojourns.use(state)
+        self.steps.restore_state(state.get("steps", []))
 
     def observe(self, watch: Watch, production: Production, sent_at: datetime, now: float) -> None:
         """Use a snapshot of the production, read by a request that was sent at `sent_at` (UTC)."""

@@ -88,8 +88,11 @@ class Poller:
     def restore_state(self, state: Mapping[str, Any]) -> None:
         """Start with what an earlier process learned, unless this one has started. Raises ValueError."""
         if not self.queue and self._worker is None:
-            self.observer.restore_state(state)
-            self.queue = PollQueue(self.sojourns)
+            self.use_state(state)
+
+    def use_state(self, state: Mapping[str, Any]) -> None:
+        """Use what several processes have learned together. Raises ValueError."""
+        self.observer.restore_state(state)
 
     def export_state(self) -> dict[str, Any]:
         """Return what was learned in a form that JSON can hold, for `restore_state`."""

@@ -248,17 +248,28 @@ class Sojourns:
     def restore_state(cls, exported: Mapping[str, Any]) -> Self:
         """Create an instance from exported data. Raises ValueError if this version did not export it."""
         sojourns = cls()
+        sojourns.use(exported)
+        return sojourns
+
+    def use(self, exported: Mapping[str, Any]) -> None:
+        """Use exported data from now on. Raises ValueError, and changes nothing, as `restore_state`."""
         try:
             if tuple(exported["ages"]) != AGE_BINS:
                 raise ValueError("the data is for other age bins")
-            for item in exported["counts"]:
-                counts = sojourns._current(_text(item["project_type"], or_none=True), _text(item["status"]))
-                counts.transitions[:] = _amounts(item["transitions"])
-                counts.seconds[:] = _amounts(item["seconds"])
+            items = [
+                (
+                    (_text(item["project_type"], or_none=True), _text(item["status"])),
+                    _amounts(item["transitions"]),
+                    _amounts(item["seconds"]),
+                )
+                for item in exported["counts"]
+            ]
         except (KeyError, TypeError) as error:
             raise ValueError(f"not data that was exported: {error!r}") from None
-        sojourns._recompute_all()
-        return sojourns
+        for name, transitions, seconds in items:
+            counts = self._current(*name)
+            counts.transitions[:], counts.seconds[:] = transitions, seconds
+        self._recompute_all()
 
 
 def _integrate(counts: _Counts) -> None:

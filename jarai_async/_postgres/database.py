@@ -11,9 +11,10 @@ at the rows themselves.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextvars import Context
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import psycopg
 from psycopg import AsyncConnection, conninfo, errors
@@ -56,9 +57,12 @@ class Database:
         except psycopg.Error:  # whose message repeats the password
             message = "not the URL of a PostgreSQL database, such as postgresql://user@host/database"
             raise ConfigurationError(message) from None
-        self.conninfo: str = conninfo.make_conninfo("", **{**_KEEPALIVES, **given})
+        options = f"-c search_path=jarai {given.get('options') or ''}".strip()
+        self.conninfo: str = conninfo.make_conninfo("", **{**_KEEPALIVES, **given, "options": options})
         """All that is needed to connect: secret, as it may hold a password."""
-        self.name: str = f"the database {_shown(given)}"
+        self.location: str = _location(given)
+        """Its URL without the password."""
+        self.name: str = f"the database {self.location}"
         """What messages call it."""
         self.failure: JournalError | None = None
         """Why it cannot be used now; None while it responds."""
@@ -74,6 +78,7 @@ class Database:
         )
         """Its connections, also for other libraries."""
         self._is_closed = asyncio.Event()
+        self._may_wait = True
 
     def __repr__(self) -> str:
         return f"<Database {self.name}>"
@@ -93,6 +98,10 @@ class Database:
         self._is_closed.set()
         with _clock.outside_work():
             await self.pool.close()
+
+    def stop_waiting(self) -> None:
+        """Let transactions fail from now on where the database is away."""
+        self._may_wait = False
 
     async def read(self, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
         """Return the rows of one statement, in a transaction of its own. Raises as `transaction`."""
@@ -121,6 +130,8 @@ class Database:
                 continue
             except (psycopg.Error, PoolTimeout) as error:
                 self._record(self._translated(error))
+                if not self._may_wait:
+                    raise ClosedError(f"{self.name} did not respond before it was closed") from None
             else:
                 self._record(None)
                 return result
@@ -143,6 +154,22 @@ class Database:
         elif failure is None and self.failure is not None:
             _log.warning("%s responds again", self.name)
         self.failure = failure
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[Callable[[str, Any], list[tuple[Any, ...]]]]:
+    """Read one snapshot of a database; yield what executes a query. Blocking.
+
+    Raises ConfigurationError, and JournalError where the database cannot be read.
+    """
+    database = Database(url)
+    try:
+        with psycopg.connect(database.conninfo) as connection:
+            connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+            connection.set_read_only(True)
+            yield lambda query, values: connection.execute(query.encode(), values).fetchall()
+    except psycopg.Error as error:
+        raise JournalError(f"{database.name} cannot be read: {_first_line(error)}") from None
 
 
 class Listener:
@@ -178,10 +205,11 @@ class Listener:
             yield connection
 
 
-def _shown(given: Mapping[str, Any]) -> str:
-    """Return host and database of a connection string."""
-    host, port = given.get("host", "localhost"), given.get("port")
-    return f"{given.get('dbname', '')} at {host}{f':{port}' if port else ''}".strip()
+def _location(given: Mapping[str, Any]) -> str:
+    """Return the URL of a database without the password."""
+    user, port = given.get("user"), given.get("port")
+    host = f"{quote(str(given.get('host', '')), safe='')}{f':{port}' if port else ''}"
+    return f"postgresql://{f'{user}@' if user else ''}{host}/{given.get('dbname', '')}"
 
 
 def _first_line(error: BaseException) -> str:

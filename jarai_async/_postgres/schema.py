@@ -9,7 +9,8 @@ of events follow it.
 - `commands` are what users decide: cancel, retry, resolve. The worker that owns the request carries them out.
 - `events` are numbered by the transaction that commits them, one after the other: a reader that has seen a
   cursor has seen all lower ones.
-- `workers` renew `seen_at`; one that has not for `lease` seconds is dead.
+- `workers` renew `seen_at`; one that has not for `lease` seconds is dead. After the database was started,
+  none is for two leases, because none could renew it.
 - `rate_limit` has one row: every slot that was handed out to any worker.
 - `webhooks` arrive at any process, and the owner of the production reads them.
 """
@@ -29,6 +30,9 @@ CREATE SCHEMA IF NOT EXISTS jarai;
 CREATE FUNCTION jarai.now() RETURNS double precision LANGUAGE sql VOLATILE
     AS $$ SELECT extract(epoch FROM clock_timestamp())::double precision $$;
 
+CREATE FUNCTION jarai.started_at() RETURNS double precision LANGUAGE sql STABLE
+    AS $$ SELECT extract(epoch FROM pg_postmaster_start_time())::double precision $$;
+
 CREATE TABLE jarai.facts (name text PRIMARY KEY, value jsonb NOT NULL);
 
 CREATE TABLE jarai.workers (
@@ -40,6 +44,13 @@ CREATE TABLE jarai.workers (
     demand double precision NOT NULL DEFAULT 0,
     statistics jsonb NOT NULL DEFAULT '{}'
 );
+
+CREATE FUNCTION jarai.lives(worker uuid) RETURNS boolean LANGUAGE sql VOLATILE AS $$
+    SELECT EXISTS (
+        SELECT FROM jarai.workers WHERE id = worker
+            AND jarai.now() < greatest(seen_at + lease, jarai.started_at() + 2 * lease)
+    )
+$$;
 
 CREATE TABLE jarai.requests (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

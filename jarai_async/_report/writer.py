@@ -15,7 +15,8 @@ from attrs import evolve
 
 from jarai_async._errors import ConfigurationError
 from jarai_async._journal.database import journal_path
-from jarai_async._journal.reader import JournalReader, read_journal
+from jarai_async._journal.reader import entry_of
+from jarai_async._locations import is_database, reader_of, shown
 from jarai_async._report.page import Facts, page
 from jarai_async._report.rows import Row, row_of
 from jarai_async._report.tables import csv_lines, json_lines
@@ -30,12 +31,12 @@ def write_report(
     `now` is the Unix time that it names. Raises ConfigurationError where a file cannot be used for the
     report, JournalError, OSError.
     """
-    path = journal_path(journal)
     wanted = [file for file in (html, csv, json) if file is not None]
-    _check(path, wanted)
-    reader = JournalReader(path)
+    _check(None if is_database(journal) else journal_path(journal), wanted)
+    reader = reader_of(journal)
     folder, spent = reader.folder(), reader.fact("spent")
-    rows = [_located(row_of(entry), folder) for entry in read_journal(path)]
+    rows = [_located(row_of(entry_of(*entry)), folder) for entry in reader.entries()]
+    journal = shown(journal)
     facts = Facts(
         journal=journal,
         written_at=now,
@@ -51,9 +52,9 @@ def write_report(
     return wanted
 
 
-def _check(journal: Path, wanted: list[Path]) -> None:
+def _check(journal: Path | None, wanted: list[Path]) -> None:
     """Check that the files of the report are different ones, and none is the journal's."""
-    taken = [_place(journal), _place(journal.with_name(f"{journal.name}-journal"))]
+    taken = [_place(journal), _place(journal.with_name(f"{journal.name}-journal"))] if journal else []
     for file in wanted:
         if _place(file) in taken:
             raise ConfigurationError(f"{file} cannot be written: it is the journal, or named twice")

@@ -41,6 +41,7 @@ from jarai_async.simulator._event_loop import SimulatedEventLoop, run
 from jarai_async.simulator._ground_truth import GroundTruth, RequestIds
 from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction
 from jarai_async.simulator._productions.timelines import Approval, Durations, Stage, usual_durations
+from jarai_async.simulator._reference import command_reference
 from jarai_async.simulator._rules import ProductionRule
 from jarai_async.simulator._simulator import Simulator
 from jarai_async.simulator._webhooks.delivery import (
@@ -76,6 +77,7 @@ __all__ = [
     "Simulator",
     "Stage",
     "TierName",
+    "command_reference",
     "run",
     "run_command",
     "usual_durations",

@@ -3,7 +3,9 @@
 import random
 import re
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from difflib import get_close_matches
 
 DAY_SECONDS = 86_400
 LOOPBACK = "127.0.0.1"
@@ -26,3 +28,12 @@ def is_uuid(value: object) -> bool:
 def iso(wall: float) -> str:
     """Return a time in Unix seconds as ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def check_name(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise ValueError, with the names that are known, unless `name` is one of them."""
+    names = sorted(known)
+    if name not in names:
+        similar = get_close_matches(name, names, n=1)
+        hint = f", did you mean {similar[0]!r}?" if similar else "."
+        raise ValueError(f"unknown {what} {name!r}{hint} Known are {', '.join(names)}")

@@ -100,7 +100,10 @@ class GroundTruth:
         return self._sender.deliveries
 
     def count(self, route: str | None = None, status: int | None = None) -> int:
-        """Return the number of requests, optionally of one route or with one status."""
+        """Return the number of requests, optionally of one route or with one status.
+
+        Raises ValueError for an unknown route: they are those of `RouteName` but "any", and "unknown".
+        """
         return self._request_log.count(route, status)
 
     def utilisation(self, since: float, until: float) -> float:

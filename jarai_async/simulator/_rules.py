@@ -1,6 +1,6 @@
 """What happens to the productions that a test has chosen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -24,6 +24,11 @@ class Conditions:
     topic: str | None = None
     account_id: str | None = None
     where: Callable[[Mapping[str, Any]], bool] | None = None
+
+    def __str__(self) -> str:
+        given = {"topic": self.topic, "account_id": self.account_id, "where": self.where and "(a function)"}
+        words = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+        return " ".join([str(self.nth)] * (self.nth is not None) + words) or "any"
 
     def match(self, account_id: str, body: Mapping[str, Any]) -> bool:
         """Return whether they match a submission, apart from its number."""
@@ -49,6 +54,9 @@ class ProductionRule:
     _faults: Faults
     matched: int = field(default=0, init=False)
     """How many submissions its conditions have matched: 0 if it was never about one."""
+    effects: list[str] = field(factory=list, init=False)
+    """What happens, as the commands of `jarai simulate` write it: `fails step=8`."""
+    _numbers: dict[tuple[str, str], int] = field(factory=dict, init=False, repr=False)
     rejection: Response | None = field(default=None, init=False, repr=False)
     changes: list[Change] = field(factory=list, init=False, repr=False)
 
@@ -58,15 +66,17 @@ class ProductionRule:
         """Let it fail in the middle of a step (1 to 15), or of Producing. Raises ValueError."""
         if step is not None and not 1 <= step <= STEPS:
             raise ValueError(f"step must be between 1 and {STEPS}, not {step!r}")
-        return self._change(partial(changes.fail, step=step, code=code, message=message))
+        change = partial(changes.fail, step=step, code=code, message=message)
+        return self._add("fails", change, step=step, code=code)
 
     def expires(self) -> Self:
         """Let it stay in the queue until it expires (after 600 seconds)."""
-        return self._change(changes.expire)
+        return self._add("expires", changes.expire)
 
     def is_cancelled(self, *, after: float) -> Self:
         """Let somebody cancel it in JARAI Studio, `after` seconds from its submission."""
-        return self._change(partial(changes.cancel, after=_seconds("after", after)))
+        change = partial(changes.cancel, after=_seconds("after", after))
+        return self._add("is_cancelled", change, after=after)
 
     def awaits_approval(
         self,
@@ -81,7 +91,8 @@ class ProductionRule:
         A production that was refused is Failed, with this code and message (inferred).
         """
         error = (code, message) if refused else None
-        return self._change(partial(changes.decide, seconds=_seconds("seconds", seconds), error=error))
+        change = partial(changes.decide, seconds=_seconds("seconds", seconds), error=error)
+        return self._add("awaits_approval", change, seconds=seconds, refused=refused or None)
 
     def takes(
         self,
@@ -93,7 +104,8 @@ class ProductionRule:
         """Let it stay in a status for so many seconds; None is as usual. Over 600 queued, it expires."""
         given = {"Queued": queued, "Producing": producing, "Distributing": distributing}
         seconds = {status: _seconds(status, each) for status, each in given.items() if each is not None}
-        return self._change(partial(changes.take, seconds=seconds))
+        change = partial(changes.take, seconds=seconds)
+        return self._add("takes", change, queued=queued, producing=producing, distributing=distributing)
 
     def is_rejected(
         self,
@@ -102,12 +114,17 @@ class ProductionRule:
         code: str = "BUDGET_GATE_1_FAILED",
         message: str = "The account's monthly spend ceiling is reached.",
     ) -> Self:
-        """Reject the submission: nothing is created."""
+        """Reject the submission: nothing is created. Raises ValueError unless `status` is 400 to 599."""
+        if not 400 <= status <= 599:
+            raise ValueError(f"status must be that of an error, 400 to 599, not {status!r}")
         self.rejection = error_response(status, code, message)
-        return self
+        return self._add("is_rejected", status=status, code=code)
 
     def loses_response(self, *, times: int | None = 1) -> Self:
-        """Create the production, but reset the connection before the response to its submission."""
+        """Create the production, but reset the connection before the response to its submission.
+
+        `times`: how often, if it is submitted again; None is always. Raises ValueError.
+        """
         return self.has_fault("reset_after", times=times)
 
     def has_fault(
@@ -124,17 +141,29 @@ class ProductionRule:
         self._faults.add(
             kind, on=on, times=times, probability=probability, after=after, seconds=seconds, rule=self
         )
-        return self
+        return self._add("has_fault", kind=kind, on=on, times="always" if times is None else times)
 
-    def matches(self, account_id: str, body: Mapping[str, Any]) -> bool:
-        """Return whether the rule is about a submission that has just arrived, and count it."""
+    def matches(self, account_id: str, body: Mapping[str, Any], key: str | None) -> bool:
+        """Return whether the rule is about a submission that has just arrived.
+
+        It counts the submission, unless it is a repetition of an earlier one: with the same idempotency key.
+        """
         if not self._conditions.match(account_id, body):
             return False
-        self.matched += 1
-        return self._conditions.nth in (None, self.matched)
+        number = self._numbers.get((account_id, key or ""), self.matched + 1)
+        self.matched = max(self.matched, number)
+        if key:
+            self._numbers[account_id, key] = number
+        return self._conditions.nth in (None, number)
 
-    def _change(self, change: Change) -> Self:
-        self.changes.append(change)
+    def __str__(self) -> str:
+        return f"when {self._conditions}: {', '.join(self.effects) or 'nothing'}"
+
+    def _add(self, effect: str, change: Change | None = None, **options: object) -> Self:
+        words = (f"{name}={value}" for name, value in options.items() if value is not None)
+        self.effects.append(" ".join((effect, *words)))
+        if change is not None:
+            self.changes.append(change)
         return self
 
 
@@ -161,9 +190,14 @@ class Rules:
         self._rules.append(rule)
         return rule
 
-    def of_submission(self, account_id: str, body: Mapping[str, Any]) -> list[ProductionRule]:
+    def __iter__(self) -> Iterator[ProductionRule]:
+        return iter(self._rules)
+
+    def of_submission(
+        self, account_id: str, body: Mapping[str, Any], key: str | None
+    ) -> list[ProductionRule]:
         """Return the rules about a submission that has just arrived, and count it."""
-        return [rule for rule in self._rules if rule.matches(account_id, body)]
+        return [rule for rule in self._rules if rule.matches(account_id, body, key)]
 
     def of_production(self, production_id: str) -> list[ProductionRule]:
         """Return the rules about a production."""

@@ -18,15 +18,21 @@ from jarai_async.simulator._api.request_log import RequestLog
 from jarai_async.simulator._api.responses import Layout
 from jarai_async.simulator._api.routes import PREFIX
 from jarai_async.simulator._api.server import ApiServer, BlobServer, make_server
-from jarai_async.simulator._api.webhook_endpoints import WebhookEndpoints
+from jarai_async.simulator._api.webhook_endpoints import WebhookEndpoints, wrong_fields
 from jarai_async.simulator._api.writer import ResponseWriter
 from jarai_async.simulator._blobs.storage import BlobStorage, BlobStore
-from jarai_async.simulator._common import LOOPBACK
+from jarai_async.simulator._common import LOOPBACK, check_name
 from jarai_async.simulator._ground_truth import GroundTruth
 from jarai_async.simulator._productions.state import SimulatedProduction, World
 from jarai_async.simulator._productions.timelines import Approval, Durations, TimelineOptions, usual_durations
 from jarai_async.simulator._rules import Conditions, ProductionRule, Rules
-from jarai_async.simulator._webhooks.delivery import Deliverability, SimulatedWebhook, WebhookSender
+from jarai_async.simulator._webhooks.delivery import (
+    EVENT_TYPES,
+    Deliverability,
+    SimulatedWebhook,
+    WebhookSender,
+    check_secret,
+)
 from jarai_async.simulator._webhooks.emitter import WebhookEmitter
 
 _SHUTDOWN_SECONDS = 0.1  # for requests in progress when the simulator stops; 0 would mean no limit
@@ -58,6 +64,7 @@ class Simulator(GroundTruth):
     - `deliverability`: how reliably webhooks are delivered. It can be changed while the simulator runs.
     - `on_change`: a function that is called with each production that was created, cancelled, approved or
       refused; not when time alone changes its status.
+    - `on_webhook_change`: a function that is called with each webhook that was created, changed or deleted.
 
     Raises ValueError for values outside these ranges. Entering raises OSError if the port is in use.
     """
@@ -80,6 +87,7 @@ class Simulator(GroundTruth):
         blob_storage: BlobStorage = BlobStorage(),  # noqa: B008  # frozen
         deliverability: Deliverability = Deliverability(),  # noqa: B008  # frozen
         on_change: Callable[[SimulatedProduction], object] | None = None,
+        on_webhook_change: Callable[[SimulatedWebhook], object] | None = None,
     ) -> None:
         if tier not in TIERS:
             raise ValueError(f"tier must be one of {', '.join(TIERS)}, not {tier!r}")
@@ -98,6 +106,8 @@ class Simulator(GroundTruth):
         self._blobs = BlobStore(seed, self._world.describe, blob_storage)
         self._sender = WebhookSender(seed, deliverability)
         self._emitter = WebhookEmitter(seed, self._world, self._blobs, self._sender)
+        if on_webhook_change is not None:
+            self._emitter.on_change = on_webhook_change
         self._endpoints = Endpoints(
             self._world,
             self._limits,
@@ -218,12 +228,21 @@ class Simulator(GroundTruth):
 
         The conditions are about future submissions: their topic, their account, and `where`, a function of
         the body (a reference is not in it: JARAI never sees it). `nth` chooses one of those that match, in
-        order of arrival from 1 on. A repeated submission counts again. Without conditions, all are chosen.
+        order of arrival from 1 on. Without conditions, all are chosen.
+
+        A submission that is repeated with its `Idempotency-Key`, as `JaraiClient` does after an error, keeps
+        its number, and the rule is about it again; without a key each arrival counts. Submissions that are on
+        their way at once arrive in any order: choose by topic, or use `concurrency=1` or `latency=0`.
         Raises ValueError unless `nth` is 1 or more.
         """
         if nth is not None and nth < 1:
             raise ValueError(f"nth must be 1 or more, not {nth!r}")
         return self._rules.add(Conditions(nth, topic, account_id, where))
+
+    @property
+    def rules(self) -> list[ProductionRule]:
+        """The rules that `when` has made, each with how many submissions it has `matched`."""
+        return list(self._rules)
 
     def set_left_today(self, *, requests: int | None = None, productions: int | None = None) -> None:
         """Leave so many requests, or productions of each account, of the quotas until midnight (UTC).
@@ -264,19 +283,34 @@ class Simulator(GroundTruth):
         if self._on_change is not None:
             self._on_change(production)
 
-    def restore(self, saved: Iterable[Mapping[str, Any]]) -> None:
-        """Continue productions of an earlier simulator with the same seed, from `to_dict` of each.
+    def restore(
+        self, saved: Iterable[Mapping[str, Any]], *, webhooks: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
+        """Continue productions and webhooks of an earlier simulator with the same seed, from their `to_dict`.
 
-        They count in the quotas of their days. Call it in the block of the simulator, before any request.
+        Productions count in the quotas of their days. Webhooks get the events from now on. Call it in the
+        block of the simulator, before any request.
         """
         for each in saved:
             production = self._world.restore(each, _clock.monotonic(), _clock.wall())
             self._limits.count_production(production.account_id, production.submitted_wall)
+        for webhook in webhooks:
+            lists = {name: tuple(webhook[name]) for name in ("event_types", "account_ids")}
+            self._emitter.add(SimulatedWebhook(**{**webhook, **lists}))
 
     def add_webhook(
         self, endpoint_url: str, event_types: Sequence[str], *, signing_secret: str
     ) -> SimulatedWebhook:
-        """Subscribe an endpoint on this machine, without an API request, to the events from now on."""
+        """Subscribe an endpoint on this machine, without an API request, to the events from now on.
+
+        Raises ValueError for what the API would reject, for an event type that the simulator never sends, and
+        for a secret that is not base64url of 16 bytes or more.
+        """
+        if wrong := wrong_fields({"endpointUrl": endpoint_url, "eventTypes": list(event_types)}):
+            raise ValueError(f"Missing or wrong: {', '.join(wrong)}.")
+        for event_type in event_types:
+            check_name("event type", event_type, EVENT_TYPES)
+        check_secret(signing_secret)
         ordinal = 1 + max((webhook.ordinal for webhook in self.webhooks), default=0)
         webhook = SimulatedWebhook(
             webhook_id=str(uuid.UUID(int=ordinal)),
@@ -289,6 +323,7 @@ class Simulator(GroundTruth):
             created_wall=_clock.wall(),
         )
         self._emitter.add(webhook)
+        self._emitter.on_change(webhook)
         return webhook
 
     def add_key(self, *scopes: str, sandbox: bool = False) -> str:

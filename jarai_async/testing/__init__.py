@@ -21,7 +21,8 @@ other libraries (aiosqlite), subprocesses, other servers. Hold the clock meanwhi
         await database.execute(...)
 
 A test runs in simulated time if it uses one of these fixtures, directly or through another fixture. All other
-tests keep their event loop. `-p no:jarai` turns the plugin off.
+tests keep their event loop. `-p no:jarai` turns the plugin off. With `asyncio_mode = auto`, leave out the
+mark `anyio`: pytest-asyncio then runs the tests.
 
 With unittest, derive from `JaraiTestCase`. In a script, use `jarai_async.simulator.run`.
 """

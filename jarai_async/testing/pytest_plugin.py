@@ -124,9 +124,15 @@ def jarai_client(request: pytest.FixtureRequest, jarai_simulator: Simulator) -> 
 
 def _runner(request: pytest.FixtureRequest) -> str:
     """Return what runs the test: "anyio", or the scope of pytest-asyncio's loop."""
-    if "anyio_backend" in request.fixturenames:
-        return "anyio"
     marker = request.node.get_closest_marker("asyncio")
+    if "anyio_backend" in request.fixturenames:
+        if marker is not None:  # so in its mode "auto"
+            message = (
+                "anyio runs this test, and pytest-asyncio its fixtures, in another event loop: remove the "
+                "mark anyio, or set asyncio_mode = strict"
+            )
+            pytest.fail(message, pytrace=False)
+        return "anyio"
     if marker is None or not request.config.pluginmanager.hasplugin("asyncio"):
         message = (
             f"{request.fixturename} needs an async test that pytest-asyncio or anyio runs: mark it with "

@@ -46,7 +46,7 @@ def test_simulator_in_the_background_and_its_next_start(tmp_path: Path) -> None:
     assert f"production 1 was created: {production_id}, Bees" in log.read_text()
     log.unlink()
 
-    with start(command, tmp_path) as process:
+    with start([part for part in command if "--speed" not in part], tmp_path) as process:
         assert process.stdout is not None
         again = json.loads(process.stdout.readline())
         assert {name: again[name] for name in ID_FIELDS} == ids
@@ -69,6 +69,11 @@ def test_simulator_in_the_background_and_its_next_start(tmp_path: Path) -> None:
         (["--when", "3 fials"], "unknown rule 'fials', did you mean 'fails'?"),
         (["--state", "other.json"], "other.json is not a state of `jarai simulate`"),
         (["--state", "state.jsonl", "--seed", "8"], "state.jsonl belongs to seed 7: leave out --seed"),
+        (
+            ["--state", "state.jsonl", "--speed", "60"],
+            "belongs to speed 600.0: leave out --speed",
+        ),
+        (["--state", "state.jsonl", "--epoch", "2"], "state.jsonl belongs to epoch 1.0: leave out --epoch"),
         (["--state", "folder/missing.jsonl"], "folder/missing.jsonl"),
     ],
 )
@@ -77,7 +82,7 @@ def test_mistakes_in_the_options_exit_with_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("other.json").write_text("[]")
-    StateFile("state.jsonl", seed=7, epoch=None).close()
+    StateFile("state.jsonl", seed=7, epoch=1.0, speed=600.0).close()
     assert main(["simulate", "--port", "0", *options]) == 2
     assert message in capsys.readouterr().err
 
@@ -104,3 +109,35 @@ async def test_state_file_keeps_the_last_state_of_each_production(
     assert list(read.productions) == [first.production_id, second.production_id]
     assert read.productions[first.production_id]["stages"][-1] == ["Cancelled", "inf"]
     assert len(path.read_text().splitlines()) == 3
+
+
+async def test_state_file_keeps_webhooks_with_their_secrets(tmp_path: Path) -> None:
+    """Only the owner can read it. The next simulator signs with the same secret, and draws other ones."""
+    path, types = tmp_path / "state.jsonl", ["production.published"]
+    path.touch(mode=0o644)
+    path.write_text('{"jarai_simulator_seed": 5, "epoch": null}\n')
+    state = StateFile(str(path), seed=5, epoch=None)
+    async with (
+        Simulator(seed=5, on_webhook_change=state.save_webhook) as first,
+        JaraiClient(first.api_key, base_url=first.base_url) as client,
+    ):
+        urls = [f"https://example.org/{n}" for n in range(3)]
+        kept, changed, deleted = [await client.create_webhook(url, types) for url in urls]
+        await client.update_webhook(changed.id, event_types=["production.failed"])
+        await client.delete_webhook(deleted.id)
+        before = [webhook.to_dict() for webhook in first.webhooks]
+    state.close()
+    assert path.stat().st_mode & 0o777 == 0o600 or os.name == "nt"
+    state = StateFile(str(path), seed=5, epoch=None)
+    state.close()
+    assert list(state.webhooks) == [kept.id, changed.id]
+    async with (
+        Simulator(seed=5) as second,
+        JaraiClient(second.api_key, base_url=second.base_url) as client,
+    ):
+        second.restore(state.productions.values(), webhooks=state.webhooks.values())
+        assert [webhook.to_dict() for webhook in second.webhooks] == before
+        assert second.webhooks[0].signing_secret == kept.signing_secret.reveal()
+        added = await client.create_webhook("https://example.org/new", types)
+        assert added.id not in {kept.id, changed.id}
+        assert added.signing_secret not in {kept.signing_secret, changed.signing_secret}

@@ -1,9 +1,9 @@
-"""The two web applications, served and called over HTTP."""
+"""The three web applications, served and called over HTTP."""
 
 import asyncio
 import runpy
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.support.applications import (
     productions,
     serve_fastapi,
 )
+from tests.support.postgres import working
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -35,20 +36,32 @@ async def _serve_aiohttp(app: Any) -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-_SERVE = {"aiohttp_app": _serve_aiohttp, "fastapi_app": serve_fastapi}
+_SERVE = {"aiohttp_app": _serve_aiohttp, "fastapi_app": serve_fastapi, "queue_app": serve_fastapi}
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=(*NAMES, "queue_app"))
 async def session(
     request: pytest.FixtureRequest, client: JaraiClient, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A browser at the application, to which JARAI sends webhooks."""
+    async with AsyncExitStack() as resources:
+        if request.param == "queue_app":
+            url = request.getfixturevalue("postgres_url")
+            monkeypatch.setenv("JARAI_DATABASE", url)
+            await resources.enter_async_context(working(client, url, download_to="files"))
+        yield await resources.enter_async_context(_session(request.param, client, monkeypatch))
+
+
+@asynccontextmanager
+async def _session(
+    name: str, client: JaraiClient, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[aiohttp.ClientSession]:
     webhook = await client.create_webhook(
         "http://127.0.0.1:1/", ["deliverable.ready", "production.published"]
     )
     monkeypatch.setenv("JARAI_WEBHOOK_SECRET", webhook.signing_secret.reveal())
-    app = runpy.run_path(str(EXAMPLES / f"{request.param}.py"))["app"]
-    async with _SERVE[request.param](app) as url, http_session(url) as session:
+    app = runpy.run_path(str(EXAMPLES / f"{name}.py"))["app"]
+    async with _SERVE[name](app) as url, http_session(url) as session:
         await client.update_webhook(webhook.id, endpoint_url=f"{url}/jarai")
         yield session
 

@@ -15,10 +15,11 @@ from jarai_async import Finished, JaraiClient, JaraiError, webhooks
 from jarai_async.simulator import Simulator
 from tests.support.applications import serve_fastapi
 from tests.support.deliveries import SECRET, body
+from tests.support.postgres import working
 from tests.support.scenarios import request_for, requests_for
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BATCH, WEB, WEBHOOKS, BY_HAND, TESTING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BATCH, WEB, WEBHOOKS, BY_HAND, QUEUE, TESTING = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def defined_by(source: str) -> dict[str, Any]:
@@ -73,6 +74,15 @@ async def test_single_calls_download_the_files(simulator: Simulator, tmp_path: P
     """It submits, waits and downloads."""
     await defined_by(BY_HAND)["by_hand"](request_for(simulator))
     assert list(tmp_path.glob("files/*/*.mp4"))
+
+
+async def test_queue_returns_the_outcome_of_a_worker(
+    simulator: Simulator, client: JaraiClient, postgres_url: str
+) -> None:
+    """It is added without an API key."""
+    add = defined_by(QUEUE.replace("postgresql://db/jarai", postgres_url))["add"]
+    async with working(client, postgres_url):
+        assert (await add(request_for(simulator))).ok
 
 
 def test_example_of_a_test_passes(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ async def test_outage_of_many_productions_is_logged_once_at_its_begin_and_once_a
     begin, end = await lines_of_outage(caplog, tmp_path, kind, *routes)
     assert begin.levelno == logging.WARNING
     assert begin.getMessage().startswith("an outage of JARAI (poll) began at ")
-    assert end.levelno == logging.INFO
+    assert end.levelno == logging.WARNING
     assert f"it affected {PRODUCTIONS} productions" in end.getMessage()
 
 

@@ -24,7 +24,7 @@ from jarai_async._journal.entries import Stage
 from jarai_async._journal.events import error_fields
 from jarai_async._journal.file_lock import FileReader
 from jarai_async._journal.journal import SqliteJournal
-from jarai_async._journal.reader import JournalReader
+from jarai_async._journal.reader import SqliteReader
 from jarai_async.simulator import Simulator
 from tests.support.journals import intent
 from tests.support.leaks import open_descriptors
@@ -37,7 +37,7 @@ WRITER = f"""
 import asyncio, sys
 from pathlib import Path
 from jarai_async._journal.journal import SqliteJournal
-from jarai_async._journal.reader import JournalReader
+from jarai_async._journal.reader import SqliteReader
 from tests.support.journals import intent
 
 async def write():
@@ -88,7 +88,7 @@ def other_process(program: str, path: Path) -> Iterator["subprocess.Popen[str]"]
 
 def keys(path: Path) -> list[str]:
     """Return the idempotency keys, which the writer changes all at once."""
-    return [one.key for one, _ in JournalReader(path).entries()]
+    return [one.key for one, _ in SqliteReader(path).entries()]
 
 
 def test_other_process_that_commits_is_read_between_two_commits(tmp_path: Path) -> None:

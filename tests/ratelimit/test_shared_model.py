@@ -137,7 +137,7 @@ def rows(count: int = 2) -> tuple[Row, list[Worker]]:
 
 def test_slots_of_a_dead_worker_return_a_minute_after_they_expire() -> None:
     """Until then its requests may be on their way."""
-    _, (dead, other) = rows()
+    _row, (dead, other) = rows()
     full(dead)
     dead.ask(1)  # it reports, and dies
     expires_at = 1 + LEASE
@@ -184,7 +184,7 @@ def test_reply_is_repeated_when_its_transaction_was_committed_but_not_confirmed(
 
 def test_report_counts_from_the_time_of_its_response() -> None:
     """It waited with the worker while the database was away."""
-    _, (worker, other) = rows()
+    _row, (worker, other) = rows()
     full(worker)
     for _ in range(9):
         worker.respond(age=30)
@@ -207,7 +207,7 @@ def test_clock_of_the_database_that_goes_back_gives_no_slot_earlier_and_none_muc
 
 def test_urgent_requests_of_other_workers_go_first() -> None:
     """A poll gets what they leave; after three that went before it, it gets one slot."""
-    _, (polling, submitting) = rows()
+    _row, (polling, submitting) = rows()
     full(polling)
     for n in range(9):
         polling.respond(age=9 - n)
@@ -263,7 +263,7 @@ def test_429_of_one_worker_pauses_all_once() -> None:
 
 
 def test_key_that_is_rejected_pauses_all_and_a_single_request_tests_it() -> None:
-    _, (one, two) = rows()
+    _row, (one, two) = rows()
     one.ask(0, 1)
     one.respond(0, RateLimitState(10, 9))
     one.ask(0, pause=30.0)

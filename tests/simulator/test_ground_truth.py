@@ -39,3 +39,23 @@ async def test_added_webhooks_get_signed_events_without_a_request(
         await asyncio.sleep(60)
     assert [arrival.name[0] for arrival in endpoint.arrivals] == ["production.queued"] * 2
     assert all(arrival.is_signed(SECRET) for arrival in endpoint.arrivals)
+
+
+@pytest.mark.parametrize(
+    ("url", "types", "secret", "message"),
+    [
+        ("http://example.org/", ["production.queued"], SECRET, "Missing or wrong: endpointUrl"),
+        ("https://example.org/", [], SECRET, "Missing or wrong: eventTypes"),
+        ("https://example.org/", ["production.publishd"], SECRET, "did you mean 'production.published'"),
+        ("https://example.org/", ["production.queued"], "c2hvcnQ", "base64url of 16 bytes or more"),
+        ("https://example.org/", ["production.queued"], "not base64url of any size!", "base64url of 16"),
+    ],
+)
+def test_webhook_that_the_api_would_reject_is_not_added(
+    url: str, types: list[str], secret: str, message: str
+) -> None:
+    simulator = Simulator()
+    with pytest.raises(ValueError, match=message) as caught:
+        simulator.add_webhook(url, types, signing_secret=secret)
+    assert secret not in str(caught.value)
+    assert simulator.webhooks == []

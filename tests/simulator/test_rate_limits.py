@@ -122,7 +122,7 @@ async def test_spend_ceiling_resets_with_the_month() -> None:
 @given(st.integers(1, 4), st.lists(st.floats(0, 10**6), min_size=1, max_size=50).map(sorted))
 def test_daily_quota_admits_its_limit_each_day(limit: int, times: list[float]) -> None:
     """Each day admits requests up to the limit, and a rejection names the next midnight."""
-    quota = DailyQuota(limit)
+    quota = DailyQuota(limit, "day")
     admitted: dict[int, int] = {}
     for wall in times:
         day = int(wall // 86_400)

@@ -1,17 +1,20 @@
 """`Simulator.when`: what happens to the productions that a test has chosen, as the library sees it."""
 
+import asyncio
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from jarai_async import JaraiClient, Orchestrator, Outcome
+from jarai_async import JaraiClient, Orchestrator, Outcome, _clock
 from jarai_async.simulator import FaultName, ProductionRule, RouteName, Simulator
 from jarai_async.simulator._api.fault_kinds import KINDS
 from jarai_async.simulator._api.routes import ROUTES
 from tests.support.orchestrators import outcomes_of
+from tests.support.raw_client import open_simulator
 from tests.support.scenarios import request_for
 
 
@@ -100,12 +103,73 @@ def rule() -> ProductionRule:
             "unknown kind of fault 'reset_aftr', did you mean 'reset_after'",
         ),
         (lambda: rule().has_fault("hang", on="sumbit"), "unknown route 'sumbit', did you mean 'submit'"),
+        (lambda: rule().is_rejected(status=200), "status must be that of an error, 400 to 599, not 200"),
+        (lambda: rule().loses_response(times=0), "times must be 1 or more, or None for no limit, not 0"),
+        (lambda: rule().has_fault("hang", after=-1), "after and seconds must be 0 or more"),
+        (
+            lambda: Simulator().faults.add("bit_flip"),
+            "bit_flip is a fault of downloads: its route is 'download', not 'submit'",
+        ),
+        (lambda: Simulator().count("sumbit"), "unknown route 'sumbit', did you mean 'submit'"),
+        (lambda: Simulator().count("any"), "unknown route 'any'"),
         (lambda: rule().has_fault("xyz"), "unknown kind of fault 'xyz'. Known are bit_flip, cut_body, "),
     ],
 )
 def test_mistakes_in_a_rule_are_reported(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+async def test_number_of_a_rule_counts_productions_and_not_repeated_submissions(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """The client submits the first one three times: with the same key."""
+    third = simulator.when(3).fails()
+    simulator.faults.add("unavailable", times=2)
+    outcomes = await outcomes_of(
+        Orchestrator(client, concurrency=1),
+        [request_for(simulator, topic=topic, reference=topic) for topic in ("Bees", "Owls", "Moss", "Tides")],
+    )
+    assert [outcome.reference for outcome in outcomes if outcome.state == "failed"] == ["Moss"]
+    assert simulator.count("submit") == 6
+    assert third.matched == 4
+
+
+async def test_stages_and_timeline_are_in_the_order_of_time(
+    simulator: Simulator, client: JaraiClient
+) -> None:
+    """Also of a production that a rule or a person has changed."""
+    simulator.when(1).takes(queued=5, producing=600).awaits_approval(7200, refused=True)
+    ids = [(await client.submit(request_for(simulator, topic=topic))).id for topic in ("Bees", "Owls")]
+    await client.cancel(ids[1])
+    for id_ in ids:
+        production = simulator.productions[id_]
+        times = [time for time, _ in production.timeline]
+        assert times == sorted(times)
+        assert [status for _, status in production.timeline] == [status for status, _ in production.stages]
+        assert production.stages[0][0] == "Queued"
+
+
+async def test_429_near_midnight_says_which_limit_it_was() -> None:
+    """A client may take two minutes for a rate limit, although the day's quota is used up."""
+    left: dict[str, int]
+    for day, (left, limit) in enumerate(
+        (({"requests": 1}, "day"), ({"productions": 0}, "productions"), ({}, "minute"))
+    ):
+        async with open_simulator(tier="free", latency=0) as (simulator, api):
+            until = datetime(2026, 1, 1 + day, 23, 58, tzinfo=UTC).timestamp()
+            await asyncio.sleep(until - _clock.wall())
+            simulator.set_left_today(**left)
+            responses = (
+                [await api.submit() for _ in range(2)]
+                if left
+                else [await api.get("/usage") for _ in range(11)]
+            )
+        waits = [response.json["retryAfterSeconds"] for response in responses if response.status == 429]
+        limits = [request.limit for request in simulator.requests if request.status == 429]
+        assert set(limits) == {limit}
+        assert simulator.rate_limited == len(limits) == len(waits)
+        assert waits[0] == (60 if limit == "minute" else 120)
 
 
 def test_names_of_faults_and_routes_are_complete() -> None:

@@ -4,17 +4,22 @@ Each test has its own database. A server of one's own is given as a URL, such as
 `postgresql://postgres@localhost/postgres`, of a user who may create databases.
 """
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from jarai_async import JaraiClient
 from jarai_async._postgres import schema
 from jarai_async._postgres.database import Database
+from jarai_async.workers import Worker
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +45,18 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
         parameters = psycopg.conninfo.conninfo_to_dict(postgres_server) | {"dbname": name}
         yield psycopg.conninfo.make_conninfo("", **parameters)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@asynccontextmanager
+async def working(client: JaraiClient, url: str, **options: Any) -> AsyncIterator[Worker]:
+    """A worker that takes requests from the queue."""
+    async with Worker(client, url, **{"lease": 60.0} | options) as worker:
+        running = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.fixture

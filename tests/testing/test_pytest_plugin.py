@@ -172,6 +172,24 @@ def test_project_with_anyio(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "7 passed" in capsys.readouterr().out
 
 
+def test_anyio_mark_with_asyncio_mode_auto(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two plugins would run the test and its fixtures in two loops: the message says what to do."""
+    source = "import pytest\n\n@pytest.mark.anyio\nasync def test(jarai_client):\n    pass\n"
+    assert run_project(tmp_path, source, "-o", "asyncio_mode=auto", "-k", "not trio") == 1
+    assert "remove the mark anyio, or set asyncio_mode = strict" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "session"])
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_loop_scopes(mode: str, scope: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the mark of a module, and by pytest's configuration."""
+    mark = f"pytest.mark.asyncio(loop_scope={scope!r})"
+    source = COMMON.replace("pytestmark = pytest.mark.asyncio", f"pytestmark = {mark}")
+    assert run_project(tmp_path, source, "-o", f"asyncio_mode={mode}") == 0, capsys.readouterr().out
+    options = ("-o", f"asyncio_mode={mode}", "-o", f"asyncio_default_test_loop_scope={scope}")
+    assert run_project(tmp_path, COMMON, *options) == 0, capsys.readouterr().out
+
+
 def test_hook_of_the_project_decides_for_the_other_tests(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -286,3 +286,5 @@ KINDS: dict[str, FaultKind] = {
     "bit_flip": FaultKind(_flip_bit, executes=True),
     "slow": FaultKind(_send_slowly, executes=True),
 }
+
+DOWNLOAD_KINDS = frozenset({"expired", "wrong_length", "bit_flip"})

@@ -2,15 +2,15 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from typing import get_args
 
 from attrs import mutable
 
-from jarai_async.simulator._api.fault_kinds import KINDS, FaultContext, FaultKind, FaultName
+from jarai_async.simulator._api.fault_kinds import DOWNLOAD_KINDS, KINDS, FaultContext, FaultKind, FaultName
 from jarai_async.simulator._api.responses import Response
 from jarai_async.simulator._api.routes import RouteName
+from jarai_async.simulator._common import check_name
 
 
 @mutable
@@ -24,6 +24,9 @@ class Fault:
     after: int
     seconds: float
     rule: object | None
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.on}:{'always' if self.times is None else self.times}"
 
     def fires(self, route: str, rules: Sequence[object], rng: random.Random) -> bool:
         """Return whether the fault affects the request that has just arrived, and count the request."""
@@ -122,13 +125,25 @@ class Faults:
 
         With a `rule`, it affects only requests about the productions of this rule: see `Simulator.when`.
 
-        Raises ValueError for an unknown kind or route, and for a probability outside 0 to 1.
+        Raises ValueError for an unknown kind or route, for a fault of downloads on another route, for `times`
+        below 1, for a negative `after` or `seconds`, and for a probability outside 0 to 1.
         """
-        _check("kind of fault", kind, self.kinds)
-        _check("route", on, get_args(RouteName))
+        check_name("kind of fault", kind, self.kinds)
+        check_name("route", on, get_args(RouteName))
+        if kind in DOWNLOAD_KINDS and on != "download":
+            raise ValueError(f"{kind} is a fault of downloads: its route is 'download', not {on!r}")
+        if times is not None and times < 1:
+            raise ValueError(f"times must be 1 or more, or None for no limit, not {times!r}")
+        if not (after >= 0 and seconds >= 0):
+            raise ValueError(f"after and seconds must be 0 or more, not {after!r} and {seconds!r}")
         if not 0 <= probability <= 1:
             raise ValueError(f"probability must be between 0 and 1, not {probability!r}")
         self._faults.append(Fault(kind, on, times, probability, after, seconds, rule))
+
+    @property
+    def pending(self) -> list[str]:
+        """The faults that can still affect requests, as KIND:ROUTE:TIMES, with the rule if they have one."""
+        return [f"{fault}" if fault.rule is None else f"{fault} ({fault.rule})" for fault in self._faults]
 
     def clear(self) -> None:
         """Remove every fault; the counts stay."""
@@ -150,12 +165,3 @@ class Faults:
         """Return what the client receives instead of `response`."""
         context = FaultContext(fault.seconds, wall, self.trap_url, self._random)
         return self.kinds[fault.kind].change(response, context)
-
-
-def _check(what: str, name: str, known: Iterable[str]) -> None:
-    """Raise ValueError, with the names that are known, unless `name` is one of them."""
-    names = sorted(known)
-    if name not in names:
-        similar = get_close_matches(name, names, n=1)
-        hint = f", did you mean {similar[0]!r}?" if similar else "."
-        raise ValueError(f"unknown {what} {name!r}{hint} Known are {', '.join(names)}")

@@ -20,6 +20,7 @@ from attrs import field, frozen, mutable
 from jarai_async.simulator._common import DAY_SECONDS
 
 TierName = Literal["free", "standard", "enterprise"]
+LimitName = Literal["minute", "day", "productions"]
 WINDOW_SECONDS = 60.0
 
 
@@ -47,6 +48,7 @@ class LimitState:
     remaining: int
     reset: int  # Unix seconds
     retry_after: int | None = None  # whole seconds
+    name: LimitName = "minute"
 
     def headers(self) -> dict[str, str]:
         """Return the headers that the API sends with 2xx and 429."""
@@ -86,6 +88,7 @@ class DailyQuota:
     """A limit per day, which begins at midnight UTC; None means unlimited."""
 
     limit: int | None
+    name: LimitName
     _day: int = -1
     _spent: int = 0
 
@@ -112,7 +115,7 @@ class DailyQuota:
         if self.limit is None or self.spent(wall) < self.limit:
             return None
         midnight = (int(wall // DAY_SECONDS) + 1) * DAY_SECONDS
-        return LimitState(self.limit, 0, midnight, math.ceil(midnight - wall))
+        return LimitState(self.limit, 0, midnight, math.ceil(midnight - wall), self.name)
 
 
 @mutable
@@ -144,7 +147,7 @@ class Limits:
     """All limits of one partner, shared by all its keys."""
 
     def __init__(self, tier: Tier, *, daily_quotas: bool, spend_ceiling: int | None) -> None:
-        self.day = DailyQuota(None)
+        self.day = DailyQuota(None, "day")
         self.ceiling = MonthlyCeiling(spend_ceiling)
         self._daily_quotas = daily_quotas
         self._production_quotas: dict[str, DailyQuota] = {}
@@ -187,5 +190,5 @@ class Limits:
         """Return the account's quota of productions per day."""
         if account_id not in self._production_quotas:
             limit = self.tier.productions_per_day if self._daily_quotas else None
-            self._production_quotas[account_id] = DailyQuota(limit)
+            self._production_quotas[account_id] = DailyQuota(limit, "productions")
         return self._production_quotas[account_id]

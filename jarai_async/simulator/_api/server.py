@@ -87,7 +87,9 @@ class ApiServer:
         if exceeded is not None:
             self.request_log.rate_limited += 1
             wait = exceeded.retry_after
-            error = error_response(429, "RATE_LIMIT_EXCEEDED", "Too many requests.", retry_after=wait)
+            record.limit = exceeded.name
+            message = "Too many requests." if exceeded.name == "minute" else "No requests are left today."
+            error = error_response(429, "RATE_LIMIT_EXCEEDED", message, retry_after=wait)
             return _Decision(error, exceeded)
         if routing_error is not None:
             self._admit(record, wall)
@@ -109,17 +111,17 @@ class ApiServer:
             idempotency_key=headers.get("Idempotency-Key"),
             now=record.arrived,
             wall=wall,
-            rules=[] if sandbox else self._rules_of(record, body),
+            rules=[] if sandbox else self._rules_of(record, body, headers.get("Idempotency-Key")),
         )
 
-    def _rules_of(self, record: RequestRecord, body: bytes | None) -> list[ProductionRule]:
+    def _rules_of(self, record: RequestRecord, body: bytes | None, key: str | None) -> list[ProductionRule]:
         target = record.target.lower()
         if record.route != "submit":
             return self.rules.of_production(target)
         if not self.rules:  # then no body is parsed
             return []
         submission = read_submission(body)
-        return [] if isinstance(submission, Response) else self.rules.of_submission(target, submission)
+        return [] if isinstance(submission, Response) else self.rules.of_submission(target, submission, key)
 
     def _admit(self, record: RequestRecord, wall: float) -> None:
         record.admitted = True
@@ -133,7 +135,9 @@ class ApiServer:
         response = Response(200)
         if kind is None or kind.executes:
             response = self.endpoints.execute(request)
-            self.request_log.rate_limited += response.status == 429
+            if response.status == 429:  # only the quota of productions: the others are checked earlier
+                record.limit = "productions"
+                self.request_log.rate_limited += 1
         if fault is not None:
             response = self.faults.apply(fault, response, request.wall)
         return lay_out(response, self.endpoints.layout)
@@ -167,6 +171,7 @@ class BlobServer:
         if "X-API-Key" in request.headers:
             self.request_log.leaks.append(f"{request.method} {request.path}")
         record = RequestRecord(_clock.monotonic(), request.method, "download")
+        record.target = production_of(request.path)
         self.request_log.requests.append(record)
         if self.latency > 0:
             await asyncio.sleep(self.random.expovariate(1 / self.latency))

@@ -55,13 +55,17 @@ class WebhookEndpoints:
         webhook = self._new_webhook(fields, request.wall)
         if not request.sandbox:
             self._emitter.add(webhook)
+            self._emitter.on_change(webhook)
         return Response(201, {**_body(webhook), "signingSecret": webhook.signing_secret})
 
     def _new_webhook(self, fields: dict[str, Any], wall: float) -> SimulatedWebhook:
-        self._created += 1
-        secret = base64.urlsafe_b64encode(self._random.randbytes(32)).decode().rstrip("=")
+        webhook_id = ""
+        while webhook_id in ("", *self._emitter.webhooks):  # one that was restored has been drawn before
+            self._created += 1
+            secret = base64.urlsafe_b64encode(self._random.randbytes(32)).decode().rstrip("=")
+            webhook_id = draw_uuid(self._random)
         return SimulatedWebhook(
-            draw_uuid(self._random),
+            webhook_id,
             self._created,
             fields["endpointUrl"],
             tuple(fields["eventTypes"]),
@@ -86,6 +90,7 @@ class WebhookEndpoints:
             webhook.endpoint_url = fields.get("endpointUrl", webhook.endpoint_url)
             webhook.event_types = tuple(fields.get("eventTypes", webhook.event_types))
             webhook.account_ids = tuple(fields.get("accountIds", webhook.account_ids))
+            self._emitter.on_change(webhook)
         return Response(200, _body(webhook))
 
     def _delete(self, request: Request) -> Response:
@@ -94,6 +99,7 @@ class WebhookEndpoints:
             return _NO_WEBHOOK
         if not request.sandbox:
             self._emitter.webhooks.pop(webhook.webhook_id).deleted = True
+            self._emitter.on_change(webhook)
         return Response(204)
 
     def _deliveries(self, request: Request) -> Response:
@@ -123,7 +129,7 @@ class WebhookEndpoints:
         fields = read_object(request.body)
         if isinstance(fields, Response):
             return fields
-        wrong = _wrong_fields(fields, required)
+        wrong = wrong_fields(fields, required)
         if wrong:
             return error_response(400, "INVALID_REQUEST", f"Missing or wrong: {', '.join(wrong)}.")
         account_ids = [*(fields.get("accountIds") or ()), fields.get("accountScopeId")]
@@ -135,7 +141,8 @@ class WebhookEndpoints:
 _NO_WEBHOOK = error_response(404, "NOT_FOUND", "There is no such webhook.")
 
 
-def _wrong_fields(fields: dict[str, Any], required: tuple[str, ...]) -> list[str]:
+def wrong_fields(fields: dict[str, Any], required: tuple[str, ...] = ()) -> list[str]:
+    """Return the names of the fields of a webhook that the API rejects."""
     rules = {
         "endpointUrl": _is_endpoint_url,
         "eventTypes": _is_event_types,

@@ -38,8 +38,9 @@ def _starts_of(stages: Sequence[Stage], first: float) -> list[float]:
 class SimulatedProduction:
     """The true state of one production; times are in seconds on the loop's clock unless they are `wall`.
 
-    `body` is the submission as it was received. `stages` are (status, seconds) in order, and `step_ends` the
-    seconds of Producing after which each step is complete. `error` is the code and message of a failure that
+    `body` is the submission as it was received. `stages` are (status, seconds in it), and `timeline` is (time
+    at which it begins, status): the same statuses, both in the order of time. `step_ends` are the seconds of
+    Producing after which each step is complete. `error` is the code and message of a failure that
     the test has asked for. `polls` counts the GETs of the status that were executed.
     """
 
@@ -61,7 +62,10 @@ class SimulatedProduction:
 
     @property
     def timeline(self) -> tuple[tuple[float, str], ...]:
-        """Each status with the time at which it begins: infinity if it follows a wait for a person."""
+        """The time at which each status of `stages` begins, and the status, in the order of time.
+
+        The time is infinity if the status follows a wait for a person.
+        """
         return tuple(zip(self._start_times, (status for status, _ in self.stages), strict=True))
 
     @property

@@ -14,16 +14,26 @@ import json
 import math
 import random
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from attrs import define, evolve, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 from attrs.validators import ge, le
 
 from jarai_async import _clock
 from jarai_async._tasks import start, stop
 from jarai_async.simulator._common import LOOPBACK_HOSTS, draw_uuid
 
+EVENT_TYPES = (  # documented; there are three more, which the simulator does not send
+    "production.queued",
+    "production.step.complete",
+    "deliverable.ready",
+    "production.published",
+    "production.failed",
+    "webhook.test",
+)
+_MIN_SECRET_BYTES = 16  # a shorter secret could be guessed, so `jarai_async.webhooks` rejects it
 _TIMEOUT_SECONDS = 10.0
 _RETRY_DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 7200.0)  # seconds before each retry
 _DELAY_SIGMA = 0.6  # of the lognormal delay: one in a hundred takes four times the median
@@ -76,11 +86,26 @@ class SimulatedWebhook:
         accounts = (self.account_scope_id,) if self.account_scope_id else self.account_ids
         return event_type in self.event_types and (not accounts or account_id in accounts)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values, the secret too, from which `Simulator.restore` makes the webhook again."""
+        return asdict(self)
+
     def signature(self, body: bytes) -> str:
         """Return the value of the signature header (documented)."""
         padded = self.signing_secret + "=" * (-len(self.signing_secret) % 4)
         digest = hmac.new(base64.urlsafe_b64decode(padded), body, hashlib.sha256)
         return f"sha256={digest.hexdigest()}"
+
+
+def check_secret(secret: str) -> None:
+    """Raise ValueError unless a signing secret is base64url of 16 bytes or more; the message omits it."""
+    try:
+        unpadded = secret.rstrip("=").translate(str.maketrans("-_", "+/"))
+        size = len(base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True))
+    except ValueError:
+        size = 0
+    if size < _MIN_SECRET_BYTES or "+" in secret or "/" in secret:
+        raise ValueError(f"signing_secret must be base64url of {_MIN_SECRET_BYTES} bytes or more")
 
 
 @frozen

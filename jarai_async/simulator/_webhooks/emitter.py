@@ -6,6 +6,7 @@ waits for its next event. Code that changes a timeline calls `emit_due`, which s
 
 import json
 import random
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ class WebhookEmitter:
 
     def __init__(self, seed: int | str, world: World, blobs: BlobStore, sender: WebhookSender) -> None:
         self.webhooks: dict[str, SimulatedWebhook] = {}
+        self.on_change: Callable[[SimulatedWebhook], object] = lambda _: None
         self._seed = seed
         self._world = world
         self._blobs = blobs

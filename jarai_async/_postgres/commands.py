@@ -1,0 +1,81 @@
+"""What users decide about a request, in any process: a row that the worker which owns it carries out."""
+
+import json
+from typing import Any, Final, Literal
+
+from attrs import frozen
+
+from jarai_async._errors import InvalidRequestError, JaraiError
+from jarai_async._journal.events import decoded_error, error_fields
+from jarai_async._postgres.database import Connection, Database
+
+COMMANDS: Final = "jarai_commands"
+"""The channel that is notified of new commands, with the reference, and of those that were carried out."""
+Kind = Literal["cancel", "retry", "resolve"]
+_INSERT = """
+INSERT INTO jarai.commands (request, kind, argument) SELECT id, %s, %s FROM jarai.requests
+    WHERE reference = %s RETURNING id
+"""
+_PENDING = """
+SELECT commands.id, kind, argument FROM jarai.commands JOIN jarai.requests ON requests.id = commands.request
+    WHERE reference = %s AND done_at IS NULL ORDER BY commands.id
+"""
+_DONE = "UPDATE jarai.commands SET done_at = jarai.now(), error = %s WHERE id = %s"
+_RESULT = "SELECT error FROM jarai.commands WHERE id = %s AND done_at IS NOT NULL"
+_NOTIFY = "SELECT pg_notify(%s, %s)"
+
+
+@frozen
+class Command:
+    """One decision. `argument` is the production that `resolve` names; None lets it be submitted again."""
+
+    id: int
+    kind: Kind
+    argument: str | None
+
+
+class Commands:
+    """The decisions of all users."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, reference: str, kind: Kind, argument: str | None = None) -> int:
+        """Record a decision, and return its id. Raises InvalidRequestError for an unknown reference."""
+
+        async def add(connection: Connection) -> int | None:
+            row = await (await connection.execute(_INSERT, (kind, argument, reference))).fetchone()
+            await connection.execute(_NOTIFY, (COMMANDS, reference))
+            return None if row is None else int(row[0])
+
+        id_ = await self._database.transaction(add)
+        if id_ is None:
+            raise InvalidRequestError([f"the queue has no request with the reference {reference!r:.100}"])
+        return id_
+
+    async def pending(self, reference: str) -> list[Command]:
+        """Return the decisions about a request that are not carried out. Raises as `Database.read`."""
+        return [Command(*row) for row in await self._database.read(_PENDING, (reference,))]
+
+    async def done(self, command: Command, reference: str, error: JaraiError | None) -> None:
+        """Record that a decision was carried out, or why it could not be. Raises as `Database.read`."""
+        text = None if error is None else json.dumps(error_fields(error))
+
+        async def record(connection: Connection) -> None:
+            await connection.execute(_DONE, (text, command.id))
+            await connection.execute(_NOTIFY, (COMMANDS, reference))
+
+        await self._database.transaction(record)
+
+    async def is_done(self, id_: int) -> bool:
+        """Whether a decision was carried out. Raises why it could not be, and as `Database.read`."""
+        rows = await self._database.read(_RESULT, (id_,))
+        if rows and rows[0][0] is not None:
+            raise _decoded(rows[0][0])
+        return bool(rows)
+
+
+def _decoded(fields: dict[str, Any]) -> JaraiError:
+    if fields["type"] == InvalidRequestError.__name__:
+        return InvalidRequestError([fields["message"]])
+    return decoded_error(fields) or JaraiError("unknown")
