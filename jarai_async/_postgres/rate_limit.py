@@ -31,6 +31,7 @@ from jarai_async._api.models import RateLimit
 from jarai_async._api.responses import RateLimitState
 from jarai_async._errors import ClosedError, JournalError
 from jarai_async._postgres.database import Connection, Database
+from jarai_async._ratelimit.limiter import OTHERS_EXPECTED
 from jarai_async._ratelimit.shared_model import MARGIN, USABLE, Ended, Message, Reply, SharedModel
 from jarai_async._tasks import start, stop
 
@@ -108,7 +109,7 @@ class SharedLimiter:
         self._offset = _clock.wall() - _clock.monotonic()
         self._replied_at = -math.inf
         self._blocked_known: dict[str, float] = {}
-        self._waiting: Sequence[int] = [0] * len(KINDS)
+        self._waiting = [0] * len(KINDS)  # by kind
         self._next_poll_at = -math.inf
         self._changed = asyncio.Event()
         self._task = start(self._run, name="jarai rate limit", context=Context())
@@ -116,11 +117,16 @@ class SharedLimiter:
     async def close(self) -> None:
         """Report what is left to report, if the database responds, and stop."""
         await stop([self._task])
-        self._waiting = [0] * len(KINDS)
-        if self._database.failure is None and (self._held() or self._report_at < math.inf):
-            with suppress(TimeoutError, JournalError, ClosedError):
-                async with asyncio.timeout(_CLOSING):
+        with suppress(TimeoutError, JournalError, ClosedError):
+            async with asyncio.timeout(_CLOSING):
+                while True:
+                    self.set_waiting([0] * len(KINDS), _clock.monotonic(), _clock.wall())
+                    if self._database.failure is not None or not self._has_reports():
+                        break
                     await self._exchange()
+
+    def _has_reports(self) -> bool:
+        return self._unconfirmed is not None or self._report_at < math.inf
 
     # --- What the gate asks ------------------------------------------------------------------------
 
@@ -172,9 +178,9 @@ class SharedLimiter:
         """Return the slots that are in use by all workers and programs, by the last transaction."""
         return self._model.limiter.used_slots(now + self._offset)
 
-    def left_today(self, wall: float) -> float:
+    def left_today(self, _wall: float, /) -> float:
         """Return how many requests are left of the day's quota, by the last transaction."""
-        return self._model.limiter.left_today(wall)
+        return self._model.limiter.left_today(_clock.monotonic() + self._offset)
 
     def accepted_today(self, account_id: str) -> int:
         """Return how many productions of an account all workers have submitted today."""
@@ -182,7 +188,7 @@ class SharedLimiter:
 
     def set_waiting(self, waiting: Sequence[int], now: float, wall: float, /) -> None:
         """Ask for slots for the requests that wait, and give back those that no request waits for."""
-        self._waiting = waiting
+        self._waiting = list(waiting)
         for kind in KINDS:
             unused = self._granted[kind] - (waiting[kind] if self._is_usable(now, wall) else 0)
             if unused > 0:
@@ -199,9 +205,10 @@ class SharedLimiter:
         at = self._ask_at(kind)
         return at if at > now else math.inf
 
-    def quota_returns(self, kind: Kind, now: float, wall: float) -> float:
+    def quota_returns(self, kind: Kind, now: float, _wall: float, /) -> float:
         """Return when the day's quota lets a request of this kind be sent, by the last transaction."""
-        return self._model.limiter.quota_returns(kind, now + self._offset, wall) - self._offset
+        at = now + self._offset
+        return self._model.limiter.quota_returns(kind, at, at) - self._offset
 
     def _ask_at(self, kind: Kind) -> float:
         if not self._is_known:
@@ -218,6 +225,7 @@ class SharedLimiter:
     def acquire(self, kind: Kind, now: float, _wall: float, /) -> int:
         """Take a granted slot."""
         self._granted[kind] -= 1
+        self._waiting[kind] = max(0, self._waiting[kind] - 1)
         slot = next(self._ids)
         self._slots[slot] = self._granted_returned
         if kind is Kind.POLL:
@@ -255,7 +263,7 @@ class SharedLimiter:
         slots_returned = (self._lost if is_late else self._slots).pop(slot, 0)
         self._ended.append(_Ended(now, slots_returned, is_late, state))
         limits_others = state is not None and (state.retry_after is not None or not self.is_limit_known)
-        others_send = now - self.others_seen_at < 2 * USABLE
+        others_send = now - self.others_seen_at < OTHERS_EXPECTED
         self._report_by(now if limits_others or others_send else now + _REPORT_DELAY)
 
     def pause_until(self, time: float) -> None:
