@@ -145,9 +145,24 @@ async def test_slot_that_is_held_for_long_stays_valid_as_long_as_the_database_re
         SlowDatabase.delays.append(1000.0)
         await asyncio.sleep(40)
         assert not slow.is_valid(slot)
-        slow.release(slot)
         await asyncio.sleep(1000)
+        assert not slow.is_valid(slot), "others may have had it"
+        slow.release(slot)
         await asyncio.wait_for(other.acquire(Kind.READ), 2)
+
+
+async def test_slot_that_is_granted_to_a_cancelled_caller_goes_back(postgres_url: str) -> None:
+    """At once: others do not wait for it to expire."""
+    async with schedulers(postgres_url, 2, database=SlowDatabase) as (cancelled, other):
+        cancelled.record_response(await cancelled.acquire(Kind.READ), RateLimitState(10, 9))
+        await asyncio.sleep(61)
+        SlowDatabase.delays.append(1.0)
+        waiting = [asyncio.create_task(cancelled.acquire(Kind.READ)) for _ in range(10)]
+        await asyncio.sleep(0.5)
+        await stop(waiting)
+        await asyncio.sleep(1)
+        async with asyncio.timeout(1):
+            await asyncio.gather(*(other.acquire(Kind.READ) for _ in range(10)))
 
 
 class CutDatabase(SimulatedTimeDatabase):
@@ -316,13 +331,18 @@ async def test_account_without_productions_left_today_blocks_the_submits_of_all_
 async def test_requests_wait_while_the_database_refuses_the_transaction(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without the row nothing is granted."""
+    """Without the row nothing is granted; what was to be reported then is reported later."""
     async with schedulers(postgres_url, 1) as (scheduler,), simulated_time_database(postgres_url) as database:
-        await database.read("DELETE FROM jarai.rate_limit")
+        slot = await scheduler.acquire(Kind.READ)
+        state = await database.read("DELETE FROM jarai.rate_limit RETURNING state::text")
         with caplog.at_level(logging.ERROR, logger="jarai_async"):
-            waiting = asyncio.create_task(scheduler.acquire(Kind.READ))
-            await asyncio.sleep(60)
-        assert not waiting.done()
+            scheduler.record_response(slot, RateLimitState(2, 1))
+            waiting = [asyncio.create_task(scheduler.acquire(Kind.READ)) for _ in range(2)]
+            await asyncio.sleep(30)
+        assert not any(task.done() for task in waiting)
         assert "no state of the rate limit" in caplog.text
-        await database.read("INSERT INTO jarai.rate_limit VALUES ('{}')")
-        await asyncio.wait_for(waiting, 10)
+        await database.read("INSERT INTO jarai.rate_limit VALUES (%s)", state[0])
+        await asyncio.sleep(10)
+        assert [task.done() for task in waiting] == [True, False]
+        await asyncio.sleep(21)
+        assert all(task.done() for task in waiting)
