@@ -355,8 +355,9 @@ class SharedLimiter:
         self._model, self._is_known, self._offset = model, True, model.now - self._replied_at
         usable = USABLE - (model.now - reply.at)  # less if it was committed at an earlier attempt
         self._usable_until = began_at + usable, wall + usable
+        if not self._granted.total():  # else some of the earlier ones are not handed out yet
+            self._granted_returned = reply.slots_returned
         self._granted.update(reply.granted)
-        self._granted_returned = reply.slots_returned
         for account_id, account in model.accounts.items():
             until = account.blocked_until
             if until > max(model.now, self._blocked_known.get(account_id, 0.0) + _SAME_END):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
@@ -62,6 +63,8 @@ async def test_saturated_workers_use_the_rate_limit_without_a_429(tier: TierName
         assert simulator.utilisation(60, seconds) >= 0.97
         assert sum(worker.limiter.transactions for worker in each) <= 2 * sum(responses)
         assert min(responses) >= 0.1 * sum(responses)
+        others_seen_at = {worker.limiter.others_seen_at for worker in each}
+        assert others_seen_at == {-math.inf}, "they took each other for other programs"
 
 
 async def test_worker_alone_is_as_fast_as_a_client_without_a_database(postgres_url: str) -> None:
