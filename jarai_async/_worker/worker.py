@@ -207,8 +207,19 @@ class Worker:
         except BaseException:
             slot.release()
             raise
-        if intent is None or self._start(intent, slot) is None:
+        if intent is None or not self._continue(intent, slot):
             slot.release()
+
+    def _continue(self, intent: Intent, slot: Slot) -> bool:
+        """Run a request that this worker owns now; return whether its job was started.
+
+        If its submit is in doubt, the former owner gets time to record what it has created: it may only be
+        cut off, or have been paused.
+        """
+        if intent.stage is Stage.IN_DOUBT and not self._may_repeat(intent):
+            self._in_background(self._start_later, intent)
+            return False
+        return self._start(intent, slot) is not None
 
     def _start(self, intent: Intent, slot: Slot) -> "asyncio.Task[Outcome] | None":
         """Start the job of a request that this worker owns; None if it cannot, or if it runs already."""
@@ -221,7 +232,7 @@ class Worker:
             request = intent.request()
         except JournalError as error:
             _log.error("%s; no worker can run it", error)
-            self._in_background(self._release, intent)
+            self._in_background(self._release, (intent, True))
             return None
         state = JobState(context, request, reference, slot, intent=intent, has_ticket=True)
         _, task = jobs.start(state)
@@ -234,12 +245,18 @@ class Worker:
                 _log.error("the job of %s failed", intent.reference, exc_info=error)
             elif not self._is_leaving:
                 _log.warning("%s is not run any more: %s", intent.reference, error)
+            has_outcome = False
+        else:
+            has_outcome = not task.cancelled()
         if not self._is_leaving:
-            self._in_background(self._release, intent)
+            self._in_background(self._release, (intent, has_outcome))
 
-    async def _release(self, intent: Intent) -> None:
+    async def _release(self, job: tuple[Intent, bool]) -> None:
+        """Own a request no longer whose job has ended, perhaps with an outcome that is not final."""
+        intent, has_outcome = job
         if self._orchestrator.jobs.running(intent.reference) is None:
-            await self._journal.release(intent.reference, is_settled=intent.stage is not Stage.ENDED)
+            is_settled = has_outcome and intent.stage is not Stage.ENDED
+            await self._journal.release(intent.reference, is_settled=is_settled)
 
     def _on_superseded(self, reference: str) -> None:
         """Stop the job of a request that another worker has taken over."""
@@ -265,7 +282,7 @@ class Worker:
                 self._limit.share = renewal.share
             for reference in owned & self._journal.owned - renewal.owned:
                 self._journal.superseded(reference)
-            for reference in renewal.orphans:
+            for reference in {*renewal.orphans, *(renewal.owned - self._journal.owned)}:
                 await self._take_over(reference)
             for reference in renewal.decided:
                 if reference not in self._deciding:
@@ -283,18 +300,13 @@ class Worker:
     async def _take_over(self, reference: str) -> None:
         """Continue with a request whose worker is dead, whether or not there is a slot: it is in flight."""
         intent = None if self._is_leaving else await self._journal.claim(reference)
-        if intent is None:
-            return
-        if intent.stage is Stage.IN_DOUBT and not self._may_repeat(intent):
-            self._in_background(self._take_over_later, intent)
-        else:
-            self._start(intent, Slot(self._orchestrator.context.slots))
+        if intent is not None:
+            self._continue(intent, Slot(self._orchestrator.context.slots))
 
     def _may_repeat(self, intent: Intent) -> bool:
         return intent.key_honoured and self._orchestrator.context.engine.sender.idempotency_keys
 
-    async def _take_over_later(self, intent: Intent) -> None:
-        """Give the former worker time to record what its submit has created: it may only be cut off."""
+    async def _start_later(self, intent: Intent) -> None:
         await asyncio.sleep(_LATE_ANSWER)
         if await self._journal.find(intent.reference) is intent:
             self._start(intent, Slot(self._orchestrator.context.slots))

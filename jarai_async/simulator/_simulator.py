@@ -231,8 +231,7 @@ class Simulator(GroundTruth):
         order of arrival from 1 on. Without conditions, all are chosen.
 
         A submission that is repeated with its `Idempotency-Key`, as `JaraiClient` does after an error, keeps
-        its number, and the rule is about it again; without a key each arrival counts. Submissions that are on
-        their way at once arrive in any order: choose by topic, or use `concurrency=1` or `latency=0`.
+        its number, and the rule is about it again; without a key each arrival counts.
         Raises ValueError unless `nth` is 1 or more.
         """
         if nth is not None and nth < 1:

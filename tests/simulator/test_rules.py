@@ -135,6 +135,20 @@ async def test_number_of_a_rule_counts_productions_and_not_repeated_submissions(
     assert third.matched == 4
 
 
+@pytest.mark.parametrize("seed", range(10))
+async def test_latency_does_not_change_the_numbers_of_submissions(seed: int) -> None:
+    """Of several that are on their way at once, the third is the one that was sent third."""
+    async with (
+        Simulator(seed=seed, failure_rate=0.0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+        Orchestrator(client) as orchestrator,
+    ):
+        simulator.when(3).fails()
+        requests = [request_for(simulator, topic=f"{n}", reference=f"{n}") for n in range(5)]
+        tickets = [orchestrator.submit(request) for request in requests]
+        assert [(await ticket).state == "failed" for ticket in tickets] == [n == 2 for n in range(5)]
+
+
 async def test_stages_and_timeline_are_in_the_order_of_time(
     simulator: Simulator, client: JaraiClient
 ) -> None:

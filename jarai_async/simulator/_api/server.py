@@ -55,12 +55,13 @@ class ApiServer:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle one request, with the latency split at random between request and response."""
         body = await _read(request)
+        rules = self._rules_of(request, body)  # now: latency must not change the order of submissions
         before, after = self._delays()
         if before:
             await asyncio.sleep(before)
         record = RequestRecord(_clock.monotonic(), request.method, "unknown")
         self.request_log.requests.append(record)
-        decision = self._decide(request, body, record)
+        decision = self._decide(request, body, record, rules)
         response, headers = decision.response, self._headers(decision)
         if after:
             await asyncio.sleep(after)
@@ -75,7 +76,13 @@ class ApiServer:
         before = total * self.random.random()
         return before, total - before
 
-    def _decide(self, request: web.BaseRequest, body: bytes | None, record: RequestRecord) -> _Decision:
+    def _decide(
+        self,
+        request: web.BaseRequest,
+        body: bytes | None,
+        record: RequestRecord,
+        rules: list[ProductionRule],
+    ) -> _Decision:
         record.route, target, routing_error = find_route(request.method, request.path)
         record.target = sys.intern(target)  # one string for all polls of a production
         key = self.keys.find(request.headers.get("X-API-Key"))
@@ -94,34 +101,45 @@ class ApiServer:
         if routing_error is not None:
             self._admit(record, wall)
             return _Decision(routing_error)
-        response = self._execute(self._parse(request, body, record, key, wall), record)
+        response = self._execute(self._parse(request, body, record, key, wall=wall, rules=rules), record)
         return _Decision(response, self.limits.state(now, wall))
 
     def _parse(
-        self, request: web.BaseRequest, body: bytes | None, record: RequestRecord, key: Key, wall: float
+        self,
+        request: web.BaseRequest,
+        body: bytes | None,
+        record: RequestRecord,
+        key: Key,
+        *,
+        wall: float,
+        rules: list[ProductionRule],
     ) -> Request:
-        headers = request.headers
-        sandbox = key.sandbox or headers.get("X-JARAI-Test", "").lower() == "true"
         return Request(
             route=record.route,
             target=record.target,
             body=body,
             key=key,
-            sandbox=sandbox,
-            idempotency_key=headers.get("Idempotency-Key"),
+            sandbox=_is_sandbox(request, key),
+            idempotency_key=request.headers.get("Idempotency-Key"),
             now=record.arrived,
             wall=wall,
-            rules=[] if sandbox else self._rules_of(record, body, headers.get("Idempotency-Key")),
+            rules=rules,
         )
 
-    def _rules_of(self, record: RequestRecord, body: bytes | None, key: str | None) -> list[ProductionRule]:
-        target = record.target.lower()
-        if record.route != "submit":
-            return self.rules.of_production(target)
+    def _rules_of(self, request: web.BaseRequest, body: bytes | None) -> list[ProductionRule]:
+        """Return the rules about the production of a request, and count it if it is a submission."""
         if not self.rules:  # then no body is parsed
             return []
+        key = self.keys.find(request.headers.get("X-API-Key"))
+        if key is None or _is_sandbox(request, key):
+            return []
+        route, target, _ = find_route(request.method, request.path)
+        if route != "submit":
+            return self.rules.of_production(target.lower())
         submission = read_submission(body)
-        return [] if isinstance(submission, Response) else self.rules.of_submission(target, submission, key)
+        if isinstance(submission, Response):
+            return []
+        return self.rules.of_submission(target.lower(), submission, request.headers.get("Idempotency-Key"))
 
     def _admit(self, record: RequestRecord, wall: float) -> None:
         record.admitted = True
@@ -203,6 +221,10 @@ async def _read(request: web.BaseRequest) -> bytes | None:
     except asyncio.IncompleteReadError as error:
         return error.partial
     return None
+
+
+def _is_sandbox(request: web.BaseRequest, key: Key) -> bool:
+    return key.sandbox or request.headers.get("X-JARAI-Test", "").lower() == "true"
 
 
 def _as_storage_error(response: Response) -> Response:
