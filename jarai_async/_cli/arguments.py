@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_report(commands)
     _add_resolve(commands)
     _add_retry(commands)
+    _add_forget(commands)
     _add_status(commands)
     _add_cancel(commands)
     _add_deliverables(commands)
@@ -182,6 +183,20 @@ def _add_retry(commands: Commands) -> None:
     retry = add_command(commands, "retry", "let requests of a journal be submitted again", details)
     _add_journal_file(retry)
     _add_references(retry, "*")
+
+
+def _add_forget(commands: Commands) -> None:
+    details = (
+        "Only those that have ended with a final outcome, with their events: `jarai journal` and `jarai "
+        "report` do not show them any more, and a request with such a reference is a new one, which is paid "
+        "for again. Files that were downloaded stay. Sends nothing to JARAI."
+    )
+    forget = add_command(commands, "forget", "delete requests that have ended from a journal", details)
+    _add_journal_file(forget)
+    _add_references(forget, "*")
+    older_help = "all that ended longer ago than this, such as 30d"
+    forget.add_argument("--older-than", metavar="DURATION", type=duration, help=older_help)
+    forget.add_argument("--dry-run", action="store_true", help="only list what would be deleted")
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
