@@ -72,7 +72,6 @@ class Database:
             max_size=connections,
             open=False,
             timeout=_CONNECT_TIMEOUT,
-            check=AsyncConnectionPool.check_connection,
             kwargs={"prepare_threshold": 2},
             name="jarai",
         )
