@@ -31,6 +31,7 @@ from jarai_async._report.rows import COLLECTING
 from jarai_async._report.totals import STATES
 
 DOWNLOAD_FOLDER: Final = "deliverables"
+SIMULATED_FOLDER: Final = "simulated-deliverables"
 _TIERS: Final = tuple(wire.REQUESTS_PER_MINUTE)
 _EPILOG: Final = """\
 environment variables:
@@ -101,6 +102,8 @@ def simulator_options(options: argparse.Namespace) -> list[str]:
     shared = vars(parser.parse_args(["resume", ""]))
     simulated = [name for name in vars(parser.parse_args(["simulate"])) if name not in shared]
     defaults = vars(parser.parse_args(["run", ""]))
+    if options.dry_run:
+        simulated.remove("tier")
     given = [name for name in simulated if name in defaults and getattr(options, name) != defaults[name]]
     return [f"--{name.replace('_', '-')}" for name in given]
 
@@ -118,15 +121,18 @@ def _add_run(commands: Commands) -> None:
     completed_as_file(run.add_argument("--journal", metavar="FILE", help=journal_help))
     _add_follow_options(run)
     dry_run_help = (
-        "only check the batch and its journal, and forecast it if the tier is known; nothing is sent"
+        "only check the batch and its journal, and forecast it, if --tier or an earlier run tells the tier: "
+        "nothing is sent. Without an API key it cannot check whether the journal belongs to its server"
     )
     run.add_argument("--dry-run", action="store_true", help=dry_run_help)
     simulation = run.add_argument_group("simulation")
     simulate_help = (
-        "run the batch against a built-in simulator in fast-forward, at no cost and without an API key"
+        "run the batch against a built-in simulator in fast-forward, at no cost and without an API key; its "
+        f"files go to {SIMULATED_FOLDER}"
     )
     simulation.add_argument("--simulate", action="store_true", help=simulate_help)
     add_simulator_options(simulation)
+    run.set_defaults(tier=None)
 
 
 def _add_resume(commands: Commands) -> None:

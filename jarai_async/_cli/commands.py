@@ -72,13 +72,14 @@ def _execute(arguments: list[str] | None) -> int:
     if getattr(options, "simulate", False) and (options.speed or options.base_url):
         parser.error("--simulate has its own clock and address: leave out --speed and --base-url")
     if options.command == "run" and not options.simulate and (names := simulator_options(options)):
-        parser.error(f"only a simulator has {', '.join(names)}: add --simulate")
+        also = " or --dry-run" if names == ["--tier"] else ""
+        parser.error(f"only a simulator has {', '.join(names)}: add --simulate{also}")
     warnings.showwarning = lambda message, *_: output.print_message(str(message))
     try:
         if hasattr(options, "batch"):
             options.text = read_text(options.batch)  # here, Ctrl-C ends the reading of standard input
         _check_key(options)
-        with output.log_messages(options.verbose):
+        with output.log_messages(options.verbose, shows_ends=options.command in ("run", "resume")):
             return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
     except (ConfigurationError, InvalidRequestError, AuthenticationError) as error:
         output.print_message(error)
@@ -99,7 +100,8 @@ def _execute(arguments: list[str] | None) -> int:
 def _check_key(options: argparse.Namespace) -> None:
     """Check that there is an API key, before anything else is done. Raises ConfigurationError."""
     is_decision = options.command == "resolve" and is_database(options.journal)  # which a worker carries out
-    needs_key = hasattr(options, "base_url") and not is_decision and not getattr(options, "simulate", False)
+    sends_nothing = getattr(options, "simulate", False) or getattr(options, "dry_run", False)
+    needs_key = hasattr(options, "base_url") and not is_decision and not sends_nothing
     if needs_key and not os.environ.get("JARAI_API_KEY"):
         raise ConfigurationError("no API key: set JARAI_API_KEY")
 
