@@ -82,7 +82,8 @@ def log_how_to_continue(jobs: Collection[JobState], journal: str | None) -> None
         if jobs:
             how = f"to continue, run the same batch with the journal {journal}, or call `resume`"
             _log.info(
-                "stopped watching; productions that continue at JARAI: %d, submits without response: %d; %s",
+                "stopped watching; productions that continue at JARAI: %d, submits without a response: %d; "
+                "%s",
                 len(running),
                 len(in_doubt),
                 "the other workers continue" if is_database(journal) else how,
