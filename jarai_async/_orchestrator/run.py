@@ -25,7 +25,7 @@ from jarai_async._tasks import stop, unhurried
 
 _log = logging.getLogger("jarai_async")
 
-_SHOWN = 20  # references in a warning
+_SHOWN = 5  # references in a warning
 
 Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
 Named = tuple[str, ProductionRequest]  # with its reference
@@ -144,6 +144,7 @@ class Batch:
                 folder,
                 len(again),
                 ", ".join(again[:_SHOWN]) + (" ..." if len(again) > _SHOWN else ""),
+                extra={"jarai": {"collected": len(again), "folder": str(folder)}},
             )
 
     async def _compare(self, journal: Journal) -> list[Intent]:
@@ -231,6 +232,7 @@ async def warn_of_files(context: JobContext) -> None:
             folder,
             len(collected),
             location,
+            extra={"jarai": {"collected": len(collected), "folder": str(folder)}},
         )
 
 
