@@ -22,7 +22,7 @@ from jarai_async._tasks import stop, unhurried
 
 _log = logging.getLogger("jarai_async")
 
-_SHOWN = 20  # references in a warning
+_SHOWN = 5  # references in a warning
 
 Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
 Named = tuple[str, ProductionRequest]  # with its reference
@@ -141,6 +141,7 @@ class Batch:
                 folder.location,
                 len(again),
                 ", ".join(again[:_SHOWN]) + (" ..." if len(again) > _SHOWN else ""),
+                extra={"jarai": {"collected": len(again), "folder": folder.location}},
             )
 
     async def _compare(self, journal: Journal) -> list[Intent]:
@@ -227,4 +228,5 @@ async def warn_of_files(context: JobContext) -> None:
             context.folder.location,
             len(collected),
             context.journal.location,
+            extra={"jarai": {"collected": len(collected), "folder": context.folder.location}},
         )
