@@ -1,8 +1,6 @@
 """A queue of requests in PostgreSQL, for any process: it needs no API key, and sends nothing to JARAI."""
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from types import TracebackType
@@ -12,28 +10,24 @@ from uuid import UUID, uuid4
 from jarai_async import _clock
 from jarai_async._api.models import ProductionRequest, parse_id
 from jarai_async._api.webhook_models import WebhookEvent
-from jarai_async._errors import ClosedError, ConfigurationError, InvalidRequestError
-from jarai_async._events import Event, Outcome, OutcomeState
-from jarai_async._journal.entries import Intent
+from jarai_async._errors import ConfigurationError, InvalidRequestError
+from jarai_async._events import OutcomeState
 from jarai_async._journal.history import EventStream
 from jarai_async._journal.identity import differences
 from jarai_async._orchestrator.decisions import is_same_request, new_intent, not_ended, other_request
 from jarai_async._orchestrator.statistics import Statistics
 from jarai_async._orchestrator.webhook_router import WebhookSource
 from jarai_async._postgres import schema, webhook_events
-from jarai_async._postgres.commands import COMMANDS, Commands, Kind
+from jarai_async._postgres.commands import COMMANDS, Kind
 from jarai_async._postgres.database import Connection, Database, Listener
 from jarai_async._postgres.job_queue import JobQueue
 from jarai_async._postgres.journal import PostgresJournal, is_storable
 from jarai_async._postgres.writer import EVENTS, ORPHANS, stored
 from jarai_async._worker.follower import Follower
 from jarai_async._worker.queue_ticket import QueueTicket
+from jarai_async._worker.requests import Requests
 from jarai_async._worker.totals import read_statistics
 
-_log = logging.getLogger("jarai_async")
-
-_LOOK = 10.0  # seconds; then a decision is looked at, although nothing was notified
-_LIVE_WORKERS = "SELECT FROM jarai.workers WHERE jarai.lives(id) LIMIT 1"
 _RESUME = """
 UPDATE jarai.requests SET is_settled = false WHERE is_settled AND stage <> 'ended' AND worker IS NULL
     RETURNING reference, stage
@@ -65,9 +59,7 @@ class Queue:
         self._database = Database(url)
         self._journal = PostgresJournal(self._database, uuid4(), lambda _: None)
         self._jobs = JobQueue(self._database)
-        self._commands = Commands(self._database)
-        self._decided = asyncio.Event()
-        self._is_open = False
+        self._requests = Requests(self._database, self._journal)
         self._resources = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -81,18 +73,18 @@ class Queue:
             await self._jobs.open()
             follower = Follower(self._journal, await self._journal.latest())
             resources.push_async_callback(follower.close)
-            listener = Listener(self._database, {EVENTS: follower.notify, COMMANDS: self._on_command})
+            listener = Listener(
+                self._database, {EVENTS: follower.notify, COMMANDS: self._requests.on_decided}
+            )
             resources.push_async_callback(listener.close)
             self._resources = resources.pop_all()
-        self._is_open = True
+        self._requests.is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._is_open = False
-        self._journal.history.wake_all()
-        self._on_command(None)
+        self._requests.close()
         await self._resources.aclose()
 
     # --- Requests ----------------------------------------------------------------------------------
@@ -125,11 +117,11 @@ class Queue:
             return added is not None
 
         if await self._database.transaction(insert):
-            return QueueTicket(self, intent, None)
-        known = await self.read(intent.reference)
+            return QueueTicket(self._requests, intent, None)
+        known = await self._requests.read(intent.reference)
         if not is_same_request(known[0], request):
             raise other_request(intent.reference, differences(known[0].request(), request))
-        return QueueTicket(self, *known)
+        return QueueTicket(self._requests, *known)
 
     async def ticket(self, reference: str) -> QueueTicket | None:
         """Return the ticket of a request; None if there is none with this reference.
@@ -138,7 +130,7 @@ class Queue:
         """
         self._check_open()
         try:
-            return QueueTicket(self, *await self.read(reference))
+            return QueueTicket(self._requests, *await self._requests.read(reference))
         except InvalidRequestError:
             return None
 
@@ -149,7 +141,7 @@ class Queue:
         """
         self._check_open()
         intents, outcomes = await self._journal.intents(state), await self._journal.outcomes()
-        tickets = [QueueTicket(self, one, outcomes.get(one.reference)) for one in intents]
+        tickets = [QueueTicket(self._requests, one, outcomes.get(one.reference)) for one in intents]
         return [
             one
             for one in tickets
@@ -175,7 +167,7 @@ class Queue:
         Raises ConfigurationError outside of the `async with` block.
         """
         self._check_open()
-        return EventStream(self._journal.history, after, None, lambda: not self._is_open)
+        return EventStream(self._journal.history, after, None, lambda: not self._requests.is_open)
 
     async def forget(self, *references: str, older_than: timedelta | None = None) -> list[str]:
         """Delete requests that have ended, with their events, and return their references.
@@ -241,24 +233,8 @@ class Queue:
 
     async def _decided_ticket(self, reference: str, kind: Kind, argument: str | None) -> QueueTicket:
         self._check_open()
-        await self.decide(reference, kind, argument)
-        return QueueTicket(self, *await self.read(reference))
-
-    async def decide(self, reference: str, kind: Kind, argument: str | None = None) -> None:
-        """Have a worker carry out a decision, and wait for that. Raises why it could not be carried out."""
-        await self.read(reference)
-        command = await self._commands.add(reference, kind, argument)
-        if not await self._database.read(_LIVE_WORKERS):
-            _log.warning(
-                "no worker is running: one that is started carries out the %s of %s", kind, reference
-            )
-        while not await self._commands.is_done(command):
-            if not self._is_open:
-                raise ClosedError(
-                    "the queue was closed; the decision is recorded, and a worker carries it out"
-                )
-            decided = self._decided
-            await _clock.wait_until(_clock.monotonic() + _LOOK, decided)
+        await self._requests.decide(reference, kind, argument)
+        return QueueTicket(self._requests, *await self._requests.read(reference))
 
     # --- Webhooks ----------------------------------------------------------------------------------
 
@@ -272,48 +248,6 @@ class Queue:
     async def _on_webhook(self, event: WebhookEvent) -> None:
         await webhook_events.record(self._database, event)
 
-    # --- For tickets -------------------------------------------------------------------------------
-
-    async def read(self, reference: str) -> tuple[Intent, Outcome | None]:
-        """Read a request, and its outcome. Raises InvalidRequestError where there is none, as `ticket`."""
-        intent = await self._journal.find(reference)
-        if intent is None:
-            raise InvalidRequestError([f"the queue has no request with the reference {reference!r:.100}"])
-        return intent, (await self._journal.outcomes(reference)).get(reference)
-
-    async def outcome_of(self, reference: str) -> Outcome:
-        """Wait for the outcome of a request. Raises as `QueueTicket.outcome`."""
-        changed = self._journal.history.reader(reference)
-        while True:
-            changed.clear()
-            if (outcome := (await self.read(reference))[1]) is not None:
-                return outcome
-            if not self._is_open:
-                raise ClosedError(f"the queue was closed; {reference!r} is in the database")
-            await changed.wait()
-
-    async def events_of(self, reference: str, after: int) -> AsyncGenerator[Event, None]:
-        """Iterate over the events of one request. Raises as `QueueTicket.events`."""
-        history = self._journal.history
-        changed = history.reader(reference)
-        while True:
-            changed.clear()
-            has_ended = (await self.read(reference))[1] is not None
-            events = await history.after(after, reference)
-            for event in events:
-                after = event.cursor
-                yield event
-            if not events:
-                if has_ended:
-                    return
-                if not self._is_open:
-                    raise ClosedError(f"the queue was closed; {reference!r} is in the database")
-                await changed.wait()
-
-    def _on_command(self, _: str | None) -> None:
-        self._decided.set()
-        self._decided = asyncio.Event()
-
     def _check_open(self) -> None:
-        if not self._is_open:
+        if not self._requests.is_open:
             raise ConfigurationError("use the queue inside its `async with` block")

@@ -1,32 +1,13 @@
 """The handle on one request of a queue, in any process."""
 
 from collections.abc import AsyncIterator, Generator
-from typing import Any, Protocol
+from typing import Any
 
 from jarai_async._api.models import Id, Production, ProductionRequest, Status
 from jarai_async._events import Event, Outcome, production_keys
 from jarai_async._journal.entries import Intent
-from jarai_async._postgres.commands import Kind
 from jarai_async._printable import printable
-
-
-class TicketQueue(Protocol):
-    """What a ticket needs of its queue."""
-
-    async def outcome_of(self, reference: str) -> Outcome:
-        """Wait for the outcome of a request."""
-        ...
-
-    async def read(self, reference: str) -> tuple[Intent, Outcome | None]:
-        """Read a request, and its outcome."""
-        ...
-
-    async def decide(self, reference: str, kind: Kind, argument: str | None = None) -> None:
-        """Have a decision carried out."""
-
-    def events_of(self, reference: str, after: int) -> AsyncIterator[Event]:
-        """Iterate over the events of a request."""
-        ...
+from jarai_async._worker.requests import Requests
 
 
 class QueueTicket:
@@ -36,10 +17,10 @@ class QueueTicket:
     `refresh`. A production that fails or is rejected has an outcome, and raises nothing.
     """
 
-    def __init__(self, queue: TicketQueue, intent: Intent, outcome: Outcome | None) -> None:
+    def __init__(self, requests: Requests, intent: Intent, outcome: Outcome | None) -> None:
         self.known_outcome: Outcome | None = outcome
         """Its outcome, if it had one when it was read: awaiting the ticket waits for one."""
-        self._queue = queue
+        self._requests = requests
         self._intent = intent
 
     def __repr__(self) -> str:
@@ -54,7 +35,7 @@ class QueueTicket:
 
         An outage of the database only delays it. Raises ClosedError when the queue is closed, JournalError.
         """
-        return await self._queue.outcome_of(self.reference)
+        return await self._requests.outcome(self.reference)
 
     @property
     def reference(self) -> str:
@@ -98,7 +79,7 @@ class QueueTicket:
 
     async def refresh(self) -> None:
         """Read the request again. Raises InvalidRequestError if it was forgotten, as `outcome` otherwise."""
-        self._intent, self.known_outcome = await self._queue.read(self.reference)
+        self._intent, self.known_outcome = await self._requests.read(self.reference)
 
     def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Iterate over the events of this request behind a cursor, until its `Finished`.
@@ -106,7 +87,7 @@ class QueueTicket:
         The iteration raises InvalidRequestError for a cursor behind the newest event, ClosedError,
         JournalError.
         """
-        return self._queue.events_of(self.reference, after)
+        return self._requests.events(self.reference, after)
 
     async def cancel(self) -> None:
         """Cancel the request: return once it is certain that it is not sent, or once JARAI cancels it.
@@ -115,7 +96,7 @@ class QueueTicket:
         the request, also if the caller does not wait. Raises as `Ticket.cancel`; ClosedError when the queue
         is closed before a worker has answered.
         """
-        await self._queue.decide(self.reference, "cancel")
+        await self._requests.decide(self.reference, "cancel")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is known of the request as JSON values, without signed URLs and idempotency keys.
