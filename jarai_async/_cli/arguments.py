@@ -235,7 +235,10 @@ def _add_references(parser: argparse.ArgumentParser, count: str) -> None:
 
 
 def _add_follow_options(parser: argparse.ArgumentParser) -> None:
-    folder_help = f"where to create a folder for each production (default: as before, or {DOWNLOAD_FOLDER})"
+    folder_help = (
+        "where to create a folder for each production, with its files and a manifest.json that lists them "
+        f"(default: as before, or {DOWNLOAD_FOLDER})"
+    )
     completed_as_file(parser.add_argument("--download-to", metavar="FOLDER", help=folder_help))
     parser.add_argument(
         "--concurrency",

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
+from urllib.parse import urlsplit
 
 from jarai_async import _clock
 from jarai_async._api import wire
@@ -60,8 +61,8 @@ def add_simulate(commands: Commands) -> None:
     )
     simulate.add_argument("--when", metavar="RULE", action="append", default=[], help=when_help)
     state_help = (
-        "keep productions, webhooks (with their secrets), seed, speed and epoch in FILE, which only you can "
-        "read, and continue with them at the next start"
+        "keep productions, webhooks (with their secrets), seed, speed, epoch and the port of --port 0 in "
+        "FILE, which only you can read, and continue with them at the next start"
     )
     simulate.add_argument("--state", metavar="FILE", help=state_help)
     background_help = (
@@ -114,6 +115,7 @@ def simulate(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
                 state.close()
                 raise ConfigurationError(f"{options.state} belongs to {name} {kept}: leave out --{name}")
         seed, options.epoch, options.speed = state.seed, state.epoch, state.speed
+        options.port = options.port or state.port
     options.seed = seed
     return _serve(options, state)
 
@@ -132,6 +134,8 @@ async def _serve(options: argparse.Namespace, state: StateFile | None) -> int:
         ControlServer(simulator) as control,
     ):
         _prepare(simulator, options, state)
+        if state is not None:
+            state.save_port(urlsplit(simulator.base_url).port or 0)
         settings = {
             "JARAI_BASE_URL": simulator.base_url,
             "JARAI_API_KEY": simulator.api_key,
