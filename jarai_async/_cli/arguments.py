@@ -225,7 +225,8 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_journal_file(parser: argparse.ArgumentParser) -> None:
-    completed_as_file(parser.add_argument("journal", metavar="JOURNAL", help="journal file of `jarai run`"))
+    journal_help = "journal file of `jarai run`, or URL of a queue"
+    completed_as_file(parser.add_argument("journal", metavar="JOURNAL", help=journal_help))
 
 
 def _add_references(parser: argparse.ArgumentParser, count: str) -> None:
