@@ -1,6 +1,6 @@
 """The parser of the command line: every command with its options and help texts.
 
-`commands.py`, `webhook_commands.py` and `simulate.py` have one function for each command.
+`commands.py`, `*_commands.py` and `simulate.py` have one function for each command.
 """
 
 import argparse
