@@ -131,7 +131,7 @@ def _add_run(commands: Commands) -> None:
         f"files go to {SIMULATED_FOLDER}"
     )
     simulation.add_argument("--simulate", action="store_true", help=simulate_help)
-    add_simulator_options(simulation)
+    add_simulator_options(simulation, seed=0)
     run.set_defaults(tier=None)
 
 

@@ -46,8 +46,7 @@ def add_simulate(commands: Commands) -> None:
     )
     simulate.epilog = f"{simulate.epilog}\n{command_reference()}"
     add_port(simulate, default=8765)
-    add_simulator_options(simulate)
-    simulate.set_defaults(seed=None)
+    add_simulator_options(simulate, seed=None)
     fault_help = (
         "fault for the next requests, such as reset_after:submit:2; ROUTE is submit by default; TIMES is 1 "
         "by default, another number, or always (can be repeated)"
@@ -72,13 +71,14 @@ def add_simulate(commands: Commands) -> None:
     simulate.add_argument("--background", action="store_true", help=background_help)
 
 
-def add_simulator_options(options: Options) -> None:
-    """Add the options of a simulator."""
+def add_simulator_options(options: Options, *, seed: int | None) -> None:
+    """Add the options of a simulator; without a `seed`, each has a new one by default."""
     tier_help = f"tier whose limits apply (default: {DEFAULT_TIER})"
     options.add_argument(
         "--tier", choices=tuple(wire.REQUESTS_PER_MINUTE), default=DEFAULT_TIER, help=tier_help
     )
-    options.add_argument("--seed", type=int, default=0, help="random seed of the simulator (default: 0)")
+    seed_help = f"random seed of the simulator (default: {'a new one' if seed is None else seed})"
+    options.add_argument("--seed", type=int, default=seed, help=seed_help)
     rate_help = "share of the productions that the simulator lets fail (default: %(default)s)"
     options.add_argument("--failure-rate", metavar="SHARE", type=share, default=0.04, help=rate_help)
     add_speed(options)
