@@ -1,5 +1,6 @@
 """The journal in PostgreSQL, as one worker sees it: it reads all requests, and writes those that it owns."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, KeysView, Mapping
@@ -41,17 +42,6 @@ SELECT DISTINCT ON (requests.id) cursor, reference, sequence, kind, value, accou
 """
 _OWNER_OF = "SELECT reference FROM jarai.requests WHERE production_id = %s"
 _FORMER_OWNER_OF = "SELECT reference FROM jarai.requests WHERE strpos(kept, %s) > 0"
-_FORMER_SELECT_CHANGED = """
-SELECT cursor, reference FROM jarai.events JOIN jarai.requests ON requests.id = events.request
-    WHERE cursor > %s ORDER BY cursor
-"""
-_SELECT_LAST_OF_ENDED = """
-SELECT DISTINCT ON (requests.id) cursor, reference, sequence, kind, value, account_id, body
-    FROM jarai.requests JOIN jarai.events ON requests.id = events.request
-    WHERE (is_settled OR stage = 'ended') AND (%(one)s::text IS NULL OR reference = %(one)s)
-    ORDER BY requests.id, sequence DESC
-"""
-_OWNER_OF = "SELECT reference FROM jarai.requests WHERE strpos(kept, %s) > 0"
 _FORGET = """
 DELETE FROM jarai.requests WHERE stage = 'ended' AND worker IS NULL
     AND (reference = ANY(%s) OR ended_at < %s) RETURNING reference
@@ -284,7 +274,7 @@ class PostgresJournal:
         """
         began = _clock.Deadline(_LONGEST_COMMIT)
         write = self._writer.add(intent, self._epoch(intent))
-        await write.commit
+        await asyncio.shield(write.commit)  # others wait for the same
         if isinstance(write.error, SupersededError) and intent.stage is Stage.ACCEPTED:
             await self._record_late(intent)
         if write.error is not None:

