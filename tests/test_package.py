@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import pydoc
 import re
 import tomllib
 import typing
@@ -11,7 +12,7 @@ import attrs
 import pytest
 
 import jarai_async
-from jarai_async import otel, receiver, testing, webhooks
+from jarai_async import otel, receiver, simulator, testing, webhooks
 from jarai_async._api.codec import decode
 from tests.support.deliveries import SECRET, body
 from tests.support.strategies import production
@@ -68,3 +69,12 @@ def test_version_is_that_of_the_project() -> None:
     """`__version__` is read from the metadata of the installed package."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert jarai_async.__version__ == project["version"]
+
+
+def test_help_of_the_simulator_can_be_read() -> None:
+    """It leaves out the inherited members of an event loop; names that it does not list can be imported."""
+    text = pydoc.plain(pydoc.render_doc(simulator))
+    assert len(text.splitlines()) < 1000
+    rare = re.findall(r"`(\w+)`", (simulator.__doc__ or "").partition("Further names")[2])
+    assert "SimulatedEventLoop" in rare
+    assert all(hasattr(simulator, name) and name not in simulator.__all__ for name in rare)

@@ -19,6 +19,7 @@ from jarai_async._cli.options import (
     count,
     duration,
     port,
+    state,
 )
 from jarai_async._cli.parser import Parser
 from jarai_async._cli.report_command import add_report
@@ -26,6 +27,8 @@ from jarai_async._cli.results import add_json
 from jarai_async._cli.simulate import add_simulate, add_simulator_options
 from jarai_async._cli.webhook_commands import add_webhooks
 from jarai_async._cli.worker_command import add_worker
+from jarai_async._report.rows import COLLECTING
+from jarai_async._report.totals import STATES
 
 DOWNLOAD_FOLDER: Final = "deliverables"
 _TIERS: Final = tuple(wire.REQUESTS_PER_MINUTE)
@@ -146,9 +149,11 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _add_journal(commands: Commands) -> None:
-    details = "JSON lines have the IDs, too. For a request that is in doubt, see `jarai resolve`."
+    details = "JSON lines have the IDs, too. For an uncertain request, see `jarai resolve`."
     journal = add_command(commands, "journal", "list the requests of a journal", details)
     _add_journal_file(journal)
+    state_help = f"only those in this state: {', '.join(one for one in STATES if one != COLLECTING)}"
+    journal.add_argument("--state", metavar="STATE", type=state, help=state_help)
     add_json(journal)
 
 

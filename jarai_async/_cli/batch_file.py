@@ -200,7 +200,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
             if header and not is_blank:
                 yield start, _csv_row(header, cells)
             elif not is_blank:
-                header = [name.strip() for name in cells]
+                header = [_column(name) for name in cells]
                 if problem := _header_problem(header):
                     yield start, InvalidRequestError([problem])
                     return
@@ -211,6 +211,12 @@ def _csv_rows(text: str) -> Iterator[tuple[int, object]]:
             start,
             InvalidRequestError([f"not CSV: {'a quotation mark is not closed' if is_open else error}"]),
         )
+
+
+def _column(title: str) -> str:
+    """Return the field that a title such as "Account ID" names, or the title if it names none."""
+    name = re.sub(r"[\s-]+", "_", title.strip().casefold())
+    return name if name in _FIELDS else title.strip()
 
 
 def _header_problem(header: list[str]) -> str | None:
@@ -229,7 +235,7 @@ def _delimiter(text: str) -> str:
     header = text.lstrip(" ,;\t\r\n").split("\n", 1)[0]
 
     def known_columns(delimiter: str) -> int:
-        return sum(name.strip().strip('"') in _FIELDS for name in header.split(delimiter))
+        return sum(_column(name.strip().strip('"')) in _FIELDS for name in header.split(delimiter))
 
     return max(",;\t", key=known_columns)
 

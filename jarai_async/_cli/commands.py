@@ -30,7 +30,7 @@ from jarai_async._cli import (
 )
 from jarai_async._cli.arguments import build_parser, simulator_options
 from jarai_async._cli.batch_file import read_text
-from jarai_async._cli.batch_run import open_journal, read_journal
+from jarai_async._cli.batch_run import open_journal
 from jarai_async._cli.client import open_client
 from jarai_async._cli.completion import print_completion
 from jarai_async._cli.results import shown_results
@@ -46,9 +46,10 @@ from jarai_async._errors import (
     JaraiError,
 )
 from jarai_async._events import OutcomeState
-from jarai_async._journal.entries import Intent
-from jarai_async._locations import is_database
+from jarai_async._locations import is_database, reader_of
 from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
+from jarai_async._report.text import words
+from jarai_async._report.totals import in_order
 from jarai_async.simulator import run as run_simulated
 
 # what `jarai retry` chooses without references: not what you have cancelled
@@ -134,20 +135,31 @@ def _run_event_loop(command: Coroutine[Any, Any, int], options: argparse.Namespa
 
 
 async def _journal(options: argparse.Namespace) -> int:
-    intents = (await read_journal(options.journal)).intents
+    reader = reader_of(options.journal)
+
+    def read() -> list[dict[str, Any]]:
+        return [json_lines.intent_line(*entry) for entry in reader.entries()]
+
+    known = await asyncio.to_thread(read)
+    found = [line for line in known if options.state in (None, line["state"])]
     async with shown_results(results.INTENTS, options) as show:
-        for intent in intents:
-            await show(json_lines.intent_line(intent))
-    output.print_message(_totals(intents) if intents else "the journal is empty")
+        for line in found:
+            await show(line)
+    if found:
+        output.print_message(_totals(found))
+    else:
+        none = f"none of {len(known)} requests is {words(options.state or '')}"
+        output.print_message(none if known else "the journal is empty")
     return 0
 
 
-def _totals(intents: list[Intent]) -> str:
-    created = len({id_ for intent in intents for id_ in intent.production_ids})
-    requests = f"{len(intents)} {'request' if len(intents) == 1 else 'requests'}"
+def _totals(lines: list[dict[str, Any]]) -> str:
+    created = len({id_ for line in lines for id_ in line["productionIds"]})
+    requests = f"{len(lines)} {'request' if len(lines) == 1 else 'requests'}"
     productions = f"{created} {'production' if created == 1 else 'productions'} created"
-    stages = Counter(str(intent.stage) for intent in intents)
-    return f"{requests}, {productions}; {', '.join(f'{count} {stage}' for stage, count in stages.items())}"
+    states = in_order(Counter(line["state"] for line in lines))
+    counts = ", ".join(f"{count} {words(state)}" for state, count in states.items())
+    return f"{requests}, {productions}; {counts}"
 
 
 async def _resolve(options: argparse.Namespace) -> int:

@@ -45,7 +45,8 @@ example:
     "journal": """\
 examples:
   jarai journal topics.csv.journal
-  jarai journal topics.csv.journal --json | jq 'select(.outcome == "failed")'
+  jarai journal topics.csv.journal --state uncertain
+  jarai journal topics.csv.journal --json | jq 'select(.outcome == "failed") | .errorCode'
 """,
     "report": """\
 example:

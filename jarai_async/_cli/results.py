@@ -7,21 +7,34 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from jarai_async._cli.output import print_line, print_message
+from jarai_async._report.text import words
 
 Show = Callable[[dict[str, Any]], Awaitable[None]]
-Columns = Mapping[str, tuple[str, ...]]
-"""The keys of the JSON line by heading: the first of them that has a value is shown."""
+Column = tuple[str, ...] | Callable[[dict[str, Any]], str]
+Columns = Mapping[str, Column]
+"""By heading: the keys of the JSON line, of which the first that has a value is shown, or what returns it."""
+
+
+def _state(line: dict[str, Any]) -> str:
+    return words(line["state"])
+
+
+def _reason(line: dict[str, Any]) -> str:
+    """Return the error without the ID of the production, which would fill the column."""
+    return (line["error"] or "").removeprefix(f"production {line['productionId']} failed: ")
+
 
 PRODUCTIONS: Final[Columns] = {
     "production": ("productionId",),
     "status": ("status",),
     "error": ("errorCode",),
+    "reason": ("error",),
 }
 INTENTS: Final[Columns] = {
     "reference": ("reference",),
-    "state": ("outcome", "status", "stage"),
+    "state": _state,
     "files": ("files",),
-    "reason": ("message",),
+    "reason": _reason,
 }
 DELIVERABLES: Final[Columns] = {
     "type": ("type",),

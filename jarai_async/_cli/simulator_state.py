@@ -2,6 +2,8 @@
 
 JSON Lines. The first line is the header, and of several lines about the same thing the last one counts. Only
 its owner can read the file: it has the secrets of the webhooks.
+
+The file is replaced at each start, so the lock that gives it one simulator at a time is a file beside it.
 """
 
 import json
@@ -10,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from jarai_async._errors import ConfigurationError
+from jarai_async._journal.file_lock import FileLock, JournalInUseError
 from jarai_async.simulator import SimulatedProduction, SimulatedWebhook
 
 
 class StateFile:
-    """An open state file. Raises OSError, and ConfigurationError if it is another kind of file."""
+    """An open state file.
+
+    Raises OSError, and ConfigurationError if another simulator has it open or it is another kind of file.
+    """
 
     def __init__(self, path: str, *, seed: int, epoch: float | None, speed: float | None = None) -> None:
         self._path = Path(path)
@@ -23,10 +29,15 @@ class StateFile:
         self.speed = speed
         self.productions: dict[str, Mapping[str, Any]] = {}
         self.webhooks: dict[str, Mapping[str, Any]] = {}
-        if self._path.exists():
-            self._read()
-        self._replace()
-        self._file = self._path.open("a", encoding="utf-8")
+        self._lock = _lock(self._path)
+        try:
+            if self._path.exists():
+                self._read()
+            self._replace()
+            self._file = self._path.open("a", encoding="utf-8")
+        except BaseException:
+            self._lock.close()
+            raise
 
     def save(self, production: SimulatedProduction) -> None:
         """Write a production that was created or changed."""
@@ -50,8 +61,9 @@ class StateFile:
             self.webhooks[saved["webhook_id"]] = saved
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and with that unlock it."""
         self._file.close()
+        self._lock.close()
 
     def _read(self) -> None:
         header, *lines = self._path.read_text(encoding="utf-8").splitlines() or [""]
@@ -78,3 +90,13 @@ class StateFile:
         temporary.touch(mode=0o600, exist_ok=False)
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
         temporary.replace(self._path)
+
+
+def _lock(path: Path) -> FileLock:
+    target = path.resolve()  # one lock, whatever link leads to the file
+    try:
+        return FileLock(target.with_name(f"{target.name}.lock"), create=True)
+    except JournalInUseError:
+        raise ConfigurationError(
+            f"{path} is in use by another `jarai simulate`: stop that one, or use another file"
+        ) from None

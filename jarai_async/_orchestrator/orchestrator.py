@@ -467,7 +467,7 @@ def _check_arguments(
     _check_deadline(deadline)
     if polling is not None and not isinstance(polling, Polling):
         raise ConfigurationError(f"polling must be a Polling, not {_type_name(polling)}")
-    if webhooks is not None and not (hasattr(webhooks, "receive") and hasattr(webhooks, "add_listener")):
+    if webhooks is not None and not hasattr(webhooks, "add_listener"):
         raise ConfigurationError(f"webhooks must be a Receiver, not {_type_name(webhooks)}")
 
 

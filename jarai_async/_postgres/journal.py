@@ -60,13 +60,22 @@ UPDATE jarai.requests SET worker = NULL, is_settled = coalesce(%s, is_settled)
 _LOCK_IN_DOUBT = f"{_SELECT} WHERE reference = %s AND key = %s AND stage = 'in doubt' FOR UPDATE"
 _RECORD_LATE = """
 UPDATE jarai.requests SET account_id = %s, key = %s, body = %s, stage = %s, state = %s, ended_at = %s,
-    kept = %s, production_id = %s, epoch = epoch + 1, worker = NULL, is_settled = false WHERE reference = %s
+    kept = %s, production_id = %s, status = %s, epoch = epoch + 1, worker = NULL, is_settled = false
+    WHERE reference = %s
 """
 _LOCK = """
-SELECT id, jarai.lives(worker), is_settled OR stage = 'ended',
+SELECT id, worker <> %s AND jarai.lives(worker), is_settled OR stage = 'ended',
     reference, account_id, key, body, stage, state, ended_at, kept
     FROM jarai.requests WHERE reference = %s FOR UPDATE
 """
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can store it: a Python string may hold the character zero and lone surrogates."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 class PostgresJournal:
@@ -80,6 +89,7 @@ class PostgresJournal:
         self._on_superseded = on_superseded
         self._writer = Writer(database, self.superseded)
         self._owned: dict[str, tuple[int, Intent]] = {}  # epoch and state, by reference
+        self._claiming = asyncio.Lock()
 
     @property
     def location(self) -> str | None:
@@ -122,7 +132,7 @@ class PostgresJournal:
         """
 
         async def claim(connection: Connection) -> tuple[int, Intent] | None:
-            found = await (await connection.execute(_LOCK.encode(), (reference,))).fetchone()
+            found = await (await connection.execute(_LOCK.encode(), (self._worker, reference))).fetchone()
             if found is None or found[1] or (found[2] and not even_settled):
                 return None
             updated = await (await connection.execute(_CLAIM.encode(), (self._worker, found[0]))).fetchone()
@@ -131,13 +141,14 @@ class PostgresJournal:
                 intent.stage = Stage.IN_DOUBT
             return (updated or (0,))[0], intent
 
-        if reference in self._owned:
-            return self._owned[reference][1]
-        claimed = await self._database.transaction(claim)
-        if claimed is None:
-            return None
-        self._owned[reference] = claimed
-        return claimed[1]
+        async with self._claiming:
+            if reference in self._owned:
+                return self._owned[reference][1]
+            claimed = await self._database.transaction(claim)
+            if claimed is None:
+                return None
+            self._owned[reference] = claimed
+            return claimed[1]
 
     async def release(self, reference: str, *, is_settled: bool | None) -> None:
         """Own a request no longer. `is_settled`: no worker has to do anything until a user decides.
@@ -151,8 +162,8 @@ class PostgresJournal:
 
     def superseded(self, reference: str) -> None:
         """Take note that another worker owns a request."""
-        self._owned.pop(reference, None)
-        self._on_superseded(reference)
+        if self._owned.pop(reference, None) is not None:
+            self._on_superseded(reference)
 
     # --- Reading -----------------------------------------------------------------------------------
 
@@ -160,6 +171,8 @@ class PostgresJournal:
         """Return the intent of a request, if there is one. Raises JournalError, ClosedError."""
         if reference in self._owned:
             return self._owned[reference][1]
+        if not is_storable(reference):
+            return None
         for intent in await self._read_intents(f"{_SELECT} WHERE reference = %s", (reference,)):
             return intent
         return None

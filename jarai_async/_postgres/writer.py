@@ -27,7 +27,7 @@ ORPHANS = "jarai_orphans"
 """The channel that is notified of requests that need another owner."""
 _UPDATE = """
 UPDATE jarai.requests SET account_id = %s, key = %s, body = %s, stage = %s, state = %s, ended_at = %s,
-    kept = %s, production_id = %s, is_settled = %s
+    kept = %s, production_id = %s, status = %s, is_settled = %s
     WHERE reference = %s AND epoch = %s RETURNING id
 """
 _NEXT_CURSORS = "UPDATE jarai.last_cursor SET value = value + %s RETURNING value"
@@ -61,7 +61,8 @@ class Writer:
         self._on_superseded = on_superseded
         self._writes: list[Write] = []
         self._facts: dict[str, str] = {}
-        self._next_commit: asyncio.Future[None] | None = None
+        self._next_commit: asyncio.Future[None] | None = None  # the commit that will contain `_writes`
+        self._running_commit: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def add(
@@ -92,8 +93,8 @@ class Writer:
 
     async def flush(self) -> None:
         """Wait until what was added before is committed, or has failed."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        if commit := self._next_commit or self._running_commit:
+            await asyncio.wait([commit])
 
     def _commit(self) -> "asyncio.Future[None]":
         if self._next_commit is None:
@@ -106,6 +107,7 @@ class Writer:
         try:
             while self._next_commit is not None:
                 writes, facts, commit = self._writes, self._facts, self._next_commit
+                self._running_commit = commit
                 self._writes, self._facts, self._next_commit = [], {}, None
                 await self._commit_now(writes, facts)
                 for write in writes:
@@ -113,7 +115,9 @@ class Writer:
                         write.deliver()
                 commit.set_result(None)
         finally:
-            self._task = None
+            if self._running_commit is not None and not self._running_commit.done():
+                self._running_commit.cancel()  # this task was cancelled: as if the process had ended here
+            self._task = self._running_commit = None
 
     async def _commit_now(self, writes: list[Write], facts: dict[str, str]) -> None:
         try:
@@ -168,5 +172,7 @@ async def _insert(cursor: Any, events: list[tuple[Event, int]]) -> None:
 def stored(intent: Intent) -> tuple[Any, ...]:
     """Return the columns of a request, without the space for a response that a file needs."""
     _, account_id, key, body, stage, state, ended_at, kept = intent.row()
-    production_id = None if intent.production is None else intent.production.id
-    return account_id, key, body, stage, state, ended_at, kept.rstrip(), production_id
+    known: tuple[str | None, str | None] = (None, None)
+    if (production := intent.production) is not None:
+        known = production.id, production.status.replace("\0", "")
+    return account_id, key, body, stage, state, ended_at, kept.rstrip(), *known

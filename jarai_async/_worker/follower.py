@@ -1,10 +1,14 @@
 """Wakes the readers of one process when any worker has recorded an event."""
 
 import asyncio
+import logging
 
 from jarai_async import _clock
+from jarai_async._errors import JournalError
 from jarai_async._postgres.journal import PostgresJournal
 from jarai_async._tasks import start, stop
+
+_log = logging.getLogger("jarai_async")
 
 _LOOK = 10.0  # seconds; then it looks, although nothing was notified
 
@@ -31,7 +35,11 @@ class Follower:
         while True:
             await _clock.wait_until(_clock.monotonic() + _LOOK, self._notified)
             self._notified.clear()
-            changed = await self._journal.changed(self._cursor)
+            try:
+                changed = await self._journal.changed(self._cursor)
+            except JournalError as error:
+                _log.warning("events cannot be read: %s", error)
+                continue
             for cursor, reference in changed:
                 self._cursor = cursor
                 history.wake(reference)

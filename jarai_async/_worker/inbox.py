@@ -1,12 +1,16 @@
 """The webhook events of all processes, for the orchestrator of one worker."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from jarai_async import _clock
+from jarai_async._errors import JaraiError
 from jarai_async._orchestrator.webhook_router import Subscriber
 from jarai_async._postgres.database import Database
 from jarai_async._postgres.webhook_events import WebhookReader
+
+_log = logging.getLogger("jarai_async")
 
 _LOOK = 30.0  # seconds; then the rows are read although nothing was notified
 
@@ -28,9 +32,6 @@ class WebhookInbox:
 
         return remove
 
-    async def receive(self) -> None:
-        """Only here because an orchestrator asks for it."""
-
     def notify(self, _: str | None = None) -> None:
         """Look for new events."""
         self._notified.set()
@@ -39,7 +40,10 @@ class WebhookInbox:
         """Read until cancelled."""
         while True:
             self._notified.clear()
-            for event in await self._reader.read():
-                if self._listener is not None:
-                    await self._listener(event)
+            try:
+                for event in await self._reader.read():
+                    if self._listener is not None:
+                        await self._listener(event)
+            except JaraiError as error:  # the polls find the change
+                _log.warning("webhook events cannot be used: %s", error)
             await _clock.wait_until(_clock.monotonic() + _LOOK, self._notified)

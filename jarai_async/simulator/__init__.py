@@ -24,31 +24,49 @@ How it works:
 6. Webhooks are off until a program subscribes. Then the simulator posts each event, to this machine only.
 
 It does not simulate the content or quality of what JARAI produces.
+
+Further names have a help of their own, and are not listed below: `SimulatedEventLoop`; `FaultKind`,
+`FaultContext` and `Response` for kinds of faults of your own; and, for annotations, the types of what a
+simulator returns: `SimulatedAccount`, `SimulatedWebhook`, `SimulatedEvent`, `Delivery`, `RequestIds`,
+`Stage`.
 """
 
 from inspect import isclass, isfunction
 
-from jarai_async.simulator._api.fault_kinds import FaultContext, FaultKind, FaultName
+from jarai_async.simulator._api.fault_kinds import FaultContext as FaultContext
+from jarai_async.simulator._api.fault_kinds import FaultKind as FaultKind
+from jarai_async.simulator._api.fault_kinds import FaultName
 from jarai_async.simulator._api.faults import Faults
 from jarai_async.simulator._api.rate_limits import TierName
 from jarai_async.simulator._api.request_log import RequestRecord
-from jarai_async.simulator._api.responses import Layout, Response
+from jarai_async.simulator._api.responses import Layout
+from jarai_async.simulator._api.responses import Response as Response
 from jarai_async.simulator._api.routes import RouteName
 from jarai_async.simulator._blobs.storage import BlobStorage
 from jarai_async.simulator._commands import run_command
 from jarai_async.simulator._control import ControlServer
-from jarai_async.simulator._event_loop import SimulatedEventLoop, run
-from jarai_async.simulator._ground_truth import GroundTruth, RequestIds
-from jarai_async.simulator._productions.state import SimulatedAccount, SimulatedProduction
-from jarai_async.simulator._productions.timelines import Approval, Durations, Stage, usual_durations
+from jarai_async.simulator._event_loop import SimulatedEventLoop as SimulatedEventLoop
+from jarai_async.simulator._event_loop import run
+from jarai_async.simulator._ground_truth import GroundTruth as GroundTruth
+from jarai_async.simulator._ground_truth import RequestIds as RequestIds
+from jarai_async.simulator._productions.state import SimulatedAccount as SimulatedAccount
+from jarai_async.simulator._productions.state import SimulatedProduction
+from jarai_async.simulator._productions.timelines import Approval, Durations, usual_durations
+from jarai_async.simulator._productions.timelines import Stage as Stage
 from jarai_async.simulator._reference import command_reference
 from jarai_async.simulator._rules import ProductionRule
 from jarai_async.simulator._simulator import Simulator
 from jarai_async.simulator._webhooks.delivery import (
     Deliverability,
-    Delivery,
-    SimulatedEvent,
-    SimulatedWebhook,
+)
+from jarai_async.simulator._webhooks.delivery import (
+    Delivery as Delivery,
+)
+from jarai_async.simulator._webhooks.delivery import (
+    SimulatedEvent as SimulatedEvent,
+)
+from jarai_async.simulator._webhooks.delivery import (
+    SimulatedWebhook as SimulatedWebhook,
 )
 
 __all__ = [
@@ -56,26 +74,15 @@ __all__ = [
     "BlobStorage",
     "ControlServer",
     "Deliverability",
-    "Delivery",
     "Durations",
-    "FaultContext",
-    "FaultKind",
     "FaultName",
     "Faults",
-    "GroundTruth",
     "Layout",
     "ProductionRule",
-    "RequestIds",
     "RequestRecord",
-    "Response",
     "RouteName",
-    "SimulatedAccount",
-    "SimulatedEvent",
-    "SimulatedEventLoop",
     "SimulatedProduction",
-    "SimulatedWebhook",
     "Simulator",
-    "Stage",
     "TierName",
     "command_reference",
     "run",
@@ -83,9 +90,8 @@ __all__ = [
     "usual_durations",
 ]
 
-for _name in __all__:
-    _value = globals()[_name]
+for _value in list(globals().values()):
     if _value in (GroundTruth, RequestIds):  # pdoc finds fields without values only in their own module
         continue
-    if isclass(_value) or isfunction(_value):
+    if (isclass(_value) or isfunction(_value)) and _value.__module__.startswith(f"{__name__}."):
         _value.__module__ = __name__

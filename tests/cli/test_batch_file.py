@@ -190,7 +190,7 @@ def test_csv_cells_are_matched_to_the_header() -> None:
 @pytest.mark.parametrize(
     ("header", "hint"),
     [
-        ("Topic,Reference", "did you mean topic?"),
+        ("Topics,Reference", "did you mean topic?"),
         ("My productions,", "columns are topic, account_id, "),
         ("5,6", "columns are"),
     ],
@@ -200,6 +200,20 @@ def test_header_without_topics_is_one_problem(header: str, hint: str) -> None:
     (problem,) = problems(f"{header}\nA,a\nB,b\n", as_csv=True)
     assert problem.startswith("line 1: the header has no column topic, but ")
     assert hint in problem
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_header_titles_of_a_spreadsheet_name_the_fields(delimiter: str) -> None:
+    """Capitals, spaces and hyphens in "Account ID" do not matter."""
+    titles = ["Topic ", "Account ID", "language-id", "COUNTRY_ID", '"Avatar  Id"']
+    text = f"{delimiter.join(titles)}\n{delimiter.join(['Bees', *[ID] * 4])}\n"
+    (read,) = parse_batch(text, as_csv=True, defaults={})
+    ids = (read.account_id, read.language_id, read.country_id, read.avatar_id)
+    assert (read.topic, *ids) == ("Bees", *[ID] * 4)
+
+
+def test_two_titles_of_one_field_are_a_duplicate_column() -> None:
+    assert "more than one column named topic" in problems("Topic,topic\nA,B\n", as_csv=True)[0]
 
 
 def test_duplicate_column_in_the_csv_header_is_rejected() -> None:

@@ -87,6 +87,20 @@ def test_mistakes_in_the_options_exit_with_2(
     assert message in capsys.readouterr().err
 
 
+def test_second_simulator_with_the_same_state_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    """Two at once lost each other's productions. The next start after the first has ended is accepted."""
+    monkeypatch.chdir(tmp_path)
+    first = StateFile("state.jsonl", seed=7, epoch=1.0)
+    before = Path("state.jsonl").read_bytes()
+    assert main(["simulate", "--port=0", "--state", "state.jsonl"]) == 2
+    assert "state.jsonl is in use by another `jarai simulate`: stop that one" in capsys.readouterr().err
+    assert Path("state.jsonl").read_bytes() == before
+    first.close()
+    StateFile("state.jsonl", seed=7, epoch=1.0).close()
+
+
 async def test_state_file_keeps_the_last_state_of_each_production(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:
