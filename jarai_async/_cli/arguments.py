@@ -31,6 +31,7 @@ from jarai_async._report.rows import COLLECTING
 from jarai_async._report.totals import STATES
 
 DOWNLOAD_FOLDER: Final = "deliverables"
+SIMULATED_FOLDER: Final = "simulated-deliverables"
 _TIERS: Final = tuple(wire.REQUESTS_PER_MINUTE)
 _EPILOG: Final = """\
 environment variables:
@@ -67,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_report(commands)
     _add_resolve(commands)
     _add_retry(commands)
+    _add_forget(commands)
     _add_status(commands)
     _add_cancel(commands)
     _add_deliverables(commands)
@@ -100,6 +102,8 @@ def simulator_options(options: argparse.Namespace) -> list[str]:
     shared = vars(parser.parse_args(["resume", ""]))
     simulated = [name for name in vars(parser.parse_args(["simulate"])) if name not in shared]
     defaults = vars(parser.parse_args(["run", ""]))
+    if options.dry_run:
+        simulated.remove("tier")
     given = [name for name in simulated if name in defaults and getattr(options, name) != defaults[name]]
     return [f"--{name.replace('_', '-')}" for name in given]
 
@@ -117,15 +121,18 @@ def _add_run(commands: Commands) -> None:
     completed_as_file(run.add_argument("--journal", metavar="FILE", help=journal_help))
     _add_follow_options(run)
     dry_run_help = (
-        "only check the batch and its journal, and forecast it if the tier is known; nothing is sent"
+        "only check the batch and its journal, and forecast it, if --tier or an earlier run tells the tier: "
+        "nothing is sent. Without an API key it cannot check whether the journal belongs to its server"
     )
     run.add_argument("--dry-run", action="store_true", help=dry_run_help)
     simulation = run.add_argument_group("simulation")
     simulate_help = (
-        "run the batch against a built-in simulator in fast-forward, at no cost and without an API key"
+        "run the batch against a built-in simulator in fast-forward, at no cost and without an API key; its "
+        f"files go to {SIMULATED_FOLDER}"
     )
     simulation.add_argument("--simulate", action="store_true", help=simulate_help)
     add_simulator_options(simulation)
+    run.set_defaults(tier=None)
 
 
 def _add_resume(commands: Commands) -> None:
@@ -182,6 +189,20 @@ def _add_retry(commands: Commands) -> None:
     retry = add_command(commands, "retry", "let requests of a journal be submitted again", details)
     _add_journal_file(retry)
     _add_references(retry, "*")
+
+
+def _add_forget(commands: Commands) -> None:
+    details = (
+        "Only those that have ended with a final outcome, with their events: `jarai journal` and `jarai "
+        "report` do not show them any more, and a request with such a reference is a new one, which is paid "
+        "for again. Files that were downloaded stay. Sends nothing to JARAI."
+    )
+    forget = add_command(commands, "forget", "delete requests that have ended from a journal", details)
+    _add_journal_file(forget)
+    _add_references(forget, "*")
+    older_help = "all that ended longer ago than this, such as 30d"
+    forget.add_argument("--older-than", metavar="DURATION", type=duration, help=older_help)
+    forget.add_argument("--dry-run", action="store_true", help="only list what would be deleted")
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:

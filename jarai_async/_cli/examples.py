@@ -62,6 +62,11 @@ examples:
   jarai retry topics.csv.journal
   jarai retry topics.csv.journal tides-1
 """,
+    "forget": """\
+examples:
+  jarai forget topics.csv.journal --older-than 30d --dry-run
+  jarai forget topics.csv.journal tides-1 tides-2
+""",
     "status": """\
 example:
   jarai status 11111111-1111-4111-8111-111111111111

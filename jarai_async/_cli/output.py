@@ -16,7 +16,12 @@ from jarai_async._cli.json_lines import DURATIONS_NOTE, plan_line
 from jarai_async._cli.report import failure
 from jarai_async._cli.signals import interrupted
 from jarai_async._cli.streams import BackgroundStream, OutputError, background
-from jarai_async._errors import AuthenticationError, ConfigurationError, JaraiError
+from jarai_async._errors import (
+    AuthenticationError,
+    ConfigurationError,
+    JaraiError,
+    UncertainSubmitError,
+)
 from jarai_async._events import Event, Finished
 from jarai_async._forecast.plan import TARGET_LAG, Plan
 from jarai_async._printable import printable
@@ -74,9 +79,12 @@ def print_message(message: JaraiError | str) -> None:
 
 
 @contextmanager
-def log_messages(verbose: int) -> Iterator[None]:
-    """Print what the library logs: warnings, with `verbose` also what happens (1) and details (2)."""
-    log, handler = logging.getLogger("jarai_async"), _MessageHandler()
+def log_messages(verbose: int, *, shows_ends: bool = False) -> Iterator[None]:
+    """Print what the library logs: warnings, with `verbose` also what happens (1) and details (2).
+
+    `shows_ends` is whether the command prints by itself how requests ended that did not end well.
+    """
+    log, handler = logging.getLogger("jarai_async"), _MessageHandler(shows_ends=shows_ends)
     level = log.level
     handlers = log.handlers
     log.handlers = [handler]
@@ -89,9 +97,22 @@ def log_messages(verbose: int) -> Iterator[None]:
 
 
 class _MessageHandler(logging.Handler):
+    def __init__(self, *, shows_ends: bool) -> None:
+        super().__init__()
+        self._shows_ends = shows_ends
+
     def emit(self, record: logging.LogRecord) -> None:
+        if self._shows_ends and _is_bad_end(record):
+            return
         for line in self.format(record).split("\n"):
             print_message(line)
+
+
+def _is_bad_end(record: logging.LogRecord) -> bool:
+    """Whether a record is about a request that did not end well, of which `print_event` prints a line."""
+    args = record.args if isinstance(record.args, tuple) else ()
+    is_uncertain = any(isinstance(one, UncertainSubmitError) for one in args)
+    return is_uncertain or getattr(record, "jarai", {}).get("ok") is False
 
 
 def reason(error: OSError) -> str:

@@ -29,6 +29,7 @@ from jarai_async.simulator import (
     run_command,
 )
 
+DEFAULT_TIER: Final = "enterprise"
 _DETAILS: Final = (
     "Prints the settings that clients need as one JSON line. Identifiers are new at each start, unless "
     "--seed is given. It also listens at JARAI_CONTROL_URL, on this machine only, for commands such as "
@@ -72,9 +73,9 @@ def add_simulate(commands: Commands) -> None:
 
 def add_simulator_options(options: Options) -> None:
     """Add the options of a simulator."""
-    tier_help = "tier whose limits the simulator applies (default: %(default)s)"
+    tier_help = f"tier whose limits apply (default: {DEFAULT_TIER})"
     options.add_argument(
-        "--tier", choices=tuple(wire.REQUESTS_PER_MINUTE), default="enterprise", help=tier_help
+        "--tier", choices=tuple(wire.REQUESTS_PER_MINUTE), default=DEFAULT_TIER, help=tier_help
     )
     options.add_argument("--seed", type=int, default=0, help="random seed of the simulator (default: 0)")
     rate_help = "share of the productions that the simulator lets fail (default: %(default)s)"
@@ -84,7 +85,8 @@ def add_simulator_options(options: Options) -> None:
 
 def new_simulator(options: argparse.Namespace, **more: Any) -> Simulator:
     """Return the simulator that the options describe."""
-    return Simulator(tier=options.tier, seed=options.seed, failure_rate=options.failure_rate, **more)
+    tier: Any = options.tier or DEFAULT_TIER
+    return Simulator(tier=tier, seed=options.seed, failure_rate=options.failure_rate, **more)
 
 
 def simulated_ids(simulator: Simulator) -> dict[str, str]:

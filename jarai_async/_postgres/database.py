@@ -53,11 +53,6 @@ class _PoolConnection(AsyncConnection[tuple[Any, ...]]):
             return await super().connect(*args, **options)
 
 
-async def _check(connection: Connection) -> None:
-    with _clock.outside_work():
-        await AsyncConnectionPool.check_connection(connection)
-
-
 class Database:
     """Connections to one PostgreSQL database, at most `connections` and one for each `Listener`.
 
@@ -86,7 +81,6 @@ class Database:
             max_size=connections,
             open=False,
             timeout=_CONNECT_TIMEOUT,
-            check=_check,
             connection_class=_PoolConnection,
             kwargs={"prepare_threshold": 2},
             name="jarai",

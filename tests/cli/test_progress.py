@@ -119,7 +119,9 @@ def test_terminal_shows_failures_and_the_summary_while_a_program_reads_events(tm
     assert kinds[0] == "     3 published"
     assert kinds[1].startswith("     1 failed: ")
     assert cost.startswith("took ")
-    assert last == "4 submitted, 4 finished: 3 published, 1 failed, 0 rejected, 0 lost; files in deliverables"
+    assert last.startswith(
+        "4 submitted, 4 finished: 3 published, 1 failed, 0 rejected, 0 lost; files in simulated-"
+    )
     assert summary["outcomes"] == {"published": 3, "failed": 1}
     assert summary["requests"]["submit"] == 4
     assert {event["event"] for event in published} >= {"Submitted", "Finished"}

@@ -34,7 +34,7 @@ SELECT reference, stage, is_settled, worker FROM jarai.requests
 
 
 def _usual(random: Random, _: str) -> list[Stage]:
-    return [("Queued", 20.0), ("Producing", random.uniform(300, 400)), ("Distributing", 30.0)]
+    return [("Queued", 20.0), ("Producing", random.uniform(60, 90)), ("Distributing", 30.0)]
 
 
 @pytest.fixture(params=[True, False], ids=["keys", "no keys"])
@@ -52,7 +52,7 @@ async def simulator(request: pytest.FixtureRequest) -> AsyncIterator[Simulator]:
         simulator.when(topic="approval").awaits_approval(float("inf"))
         collecting = simulator.when(topic="collecting").takes(queued=1, producing=1, distributing=1)
         collecting.has_fault("hang", on="download", times=8)
-        simulator.when(topic="accepted").takes(queued=500)
+        simulator.when(topic="accepted").takes(queued=200)
         simulator.when(topic="after").has_fault("hang")
         simulator.when(topic="before").has_fault("hang_before")
         yield simulator
@@ -213,3 +213,13 @@ async def test_no_request_is_lost_or_submitted_twice_in_any_stage(
         async with host("second", postgres_url, database, simulator, **options) as second:
             await fail(first, second)
             await stages.check(keys=keys)
+
+
+async def test_worker_can_leave_while_the_database_is_away(
+    simulator: Simulator, postgres_url: str, database: Database
+) -> None:
+    async with host("first", postgres_url, database, simulator) as first:
+        await asyncio.sleep(30)
+        first.lose_database()
+        await asyncio.sleep(30)
+    assert "first" in repr(first.worker)
