@@ -6,14 +6,14 @@ later is one that was stopped.
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
 import aiohttp
 from attrs import define, field
 
-from jarai_async import JaraiClient
+from jarai_async import JaraiClient, JournalError
 from jarai_async._postgres.database import Database
 from jarai_async.simulator import Simulator
 from jarai_async.workers import Worker
@@ -88,15 +88,19 @@ async def host(
     await database.read(_CLOCK)
     async with SilentProxy(url) as proxy:
         each = Host(name, proxy, database)
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=each.make_socket)) as session,
-            JaraiClient(
-                simulator.api_key,
-                base_url=simulator.base_url,
-                session=session,
-                idempotency_keys=keys,
-                random=Random(name),
-            ) as each.client,
-            working(each.client, await proxy.open(name), name=name, **options) as each.worker,
-        ):
+        async with AsyncExitStack() as stack:
+            connector = aiohttp.TCPConnector(socket_factory=each.make_socket)
+            session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+            each.client = await stack.enter_async_context(
+                JaraiClient(
+                    simulator.api_key,
+                    base_url=simulator.base_url,
+                    session=session,
+                    idempotency_keys=keys,
+                    random=Random(name),
+                )
+            )
+            stack.enter_context(suppress(JournalError))  # leaving says that the database is away
+            working_here = working(each.client, await proxy.open(name), name=name, **options)
+            each.worker = await stack.enter_async_context(working_here)
             yield each
