@@ -17,7 +17,7 @@ from jarai_async import OutcomeState
 from jarai_async._postgres.database import Database
 from jarai_async.simulator import Simulator, Stage
 from jarai_async.workers import Queue, QueueTicket
-from tests.support.hosts import Host, host
+from tests.support.hosts import Host, host, simulated_time
 from tests.support.scenarios import request_for
 
 STAGES = (
@@ -26,7 +26,11 @@ STAGES = (
 )
 _LEASE = 60.0
 
+__all__ = ["simulated_time"]
+pytestmark = pytest.mark.usefixtures("simulated_time")
+
 _OWNED = "UPDATE jarai.requests SET worker = (SELECT id FROM jarai.workers) WHERE reference = %s"
+_RELEASED = "UPDATE jarai.requests SET worker = NULL WHERE reference = %s"
 _OPEN = """
 SELECT reference, stage, is_settled, worker FROM jarai.requests
     WHERE worker IS NOT NULL OR NOT (stage = 'ended' OR is_settled)
@@ -178,6 +182,7 @@ async def _cut_off(first: Host, _: Host) -> None:
 
 
 async def _database_restarted(first: Host, second: Host) -> None:
+    await first.database.read(_RELEASED, ("ended",))  # a live worker repeats that until it is committed
     for each in (first, second):
         each.lose_database()
     await asyncio.sleep(20)

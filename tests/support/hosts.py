@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import aiohttp
+import pytest
 from attrs import define, field
 
 from jarai_async import JaraiClient, JournalError
@@ -18,10 +19,14 @@ from jarai_async._postgres.database import Database
 from jarai_async.simulator import Simulator
 from jarai_async.workers import Worker
 from tests.support.postgres import working
+from tests.support.shared_limits import SimulatedTimeDatabase
 from tests.support.silent_proxy import SilentProxy
 
+# Of the loop, for databases that tell it; no worker is taken to be alive because the server has just started.
 _CLOCK = """
-CREATE OR REPLACE FUNCTION jarai.started_at() RETURNS double precision LANGUAGE sql STABLE AS 'SELECT 0.0'
+CREATE OR REPLACE FUNCTION jarai.started_at() RETURNS double precision LANGUAGE sql STABLE AS 'SELECT 0.0';
+CREATE OR REPLACE FUNCTION jarai.now() RETURNS double precision LANGUAGE sql VOLATILE
+    AS $$ SELECT current_setting('jarai.time')::double precision $$
 """
 _END_LEASE = "UPDATE jarai.workers SET seen_at = 0 WHERE name = %s"
 _AGE_HEARTBEATS = "UPDATE jarai.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
@@ -80,12 +85,23 @@ class Host:
         await self.database.read(_AGE_HEARTBEATS)
 
 
+@pytest.fixture
+async def simulated_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the database of the test have the clock of the loop, for all queues and workers."""
+
+    async def change(connection: Any) -> None:
+        await connection.execute(_CLOCK)
+
+    await database.transaction(change)
+    for module in ("queue", "worker"):
+        monkeypatch.setattr(f"jarai_async._worker.{module}.Database", SimulatedTimeDatabase)
+
+
 @asynccontextmanager
 async def host(
     name: str, url: str, database: Database, simulator: Simulator, *, keys: bool = True, **options: Any
 ) -> AsyncIterator[Host]:
-    """Run a worker. Its lease is a minute of real time, so that it ends by `end_lease` only."""
-    await database.read(_CLOCK)
+    """Run a worker, whose database has the clock of the loop. Its lease is a minute."""
     async with SilentProxy(url) as proxy:
         each = Host(name, proxy, database)
         async with AsyncExitStack() as stack:

@@ -2,15 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from attrs import define, field
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
+from jarai_async._tasks import stop
 
 
 @define(eq=False)
@@ -41,21 +40,20 @@ class SilentProxy:
         for name, line in self._lines.items():
             line.server.close()
             self.refuse(name)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(self._tasks)
 
     async def open(self, name: str) -> str:
         """Return the URL of the database for a new client, which is its `application_name`, too."""
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.add(task)
-            with suppress(OSError, asyncio.CancelledError):
+        async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
                 await self._serve(line, reader, writer)
-            writer.transport.abort()
-            self._tasks.discard(task)
+
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.ensure_future(run(reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(lambda _: writer.transport.abort())
+            task.add_done_callback(self._tasks.discard)
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         line = self._lines[name] = _Line(server.sockets[0].getsockname()[1], server, asyncio.Event())
@@ -80,9 +78,7 @@ class SilentProxy:
             await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
         finally:
             line.writers -= both
-            for copy in copies:
-                copy.cancel()
-            await asyncio.gather(*copies, return_exceptions=True)
+            await stop(copies)
             there_writer.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

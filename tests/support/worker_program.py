@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from attrs import asdict, field, frozen
 
-from jarai_async import Event, JaraiClient, Orchestrator, ProductionRequest
+from jarai_async import Event, JaraiClient, JournalError, Orchestrator, ProductionRequest
 from jarai_async.receiver import Receiver
 from jarai_async.simulator import run
 from jarai_async.workers import Queue, Worker
@@ -127,13 +127,17 @@ async def _read(settings: Settings) -> None:
     random, last = Random(settings.name), 0
     with Path(settings.file).open("ab") as file:
         while True:
-            async with Queue(settings.url) as queue:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(random.uniform(*_RECONNECT_AFTER)):
-                        async for event in queue.events(after=last):
-                            file.write(_line(event))
-                            file.flush()
-                            last = event.cursor
+            try:
+                async with (
+                    asyncio.timeout(random.uniform(*_RECONNECT_AFTER)),
+                    Queue(settings.url) as queue,
+                ):
+                    async for event in queue.events(after=last):
+                        file.write(_line(event))
+                        file.flush()
+                        last = event.cursor
+            except (TimeoutError, JournalError):
+                await asyncio.sleep(1)
 
 
 def _line(event: Event) -> bytes:
