@@ -414,7 +414,7 @@ class World:
         )[0][0]
         counts["429s"] = self.simulator.rate_limited
         async with Queue(self.postgres.url) as queue:
-            outcomes = {ticket.reference: ticket.known for ticket in await queue.tickets()}
+            outcomes = {ticket.reference: ticket.known_outcome for ticket in await queue.tickets()}
         self._compare_outcomes(outcomes)
         _measure(self.result, self.simulator, _read(self.folder / "events"), began)
 
