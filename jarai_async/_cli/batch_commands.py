@@ -24,12 +24,12 @@ from jarai_async._cli.client import open_client, webhook_secrets
 from jarai_async._cli.queue_commands import run_in_queue
 from jarai_async._cli.simulate import DEFAULT_TIER, new_simulator, simulated_ids
 from jarai_async._client import JaraiClient
+from jarai_async._downloads.folder import collected_references
 from jarai_async._errors import ConfigurationError, InvalidRequestError
 from jarai_async._forecast.plan import plan
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.identity import reference_of
 from jarai_async._locations import is_database
-from jarai_async._orchestrator.collector import collected_references
 from jarai_async._orchestrator.decisions import is_same_request
 from jarai_async.simulator import Simulator
 

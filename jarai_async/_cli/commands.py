@@ -79,7 +79,11 @@ def _execute(arguments: list[str] | None) -> int:
         if hasattr(options, "batch"):
             options.text = read_text(options.batch)  # here, Ctrl-C ends the reading of standard input
         _check_key(options)
-        with output.log_messages(options.verbose, shows_ends=options.command in ("run", "resume")):
+        with output.log_messages(
+            options.verbose,
+            shows_ends=options.command in ("run", "resume"),
+            is_simulated=getattr(options, "simulate", False),
+        ):
             return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
     except (ConfigurationError, InvalidRequestError, AuthenticationError) as error:
         output.print_message(error)

@@ -14,6 +14,7 @@ from jarai_async._cli.results import shown_results
 from jarai_async._errors import ConfigurationError, InvalidRequestError
 from jarai_async._events import OutcomeState
 from jarai_async._journal.entries import Intent
+from jarai_async._journal.reader import JournalEntry, entry_of
 from jarai_async._locations import is_database, reader_of
 from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async._report.text import words
@@ -27,20 +28,26 @@ async def show(options: argparse.Namespace) -> int:
     """List requests. Raises ConfigurationError, JournalError."""
     reader = reader_of(options.journal)
 
-    def read() -> list[dict[str, Any]]:
-        return [json_lines.intent_line(*entry) for entry in reader.entries()]
+    def read() -> list[tuple[JournalEntry, dict[str, Any]]]:
+        return [(entry_of(*entry), json_lines.intent_line(*entry)) for entry in reader.entries()]
 
     known = await asyncio.to_thread(read)
-    found = [line for line in known if options.state in (None, line["state"])]
+    found = [(entry, line) for entry, line in known if options.state in (None, line["state"])]
     async with shown_results(results.INTENTS, options) as show:
-        for line in found:
-            await show(line)
+        for entry, line in found:
+            await show(line, reason=_reason(entry))
     if found:
-        output.print_message(_totals(found))
+        output.print_message(_totals([line for _, line in found]))
     else:
         none = f"none of {len(known)} requests is {words(options.state or '')}"
         output.print_message(none if known else "the journal is empty")
     return 0
+
+
+def _reason(entry: JournalEntry) -> str:
+    """Return the error without the ID of the production and the advice, which would fill the column."""
+    reason = "" if entry.error is None else entry.error.reason
+    return reason.removeprefix(f"production {entry.production.id} failed: ") if entry.production else reason
 
 
 def _totals(lines: list[dict[str, Any]]) -> str:

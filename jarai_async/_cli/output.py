@@ -16,6 +16,7 @@ from jarai_async._cli.json_lines import DURATIONS_NOTE, plan_line
 from jarai_async._cli.report import failure
 from jarai_async._cli.signals import interrupted
 from jarai_async._cli.streams import BackgroundStream, OutputError, background
+from jarai_async._cli.wrapping import columns, wrap, wrap_command
 from jarai_async._errors import (
     AuthenticationError,
     ConfigurationError,
@@ -75,16 +76,24 @@ def _json(line: dict[str, Any]) -> str:
 def print_message(message: JaraiError | str) -> None:
     """Print a message on standard error, without waiting."""
     text = str(message) if isinstance(message, JaraiError) else printable(message)  # errors are printable
-    sys.stderr.write(f"jarai: {text}\n")
+    lines = (wrap(line, columns()) for line in f"jarai: {text}".split("\n"))
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def print_command(purpose: str, command: str) -> None:
+    """Print a command that the user may copy, as `print_message` prints."""
+    sys.stderr.write(f"{wrap_command(f'jarai: {purpose}', printable(command), columns())}\n")
 
 
 @contextmanager
-def log_messages(verbose: int, *, shows_ends: bool = False) -> Iterator[None]:
+def log_messages(verbose: int, *, shows_ends: bool = False, is_simulated: bool = False) -> Iterator[None]:
     """Print what the library logs: warnings, with `verbose` also what happens (1) and details (2).
 
-    `shows_ends` is whether the command prints by itself how requests ended that did not end well.
+    `shows_ends` is whether the command prints by itself how requests ended that did not end well. In a
+    simulation nothing is paid for again.
     """
-    log, handler = logging.getLogger("jarai_async"), _MessageHandler(shows_ends=shows_ends)
+    log = logging.getLogger("jarai_async")
+    handler = _MessageHandler(shows_ends=shows_ends, is_simulated=is_simulated)
     level = log.level
     handlers = log.handlers
     log.handlers = [handler]
@@ -97,12 +106,15 @@ def log_messages(verbose: int, *, shows_ends: bool = False) -> Iterator[None]:
 
 
 class _MessageHandler(logging.Handler):
-    def __init__(self, *, shows_ends: bool) -> None:
+    def __init__(self, *, shows_ends: bool, is_simulated: bool) -> None:
         super().__init__()
+        self._is_simulated = is_simulated
         self._shows_ends = shows_ends
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._shows_ends and _is_bad_end(record):
+            return
+        if self._is_simulated and "collected" in getattr(record, "jarai", {}):
             return
         for line in self.format(record).split("\n"):
             print_message(line)
@@ -213,7 +225,7 @@ async def print_event(event: Event) -> None:
     Raises OutputError.
     """
     if isinstance(event, Finished) and not event.outcome.ok:
-        sys.stderr.write(f"{failure(event.outcome)}\n")
+        sys.stderr.write(f"{wrap(failure(event.outcome), columns())}\n")
     if not sys.stdout.isatty():
         await print_line(event.to_dict())
 
@@ -223,7 +235,8 @@ def print_summary(lines: Iterable[str], summary: str, **facts: Any) -> None:
 
     Does not wait until they are written.
     """
-    for line in [*lines, summary]:
-        sys.stderr.write(f"{printable(line)}\n")
+    for line in lines:
+        sys.stderr.write(f"{wrap(printable(line), columns(), ' ' * 7)}\n")
+    sys.stderr.write(f"{wrap(printable(summary), columns())}\n")
     if not sys.stdout.isatty():
         _write({"event": "Summary", "summary": summary, **facts})

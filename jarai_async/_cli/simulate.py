@@ -140,7 +140,7 @@ async def _serve(options: argparse.Namespace, state: StateFile | None) -> int:
         ids = simulated_ids(simulator)
         await output.print_line(settings | ids)
         exports = " ".join(_variables(settings | ids))
-        output.print_message(f"in the shell of a client: export {exports}")
+        output.print_command("in the shell of a client", f"export {exports}")
         output.print_message(
             f"simulator with seed {options.seed} listening at {simulator.base_url} (press Ctrl-C to stop)"
         )

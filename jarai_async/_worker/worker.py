@@ -72,7 +72,7 @@ class Worker:
     block hands them over at once.
 
     - `concurrency`, `download_to`, `polling`, `deadline`, `collect_for_review`, `expired_retries`: as those
-      of `Orchestrator`. `download_to` is a folder that all workers see.
+      of `Orchestrator`. `download_to` is a folder that all workers see, or a URL of object storage.
     - `lease`: seconds without a sign of life after which a worker counts as dead.
     - `name`: what the database and the log call it; by default its host and process.
 

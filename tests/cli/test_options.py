@@ -123,6 +123,8 @@ def test_simulated_batch_keeps_away_from_real_files_and_journals(tmp_path: Path,
     command = ["run", write_batch(tmp_path, 1), "--simulate", "--failure-rate=0", "--journal=batch.db"]
     assert main(command) == 0
     assert "files in simulated-deliverables" in capsys.readouterr().err
+    assert main(command[:-1]) == 0
+    assert "paid for again" not in capsys.readouterr().err
     assert not Path("deliverables").exists()
     before = Path("batch.db").read_bytes()
     assert main(command) == 2

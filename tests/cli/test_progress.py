@@ -134,6 +134,7 @@ def test_progress_without_a_bar(
     """It is a line now and then, and nothing with --quiet. Rich is optional. Only events go to a pipe."""
     terminal = StringIO() if reason == "no terminal" else Terminal()
     options = ["--simulate", "--failure-rate=0", "--download-to", str(tmp_path / "files")]
+    monkeypatch.setenv("COLUMNS", "400")
     if reason == "dumb":
         monkeypatch.setenv("TERM", "dumb")
     if reason == "no rich":

@@ -3,6 +3,8 @@
 import asyncio
 import csv
 import json
+import re
+from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from jarai_async import Finished
+from jarai_async._cli.commands import main
 from jarai_async._cli.json_lines import intent_line
 from jarai_async._journal.entries import Stage
 from jarai_async._journal.events import decode_event
@@ -17,6 +20,7 @@ from jarai_async._journal.journal import SqliteJournal
 from jarai_async._journal.reader import SqliteReader
 from jarai_async._printable import printable
 from jarai_async._report.writer import write_report
+from tests.cli.test_results import Terminal
 from tests.report.conftest import STATES, Batch
 from tests.report.pages import HOSTILE
 
@@ -108,6 +112,15 @@ def test_same_facts_have_the_same_names_in_reports_journals_and_events(
             if intent.stage is Stage.IN_DOUBT:  # the journal has the cause, and the event what to do
                 common -= {"error"}
             assert {name: row[name] for name in common} == {name: end[name] for name in common}
+
+
+def test_table_of_a_journal_shows_the_reason_first(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the ID of the production, which would fill the column, and not the advice."""
+    monkeypatch.setenv("COLUMNS", "120")
+    with redirect_stdout(terminal := Terminal()):
+        assert main(["journal", str(batch.journal), "--state", "failed"]) == 0
+    _, row = terminal.getvalue().splitlines()
+    assert re.fullmatch(r"failing +failed +0 +Step \d+ of \d+ could not be completed \(PIPELINE_\w+\) *", row)
 
 
 def test_csv_is_safe_in_a_spreadsheet_and_json_is_exact(batch: Batch, tmp_path: Path) -> None:
