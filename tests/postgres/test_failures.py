@@ -64,7 +64,7 @@ async def simulator(request: pytest.FixtureRequest) -> AsyncIterator[Simulator]:
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(2 * 3600):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  # it is in the database
             await asyncio.sleep(1)
 
 
@@ -200,6 +200,7 @@ async def _both_believe_to_own(first: Host, _: Host) -> None:
     ids=lambda each: each.__name__[1:],
 )
 async def test_no_request_is_lost_or_submitted_twice_in_any_stage(
+    *,
     fail: Callable[[Host, Host], Awaitable[None]],
     simulator: Simulator,
     request: pytest.FixtureRequest,

@@ -102,9 +102,9 @@ async def test_write_of_a_superseded_worker_changes_nothing_and_is_reported(data
             await one.journal.save(former)
         assert one.superseded == ["item-0"]
         assert two.superseded == []
-        assert await database.read(
-            "SELECT stage FROM jarai.requests WHERE reference = 'item-0'"
-        ) == [("sending",)]
+        assert await database.read("SELECT stage FROM jarai.requests WHERE reference = 'item-0'") == [
+            ("sending",)
+        ]
         with pytest.raises(ClosedError):
             await one.journal.save(former)
         await one.journal.release("item-0", is_settled=True)
@@ -188,9 +188,9 @@ async def test_late_answer_of_a_former_owner_ends_the_doubt_of_the_same_submit(d
         intent.stage = Stage.ACCEPTED
         with pytest.raises(ClosedError):
             await one.journal.save(intent)
-        assert await database.read(
-            "SELECT stage, worker FROM jarai.requests WHERE reference = 'item-0'"
-        ) == [("accepted", None)]
+        assert await database.read("SELECT stage, worker FROM jarai.requests WHERE reference = 'item-0'") == [
+            ("accepted", None)
+        ]
         renewal = await two.workers.renew(0.0, {}, look_for_lost=False)
         assert renewal.orphans == ["item-0"]
 
@@ -208,6 +208,6 @@ async def test_late_answer_to_another_submit_changes_nothing(database: Database)
         with pytest.raises(ClosedError):
             await one.journal.save(intent)
         assert doubtful.stage is Stage.IN_DOUBT
-        assert await database.read(
-            "SELECT stage FROM jarai.requests WHERE reference = 'item-0'"
-        ) == [("in doubt",)]
+        assert await database.read("SELECT stage FROM jarai.requests WHERE reference = 'item-0'") == [
+            ("in doubt",)
+        ]

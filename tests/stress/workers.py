@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     epoch = time.time()
     baseline = {} if options.no_baseline else run(_baseline(options, epoch), speed=options.speed, epoch=epoch)
     result = run(_workers(options, epoch), speed=options.speed, epoch=epoch)
-    figures = _figures(result, baseline, options)
+    figures = _figures(result, baseline)
     show(f"{options.workers} workers that are killed, and a database that crashes", figures, options.json)
     return int(any(figure.met is False for figure in figures))
 
@@ -348,7 +348,7 @@ class World:
 
     async def _measure_takeover(self, worker: Any) -> None:
         began = asyncio.get_running_loop().time()
-        while (await self.database.read(_NOT_TAKEN_OVER, (worker,)))[0][0]:
+        while (await self.database.read(_NOT_TAKEN_OVER, (worker,)))[0][0]:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         self.result.takeovers.append(asyncio.get_running_loop().time() - began)
 
@@ -403,7 +403,7 @@ class World:
     async def _compare(self, began: float) -> None:
         counts, recorded = self.result.counts, await self.database.read(_RECORDED)
         last = max(cursor for cursor, _, _ in recorded)
-        while last not in (read := [event["cursor"] for event in _read(self.folder / "events")]):
+        while last not in (read := [event["cursor"] for event in _read(self.folder / "events")]):  # noqa: ASYNC110
             await asyncio.sleep(5)
         counts["events"] = len(recorded)
         counts["events lost"] = len({cursor for cursor, _, _ in recorded}.difference(read))
@@ -505,7 +505,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else float("nan")
 
 
-def _figures(result: Result, baseline: Any, options: argparse.Namespace) -> list[Figure]:
+def _figures(result: Result, baseline: Any) -> list[Figure]:
     counts = result.counts
     figures = [Figure(name, f"{counts[name]:,}", "0", not counts[name]) for name in _GOALS]
     figures += [Figure(name, f"{counts[name]:,}") for name in sorted(counts) if name not in _GOALS]

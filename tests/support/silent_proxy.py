@@ -61,9 +61,7 @@ class SilentProxy:
         parameters = self._parameters | {"host": "127.0.0.1", "port": line.port, "application_name": name}
         return make_conninfo("", **parameters)
 
-    async def _serve(
-        self, line: _Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _serve(self, line: _Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if line.is_refused:
             return
         await line.flows.wait()

@@ -141,7 +141,7 @@ async def _read(settings: Settings) -> None:
 
 
 def _line(event: Event) -> bytes:
-    return json.dumps(event.to_dict() ).encode() + b"\n"
+    return json.dumps(event.to_dict()).encode() + b"\n"
 
 
 async def _receive(settings: Settings) -> None:
