@@ -56,7 +56,7 @@ class FastPostgres:
         """Kill all processes of the server, and start it again: it recovers from its log."""
         pid = self._server.get_pid()
         os.kill(pid, signal.SIGQUIT)  # as `pg_ctl stop -m immediate`
-        while _exists(pid):
+        while _exists(pid):  # noqa: ASYNC110  # no child of this process
             await asyncio.sleep(0.1)
         await asyncio.to_thread(self._server.ensure_postgres_running)
 
