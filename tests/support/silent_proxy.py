@@ -30,6 +30,7 @@ class SilentProxy:
         self._parameters = conninfo_to_dict(url)
         self._lines: dict[str, _Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -37,10 +38,13 @@ class SilentProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_closed = True
         for name, line in self._lines.items():
             line.server.close()
             self.refuse(name)
+        await asyncio.sleep(0)  # for connections that were accepted just now
         await stop(self._tasks)
+        await asyncio.sleep(0)  # for the callbacks of these tasks
 
     async def open(self, name: str) -> str:
         """Return the URL of the database for a new client, which is its `application_name`, too."""
@@ -50,6 +54,9 @@ class SilentProxy:
                 await self._serve(line, reader, writer)
 
         def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self._is_closed:
+                writer.transport.abort()
+                return
             task = asyncio.ensure_future(run(reader, writer))
             self._tasks.add(task)
             task.add_done_callback(lambda _: writer.transport.abort())
