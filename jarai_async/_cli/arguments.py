@@ -1,6 +1,6 @@
 """The parser of the command line: every command with its options and help texts.
 
-`commands.py`, `webhook_commands.py` and `simulate.py` have one function for each command.
+`commands.py`, `*_commands.py` and `simulate.py` have one function for each command.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def _add_run(commands: Commands) -> None:
         f"files go to {SIMULATED_FOLDER}"
     )
     simulation.add_argument("--simulate", action="store_true", help=simulate_help)
-    add_simulator_options(simulation)
+    add_simulator_options(simulation, seed=0)
     run.set_defaults(tier=None)
 
 
@@ -225,7 +225,8 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_journal_file(parser: argparse.ArgumentParser) -> None:
-    completed_as_file(parser.add_argument("journal", metavar="JOURNAL", help="journal file of `jarai run`"))
+    journal_help = "journal file of `jarai run`, or URL of a queue"
+    completed_as_file(parser.add_argument("journal", metavar="JOURNAL", help=journal_help))
 
 
 def _add_references(parser: argparse.ArgumentParser, count: str) -> None:
@@ -235,7 +236,10 @@ def _add_references(parser: argparse.ArgumentParser, count: str) -> None:
 
 
 def _add_follow_options(parser: argparse.ArgumentParser) -> None:
-    folder_help = f"where to create a folder for each production (default: as before, or {DOWNLOAD_FOLDER})"
+    folder_help = (
+        "where to create a folder for each production, with its files and a manifest.json that lists them "
+        f"(default: as before, or {DOWNLOAD_FOLDER})"
+    )
     completed_as_file(parser.add_argument("--download-to", metavar="FOLDER", help=folder_help))
     parser.add_argument(
         "--concurrency",

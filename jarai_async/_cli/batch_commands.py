@@ -38,37 +38,37 @@ _SLUG: Final = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")  # inferred from the ex
 
 async def run(options: argparse.Namespace) -> int:
     """Run a batch."""
-    if not options.simulate:
-        return await _run(options, None)
-    async with new_simulator(options) as simulator:
-        return await _run(options, simulator)
+    if options.simulate:
+        if options.journal is not None and is_database(options.journal):
+            raise ConfigurationError("a queue outlives --simulate: use `jarai simulate`")
+        options.download_to = options.download_to or SIMULATED_FOLDER
+        async with new_simulator(options) as simulator:
+            return await _run(options, simulator)
+    if options.journal is None and options.batch != "-":
+        options.journal = f"{options.batch}.journal"
+    return await _run(options, None)
 
 
 async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
     requests = _parse(options, simulated_ids(simulator) if simulator else _variables())
-    if options.journal is None and options.batch != "-" and simulator is None:
-        options.journal = f"{options.batch}.journal"
-    if simulator is not None:
-        options.download_to = options.download_to or SIMULATED_FOLDER
-    if options.journal is not None and is_database(options.journal):
+    is_queue = options.journal is not None and is_database(options.journal)
+    if is_queue and not options.dry_run:
         async with open_client(options) as client:
             return await run_in_queue(client, requests, options)
-    journal = JournalContent()
-    has_journal = options.journal is not None and _exists(options.journal)
-    if has_journal:
-        journal = await _read(options)
-        if simulator is not None and journal.begun:
-            raise ConfigurationError(
-                f"{options.journal} has productions that a new simulator does not know: use another journal, "
-                "or keep one simulator with `jarai simulate --state FILE`"
-            )
+    has_journal = is_queue or (options.journal is not None and _exists(options.journal))
+    journal = await _read(options) if has_journal else JournalContent()
+    if simulator is not None and journal.begun:
+        raise ConfigurationError(
+            f"{options.journal} has productions that a new simulator does not know: use another journal, or "
+            "keep one simulator with `jarai simulate --state FILE`"
+        )
     to_submit, begun = _divide(requests, journal)
     if options.webhook_port is not None:
         webhook_secrets()
     if options.dry_run:
         await _warn_if_collected(to_submit, options)
-        if has_journal and (simulator or os.environ.get("JARAI_API_KEY")):
-            async with open_client(options, simulator) as client:
+        if has_journal and not is_queue and os.environ.get("JARAI_API_KEY"):
+            async with open_client(options) as client:
                 await _check_journal(client, journal, options)
         return await _forecast(len(requests), [*to_submit.values()], journal, options)
     async with open_client(options, simulator) as client:

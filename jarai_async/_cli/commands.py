@@ -1,4 +1,4 @@
-"""The command line: `main`, and one function for each command (`jarai webhooks` has its own module).
+"""The command line: `main`, and the commands for single productions and accounts.
 
 Exit code 0: everything was done; for a batch, every production was published and all its files were
 downloaded. 1: something failed or is unfinished; the last lines say what. 2: nothing was done, because the

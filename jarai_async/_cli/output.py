@@ -16,7 +16,7 @@ from jarai_async._cli.json_lines import DURATIONS_NOTE, plan_line
 from jarai_async._cli.report import failure
 from jarai_async._cli.signals import interrupted
 from jarai_async._cli.streams import BackgroundStream, OutputError, background
-from jarai_async._cli.wrapping import columns, wrap, wrap_command
+from jarai_async._cli.wrapping import columns, wrap, wrap_command, wrap_items
 from jarai_async._errors import (
     AuthenticationError,
     ConfigurationError,
@@ -184,7 +184,7 @@ async def print_plan(plan: Plan, *, recommended: bool) -> None:
     }
     lines = [f"{name:<17}{value}" for name, value in rows.items()]
     for line in [*lines, *(f"{'warning':<17}{text}" for text in plan.warnings), f"({DURATIONS_NOTE})"]:
-        sys.stdout.write(f"{printable(line)}\n")
+        sys.stdout.write(f"{wrap(printable(line), columns(sys.stdout), ' ' * 17)}\n")
 
 
 # --- Batches -------------------------------------------------------------------------------------
@@ -237,6 +237,6 @@ def print_summary(lines: Iterable[str], summary: str, **facts: Any) -> None:
     """
     for line in lines:
         sys.stderr.write(f"{wrap(printable(line), columns(), ' ' * 7)}\n")
-    sys.stderr.write(f"{wrap(printable(summary), columns())}\n")
+    sys.stderr.write(f"{wrap_items(printable(summary), columns())}\n")
     if not sys.stdout.isatty():
         _write({"event": "Summary", "summary": summary, **facts})

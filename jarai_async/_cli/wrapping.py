@@ -5,17 +5,19 @@ import shlex
 import sys
 import textwrap
 from contextlib import suppress
+from typing import TextIO
 
 _CONTINUED = " \\"
 _UNBROKEN = "\0"  # printable text has none
 
 
-def columns() -> int | None:
-    """Return the width of the terminal that standard error is; None if it is no terminal."""
-    if not sys.stderr.isatty():
+def columns(stream: TextIO | None = None) -> int | None:
+    """Return the width of the terminal that a stream is, standard error by default; None if it is none."""
+    stream = stream or sys.stderr
+    if not stream.isatty():
         return None
     with suppress(OSError):  # of a stream that has no file descriptor
-        return os.get_terminal_size(sys.stderr.fileno()).columns or None
+        return os.get_terminal_size(stream.fileno()).columns or None
     text = os.environ.get("COLUMNS", "")
     return int(text) if text.isdecimal() and int(text) else None
 
@@ -35,8 +37,10 @@ def wrap(text: str, width: int | None, indent: str = "") -> str:
     return wrapped.replace(_UNBROKEN, " ")
 
 
-def wrap_items(text: str, width: int) -> str:
+def wrap_items(text: str, width: int | None) -> str:
     """Break a list behind commas, and where an item is too long for that, between words."""
+    if width is None:
+        return text
     lines = [""]
     for item in text.split(", "):
         longer = f"{lines[-1]}, {item}" if lines[-1] else item

@@ -5,13 +5,14 @@ right: in a program that is started during an outage, or with a key that is reje
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from contextvars import Context
 from typing import Any
 
 from jarai_async import _clock
 from jarai_async._engine import Engine
-from jarai_async._errors import JournalError
+from jarai_async._errors import ClosedError, JournalError
 from jarai_async._journal.protocol import Journal
 from jarai_async._polling.merge import added
 from jarai_async._tasks import start, stop
@@ -67,4 +68,5 @@ class Checkpoint:
     async def close(self) -> None:
         """Write for the last time."""
         await stop([self._task])
-        await self._write()
+        with contextlib.suppress(ClosedError):  # the database is away: the next process learns it again
+            await self._write()

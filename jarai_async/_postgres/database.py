@@ -13,7 +13,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import psycopg
@@ -44,6 +44,15 @@ _REPEATED = ("08", "40", "53", "55P03", "57P")
 """SQLSTATEs: connection, rollback by the server, no resources, lock, shutdown."""
 
 
+class _PoolConnection(AsyncConnection[tuple[Any, ...]]):
+    """A simulated clock stands still while one is made, but not while the pool waits to try again."""
+
+    @classmethod
+    async def connect(cls, *args: Any, **options: Any) -> Self:  # type: ignore[override]
+        with _clock.outside_work():
+            return await super().connect(*args, **options)
+
+
 class Database:
     """Connections to one PostgreSQL database, at most `connections` and one for each `Listener`.
 
@@ -72,6 +81,7 @@ class Database:
             max_size=connections,
             open=False,
             timeout=_CONNECT_TIMEOUT,
+            connection_class=_PoolConnection,
             kwargs={"prepare_threshold": 2},
             name="jarai",
         )
@@ -122,9 +132,10 @@ class Database:
             if self._is_closed.is_set():
                 raise ClosedError(f"{self.name} was closed")
             try:
-                with _clock.outside_work():
-                    async with self.pool.connection() as connection, connection.transaction():
-                        result = await work(connection)
+                async with self.pool.connection() as connection:
+                    with _clock.outside_work():
+                        async with connection.transaction():
+                            result = await work(connection)
             except PoolClosed:
                 continue
             except (psycopg.Error, PoolTimeout) as error:

@@ -91,6 +91,9 @@ class JobQueue:
                 )
             except ProcrastinateException as error:
                 _log.debug("procrastinate's worker ended: %s", error)
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # the error has replaced the cancellation
+                    raise asyncio.CancelledError from None
             await asyncio.sleep(_PAUSE)
 
     async def _submit(self, reference: str) -> None:

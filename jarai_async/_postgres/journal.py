@@ -287,7 +287,7 @@ class PostgresJournal:
         """
         began = _clock.Deadline(_LONGEST_COMMIT)
         write = self._writer.add(intent, self._epoch(intent))
-        await asyncio.shield(write.commit)
+        await asyncio.shield(write.commit)  # others wait for the same
         if isinstance(write.error, SupersededError) and intent.stage is Stage.ACCEPTED:
             await self._record_late(intent)
         if write.error is not None:

@@ -74,7 +74,8 @@ class Workers:
             await connection.execute(_RENEW.encode(), values)
             if (await _rows(connection, _TRY_LOCK))[0][0]:
                 await self._sweep(connection, look_for_lost=look_for_lost)
-            demands = dict(await _rows(connection, _DEMANDS))
+            # Its own lease may have ended while this transaction waited.
+            demands = dict(await _rows(connection, _DEMANDS)) | {self._worker: demand}
             orphans = [row[0] for row in await _rows(connection, _ORPHANS)]
             total = sum(demands.values())
             return Renewal(

@@ -121,8 +121,9 @@ class Row:
 
     @property
     def reason(self) -> str:
-        """The message of its error, without signatures in URLs; "" without an error."""
-        return "" if self.error is None else without_queries(self.error.message)
+        """The message of its error, without signatures in URLs and its ID; "" without an error."""
+        message = "" if self.error is None else without_queries(self.error.message)
+        return message.removeprefix(f"production {self.production_id} failed: ")
 
     @property
     def code(self) -> str:

@@ -286,6 +286,8 @@ class Worker:
             for reference in owned & self._journal.owned - renewal.owned:
                 self._journal.superseded(reference)
             for reference in {*renewal.orphans, *(renewal.owned - self._journal.owned)}:
+                if _clock.monotonic() >= now + self._lease / _RENEWALS:
+                    break  # the lease must not end meanwhile; the others are orphans still
                 await self._take_over(reference)
             for reference in renewal.decided:
                 self._in_background(self._decisions.carry_out, reference)

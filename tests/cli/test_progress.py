@@ -13,8 +13,10 @@ from jarai_async import Statistics, _clock
 from jarai_async._cli.commands import main
 from jarai_async._cli.progress import Progress, shown
 from jarai_async._cli.report import BatchReport
+from jarai_async._journal.entries import Stage
 from tests.cli.helpers import JARAI, lines, on_screen, terminal_output, write_batch
 from tests.cli.test_report import producing, submitted
+from tests.support.journals import intent
 
 FAILING = ("--seed", "13")  # the second production of a built-in simulator fails
 HOSTILE = "[/bold]é\x1b[2J\r\njarai: 200 published\u202e\u2028[link=https://x]"
@@ -104,6 +106,17 @@ async def test_end_that_has_passed_is_called_later_than_expected() -> None:
     progress.update_figures()
     expected = "12/300 requests free (1,200 today), lag 8 s, ends in about 9 h 0 min, later than expected"
     assert progress.figures == expected
+
+
+async def test_end_is_not_forecast_before_the_requests_of_the_journal_are_resumed() -> None:
+    """Until then they count as to be submitted again, so the first forecast was hours too late."""
+    end = _clock.utc() + timedelta(hours=9)
+    begun = [intent(name, stage=Stage.ACCEPTED) for name in "ab"]
+    for waiting, is_known in ((3, False), (1, True)):
+        current = evolve(STATISTICS, expected_finish=end, waiting=waiting)
+        progress = Progress(BatchReport(3, begun), lambda current=current: current)  # type: ignore[misc]
+        progress.update_figures()
+        assert ("ends in about" in progress.figures) is is_known
 
 
 def test_terminal_shows_failures_and_the_summary_while_a_program_reads_events(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.stress import applications, campaign, downloads, event_logs, mutants, mutation, servers
+from tests.stress import applications, campaign, downloads, event_logs, mutants, mutation, servers, workers
 from tests.stress.campaign import Campaign
 from tests.stress.crashes import watch_databases
 from tests.stress.foreign import batch
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         "applications": applications.main,
         "downloads": downloads.main,
         "servers": servers.main,
+        "workers": workers.main,
         "foreign": batch.main,
     }
     if arguments and arguments[0] in own_options:
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("applications", help="SIGKILL of web applications; has options of its own")
     commands.add_parser("downloads", help="one file under 24 faults of its storage; has options of its own")
     commands.add_parser("servers", help="downloads from servers of other projects; has options of its own")
+    commands.add_parser("workers", help="several workers on PostgreSQL; has options of its own")
     commands.add_parser("foreign", help="a server from the contract alone; has options of its own")
     command = commands.add_parser("logs", help="check that the recorded event logs are reproduced")
     _add_processes(command)
