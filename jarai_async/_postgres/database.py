@@ -48,7 +48,7 @@ class _PoolConnection(AsyncConnection[tuple[Any, ...]]):
     """A simulated clock stands still while one is made, but not while the pool waits to try again."""
 
     @classmethod
-    async def connect(cls, *args: Any, **options: Any) -> Self:  # type: ignore[override]
+    async def connect(cls, *args: Any, **options: Any) -> Self:
         with _clock.outside_work():
             return await super().connect(*args, **options)
 

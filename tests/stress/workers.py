@@ -17,6 +17,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -70,7 +71,9 @@ def main(arguments: Sequence[str]) -> int:
     """Print the results. Return 1 if a goal was missed."""
     options = _parser().parse_args(arguments)
     epoch = time.time()
-    baseline = {} if options.no_baseline else run(_baseline(options, epoch), speed=options.speed, epoch=epoch)
+    baseline = (
+        None if options.no_baseline else run(_baseline(options, epoch), speed=options.speed, epoch=epoch)
+    )
     result = run(_workers(options, epoch), speed=options.speed, epoch=epoch)
     figures = _figures(result, baseline)
     show(f"{options.workers} workers that are killed, and a database that crashes", figures, options.json)
@@ -167,7 +170,7 @@ async def _baseline(options: argparse.Namespace, epoch: float) -> Result:
 
 
 def _concurrency(options: argparse.Namespace) -> int:
-    return max(1, options.productions // options.workers)
+    return max(1, int(options.productions) // int(options.workers))
 
 
 # --- Several -------------------------------------------------------------------------------------------
@@ -463,7 +466,7 @@ def _measure(result: Result, simulator: Simulator, events: list[dict[str, Any]],
     seen = defaultdict(list)
     for event in events:
         if event["productionId"] is not None:
-            at = _clock.datetime.fromisoformat(event["observedAt"]).timestamp() - wall
+            at = datetime.fromisoformat(event["observedAt"]).timestamp() - wall
             seen[event["productionId"]].append((at, event["status"]))
     for production_id, changes in seen.items():
         timeline = simulator.productions[production_id].timeline

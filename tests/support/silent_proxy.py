@@ -87,7 +87,7 @@ class SilentProxy:
             there_writer.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        host, port = str(self._parameters["host"]), self._parameters.get("port", 5432)
+        host, port = str(self._parameters["host"]), self._parameters.get("port") or 5432
         if host.startswith("/"):
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, int(port))
