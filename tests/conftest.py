@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, settings
 
 from jarai_async import JaraiClient
 from jarai_async.simulator import SimulatedEventLoop, Simulator, Stage
+from tests.support.hosts import simulated_time
 from tests.support.postgres import database, postgres_server, postgres_url
 
-__all__ = ["database", "postgres_server", "postgres_url"]
+__all__ = ["database", "postgres_server", "postgres_url", "simulated_time"]
 
 # Files of tests are in memory where the system has room for them: flushing them to a disk takes long.
 _MEMORY = Path("/dev/shm")  # noqa: S108  # pytest makes a folder of its own in it

@@ -39,16 +39,27 @@ async def _serve_aiohttp(app: Any) -> AsyncIterator[str]:
 _SERVE = {"aiohttp_app": _serve_aiohttp, "fastapi_app": serve_fastapi, "queue_app": serve_fastapi}
 
 
+@pytest.fixture
+def queue_url(request: pytest.FixtureRequest) -> str | None:
+    """The database of the application that needs one; it has the clock of the loop."""
+    if request.node.callspec.params["session"] != "queue_app":
+        return None
+    request.getfixturevalue("simulated_time")
+    return str(request.getfixturevalue("postgres_url"))
+
+
 @pytest.fixture(params=(*NAMES, "queue_app"))
 async def session(
-    request: pytest.FixtureRequest, client: JaraiClient, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    client: JaraiClient,
+    monkeypatch: pytest.MonkeyPatch,
+    queue_url: str | None,
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A browser at the application, to which JARAI sends webhooks."""
     async with AsyncExitStack() as resources:
-        if request.param == "queue_app":
-            url = request.getfixturevalue("postgres_url")
-            monkeypatch.setenv("JARAI_DATABASE", url)
-            await resources.enter_async_context(working(client, url, download_to="files"))
+        if queue_url is not None:
+            monkeypatch.setenv("JARAI_DATABASE", queue_url)
+            await resources.enter_async_context(working(client, queue_url, download_to="files"))
         yield await resources.enter_async_context(_session(request.param, client, monkeypatch))
 
 
