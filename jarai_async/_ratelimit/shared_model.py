@@ -279,7 +279,7 @@ class SharedModel:
             others.update(other.waiting)
         left = copy(limiter)  # as if others had taken what is left for them
         granted: list[Kind] = []
-        while any(+ours):
+        while +ours:
             kinds = [
                 kind for kind in KINDS if ours[kind] + others[kind] > 0 and left.earliest(kind, now) <= now
             ]

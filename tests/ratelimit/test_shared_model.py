@@ -220,6 +220,13 @@ def test_urgent_requests_of_other_workers_go_first() -> None:
     assert order == ([Kind.SUBMIT] * 3 + [Kind.POLL]) * 2 + [Kind.SUBMIT]
 
 
+def test_each_kind_of_request_gets_a_slot_when_it_waits_alone() -> None:
+    """Also a cancel, whose number is 0."""
+    for kind in Kind:
+        _row, (worker, _other) = rows()
+        assert worker.ask(0, {kind: 1}).granted == [kind]
+
+
 def test_wishes_of_a_dead_worker_vanish() -> None:
     row, (polling, dead) = rows()
     full(polling)
