@@ -40,8 +40,10 @@ _KEEPALIVES: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-_REPEATED = ("08", "40", "53", "55P03", "57P")
-"""SQLSTATEs: connection, rollback by the server, no resources, lock, shutdown."""
+# A process that is stopped or cut off in a transaction would keep its locks, and every other one waiting.
+_OPTIONS = "-c search_path=jarai -c idle_in_transaction_session_timeout=5s"
+_REPEATED = ("08", "25P03", "40", "53", "55P03", "57P")
+"""SQLSTATEs: connection, stopped in a transaction, rollback by the server, no resources, lock, shutdown."""
 
 
 class Database:
@@ -57,7 +59,7 @@ class Database:
         except psycopg.Error:  # whose message repeats the password
             message = "not the URL of a PostgreSQL database, such as postgresql://user@host/database"
             raise ConfigurationError(message) from None
-        options = f"-c search_path=jarai {given.get('options') or ''}".strip()
+        options = f"{_OPTIONS} {given.get('options') or ''}".strip()
         self.conninfo: str = conninfo.make_conninfo("", **{**_KEEPALIVES, **given, "options": options})
         """All that is needed to connect: secret, as it may hold a password."""
         self.location: str = _location(given)
