@@ -32,6 +32,7 @@ _log = logging.getLogger("jarai_async")
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two attempts during an outage
 _CONNECT_TIMEOUT = 10  # seconds
+_RECONNECT_TIMEOUT = 5.0  # seconds; the pool doubles its pauses until then, and each caller starts again
 # A connection whose other end is gone without a word is given up after about ten seconds.
 _KEEPALIVES: Mapping[str, Any] = {
     "connect_timeout": _CONNECT_TIMEOUT,
@@ -74,6 +75,7 @@ class Database:
             max_size=connections,
             open=False,
             timeout=_CONNECT_TIMEOUT,
+            reconnect_timeout=_RECONNECT_TIMEOUT,
             check=AsyncConnectionPool.check_connection,
             kwargs={"prepare_threshold": 2},
             name="jarai",

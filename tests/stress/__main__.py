@@ -16,7 +16,16 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.stress import applications, campaign, downloads, event_logs, mutants, mutation, servers
+from tests.stress import (
+    applications,
+    campaign,
+    downloads,
+    event_logs,
+    mutants,
+    mutation,
+    servers,
+    worker_matrix,
+)
 from tests.stress.campaign import Campaign
 from tests.stress.crashes import watch_databases
 from tests.stress.foreign import batch
@@ -51,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         "downloads": downloads.main,
         "servers": servers.main,
         "foreign": batch.main,
+        "matrix": worker_matrix.main,
     }
     if arguments and arguments[0] in own_options:
         return own_options[arguments[0]](list(arguments[1:]))
@@ -85,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("downloads", help="one file under 24 faults of its storage; has options of its own")
     commands.add_parser("servers", help="downloads from servers of other projects; has options of its own")
     commands.add_parser("foreign", help="a server from the contract alone; has options of its own")
+    commands.add_parser("matrix", help="workers of a queue that fail at each stage of a production")
     command = commands.add_parser("logs", help="check that the recorded event logs are reproduced")
     _add_processes(command)
     command.add_argument("--record", action="store_true", help="write event_logs.txt again")
