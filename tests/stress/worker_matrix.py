@@ -28,7 +28,7 @@ from tests.stress.worker_crashes import (
     observed_databases,
     worker_world,
 )
-from tests.support.postgres import temporary_database
+from tests.support.postgres import temporary_database, temporary_server
 from tests.support.scenarios import request_for
 
 _LONGEST = 600.0  # simulated seconds of a cell
