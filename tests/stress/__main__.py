@@ -25,6 +25,7 @@ from tests.stress import (
     mutation,
     servers,
     worker_matrix,
+    workers,
 )
 from tests.stress.campaign import Campaign
 from tests.stress.crashes import watch_databases
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         "servers": servers.main,
         "foreign": batch.main,
         "matrix": worker_matrix.main,
+        "workers": workers.main,
     }
     if arguments and arguments[0] in own_options:
         return own_options[arguments[0]](list(arguments[1:]))
@@ -96,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("servers", help="downloads from servers of other projects; has options of its own")
     commands.add_parser("foreign", help="a server from the contract alone; has options of its own")
     commands.add_parser("matrix", help="workers of a queue that fail at each stage of a production")
+    commands.add_parser("workers", help="processes of a queue that are killed; has options of its own")
     command = commands.add_parser("logs", help="check that the recorded event logs are reproduced")
     _add_processes(command)
     command.add_argument("--record", action="store_true", help="write event_logs.txt again")
