@@ -33,7 +33,7 @@ from jarai_async._worker.totals import read_statistics
 _log = logging.getLogger("jarai_async")
 
 _LOOK = 10.0  # seconds; then a decision is looked at, although nothing was notified
-_LIVE_WORKERS = "SELECT FROM jarai.workers WHERE jarai.lives(id) LIMIT 1"
+_LIVE_WORKERS = "SELECT 1 FROM jarai.workers WHERE jarai.lives(id) LIMIT 1"
 _RESUME = """
 UPDATE jarai.requests SET is_settled = false WHERE is_settled AND stage <> 'ended' AND worker IS NULL
     RETURNING reference, stage

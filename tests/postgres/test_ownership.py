@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from attrs import evolve
 
@@ -104,47 +106,54 @@ async def test_late_answer_is_recorded_while_the_same_submit_is_in_doubt(
     assert stored == ([("accepted", ID)] if is_same_key else [("in doubt", None)])
 
 
+async def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        cursor = await connection.execute(query.encode())
+        return await cursor.fetchall() if cursor.description else []
+
+
 async def test_worker_that_leaves_hands_its_requests_over_at_once(
-    postgres_url: str, client: JaraiClient, simulator: Simulator, database: Database
+    simulated_url: str, client: JaraiClient, simulator: Simulator
 ) -> None:
     """The other one does not wait for the end of a lease."""
     async with (
-        Queue(postgres_url) as queue,
+        Queue(simulated_url) as queue,
         JaraiClient(simulator.api_key, base_url=simulator.base_url) as other_client,
     ):
-        async with working(client, postgres_url, lease=3600.0):
+        async with working(client, simulated_url, lease=3600.0):
             ticket = await queue.submit(request_for(simulator, reference="tides"))
             async for _ in ticket.events():
                 break
-        assert await database.read("SELECT worker FROM jarai.requests") == [(None,)]
-        async with working(other_client, postgres_url, lease=3600.0):
+        assert await rows(simulated_url, "SELECT worker FROM jarai.requests") == [(None,)]
+        async with working(other_client, simulated_url, lease=3600.0):
             assert (await ticket).ok
     assert simulator.count("submit") == 1
 
 
 async def test_request_that_the_queue_has_lost_is_found_again(
-    postgres_url: str, client: JaraiClient, simulator: Simulator, database: Database
+    simulated_url: str, client: JaraiClient, simulator: Simulator
 ) -> None:
     """As after a crash of the database while procrastinate records the end of a job."""
-    async with Queue(postgres_url) as queue:
+    async with Queue(simulated_url) as queue:
         ticket = await queue.submit(request_for(simulator))
-        await database.read("DELETE FROM jarai.procrastinate_jobs")
-        async with working(client, postgres_url):
+        await rows(simulated_url, "DELETE FROM jarai.procrastinate_jobs")
+        async with working(client, simulated_url):
             assert (await ticket).ok
 
 
 async def test_database_belongs_to_one_server(
-    postgres_url: str, client: JaraiClient, make_other: Callable[[], Simulator]
+    simulated_url: str, client: JaraiClient, make_other: Callable[[], Simulator]
 ) -> None:
     """The productions of its requests are known to that server only."""
-    async with Worker(client, postgres_url):
+    async with Worker(client, simulated_url):
         pass
     async with (
         make_other() as other,
         JaraiClient(other.api_key, base_url=other.base_url) as other_client,
     ):
         with pytest.raises(JournalError, match="another database"):
-            async with Worker(other_client, postgres_url):
+            async with Worker(other_client, simulated_url):
                 pass
 
 

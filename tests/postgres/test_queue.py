@@ -12,23 +12,23 @@ from tests.support.scenarios import request_for
 
 
 async def test_cancel_in_the_queue_is_carried_out_by_the_next_worker(
-    postgres_url: str, client: JaraiClient, simulator: Simulator
+    simulated_url: str, client: JaraiClient, simulator: Simulator
 ) -> None:
     """Nothing is sent."""
-    async with Queue(postgres_url) as queue:
+    async with Queue(simulated_url) as queue:
         ticket = await queue.submit(request_for(simulator))
         cancel = asyncio.create_task(ticket.cancel())
         await asyncio.sleep(1)
-        async with working(client, postgres_url):
+        async with working(client, simulated_url):
             await cancel
             assert (await ticket).state is OutcomeState.CANCELLED
     assert simulator.count("submit") == 0
 
 
 async def test_production_is_cancelled_by_its_worker(
-    postgres_url: str, client: JaraiClient, simulator: Simulator
+    simulated_url: str, client: JaraiClient, simulator: Simulator
 ) -> None:
-    async with Queue(postgres_url) as queue, working(client, postgres_url):
+    async with Queue(simulated_url) as queue, working(client, simulated_url):
         ticket = await queue.submit(request_for(simulator))
         async for _ in ticket.events():
             break
@@ -37,11 +37,25 @@ async def test_production_is_cancelled_by_its_worker(
     assert simulator.count("cancel") == 1
 
 
+async def test_decision_without_a_live_worker_is_logged(
+    simulated_url: str, client: JaraiClient, simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Queue(simulated_url) as queue:
+        ticket = await queue.submit(request_for(simulator))
+        async with working(client, simulated_url):
+            await ticket.cancel()
+            assert "no worker is running" not in caplog.text
+        cancel = asyncio.create_task(ticket.cancel())
+        await asyncio.sleep(1)
+        assert "no worker is running" in caplog.text
+        cancel.cancel()
+
+
 async def test_failed_request_is_submitted_again(
-    postgres_url: str, client: JaraiClient, simulator: Simulator
+    simulated_url: str, client: JaraiClient, simulator: Simulator
 ) -> None:
     simulator.when(1).fails()
-    async with Queue(postgres_url) as queue, working(client, postgres_url):
+    async with Queue(simulated_url) as queue, working(client, simulated_url):
         ticket = await queue.submit(request_for(simulator, reference="tides"))
         assert (await ticket).state is OutcomeState.FAILED
         assert (await (await queue.retry("tides"))).ok
@@ -53,11 +67,11 @@ async def test_failed_request_is_submitted_again(
 
 @pytest.mark.parametrize("resubmit", [True, False])
 async def test_uncertain_request_is_resolved(
-    postgres_url: str, client: JaraiClient, simulator: Simulator, *, resubmit: bool
+    simulated_url: str, client: JaraiClient, simulator: Simulator, *, resubmit: bool
 ) -> None:
     """A user says that nothing was created, or which production it was."""
     simulator.faults.add("reset_before" if resubmit else "reset_after")
-    async with Queue(postgres_url) as queue, working(client, postgres_url):
+    async with Queue(simulated_url) as queue, working(client, simulated_url):
         ticket = await queue.submit(request_for(simulator, reference="tides"))
         assert (await ticket).state is OutcomeState.UNCERTAIN
         for production_id in simulator.productions:
@@ -69,13 +83,13 @@ async def test_uncertain_request_is_resolved(
 
 
 async def test_reader_continues_behind_its_cursor_in_another_process(
-    postgres_url: str, client: JaraiClient, simulator: Simulator
+    simulated_url: str, client: JaraiClient, simulator: Simulator
 ) -> None:
-    async with Queue(postgres_url) as queue, working(client, postgres_url):
+    async with Queue(simulated_url) as queue, working(client, simulated_url):
         tickets = [await queue.submit(request_for(simulator, reference=name)) for name in "ab"]
         read = list[Event]()
         while sum(isinstance(event, Finished) for event in read) < len(tickets):
-            async with Queue(postgres_url) as reader:
+            async with Queue(simulated_url) as reader:
                 async for event in reader.events(after=read[-1].cursor if read else 0):
                     read.append(event)
                     if len(read) % 3 == 0 or isinstance(event, Finished):
@@ -87,9 +101,9 @@ async def test_reader_continues_behind_its_cursor_in_another_process(
 
 
 async def test_only_requests_that_have_ended_are_forgotten(
-    postgres_url: str, client: JaraiClient, simulator: Simulator
+    simulated_url: str, client: JaraiClient, simulator: Simulator
 ) -> None:
-    async with Queue(postgres_url) as queue, working(client, postgres_url):
+    async with Queue(simulated_url) as queue, working(client, simulated_url):
         ticket = await queue.submit(request_for(simulator, reference="tides"))
         with pytest.raises(InvalidRequestError):
             await queue.forget("tides")
@@ -100,9 +114,9 @@ async def test_only_requests_that_have_ended_are_forgotten(
 
 
 async def test_request_whose_deadline_has_passed_is_resumed(
-    postgres_url: str, client: JaraiClient, simulator: Simulator
+    simulated_url: str, client: JaraiClient, simulator: Simulator
 ) -> None:
-    async with Queue(postgres_url) as queue, working(client, postgres_url):
+    async with Queue(simulated_url) as queue, working(client, simulated_url):
         ticket = await queue.submit(request_for(simulator, reference="tides"), deadline=60.0)
         assert (await ticket).state is OutcomeState.TIMED_OUT
         await asyncio.sleep(400)

@@ -249,14 +249,19 @@ async def worker_world(url: str, **options: Any) -> AsyncIterator[WorkerWorld]:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, WorkerLoop)
     async with AsyncExitStack() as stack:
-        database = Database(url)
-        await database.open()
-        await schema.create(database)
-        await JobQueue(database).open()
-        await database.read(_FOLLOW_THE_LOOP)
-        await database.close()
+        await follow_the_loop(url)
         simulator = await stack.enter_async_context(Simulator(**options))
         yield WorkerWorld(url, simulator, await stack.enter_async_context(Queue(url)), loop)
+
+
+async def follow_the_loop(url: str) -> None:
+    """Create the tables of an empty database, whose clock will be that of each transaction's loop."""
+    database = Database(url)
+    await database.open()
+    await schema.create(database)
+    await JobQueue(database).open()
+    await database.read(_FOLLOW_THE_LOOP)
+    await database.close()
 
 
 @contextmanager

@@ -80,7 +80,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.stress matrix", description=__doc__)
     parser.add_argument("--only", default="", help="stages and faults that contain this")
     only = parser.parse_args(arguments).only
-    cells = [cell for cell in product(STAGES, FAULTS, (False, True)) if only in " ".join(cell[:2])]
+    cells = [
+        (stage, fault, keys)
+        for stage, fault, keys in product(STAGES, FAULTS, (False, True))
+        if only in f"{stage} {fault}" and not (keys and stage == "uncertain")  # it never is
+    ]
     with temporary_server() as server:
         failed = failures(server, cells)
     print(f"{len(cells) - len(failed)} of {len(cells)} without a failure", *failed, sep="\n")
