@@ -312,7 +312,7 @@ async def _compare(
         "requests doubled": sum(count > 1 for count in created.values()),
         "429s": simulator.rate_limited,
         "events lost": len(known - read),
-        "events doubled": (read - known).total() + sum(count - 1 for count in numbers.values()),
+        "events doubled": sum(count - 1 for count in (*read.values(), *numbers.values())),
     }
     if keys:
         wrong["uncertain"] = states["uncertain"]
