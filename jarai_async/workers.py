@@ -13,6 +13,9 @@ On any number of hosts, in as many processes:
     async with JaraiClient() as client, Worker(client, "postgresql://db/jarai", concurrency=500) as worker:
         await worker.run()
 
+`Worker.produce(reference)` runs a request that another engine hands to a worker (tests/examples has programs
+for DBOS and for Celery): as often as it likes, also in two workers at once.
+
 The tables are made by whoever comes first, in the schema `jarai`. No request is lost or paid for twice,
 whichever process is killed, paused or cut off, and whatever becomes of the database, as long as it keeps
 what it has committed: with a replica that may take over, use synchronous replication. Where JARAI honours

@@ -64,6 +64,7 @@ USED_IN = {
     "backoff": {"_http.retry"},
     "cattrs": {"_api.codec"},
     "jinja2": {"_report.page"},
+    "obstore": {"_downloads.object_folder"},
     "opentelemetry": {"otel"},
     "procrastinate": {"_postgres.job_queue"},
     "psycopg": {"_postgres.database"},

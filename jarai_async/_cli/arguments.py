@@ -1,6 +1,6 @@
 """The parser of the command line: every command with its options and help texts.
 
-`commands.py`, `webhook_commands.py` and `simulate.py` have one function for each command.
+`commands.py`, `*_commands.py` and `simulate.py` have one function for each command.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from jarai_async._cli.options import (
     count,
     duration,
     port,
+    state,
 )
 from jarai_async._cli.parser import Parser
 from jarai_async._cli.report_command import add_report
@@ -26,8 +27,11 @@ from jarai_async._cli.results import add_json
 from jarai_async._cli.simulate import add_simulate, add_simulator_options
 from jarai_async._cli.webhook_commands import add_webhooks
 from jarai_async._cli.worker_command import add_worker
+from jarai_async._report.rows import COLLECTING
+from jarai_async._report.totals import STATES
 
 DOWNLOAD_FOLDER: Final = "deliverables"
+SIMULATED_FOLDER: Final = "simulated-deliverables"
 _TIERS: Final = tuple(wire.REQUESTS_PER_MINUTE)
 _EPILOG: Final = """\
 environment variables:
@@ -64,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_report(commands)
     _add_resolve(commands)
     _add_retry(commands)
+    _add_forget(commands)
     _add_status(commands)
     _add_cancel(commands)
     _add_deliverables(commands)
@@ -97,6 +102,8 @@ def simulator_options(options: argparse.Namespace) -> list[str]:
     shared = vars(parser.parse_args(["resume", ""]))
     simulated = [name for name in vars(parser.parse_args(["simulate"])) if name not in shared]
     defaults = vars(parser.parse_args(["run", ""]))
+    if options.dry_run:
+        simulated.remove("tier")
     given = [name for name in simulated if name in defaults and getattr(options, name) != defaults[name]]
     return [f"--{name.replace('_', '-')}" for name in given]
 
@@ -114,15 +121,18 @@ def _add_run(commands: Commands) -> None:
     completed_as_file(run.add_argument("--journal", metavar="FILE", help=journal_help))
     _add_follow_options(run)
     dry_run_help = (
-        "only check the batch and its journal, and forecast it if the tier is known; nothing is sent"
+        "only check the batch and its journal, and forecast it, if --tier or an earlier run tells the tier: "
+        "nothing is sent. Without an API key it cannot check whether the journal belongs to its server"
     )
     run.add_argument("--dry-run", action="store_true", help=dry_run_help)
     simulation = run.add_argument_group("simulation")
     simulate_help = (
-        "run the batch against a built-in simulator in fast-forward, at no cost and without an API key"
+        "run the batch against a built-in simulator in fast-forward, at no cost and without an API key; its "
+        f"files go to {SIMULATED_FOLDER}"
     )
     simulation.add_argument("--simulate", action="store_true", help=simulate_help)
-    add_simulator_options(simulation)
+    add_simulator_options(simulation, seed=0)
+    run.set_defaults(tier=None)
 
 
 def _add_resume(commands: Commands) -> None:
@@ -146,9 +156,11 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _add_journal(commands: Commands) -> None:
-    details = "JSON lines have the IDs, too. For a request that is in doubt, see `jarai resolve`."
+    details = "JSON lines have the IDs, too. For an uncertain request, see `jarai resolve`."
     journal = add_command(commands, "journal", "list the requests of a journal", details)
     _add_journal_file(journal)
+    state_help = f"only those in this state: {', '.join(one for one in STATES if one != COLLECTING)}"
+    journal.add_argument("--state", metavar="STATE", type=state, help=state_help)
     add_json(journal)
 
 
@@ -179,6 +191,20 @@ def _add_retry(commands: Commands) -> None:
     _add_references(retry, "*")
 
 
+def _add_forget(commands: Commands) -> None:
+    details = (
+        "Only those that have ended with a final outcome, with their events: `jarai journal` and `jarai "
+        "report` do not show them any more, and a request with such a reference is a new one, which is paid "
+        "for again. Files that were downloaded stay. Sends nothing to JARAI."
+    )
+    forget = add_command(commands, "forget", "delete requests that have ended from a journal", details)
+    _add_journal_file(forget)
+    _add_references(forget, "*")
+    older_help = "all that ended longer ago than this, such as 30d"
+    forget.add_argument("--older-than", metavar="DURATION", type=duration, help=older_help)
+    forget.add_argument("--dry-run", action="store_true", help="only list what would be deleted")
+
+
 def _add_batch(parser: argparse.ArgumentParser) -> None:
     batch_help = (
         "JSON Lines, a JSON array, or CSV with a header (comma, semicolon, tab); - for standard input"
@@ -199,7 +225,8 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_journal_file(parser: argparse.ArgumentParser) -> None:
-    completed_as_file(parser.add_argument("journal", metavar="JOURNAL", help="journal file of `jarai run`"))
+    journal_help = "journal file of `jarai run`, or URL of a queue"
+    completed_as_file(parser.add_argument("journal", metavar="JOURNAL", help=journal_help))
 
 
 def _add_references(parser: argparse.ArgumentParser, count: str) -> None:
@@ -209,7 +236,10 @@ def _add_references(parser: argparse.ArgumentParser, count: str) -> None:
 
 
 def _add_follow_options(parser: argparse.ArgumentParser) -> None:
-    folder_help = f"where to create a folder for each production (default: as before, or {DOWNLOAD_FOLDER})"
+    folder_help = (
+        "where to create a folder for each production, with its files and a manifest.json that lists them "
+        f"(default: as before, or {DOWNLOAD_FOLDER})"
+    )
     completed_as_file(parser.add_argument("--download-to", metavar="FOLDER", help=folder_help))
     parser.add_argument(
         "--concurrency",

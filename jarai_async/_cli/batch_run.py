@@ -73,7 +73,7 @@ async def run_requests(
     if code == 2:
         return code
     if stopped and options.journal is not None and not getattr(options, "simulate", False):
-        output.print_message(f"to continue: {resume_command(options)}")
+        output.print_command("to continue", resume_command(options))
     summary = report.summary(interrupted=stopped, created=created())
     sent = orchestrator.statistics().requests
     print_result(report, summary, _clock.monotonic() - started, sent, options.download_to)

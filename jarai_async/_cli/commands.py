@@ -1,4 +1,4 @@
-"""The command line: `main`, and one function for each command (`jarai webhooks` has its own module).
+"""The command line: `main`, and the commands for single productions and accounts.
 
 Exit code 0: everything was done; for a batch, every production was published and all its files were
 downloaded. 1: something failed or is unfinished; the last lines say what. 2: nothing was done, because the
@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from typing import Any
 from jarai_async._api.models import Production
 from jarai_async._cli import (
     batch_commands,
+    journal_commands,
     json_lines,
     output,
-    queue_commands,
     report_command,
     results,
     webhook_commands,
@@ -30,7 +29,6 @@ from jarai_async._cli import (
 )
 from jarai_async._cli.arguments import build_parser, simulator_options
 from jarai_async._cli.batch_file import read_text
-from jarai_async._cli.batch_run import open_journal, read_journal
 from jarai_async._cli.client import open_client
 from jarai_async._cli.completion import print_completion
 from jarai_async._cli.results import shown_results
@@ -45,14 +43,8 @@ from jarai_async._errors import (
     InvalidRequestError,
     JaraiError,
 )
-from jarai_async._events import OutcomeState
-from jarai_async._journal.entries import Intent
 from jarai_async._locations import is_database
-from jarai_async._orchestrator.decisions import check_decision, find_created, resolve, retry
 from jarai_async.simulator import run as run_simulated
-
-# what `jarai retry` chooses without references: not what you have cancelled
-_RETRIED = (OutcomeState.REJECTED, OutcomeState.FAILED)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,13 +72,18 @@ def _execute(arguments: list[str] | None) -> int:
     if getattr(options, "simulate", False) and (options.speed or options.base_url):
         parser.error("--simulate has its own clock and address: leave out --speed and --base-url")
     if options.command == "run" and not options.simulate and (names := simulator_options(options)):
-        parser.error(f"only a simulator has {', '.join(names)}: add --simulate")
+        also = " or --dry-run" if names == ["--tier"] else ""
+        parser.error(f"only a simulator has {', '.join(names)}: add --simulate{also}")
     warnings.showwarning = lambda message, *_: output.print_message(str(message))
     try:
         if hasattr(options, "batch"):
             options.text = read_text(options.batch)  # here, Ctrl-C ends the reading of standard input
         _check_key(options)
-        with output.log_messages(options.verbose):
+        with output.log_messages(
+            options.verbose,
+            shows_ends=options.command in ("run", "resume"),
+            is_simulated=getattr(options, "simulate", False),
+        ):
             return _run_event_loop(_cancellable(_COMMANDS[options.command](options)), options)
     except (ConfigurationError, InvalidRequestError, AuthenticationError) as error:
         output.print_message(error)
@@ -107,7 +104,8 @@ def _execute(arguments: list[str] | None) -> int:
 def _check_key(options: argparse.Namespace) -> None:
     """Check that there is an API key, before anything else is done. Raises ConfigurationError."""
     is_decision = options.command == "resolve" and is_database(options.journal)  # which a worker carries out
-    needs_key = hasattr(options, "base_url") and not is_decision and not getattr(options, "simulate", False)
+    sends_nothing = getattr(options, "simulate", False) or getattr(options, "dry_run", False)
+    needs_key = hasattr(options, "base_url") and not is_decision and not sends_nothing
     if needs_key and not os.environ.get("JARAI_API_KEY"):
         raise ConfigurationError("no API key: set JARAI_API_KEY")
 
@@ -128,63 +126,6 @@ def _run_event_loop(command: Coroutine[Any, Any, int], options: argparse.Namespa
     if speed is None:
         return asyncio.run(command)
     return run_simulated(command, speed=speed, epoch=options.epoch)
-
-
-# --- Journals ------------------------------------------------------------------------------------
-
-
-async def _journal(options: argparse.Namespace) -> int:
-    intents = (await read_journal(options.journal)).intents
-    async with shown_results(results.INTENTS, options) as show:
-        for intent in intents:
-            await show(json_lines.intent_line(intent))
-    output.print_message(_totals(intents) if intents else "the journal is empty")
-    return 0
-
-
-def _totals(intents: list[Intent]) -> str:
-    created = len({id_ for intent in intents for id_ in intent.production_ids})
-    requests = f"{len(intents)} {'request' if len(intents) == 1 else 'requests'}"
-    productions = f"{created} {'production' if created == 1 else 'productions'} created"
-    stages = Counter(str(intent.stage) for intent in intents)
-    return f"{requests}, {productions}; {', '.join(f'{count} {stage}' for stage, count in stages.items())}"
-
-
-async def _resolve(options: argparse.Namespace) -> int:
-    if is_database(options.journal):
-        return await queue_commands.resolve(options)
-    ids = options.production_id or [None] * len(options.reference)
-    if len(ids) != len(options.reference):
-        raise InvalidRequestError(["give one --production-id for each REFERENCE, in the same order"])
-    async with (
-        open_client(options) as client,
-        open_journal(options.journal, await client.engine.server()) as journal,
-    ):
-        decisions = []
-        for reference, id_ in zip(options.reference, ids, strict=True):  # all are checked before one is made
-            production = None
-            if id_ is not None:
-                production = await find_created(client.engine, journal, reference, id_)
-            await check_decision(journal, reference, production, {})
-            decisions.append((reference, production))
-        for reference, production in decisions:
-            other = await check_decision(journal, reference, production, {})
-            intent = await resolve(journal, reference, production, {}, other)
-            await output.print_line(json_lines.resolved_line(intent))
-    return 0
-
-
-async def _retry(options: argparse.Namespace) -> int:
-    if is_database(options.journal):
-        return await queue_commands.retry(options)
-    async with open_journal(options.journal) as journal:
-        references = options.reference or [
-            intent.reference for intent in await journal.intents() if intent.outcome_state in _RETRIED
-        ]
-        for reference in references:
-            await output.print_line(json_lines.intent_line(await retry(journal, reference)))
-    output.print_message(f"{len(references)} to be submitted again by `jarai run` or `jarai resume`")
-    return 0
 
 
 # --- Productions and accounts --------------------------------------------------------------------
@@ -247,10 +188,11 @@ _COMMANDS = {
     "resume": batch_commands.resume,
     "worker": worker_command.run,
     "plan": batch_commands.print_plan,
-    "journal": _journal,
+    "journal": journal_commands.show,
     "report": report_command.run,
-    "resolve": _resolve,
-    "retry": _retry,
+    "resolve": journal_commands.resolve_submits,
+    "retry": journal_commands.retry_requests,
+    "forget": journal_commands.forget,
     "status": _status,
     "cancel": _cancel,
     "deliverables": _deliverables,

@@ -45,7 +45,8 @@ example:
     "journal": """\
 examples:
   jarai journal topics.csv.journal
-  jarai journal topics.csv.journal --json | jq 'select(.outcome == "failed")'
+  jarai journal topics.csv.journal --state uncertain
+  jarai journal topics.csv.journal --json | jq 'select(.outcome == "failed") | .errorCode'
 """,
     "report": """\
 example:
@@ -60,6 +61,11 @@ examples:
 examples:
   jarai retry topics.csv.journal
   jarai retry topics.csv.journal tides-1
+""",
+    "forget": """\
+examples:
+  jarai forget topics.csv.journal --older-than 30d --dry-run
+  jarai forget topics.csv.journal tides-1 tides-2
 """,
     "status": """\
 example:

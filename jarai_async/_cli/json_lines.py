@@ -1,41 +1,58 @@
 """What the commands print as JSON lines: one function for each kind of value that has no `to_dict`.
 
-Keys are camelCase, like those of the API. Other programs read them: never rename one.
+Keys are camelCase, like those of the API, and the same as in `to_dict` of events, outcomes and tickets and in
+the files of `jarai report`. Other programs read them: never rename one.
 """
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from jarai_async._api import wire
 from jarai_async._api.models import Account, Deliverable, Production
 from jarai_async._api.webhook_models import DeliverableReady, Webhook, WebhookEvent
+from jarai_async._events import production_keys
 from jarai_async._forecast.plan import Plan
 from jarai_async._journal.entries import Intent, Stage
+from jarai_async._journal.events import EventRow
 from jarai_async._journal.identity import compare
+from jarai_async._journal.reader import entry_of
+from jarai_async._report.rows import state_of
 from jarai_async._urls import without_queries
 
 DURATIONS_NOTE: Final = "based on the documented phase times; your productions may differ"
 
 
-def intent_line(intent: Intent) -> dict[str, Any]:
-    """Describe a journal entry; the idempotency key is shown only while the submit is in doubt."""
-    line: dict[str, Any] = {"reference": intent.reference, "stage": intent.stage}
-    if intent.production is not None:
-        line |= {"productionId": intent.production.id, "status": intent.production.status}
-    line |= {"productionIds": intent.production_ids}
-    if intent.sent_at is not None:
-        line |= {"sentAt": datetime.fromtimestamp(intent.sent_at, UTC).isoformat()}
-    if intent.stage is Stage.IN_DOUBT:
-        line |= {"accountId": intent.account_id, "idempotencyKey": intent.key}
-        line |= {"topic": intent.request().topic}
-    if intent.cancel_requested:
-        line |= {"cancelRequested": True}
-    if intent.outcome is not None:
-        line |= {"outcome": intent.outcome.get("state"), "files": intent.outcome.get("files", 0)}
-        if isinstance(error := intent.outcome.get("error"), dict):
-            line |= {name: error.get(name) for name in ("message", "code")}
-    return line
+def intent_line(intent: Intent, events: Sequence[EventRow] = ()) -> dict[str, Any]:
+    """Describe a journal entry; the idempotency key is shown only while the submit is in doubt.
+
+    Raises JournalError if it cannot be decoded.
+    """
+    entry = entry_of(intent, list(events))
+    error, files = entry.error, (intent.outcome or {}).get("files")
+    key = {"idempotencyKey": intent.key} if intent.stage is Stage.IN_DOUBT else {}
+    return production_keys(entry.reference, entry.production) | {
+        "state": state_of(entry),
+        "outcome": entry.state,
+        "isFinal": entry.is_final,
+        "stage": entry.stage,
+        "topic": entry.request.topic,
+        "accountId": entry.request.account_id,
+        "productionIds": entry.production_ids,
+        "cancelRequested": entry.cancel_requested,
+        "files": files,
+        "error": None if error is None else without_queries(str(error)),
+        "errorCode": None if error is None else error.code,
+        "sentAt": _iso(entry.sent_at),
+        "submittedAt": _iso(entry.submitted_at),
+        "finishedAt": _iso(entry.ended_at),
+        **key,
+    }
+
+
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
 
 
 def resolved_line(intent: Intent) -> dict[str, Any]:
@@ -43,14 +60,19 @@ def resolved_line(intent: Intent) -> dict[str, Any]:
     line = intent_line(intent)
     if (production := intent.production) is not None:
         line |= {"topic": production.topic, "accountId": production.account_id}
-        line |= {"createdAt": production.created_at.isoformat() if production.created_at else None}
+        line |= {"createdAt": _iso(production.created_at)}
         line |= {"matches": compare(intent, production).matches}
     return line
 
 
 def production_line(production: Production) -> dict[str, Any]:
     """Describe a production."""
-    return {"productionId": production.id, "status": production.status, "errorCode": production.error_code}
+    return {
+        "productionId": production.id,
+        "status": production.status,
+        "error": production.error_message,
+        "errorCode": production.error_code,
+    }
 
 
 def deliverable_line(deliverable: Deliverable, path: Path | None) -> dict[str, Any]:
@@ -89,7 +111,7 @@ def webhook_line(webhook: Webhook) -> dict[str, Any]:
         "eventTypes": webhook.event_types,
         "accountIds": webhook.account_ids,
         "accountScopeId": webhook.account_scope_id,
-        "createdAt": webhook.created_at.isoformat() if webhook.created_at else None,
+        "createdAt": _iso(webhook.created_at),
     }
 
 
@@ -105,7 +127,7 @@ def webhook_event_line(event: WebhookEvent) -> dict[str, Any]:
         "productionId": event.production_id,
         "accountId": event.account_id,
         "sequenceNumber": event.sequence_number,
-        "timestamp": event.timestamp.isoformat() if event.timestamp else None,
+        "timestamp": _iso(event.timestamp),
         "eventId": event.event_id,
         "correlationId": event.correlation_id,
         "truncated": event.truncated,

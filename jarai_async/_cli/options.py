@@ -2,12 +2,15 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 from jarai_async._cli.durations import parse_duration
 from jarai_async._cli.examples import EXAMPLES
+from jarai_async._report.totals import STATES
 
 T = TypeVar("T")
 
@@ -79,6 +82,15 @@ def checked(convert: Callable[[str], T], is_valid: Callable[[T], bool], expected
         raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
 
     return parse
+
+
+def state(text: str) -> str:
+    """Return the state of `jarai journal` that is meant, whatever its capitals; a status may be a new one."""
+    name = re.sub(r"[\s-]+", "_", text.strip()).casefold()
+    known = {one.casefold(): str(one) for one in STATES}
+    if name not in known and (near := get_close_matches(name, known, n=1)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a state; did you mean {known[near[0]]}?")
+    return known.get(name, text)
 
 
 count = checked(int, lambda count: count >= 1, "a whole number of 1 or more")

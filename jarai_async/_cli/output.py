@@ -16,7 +16,13 @@ from jarai_async._cli.json_lines import DURATIONS_NOTE, plan_line
 from jarai_async._cli.report import failure
 from jarai_async._cli.signals import interrupted
 from jarai_async._cli.streams import BackgroundStream, OutputError, background
-from jarai_async._errors import AuthenticationError, ConfigurationError, JaraiError
+from jarai_async._cli.wrapping import columns, wrap, wrap_command, wrap_items
+from jarai_async._errors import (
+    AuthenticationError,
+    ConfigurationError,
+    JaraiError,
+    UncertainSubmitError,
+)
 from jarai_async._events import Event, Finished
 from jarai_async._forecast.plan import TARGET_LAG, Plan
 from jarai_async._printable import printable
@@ -70,13 +76,24 @@ def _json(line: dict[str, Any]) -> str:
 def print_message(message: JaraiError | str) -> None:
     """Print a message on standard error, without waiting."""
     text = str(message) if isinstance(message, JaraiError) else printable(message)  # errors are printable
-    sys.stderr.write(f"jarai: {text}\n")
+    lines = (wrap(line, columns()) for line in f"jarai: {text}".split("\n"))
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def print_command(purpose: str, command: str) -> None:
+    """Print a command that the user may copy, as `print_message` prints."""
+    sys.stderr.write(f"{wrap_command(f'jarai: {purpose}', printable(command), columns())}\n")
 
 
 @contextmanager
-def log_messages(verbose: int) -> Iterator[None]:
-    """Print what the library logs: warnings, with `verbose` also what happens (1) and details (2)."""
-    log, handler = logging.getLogger("jarai_async"), _MessageHandler()
+def log_messages(verbose: int, *, shows_ends: bool = False, is_simulated: bool = False) -> Iterator[None]:
+    """Print what the library logs: warnings, with `verbose` also what happens (1) and details (2).
+
+    `shows_ends` is whether the command prints by itself how requests ended that did not end well. In a
+    simulation nothing is paid for again.
+    """
+    log = logging.getLogger("jarai_async")
+    handler = _MessageHandler(shows_ends=shows_ends, is_simulated=is_simulated)
     level = log.level
     handlers = log.handlers
     log.handlers = [handler]
@@ -89,9 +106,25 @@ def log_messages(verbose: int) -> Iterator[None]:
 
 
 class _MessageHandler(logging.Handler):
+    def __init__(self, *, shows_ends: bool, is_simulated: bool) -> None:
+        super().__init__()
+        self._is_simulated = is_simulated
+        self._shows_ends = shows_ends
+
     def emit(self, record: logging.LogRecord) -> None:
+        if self._shows_ends and _is_bad_end(record):
+            return
+        if self._is_simulated and "collected" in getattr(record, "jarai", {}):
+            return
         for line in self.format(record).split("\n"):
             print_message(line)
+
+
+def _is_bad_end(record: logging.LogRecord) -> bool:
+    """Whether a record is about a request that did not end well, of which `print_event` prints a line."""
+    args = record.args if isinstance(record.args, tuple) else ()
+    is_uncertain = any(isinstance(one, UncertainSubmitError) for one in args)
+    return is_uncertain or getattr(record, "jarai", {}).get("ok") is False
 
 
 def reason(error: OSError) -> str:
@@ -151,7 +184,7 @@ async def print_plan(plan: Plan, *, recommended: bool) -> None:
     }
     lines = [f"{name:<17}{value}" for name, value in rows.items()]
     for line in [*lines, *(f"{'warning':<17}{text}" for text in plan.warnings), f"({DURATIONS_NOTE})"]:
-        sys.stdout.write(f"{printable(line)}\n")
+        sys.stdout.write(f"{wrap(printable(line), columns(sys.stdout), ' ' * 17)}\n")
 
 
 # --- Batches -------------------------------------------------------------------------------------
@@ -192,7 +225,7 @@ async def print_event(event: Event) -> None:
     Raises OutputError.
     """
     if isinstance(event, Finished) and not event.outcome.ok:
-        sys.stderr.write(f"{failure(event.outcome)}\n")
+        sys.stderr.write(f"{wrap(failure(event.outcome), columns())}\n")
     if not sys.stdout.isatty():
         await print_line(event.to_dict())
 
@@ -202,7 +235,8 @@ def print_summary(lines: Iterable[str], summary: str, **facts: Any) -> None:
 
     Does not wait until they are written.
     """
-    for line in [*lines, summary]:
-        sys.stderr.write(f"{printable(line)}\n")
+    for line in lines:
+        sys.stderr.write(f"{wrap(printable(line), columns(), ' ' * 7)}\n")
+    sys.stderr.write(f"{wrap_items(printable(summary), columns())}\n")
     if not sys.stdout.isatty():
         _write({"event": "Summary", "summary": summary, **facts})

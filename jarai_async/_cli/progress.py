@@ -52,6 +52,8 @@ class Progress:
         end, now = statistics.expected_finish, _clock.utc()
         if end is None or self.finished == self.total:
             return ""
+        if statistics.waiting > self._report.to_submit:  # requests of the journal that were not resumed yet
+            return ""
         if self._due is None and not statistics.waiting:
             self._due = end
         is_late = self._due is not None and now > self._due

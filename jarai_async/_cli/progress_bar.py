@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jarai_async._cli.progress import Progress
+from jarai_async._cli.wrapping import wrap_items
 
 _SHORTEST_BAR = 10  # columns; with less beside it, the states have lines of their own
 _LONGEST_BAR = 40
@@ -29,6 +30,8 @@ class _Bar:
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         progress = self._progress
         count, states = Text(f"{progress.finished}/{progress.total}"), Text(progress.states)
+        below = wrap_items(progress.states, options.max_width)
+        figures = Text(wrap_items(progress.figures, options.max_width))
         self._longest = max(self._longest, states.cell_len)
         room = options.max_width - len(f"{progress.total}/{progress.total} ")
         beside = room - self._longest - 1
@@ -37,4 +40,4 @@ class _Bar:
         bar = ProgressBar(total=progress.total, completed=progress.finished, width=width)
         line = Table.grid(padding=(0, 1, 0, 0))
         line.add_row(count, bar, states if has_one_line else "")
-        yield Group(line, *([] if has_one_line else [states]), Text(progress.figures))
+        yield Group(line, *([] if has_one_line else [Text(below)]), figures)

@@ -44,8 +44,8 @@ async def run_in_queue(
     client: JaraiClient, requests: list[ProductionRequest], options: argparse.Namespace
 ) -> int:
     """Add requests to a queue, work on it as one of its workers, and show what becomes of them."""
-    if options.cancel_on_exit or options.dry_run:
-        raise ConfigurationError("a queue has neither --cancel-on-exit nor --dry-run: other workers continue")
+    if options.cancel_on_exit:
+        raise ConfigurationError("a queue has no --cancel-on-exit: other workers continue")
     await check_key(client)
     options.download_to = options.download_to or DOWNLOAD_FOLDER
     started, stopped, code = _clock.monotonic(), False, 0

@@ -92,6 +92,11 @@ class BatchReport:
         return len(self._submitted) + len(self._ended_before)
 
     @property
+    def to_submit(self) -> int:
+        """The number of requests that were not submitted yet, and have not ended without that."""
+        return self.total - self.submitted - self._not_sent
+
+    @property
     def outcomes(self) -> dict[str, int]:
         """The number of requests in each state."""
         return {str(state): self._outcomes[state] for state in OutcomeState if self._outcomes[state]}
@@ -99,7 +104,7 @@ class BatchReport:
     def progress(self) -> str:
         """Summarise in a few words how many are not submitted yet, the others by status, and what failed."""
         statuses: Counter[str] = Counter(production.status for production in self._running.values())
-        counts = {"to submit": self.total - self.submitted - self._not_sent}
+        counts = {"to submit": self.to_submit}
         counts |= {name: statuses.pop(status, 0) for status, name in _STATUSES.items()} | dict(statuses)
         counts |= {
             _words(state): self._outcomes[state]

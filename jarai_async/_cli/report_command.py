@@ -18,7 +18,7 @@ def add_report(commands: Commands) -> None:
         "that decide them, and a timeline. A program may have the journal open. Needs the extra `report`."
     )
     report = add_command(commands, "report", "write a report of a journal as a web page", details)
-    report.add_argument("journal", metavar="JOURNAL", help="journal file of `jarai run`")
+    report.add_argument("journal", metavar="JOURNAL", help="journal file of `jarai run`, or URL of a queue")
     report.add_argument("--output", metavar="FILE", help="where to write the page (default: JOURNAL.html)")
     csv_help = "also write a table with a line for each request"
     report.add_argument("--csv", metavar="FILE", help=csv_help)

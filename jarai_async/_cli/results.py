@@ -2,26 +2,41 @@
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from jarai_async._cli.output import print_line, print_message
+from jarai_async._report.text import words
 
-Show = Callable[[dict[str, Any]], Awaitable[None]]
-Columns = Mapping[str, tuple[str, ...]]
-"""The keys of the JSON line by heading: the first of them that has a value is shown."""
+
+class Show(Protocol):
+    """Shows a result."""
+
+    async def __call__(self, line: dict[str, Any], **more: str) -> None:
+        """Show a JSON line; a table has `more`, too."""
+
+
+Column = tuple[str, ...] | Callable[[dict[str, Any]], str]
+Columns = Mapping[str, Column]
+"""By heading: the keys of the JSON line, of which the first that has a value is shown, or what returns it."""
+
+
+def _state(line: dict[str, Any]) -> str:
+    return words(line["state"])
+
 
 PRODUCTIONS: Final[Columns] = {
     "production": ("productionId",),
     "status": ("status",),
     "error": ("errorCode",),
+    "reason": ("error",),
 }
 INTENTS: Final[Columns] = {
     "reference": ("reference",),
-    "state": ("outcome", "status", "stage"),
+    "state": _state,
     "files": ("files",),
-    "reason": ("message",),
+    "reason": ("reason",),
 }
 DELIVERABLES: Final[Columns] = {
     "type": ("type",),
@@ -52,18 +67,22 @@ async def shown_results(columns: Columns, options: argparse.Namespace) -> AsyncI
     """
     draw = None if options.json or not sys.stdout.isatty() else _table()
     if draw is None:
-        yield print_line
+        yield _print
         return
     rows: list[dict[str, Any]] = []
 
-    async def add(line: dict[str, Any]) -> None:
-        rows.append(line)
+    async def add(line: dict[str, Any], **more: str) -> None:
+        rows.append(line | more)
 
     try:
         yield add
     finally:
         if rows:
             draw(columns, rows)
+
+
+async def _print(line: dict[str, Any], **_: str) -> None:
+    await print_line(line)
 
 
 def _table() -> Callable[[Columns, list[dict[str, Any]]], None] | None:

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
+from urllib.parse import urlsplit
 
 from jarai_async import _clock
 from jarai_async._api import wire
@@ -29,6 +30,7 @@ from jarai_async.simulator import (
     run_command,
 )
 
+DEFAULT_TIER: Final = "enterprise"
 _DETAILS: Final = (
     "Prints the settings that clients need as one JSON line. Identifiers are new at each start, unless "
     "--seed is given. It also listens at JARAI_CONTROL_URL, on this machine only, for commands such as "
@@ -44,8 +46,7 @@ def add_simulate(commands: Commands) -> None:
     )
     simulate.epilog = f"{simulate.epilog}\n{command_reference()}"
     add_port(simulate, default=8765)
-    add_simulator_options(simulate)
-    simulate.set_defaults(seed=None)
+    add_simulator_options(simulate, seed=None)
     fault_help = (
         "fault for the next requests, such as reset_after:submit:2; ROUTE is submit by default; TIMES is 1 "
         "by default, another number, or always (can be repeated)"
@@ -59,8 +60,8 @@ def add_simulate(commands: Commands) -> None:
     )
     simulate.add_argument("--when", metavar="RULE", action="append", default=[], help=when_help)
     state_help = (
-        "keep productions, webhooks (with their secrets), seed, speed and epoch in FILE, which only you can "
-        "read, and continue with them at the next start"
+        "keep productions, webhooks (with their secrets), seed, speed, epoch and the port of --port 0 in "
+        "FILE, which only you can read, and continue with them at the next start"
     )
     simulate.add_argument("--state", metavar="FILE", help=state_help)
     background_help = (
@@ -70,13 +71,14 @@ def add_simulate(commands: Commands) -> None:
     simulate.add_argument("--background", action="store_true", help=background_help)
 
 
-def add_simulator_options(options: Options) -> None:
-    """Add the options of a simulator."""
-    tier_help = "tier whose limits the simulator applies (default: %(default)s)"
+def add_simulator_options(options: Options, *, seed: int | None) -> None:
+    """Add the options of a simulator; without a `seed`, each has a new one by default."""
+    tier_help = f"tier whose limits apply (default: {DEFAULT_TIER})"
     options.add_argument(
-        "--tier", choices=tuple(wire.REQUESTS_PER_MINUTE), default="enterprise", help=tier_help
+        "--tier", choices=tuple(wire.REQUESTS_PER_MINUTE), default=DEFAULT_TIER, help=tier_help
     )
-    options.add_argument("--seed", type=int, default=0, help="random seed of the simulator (default: 0)")
+    seed_help = f"random seed of the simulator (default: {'a new one' if seed is None else seed})"
+    options.add_argument("--seed", type=int, default=seed, help=seed_help)
     rate_help = "share of the productions that the simulator lets fail (default: %(default)s)"
     options.add_argument("--failure-rate", metavar="SHARE", type=share, default=0.04, help=rate_help)
     add_speed(options)
@@ -84,7 +86,8 @@ def add_simulator_options(options: Options) -> None:
 
 def new_simulator(options: argparse.Namespace, **more: Any) -> Simulator:
     """Return the simulator that the options describe."""
-    return Simulator(tier=options.tier, seed=options.seed, failure_rate=options.failure_rate, **more)
+    tier: Any = options.tier or DEFAULT_TIER
+    return Simulator(tier=tier, seed=options.seed, failure_rate=options.failure_rate, **more)
 
 
 def simulated_ids(simulator: Simulator) -> dict[str, str]:
@@ -112,6 +115,7 @@ def simulate(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
                 state.close()
                 raise ConfigurationError(f"{options.state} belongs to {name} {kept}: leave out --{name}")
         seed, options.epoch, options.speed = state.seed, state.epoch, state.speed
+        options.port = options.port or state.port
     options.seed = seed
     return _serve(options, state)
 
@@ -130,6 +134,8 @@ async def _serve(options: argparse.Namespace, state: StateFile | None) -> int:
         ControlServer(simulator) as control,
     ):
         _prepare(simulator, options, state)
+        if state is not None:
+            state.save_port(urlsplit(simulator.base_url).port or 0)
         settings = {
             "JARAI_BASE_URL": simulator.base_url,
             "JARAI_API_KEY": simulator.api_key,
@@ -138,7 +144,7 @@ async def _serve(options: argparse.Namespace, state: StateFile | None) -> int:
         ids = simulated_ids(simulator)
         await output.print_line(settings | ids)
         exports = " ".join(_variables(settings | ids))
-        output.print_message(f"in the shell of a client: export {exports}")
+        output.print_command("in the shell of a client", f"export {exports}")
         output.print_message(
             f"simulator with seed {options.seed} listening at {simulator.base_url} (press Ctrl-C to stop)"
         )

@@ -1,4 +1,4 @@
-"""The file of `jarai simulate --state`: the seed, the clock, every production, and the webhooks.
+"""The file of `jarai simulate --state`: the seed, the clock, the port, every production, and the webhooks.
 
 JSON Lines. The first line is the header, and of several lines about the same thing the last one counts. Only
 its owner can read the file: it has the secrets of the webhooks.
@@ -27,6 +27,7 @@ class StateFile:
         self.seed = seed
         self.epoch = epoch
         self.speed = speed
+        self.port = 0
         self.productions: dict[str, Mapping[str, Any]] = {}
         self.webhooks: dict[str, Mapping[str, Any]] = {}
         self._lock = _lock(self._path)
@@ -43,6 +44,10 @@ class StateFile:
         """Write a production that was created or changed."""
         self._write(production.to_dict())
 
+    def save_port(self, port: int) -> None:
+        """Write the port at which the simulator listens."""
+        self._write({"port": port})
+
     def save_webhook(self, webhook: SimulatedWebhook) -> None:
         """Write a webhook that was created, changed or deleted."""
         self._write(webhook.to_dict())
@@ -53,7 +58,9 @@ class StateFile:
         self._file.flush()
 
     def _take(self, saved: Mapping[str, Any]) -> None:
-        if "production_id" in saved:
+        if "port" in saved:
+            self.port = saved["port"]
+        elif "production_id" in saved:
             self.productions[saved["production_id"]] = saved
         elif saved["deleted"]:
             self.webhooks.pop(saved["webhook_id"], None)
@@ -83,7 +90,8 @@ class StateFile:
     def _replace(self) -> None:
         """Write the file again, without what later lines have replaced and without a line that is cut off."""
         header = {"jarai_simulator_seed": self.seed, "epoch": self.epoch, "speed": self.speed}
-        saved = (header, *self.productions.values(), *self.webhooks.values())
+        port = [{"port": self.port}] if self.port else []
+        saved = (header, *port, *self.productions.values(), *self.webhooks.values())
         lines = [json.dumps(values) for values in saved]
         temporary = self._path.with_name(f"{self._path.name}.new")
         temporary.unlink(missing_ok=True)

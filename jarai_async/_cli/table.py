@@ -1,21 +1,21 @@
 """Tables of results. A long text continues in the next line of its column; identifiers stay whole."""
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jarai_async._cli.results import Column, Columns
 from jarai_async._printable import printable
 
 _ID_LENGTH = 36  # of a UUID
 
 
-def draw(columns: Mapping[str, tuple[str, ...]], rows: list[dict[str, Any]]) -> None:
+def draw(columns: Columns, rows: list[dict[str, Any]]) -> None:
     """Print a table without the columns that are empty in each row."""
-    cells = {heading: [_cell(row, keys) for row in rows] for heading, keys in columns.items()}
+    cells = {heading: [_cell(row, column) for row in rows] for heading, column in columns.items()}
     table = Table(box=None, pad_edge=False, header_style="bold")
     filled = {heading: texts for heading, texts in cells.items() if any(text.plain for text in texts)}
     for heading, texts in filled.items():
@@ -26,7 +26,10 @@ def draw(columns: Mapping[str, tuple[str, ...]], rows: list[dict[str, Any]]) -> 
     Console(file=sys.stdout, highlight=False).print(table)
 
 
-def _cell(row: dict[str, Any], keys: tuple[str, ...]) -> Text:
-    value = next((row[key] for key in keys if row.get(key) not in (None, [], ())), "")
+def _cell(row: dict[str, Any], column: Column) -> Text:
+    if callable(column):
+        value: Any = column(row)
+    else:
+        value = next((row[key] for key in column if row.get(key) not in (None, [], ())), "")
     values = value if isinstance(value, list | tuple) else [value]
     return Text("\n".join(printable(str(one)) for one in values))

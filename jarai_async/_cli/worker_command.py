@@ -35,7 +35,10 @@ def add_worker(commands: Commands) -> None:
     )
     concurrency_help = "maximum number of productions in flight in this process (default: %(default)s)"
     worker.add_argument("--concurrency", metavar="N", type=count, default=100, help=concurrency_help)
-    folder_help = "a folder that all workers see, for a folder with the files of each production"
+    folder_help = (
+        "a folder that all workers see, or a URL such as s3://bucket/videos, for a folder with the files of "
+        "each production"
+    )
     worker.add_argument("--download-to", metavar="FOLDER", help=folder_help)
     review_help = "also download files for review while a production is AwaitingApproval"
     worker.add_argument("--review", action="store_true", help=review_help)

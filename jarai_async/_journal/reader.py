@@ -19,7 +19,7 @@ from attrs import field, frozen
 
 from jarai_async._api.models import Production, ProductionRequest
 from jarai_async._errors import JaraiError, JournalError
-from jarai_async._events import Event, OutcomeState
+from jarai_async._events import Event, Finished, OutcomeState
 from jarai_async._journal.database import (
     FILE_ERRORS,
     SELECT_FACT,
@@ -57,14 +57,15 @@ class JournalEntry:
     """What a journal knows of one request.
 
     - `stage`: `planned`, `sending`, `in doubt` (its submit had no response), `accepted` or `ended`.
-    - `state`: how it has ended; None before.
+    - `state`: its outcome, `uncertain` while its submit is in doubt, or None. Outcomes that are not final are
+      those of its last event: the next run continues with it.
     - `production`: the present one, in the state that was recorded last.
     - `production_ids`: every production that is known to have been created for the request, the oldest first:
       also those before a `retry`, and those that expired and were replaced. One that a submit in doubt may
       have created is not among them.
     - `cancel_requested`: whether a cancel was requested that JARAI has not refused, before it has ended.
-    - `error`: of an outcome, or of a submit in doubt.
-    - `sent_at`, `submitted_at`, `ended_at`: when its submit was sent and accepted, and when it ended.
+    - `error`: of the outcome.
+    - `sent_at`, `submitted_at`, `ended_at`: when its submit was sent and accepted, and the outcome's time.
     """
 
     reference: str
@@ -79,6 +80,11 @@ class JournalEntry:
     submitted_at: datetime | None
     ended_at: datetime | None
     _events: list[EventRow] = field(repr=False, eq=False)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the next run returns its outcome, and sends nothing."""
+        return self.stage == Stage.ENDED
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -107,21 +113,39 @@ def read_journal(path: str | os.PathLike[str]) -> Iterator[JournalEntry]:
 
 def entry_of(intent: Intent, events: list[EventRow]) -> JournalEntry:
     """Return what users see of a request. Raises JournalError if its body or its error cannot be decoded."""
-    error = (intent.outcome or {}).get("error")
+    state, error, ended_at = _outcome(intent, events)
     return JournalEntry(
         reference=intent.reference,
         request=intent.request(),
         stage=str(intent.stage),
-        state=None if intent.outcome_state is None else OutcomeState(intent.outcome_state),
+        state=state,
         production=intent.production,
         production_ids=intent.production_ids,
         cancel_requested=intent.cancel_requested,
-        error=intent.doubt if error is None else decoded_error(error),
+        error=error,
         sent_at=_time(intent.sent_at),
         submitted_at=_time(intent.submitted_at),
-        ended_at=_time(intent.ended_at),
+        ended_at=ended_at,
         events=events,
     )
+
+
+def _outcome(
+    intent: Intent, events: list[EventRow]
+) -> tuple[OutcomeState | None, JaraiError | None, datetime | None]:
+    """Return the state of the outcome, its error and its time."""
+    if intent.outcome is not None and intent.outcome_state is not None:
+        error = decoded_error(intent.outcome.get("error"))
+        return OutcomeState(intent.outcome_state), error, _time(intent.ended_at)
+    if intent.stage not in (Stage.IN_DOUBT, Stage.ACCEPTED):
+        return None, None, None
+    last = decode_event(events[-1]) if events and events[-1][3] == Finished.__name__ else None
+    outcome = last.outcome if isinstance(last, Finished) else None
+    if intent.stage is Stage.IN_DOUBT:
+        if outcome is None or outcome.state is not OutcomeState.UNCERTAIN:
+            return OutcomeState.UNCERTAIN, intent.doubt, None
+        return outcome.state, intent.doubt or outcome.error, outcome.finished_at
+    return (None, None, None) if outcome is None else (outcome.state, outcome.error, outcome.finished_at)
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -1,10 +1,8 @@
 """Collects what a production made: the list, every file, and a manifest of them, in one folder."""
 
 import asyncio
-import errno
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,13 @@ from jarai_async._api.models import Deliverable, Production
 from jarai_async._downloads.blob_storage import MAX_WAIT, is_replaced
 from jarai_async._downloads.checksums import from_list
 from jarai_async._downloads.file_names import file_name, folder_name, unique_names
-from jarai_async._downloads.files import is_whole, remove_partial_files
+from jarai_async._downloads.folder import MANIFEST
 from jarai_async._errors import ApiError, DownloadError, FileWriteError, InvalidResponseError, JaraiError
 from jarai_async._events import DeliverablesReady, Downloaded, Outcome, SavedFile
 from jarai_async._http.retry import Retrier
 from jarai_async._orchestrator.state import JobState
 from jarai_async._urls import is_http_url, percent_encoded, url_parts
 
-MANIFEST = "manifest.json"
 _NOT_YET = (404, 409, 425)  # inferred: the list may lag behind the status
 _DELAYS_WHILE_LAGGING = (5, 15, 40, 60)  # seconds; after them an empty list, or a file without URL, counts
 
@@ -41,9 +38,8 @@ class Collector:
         files = self._state.files
         if not files:
             return  # without a pause: a job that is stopped during one has no outcome
-        self._state.files = await self._context.engine.disk.run(
-            lambda: {path: saved for path, saved in files.items() if is_whole(path, saved)}
-        )
+        whole = await self._context.folder.whole(files)
+        self._state.files = {path: saved for path, saved in files.items() if path in whole}
 
     async def collect(self, production: Production, *, final: bool) -> JaraiError | None:
         """List the deliverables and download each file that is not there yet; return what went wrong."""
@@ -56,11 +52,11 @@ class Collector:
             state.deliverables = tuple(await self._list(production, retrier, final=final))
             if not (final and state.final_list_published):
                 state.emit(DeliverablesReady, deliverables=state.deliverables, final=final)
-            if context.folder is not None:
-                folder = context.folder / folder_name(state.reference, production.id)
-                await context.engine.disk.run(lambda: _prepare(folder, production.id))
-                targets = _targets(folder, state.deliverables, known)
-                await self._download_into(folder, production, targets, retrier, final=final)
+            if context.folder.location is not None:
+                name = folder_name(state.reference, production.id)
+                await context.folder.prepare(name, production.id)
+                targets = _targets(context.folder.place(name), state.deliverables, known)
+                await self._download_into(name, production, targets, retrier, final=final)
         except JaraiError as error:
             return error
         return None
@@ -70,17 +66,15 @@ class Collector:
 
         None if a file, or the manifest, is missing in the folder that the files are downloaded to.
         """
-        production, folder, disk = outcome.production, self._context.folder, self._context.engine.disk
-        whole = await disk.run(
-            lambda: {path for path, file in saved.items() if path in outcome.files and is_whole(path, file)}
-        )
-        if production is not None and folder is not None:
-            own_folder = folder / folder_name(self._state.reference, production.id)
+        production, folder = outcome.production, self._context.folder
+        whole = await folder.whole({path: file for path, file in saved.items() if path in outcome.files})
+        if production is not None and folder.location is not None:
+            name = folder_name(self._state.reference, production.id)
             try:
-                manifest = await disk.run(lambda: _read_manifest(own_folder / MANIFEST))
+                manifest = await folder.manifest(name)
             except FileWriteError:  # collecting it again says why
                 return None
-            own = [path for path in whole if path.parent == own_folder]
+            own = [path for path in whole if path.parent == folder.place(name)]
             if not manifest or len(own) != len(outcome.deliverables):
                 return None
         return evolve(outcome, files={path: outcome.files[path] for path in whole})
@@ -108,14 +102,14 @@ class Collector:
 
     async def _download_into(
         self,
-        folder: Path,
+        name: str,
         production: Production,
         targets: dict[Path, Deliverable],
         retrier: Retrier,
         *,
         final: bool,
     ) -> None:
-        state, disk = self._state, self._context.engine.disk
+        state = self._state
         state.files = {
             path: saved
             for path, saved in state.files.items()
@@ -128,7 +122,7 @@ class Collector:
                 for path in missing
             ]
         errors = [error for task in tasks if (error := task.result())]
-        await disk.write_text(folder / MANIFEST, self._manifest(production, targets))
+        await self._context.folder.write_manifest(name, self._manifest(production, targets))
         if errors:
             message = f"{len(errors)} of {len(targets)} files could not be downloaded; the first: "
             raise DownloadError(message + errors[0].message, status=errors[0].status)
@@ -138,7 +132,7 @@ class Collector:
     ) -> JaraiError | None:
         state, context = self._state, self._context
         try:
-            saved = await context.engine.downloader.download(
+            saved = await context.folder.download(
                 deliverable, path, state.log, retrier=retrier, slot=context.download_slots
             )
         except JaraiError as error:
@@ -201,36 +195,6 @@ def _entry(path: Path, file: Deliverable, saved: SavedFile | None) -> dict[str, 
         if saved.content_encoding is not None:
             entry["contentEncoding"] = saved.content_encoding
     return entry
-
-
-def collected_references(folder: Path) -> set[str]:
-    """Return the references of the productions that have a folder in this one. Blocking."""
-    manifests = []
-    for path in folder.glob(f"*/{MANIFEST}"):
-        with suppress(OSError):
-            manifests.append(_read_manifest(path))
-    return {str(manifest.get("reference")) for manifest in manifests}
-
-
-def _prepare(folder: Path, production_id: str) -> None:
-    """Check whose folder it is, and remove what an earlier process left there half-downloaded. Blocking."""
-    _check_owner(folder, production_id)
-    remove_partial_files(folder)
-
-
-def _check_owner(folder: Path, production_id: str) -> None:
-    """Raise FileExistsError if the manifest in a folder names another production. Blocking."""
-    if _read_manifest(folder / MANIFEST).get("productionId", production_id) != production_id:
-        raise FileExistsError(errno.EEXIST, "the folder belongs to another production", str(folder))
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """Return a manifest, empty if there is none or the file is of another program. Blocking."""
-    manifest = None
-    if path.is_file():  # a pipe would be read for ever
-        with suppress(ValueError, RecursionError):
-            manifest = json.loads(path.read_bytes())
-    return manifest if isinstance(manifest, dict) else {}
 
 
 def _is_current(saved: SavedFile, listed: Deliverable) -> bool:

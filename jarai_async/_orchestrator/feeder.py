@@ -23,8 +23,7 @@ async def feed(batch: Batch, jobs: Jobs, context: JobContext) -> None:
     try:
         async with aclosing(batch):
             await batch.plan(journal, jobs.running)
-            if context.folder is not None:
-                await batch.warn_if_collected(context.engine.disk, context.folder)
+            await batch.warn_if_collected(context.folder)
             async with aclosing(batch.draw(journal)) as source:
                 await slot.acquire()
                 async for reference, request in source:

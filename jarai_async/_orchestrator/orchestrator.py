@@ -30,6 +30,8 @@ from jarai_async._api.models import Polling, ProductionRequest
 from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.downloader import FILES_AT_ONCE
+from jarai_async._downloads.folder import Folder, LocalFolder
+from jarai_async._engine import Engine
 from jarai_async._errors import ConfigurationError, FileWriteError, InvalidRequestError
 from jarai_async._events import Outcome, OutcomeState
 from jarai_async._http.retry import Retrier, Retry
@@ -76,7 +78,9 @@ class Orchestrator:
       its occurrence among equal ones, so their order does not matter; `submit` makes a new one each time.
     - `journal_wait`: seconds to wait, on entering the block, for another process that has the journal open:
       the previous one of a rolling deploy.
-    - `download_to`: a folder that receives one folder for each production; None downloads nothing.
+    - `download_to`: a folder that receives one folder for each production; None downloads nothing. With the
+      extra `objects` it may be a URL of object storage, such as "s3://bucket/videos": then the path of a file
+      is its key below that URL, and credentials come from the environment.
     - `polling`: bounds of the seconds between two polls of one production; the rate limit decides within
       them.
     - `deadline`: seconds from a production's acceptance until the orchestrator stops waiting for it. With a
@@ -124,7 +128,7 @@ class Orchestrator:
             router=router,
             polling=polling or Polling(),
             deadline=deadline,
-            folder=None if download_to is None else Path(download_to).absolute(),
+            folder=_folder(download_to, client.engine),
             download_slots=asyncio.Semaphore(FILES_AT_ONCE),
             final_retrier=Retrier(_FINAL_RETRY, client.engine.random),
             collect_for_review=collect_for_review,
@@ -160,18 +164,18 @@ class Orchestrator:
 
     async def __aenter__(self) -> Self:
         self.context.engine.scheduler.check_open()
-        if self.context.folder is not None:
+        async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
+            resources.push_async_callback(self.context.folder.close)
             try:
-                await self.context.engine.disk.make_folder(self.context.folder)
+                await self.context.folder.open()
             except FileWriteError as error:  # before anything is paid for
                 raise ConfigurationError(f"download_to cannot be used: {error.message}") from None
-        async with AsyncExitStack() as resources:  # closes what was opened if a later step fails
             journal = await self._open_journal(self.context.engine.server)
             resources.push_async_callback(journal.close)
             self.context.journal = journal
-            if self.context.folder is not None:
+            if (folder := self.context.folder.location) is not None:
                 self._journal_is_new = journal.location is not None and await journal.is_new()
-                journal.store("folder", {"path": str(self.context.folder.absolute())})
+                journal.store("folder", {"path": folder})
             checkpoint = await Checkpoint.restore(self.context.engine, journal)
             if checkpoint is not None:
                 resources.push_async_callback(checkpoint.close)
@@ -443,6 +447,19 @@ class Orchestrator:
     def _add_background(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _folder(download_to: str | PathLike[str] | None, engine: Engine) -> Folder:
+    """Return where files go. Raises ConfigurationError for a URL that cannot be used."""
+    if isinstance(download_to, str) and "://" in download_to:
+        try:
+            from jarai_async._downloads.object_folder import ObjectFolder  # noqa: PLC0415  # an extra
+        except ImportError as error:
+            message = f'{error.name} is missing: pip install "jarai-async[objects]"'
+            raise ConfigurationError(message) from None
+        return ObjectFolder(download_to, engine.disk, engine.downloader)
+    path = None if download_to is None else Path(download_to).absolute()
+    return LocalFolder(path, engine.disk, engine.downloader)
 
 
 def _opener(journal: str | PathLike[str] | JournalOpener | None, wait: float) -> JournalOpener:

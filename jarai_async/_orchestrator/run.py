@@ -6,18 +6,15 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence, Sized
 from contextlib import suppress
-from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 from jarai_async._api.models import ProductionRequest
-from jarai_async._downloads.files import Disk
-from jarai_async._errors import FileWriteError, InvalidRequestError, JournalError
+from jarai_async._downloads.folder import Folder
+from jarai_async._errors import InvalidRequestError, JournalError
 from jarai_async._events import Event
 from jarai_async._journal.entries import Intent
 from jarai_async._journal.identity import reference_of
 from jarai_async._journal.protocol import Journal
-from jarai_async._orchestrator.collector import collected_references
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
 from jarai_async._orchestrator.state import JobContext, JobState
 from jarai_async._orchestrator.stream import Stream
@@ -25,7 +22,7 @@ from jarai_async._tasks import stop, unhurried
 
 _log = logging.getLogger("jarai_async")
 
-_SHOWN = 20  # references in a warning
+_SHOWN = 5  # references in a warning
 
 Requests = Iterable[ProductionRequest] | AsyncIterable[ProductionRequest]
 Named = tuple[str, ProductionRequest]  # with its reference
@@ -134,16 +131,17 @@ class Batch:
             journal.plan(new_intent(reference, request))
         await journal.flush()
 
-    async def warn_if_collected(self, disk: Disk, folder: Path) -> None:
+    async def warn_if_collected(self, folder: Folder) -> None:
         """Warn about new requests that have files in this folder: an earlier run has paid for them."""
-        collected = await _collected(disk, folder) if self._new else set()
+        collected = await folder.references() if self._new else set[str]()
         if again := [reference for reference, _ in self._new if reference in collected]:
             _log.warning(
                 "%s has files of %d of these requests, but the journal does not know them (is it the right "
                 "one?): they are submitted and paid for again: %s",
-                folder,
+                folder.location,
                 len(again),
                 ", ".join(again[:_SHOWN]) + (" ..." if len(again) > _SHOWN else ""),
+                extra={"jarai": {"collected": len(again), "folder": folder.location}},
             )
 
     async def _compare(self, journal: Journal) -> list[Intent]:
@@ -223,18 +221,12 @@ class Batch:
 
 async def warn_of_files(context: JobContext) -> None:
     """Warn, at the first request of a new journal, that there are files which it does not know."""
-    folder, location = context.folder, context.journal.location
-    if folder is not None and (collected := await _collected(context.engine.disk, folder)):
+    if collected := await context.folder.references():
         _log.warning(
             "%s has files of %d productions, but the journal %s is new: is it the right one? Requests that "
             "only another journal knows are submitted and paid for again",
-            folder,
+            context.folder.location,
             len(collected),
-            location,
+            context.journal.location,
+            extra={"jarai": {"collected": len(collected), "folder": context.folder.location}},
         )
-
-
-async def _collected(disk: Disk, folder: Path) -> set[str]:
-    with suppress(FileWriteError):  # the downloads say it
-        return await disk.run(partial(collected_references, folder))
-    return set()

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 
 from jarai_async._events import Outcome
+from jarai_async._locations import is_database
 from jarai_async._orchestrator.job import Job
 from jarai_async._orchestrator.run import Batch
 from jarai_async._orchestrator.state import JobState
@@ -79,12 +80,13 @@ def log_how_to_continue(jobs: Collection[JobState], journal: str | None) -> None
     in_doubt = [f"  {job.reference}  {job.key}" for job in jobs if job.may_exist]
     if journal is not None:
         if jobs:
+            how = f"to continue, run the same batch with the journal {journal}, or call `resume`"
             _log.info(
                 "stopped watching; productions that continue at JARAI: %d, submits without a response: %d; "
-                "to continue, run the same batch with the journal %s, or call `resume`",
+                "%s",
                 len(running),
                 len(in_doubt),
-                journal,
+                "the other workers continue" if is_database(journal) else how,
             )
         return
     if running:

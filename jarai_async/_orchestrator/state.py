@@ -12,6 +12,7 @@ from attrs import define, field
 
 from jarai_async import _clock
 from jarai_async._api.models import Deliverable, Polling, Production, ProductionRequest
+from jarai_async._downloads.folder import Folder
 from jarai_async._engine import Engine
 from jarai_async._events import Event, Finished, OutcomeState, SavedFile, Submitted
 from jarai_async._http.request_log import RequestLog
@@ -40,8 +41,8 @@ class JobContext:
     router: WebhookRouter
     polling: Polling
     deadline: float | None
-    folder: Path | None
-    """Receives a folder for each production; None downloads nothing."""
+    folder: Folder
+    """Receives a folder for each production."""
     download_slots: asyncio.Semaphore
     final_retrier: Retrier
     """How long to try to collect the final files."""

@@ -76,7 +76,6 @@ class Database:
             open=False,
             timeout=_CONNECT_TIMEOUT,
             reconnect_timeout=_RECONNECT_TIMEOUT,
-            check=AsyncConnectionPool.check_connection,
             kwargs={"prepare_threshold": 2},
             name="jarai",
         )

@@ -42,17 +42,6 @@ SELECT DISTINCT ON (requests.id) cursor, reference, sequence, kind, value, accou
 """
 _OWNER_OF = "SELECT reference FROM jarai.requests WHERE production_id = %s"
 _FORMER_OWNER_OF = "SELECT reference FROM jarai.requests WHERE strpos(kept, %s) > 0"
-_FORMER_SELECT_CHANGED = """
-SELECT cursor, reference FROM jarai.events JOIN jarai.requests ON requests.id = events.request
-    WHERE cursor > %s ORDER BY cursor
-"""
-_SELECT_LAST_OF_ENDED = """
-SELECT DISTINCT ON (requests.id) cursor, reference, sequence, kind, value, account_id, body
-    FROM jarai.requests JOIN jarai.events ON requests.id = events.request
-    WHERE (is_settled OR stage = 'ended') AND (%(one)s::text IS NULL OR reference = %(one)s)
-    ORDER BY requests.id, sequence DESC
-"""
-_OWNER_OF = "SELECT reference FROM jarai.requests WHERE strpos(kept, %s) > 0"
 _FORGET = """
 DELETE FROM jarai.requests WHERE stage = 'ended' AND worker IS NULL
     AND (reference = ANY(%s) OR ended_at < %s) RETURNING reference
@@ -71,13 +60,22 @@ UPDATE jarai.requests SET worker = NULL, is_settled = coalesce(%s, is_settled)
 _LOCK_IN_DOUBT = f"{_SELECT} WHERE reference = %s AND key = %s AND stage = 'in doubt' FOR UPDATE"
 _RECORD_LATE = """
 UPDATE jarai.requests SET account_id = %s, key = %s, body = %s, stage = %s, state = %s, ended_at = %s,
-    kept = %s, production_id = %s, epoch = epoch + 1, worker = NULL, is_settled = false WHERE reference = %s
+    kept = %s, production_id = %s, status = %s, epoch = epoch + 1, worker = NULL, is_settled = false
+    WHERE reference = %s
 """
 _LOCK = """
 SELECT id, worker <> %s AND jarai.lives(worker), is_settled OR stage = 'ended',
     reference, account_id, key, body, stage, state, ended_at, kept
     FROM jarai.requests WHERE reference = %s FOR UPDATE
 """
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can store it: a Python string may hold the character zero and lone surrogates."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 class PostgresJournal:
@@ -173,6 +171,8 @@ class PostgresJournal:
         """Return the intent of a request, if there is one. Raises JournalError, ClosedError."""
         if reference in self._owned:
             return self._owned[reference][1]
+        if not is_storable(reference):
+            return None
         for intent in await self._read_intents(f"{_SELECT} WHERE reference = %s", (reference,)):
             return intent
         return None

@@ -23,15 +23,15 @@ from random import Random
 from typing import Any
 from uuid import uuid4
 
-from attrs import define, evolve
-
 from jarai_async import _clock
 from jarai_async._api.calls import KINDS, Kind
 from jarai_async._api.models import RateLimit
 from jarai_async._api.responses import RateLimitState
 from jarai_async._errors import ClosedError, JournalError
 from jarai_async._postgres.database import Connection, Database
-from jarai_async._ratelimit.shared_model import MARGIN, USABLE, Ended, Message, Reply, SharedModel
+from jarai_async._postgres.reports import Reports
+from jarai_async._ratelimit.limiter import OTHERS_EXPECTED
+from jarai_async._ratelimit.shared_model import MARGIN, USABLE, Message, Reply, SharedModel
 from jarai_async._tasks import start, stop
 
 _log = logging.getLogger("jarai_async")
@@ -48,16 +48,6 @@ _SMALLEST_SHARE = 0.05  # of the polls: for a worker whose demand has just begun
 _CLOSING = 2.0  # seconds for the last report
 _SAME_END = 60.0  # seconds by which two reports of the end of the same day may differ
 _REFUSED_PAUSE = 5.0  # seconds after PostgreSQL refused a statement
-
-
-@define
-class _Ended:
-    """As `Ended`, with the time of the end (monotonic)."""
-
-    at: float
-    slots_returned: int
-    is_late: bool
-    state: RateLimitState | None
 
 
 class SharedLimiter:
@@ -95,32 +85,32 @@ class SharedLimiter:
         self._usable_until = (-math.inf, -math.inf)  # monotonic and wall time
         # What was not reported yet.
         self._unconfirmed: Callable[[float], Message] | None = None
-        self._ended: list[_Ended] = []
-        self._released = 0
-        self._pause_until = -math.inf
-        self._pause_asked: float | None = None
-        self._blocked: dict[str, _clock.Deadline] = {}
-        self._accepted: Counter[str] = Counter()
-        self._report_at = math.inf
+        self._reports = Reports()
         # What is known: the state after the last transaction, and the clock of the database.
         self._model = SharedModel({}, rate_limit, self._lease, 0.0)
         self._is_known = False
         self._offset = _clock.wall() - _clock.monotonic()
         self._replied_at = -math.inf
         self._blocked_known: dict[str, float] = {}
-        self._waiting: Sequence[int] = [0] * len(KINDS)
+        self._waiting = [0] * len(KINDS)  # by kind
         self._next_poll_at = -math.inf
+        self._pause_until = -math.inf
         self._changed = asyncio.Event()
         self._task = start(self._run, name="jarai rate limit", context=Context())
 
     async def close(self) -> None:
         """Report what is left to report, if the database responds, and stop."""
         await stop([self._task])
-        self._waiting = [0] * len(KINDS)
-        if self._database.failure is None and (self._held() or self._report_at < math.inf):
-            with suppress(TimeoutError, JournalError, ClosedError):
-                async with asyncio.timeout(_CLOSING):
+        with suppress(TimeoutError, JournalError, ClosedError):
+            async with asyncio.timeout(_CLOSING):
+                while True:
+                    self.set_waiting([0] * len(KINDS), _clock.monotonic(), _clock.wall())
+                    if self._database.failure is not None or not self._has_reports():
+                        break
                     await self._exchange()
+
+    def _has_reports(self) -> bool:
+        return self._unconfirmed is not None or self._reports.due_at < math.inf
 
     # --- What the gate asks ------------------------------------------------------------------------
 
@@ -172,23 +162,22 @@ class SharedLimiter:
         """Return the slots that are in use by all workers and programs, by the last transaction."""
         return self._model.limiter.used_slots(now + self._offset)
 
-    def left_today(self, wall: float) -> float:
+    def left_today(self, _wall: float, /) -> float:
         """Return how many requests are left of the day's quota, by the last transaction."""
-        return self._model.limiter.left_today(wall)
+        return self._model.limiter.left_today(_clock.monotonic() + self._offset)
 
     def accepted_today(self, account_id: str) -> int:
         """Return how many productions of an account all workers have submitted today."""
-        return self._model.accepted_today(account_id) + self._accepted[account_id]
+        return self._model.accepted_today(account_id) + self._reports.accepted[account_id]
 
     def set_waiting(self, waiting: Sequence[int], now: float, wall: float, /) -> None:
         """Ask for slots for the requests that wait, and give back those that no request waits for."""
-        self._waiting = waiting
+        self._waiting = list(waiting)
         for kind in KINDS:
             unused = self._granted[kind] - (waiting[kind] if self._is_usable(now, wall) else 0)
             if unused > 0:
                 self._granted[kind] -= unused
-                self._released += unused
-                self._report_at = now
+                self._reports.released(unused, now)
         if self._due_at(now) <= now:
             self._changed.set()
 
@@ -199,9 +188,10 @@ class SharedLimiter:
         at = self._ask_at(kind)
         return at if at > now else math.inf
 
-    def quota_returns(self, kind: Kind, now: float, wall: float) -> float:
+    def quota_returns(self, kind: Kind, now: float, _wall: float, /) -> float:
         """Return when the day's quota lets a request of this kind be sent, by the last transaction."""
-        return self._model.limiter.quota_returns(kind, now + self._offset, wall) - self._offset
+        at = now + self._offset
+        return self._model.limiter.quota_returns(kind, at, at) - self._offset
 
     def _ask_at(self, kind: Kind) -> float:
         if not self._is_known:
@@ -218,6 +208,7 @@ class SharedLimiter:
     def acquire(self, kind: Kind, now: float, _wall: float, /) -> int:
         """Take a granted slot."""
         self._granted[kind] -= 1
+        self._waiting[kind] = max(0, self._waiting[kind] - 1)
         slot = next(self._ids)
         self._slots[slot] = self._granted_returned
         if kind is Kind.POLL:
@@ -235,8 +226,8 @@ class SharedLimiter:
     def release(self, slot: int, /) -> None:
         """Give back the slot of a request that was never sent."""
         if self._slots.pop(slot, None) is not None:
-            self._released += 1
-            self._report_by(_clock.monotonic())
+            self._reports.released(1, _clock.monotonic())
+            self._changed.set()
         else:
             self._lost.pop(slot, None)
 
@@ -253,34 +244,34 @@ class SharedLimiter:
     def _end(self, slot: int, now: float, state: RateLimitState | None) -> None:
         is_late = slot not in self._slots
         slots_returned = (self._lost if is_late else self._slots).pop(slot, 0)
-        self._ended.append(_Ended(now, slots_returned, is_late, state))
         limits_others = state is not None and (state.retry_after is not None or not self.is_limit_known)
-        others_send = now - self.others_seen_at < 2 * USABLE
-        self._report_by(now if limits_others or others_send else now + _REPORT_DELAY)
+        others_send = now - self.others_seen_at < OTHERS_EXPECTED
+        due_at = now if limits_others or others_send else now + _REPORT_DELAY
+        self._reports.ended(now, slots_returned, state, is_late=is_late, due_at=due_at)
+        self._changed.set()
 
     def pause_until(self, time: float) -> None:
         """Send nothing before that time, and then a single request of all workers."""
         self._pause_until = max(self._pause_until, time)
-        self._pause_asked = self._pause_until
-        self._report_by(_clock.monotonic())
+        self._reports.pause(self._pause_until, _clock.monotonic())
+        self._changed.set()
 
     def bring_forward(self, seconds: float) -> None:
         """Let pauses end sooner: the machine slept, but the database did not."""
         self._offset += seconds
         self._next_poll_at -= seconds
         self._pause_until -= seconds
-        if self._pause_asked is not None:
-            self._pause_asked -= seconds
+        self._reports.bring_forward(seconds)
 
     def account_blocked(self, account_id: str, seconds: float) -> None:
         """Tell the others that an account has no productions left for so long."""
-        self._blocked[account_id] = _clock.Deadline(seconds)
-        self._report_by(_clock.monotonic())
+        self._reports.blocked(account_id, seconds, _clock.monotonic())
+        self._changed.set()
 
     def account_accepted(self, account_id: str) -> None:
         """Tell the others of a production that was accepted now."""
-        self._accepted[account_id] += 1
-        self._report_by(_clock.monotonic() + _REPORT_DELAY)
+        self._reports.accept(account_id, _clock.monotonic() + _REPORT_DELAY)
+        self._changed.set()
 
     def export_state(self, _now: float, _wall: float) -> dict[str, Any]:
         """Return nothing: the database has it."""
@@ -288,10 +279,6 @@ class SharedLimiter:
 
     def restore_state(self, _state: Mapping[str, Any], _now: float, _wall: float) -> None:
         """Do nothing: the database has what earlier processes sent."""
-
-    def _report_by(self, time: float) -> None:
-        self._report_at = min(self._report_at, time)
-        self._changed.set()
 
     # --- Transactions ------------------------------------------------------------------------------
 
@@ -310,7 +297,7 @@ class SharedLimiter:
 
     def _due_at(self, now: float) -> float:
         """Return when the next transaction is due: to report, to keep what is held, or to ask."""
-        times = [self._report_at]
+        times = [self._reports.due_at]
         if self._held():
             times.append(self._usable_until[0] - USABLE / 2)
         waiting = (kind for kind in KINDS if self._waiting[kind] > self._granted[kind])
@@ -318,8 +305,7 @@ class SharedLimiter:
 
     def _held(self) -> int:
         """Return how many slots this worker holds by the state of the database, as far as it knows."""
-        not_reported = sum(not ended.is_late for ended in self._ended) + self._released
-        return len(self._slots) + self._granted.total() + not_reported
+        return len(self._slots) + self._granted.total() + self._reports.held
 
     async def _exchange(self) -> None:
         if self._unconfirmed is None:
@@ -334,28 +320,9 @@ class SharedLimiter:
     def _take(self) -> Callable[[float], Message]:
         """Take what is to be reported, and return a function of the time that makes a message of it."""
         self._number += 1
-        message = Message(
-            worker=self._worker,
-            number=self._number,
-            held=self._held(),
-            released=self._released,
-            waiting=self._wanted(),
-            accepted=self._accepted,
-        )
-        ended, blocked, pause_until = self._ended, self._blocked, self._pause_asked
-        self._ended, self._released, self._pause_asked = [], 0, None
-        self._blocked, self._accepted = {}, Counter()
-        self._report_at = math.inf
-
-        def message_at(now: float) -> Message:
-            return evolve(
-                message,
-                ended=[Ended(now - each.at, each.slots_returned, each.is_late, each.state) for each in ended],
-                pause=None if pause_until is None else max(0.0, pause_until - now),
-                blocked={account_id: deadline.left for account_id, deadline in blocked.items()},
-            )
-
-        return message_at
+        message = Message(worker=self._worker, number=self._number, held=self._held(), waiting=self._wanted())
+        reports, self._reports = self._reports, Reports()
+        return reports.message(message)
 
     def _wanted(self) -> dict[Kind, int]:
         """Return how many requests of each kind wait for a slot, of the polls only those that are due."""
@@ -388,8 +355,9 @@ class SharedLimiter:
         self._model, self._is_known, self._offset = model, True, model.now - self._replied_at
         usable = USABLE - (model.now - reply.at)  # less if it was committed at an earlier attempt
         self._usable_until = began_at + usable, wall + usable
+        if not self._granted.total():  # else some of the earlier ones are not handed out yet
+            self._granted_returned = reply.slots_returned
         self._granted.update(reply.granted)
-        self._granted_returned = reply.slots_returned
         for account_id, account in model.accounts.items():
             until = account.blocked_until
             if until > max(model.now, self._blocked_known.get(account_id, 0.0) + _SAME_END):
@@ -402,6 +370,4 @@ class SharedLimiter:
         self._lost.update(self._slots)
         self._slots.clear()
         self._granted.clear()
-        self._released = 0
-        for ended in self._ended:
-            ended.is_late = True
+        self._reports.lose_slots()

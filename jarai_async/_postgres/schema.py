@@ -3,6 +3,8 @@
 `jarai.now()` is the only clock: those of the hosts may be wrong. Leases, slots of the rate limit and orders
 of events follow it.
 
+Texts of JARAI are in columns of the type json, which takes what jsonb refuses: the character zero.
+
 - `requests` has what a journal keeps of each request (`entries.Intent`). `worker` owns it, and `epoch` counts
   its owners: whoever writes names the epoch, so that a former owner changes nothing.
   `is_settled`: its outcome is known, but not final, so that no worker has to do anything.
@@ -33,7 +35,7 @@ CREATE FUNCTION jarai.now() RETURNS double precision LANGUAGE sql VOLATILE
 CREATE FUNCTION jarai.started_at() RETURNS double precision LANGUAGE sql STABLE
     AS $$ SELECT extract(epoch FROM pg_postmaster_start_time())::double precision $$;
 
-CREATE TABLE jarai.facts (name text PRIMARY KEY, value jsonb NOT NULL);
+CREATE TABLE jarai.facts (name text PRIMARY KEY, value json NOT NULL);
 
 CREATE TABLE jarai.workers (
     id uuid PRIMARY KEY,
@@ -63,6 +65,7 @@ CREATE TABLE jarai.requests (
     ended_at double precision,
     kept text NOT NULL,
     production_id text,
+    status text,
     epoch bigint NOT NULL DEFAULT 0,
     worker uuid,
     is_settled boolean NOT NULL DEFAULT false
@@ -88,7 +91,7 @@ CREATE TABLE jarai.commands (
     kind text NOT NULL,
     argument text,
     done_at double precision,
-    error jsonb
+    error json
 );
 CREATE INDEX commands_of_request ON jarai.commands (request) WHERE done_at IS NULL;
 
@@ -99,7 +102,7 @@ CREATE TABLE jarai.webhooks (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     received_at double precision NOT NULL,
     production_id text,
-    event jsonb NOT NULL
+    event json NOT NULL
 );
 CREATE INDEX webhooks_of_production ON jarai.webhooks (production_id);
 """
@@ -112,7 +115,7 @@ async def create(database: Database) -> None:
         await connection.execute(_LOCK)  # of several workers that start together, one creates them
         if not await _value(connection, _EXISTS):
             await connection.execute(_TABLES.encode())
-            await connection.execute("INSERT INTO jarai.facts VALUES ('version', to_jsonb(%s))", (VERSION,))
+            await connection.execute("INSERT INTO jarai.facts VALUES ('version', to_json(%s))", (VERSION,))
         return await _value(connection, _SELECT_VERSION)
 
     version = await database.transaction(create_once)

@@ -27,7 +27,7 @@ ORPHANS = "jarai_orphans"
 """The channel that is notified of requests that need another owner."""
 _UPDATE = """
 UPDATE jarai.requests SET account_id = %s, key = %s, body = %s, stage = %s, state = %s, ended_at = %s,
-    kept = %s, production_id = %s, is_settled = %s
+    kept = %s, production_id = %s, status = %s, is_settled = %s
     WHERE reference = %s AND epoch = %s RETURNING id
 """
 _NEXT_CURSORS = "UPDATE jarai.last_cursor SET value = value + %s RETURNING value"
@@ -172,5 +172,7 @@ async def _insert(cursor: Any, events: list[tuple[Event, int]]) -> None:
 def stored(intent: Intent) -> tuple[Any, ...]:
     """Return the columns of a request, without the space for a response that a file needs."""
     _, account_id, key, body, stage, state, ended_at, kept = intent.row()
-    production_id = None if intent.production is None else intent.production.id
-    return account_id, key, body, stage, state, ended_at, kept.rstrip(), production_id
+    known: tuple[str | None, str | None] = (None, None)
+    if (production := intent.production) is not None:
+        known = production.id, production.status.replace("\0", "")
+    return account_id, key, body, stage, state, ended_at, kept.rstrip(), *known

@@ -49,7 +49,7 @@ DAY_RESERVE = 0.1  # share of a day's quota that polls do not use
 _ASSUMED_LIMIT = 10  # requests a minute: the smallest tier, until a header states the limit
 _RESERVE = 2  # documented advice: stop at 2 remaining; only needed while other programs send too
 _SPACING = 0.5  # of an even spread: the minimum time between two requests while other programs are active
-_OTHERS_EXPECTED = 600.0  # seconds for which other programs, once noticed, are expected to send again
+OTHERS_EXPECTED = 600.0  # seconds for which other programs, once noticed, are expected to send again
 _PARTS_OF_WINDOW = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)  # after which the slots are compared
 _BURST = 2.0  # polls that may be sent at once after a pause, to keep the minute fully used
 
@@ -148,7 +148,7 @@ class RateLimiter:
             return math.inf  # the first request is sent alone
         self.used_slots(now)
         shared, spaced = self._server_limit or self.limit, now
-        if now - self.others_seen_at < _OTHERS_EXPECTED:
+        if now - self.others_seen_at < OTHERS_EXPECTED:
             # One after the other, so that each response shows what other programs sent before the next.
             spaced = max(now, self._last_sent_at + _SPACING * WINDOW / shared)
             shared -= min(_RESERVE, shared - 1)

@@ -49,7 +49,7 @@ class Limiter(Protocol):
     def used_slots(self, now: float) -> int:
         """Return the slots that are in use, by anyone."""
 
-    def left_today(self, wall: float) -> float:
+    def left_today(self, wall: float, /) -> float:
         """Return how many requests are left of the day's quota."""
 
     def set_waiting(self, waiting: Sequence[int], now: float, wall: float, /) -> None:
@@ -58,7 +58,7 @@ class Limiter(Protocol):
     def earliest_send(self, kind: Kind, now: float, wall: float) -> float:
         """Return when `acquire` may be called; infinity while that depends on something else."""
 
-    def quota_returns(self, kind: Kind, now: float, wall: float) -> float:
+    def quota_returns(self, kind: Kind, now: float, wall: float, /) -> float:
         """Return when the day's quota lets a request of this kind be sent."""
 
     def acquire(self, kind: Kind, now: float, wall: float, /) -> int:

@@ -30,15 +30,15 @@ _CLASSES: Final = {  # colours in the style sheet
     "Distributing": "distributing",
     "collecting": "collecting",
     "published": "published",
-    "files missing": "missing",
+    "files_missing": "missing",
     "failed": "failed",
     "rejected": "rejected",
     "uncertain": "uncertain",
     "cancelled": "cancelled",
-    "not submitted": "planned",
+    "not_submitted": "planned",
     "90th percentile": "light",
-    "timed out": "unfinished",
-    "not found": "unfinished",
+    "timed_out": "unfinished",
+    "not_found": "unfinished",
     "inaccessible": "unfinished",
 }
 
@@ -108,6 +108,7 @@ def _template(name: str) -> Any:
         "moment": text.moment,
         "size": text.size,
         "safe_class": safe_class,
+        "words": text.words,
     }
     return environment.from_string(_source(name))
 

@@ -21,8 +21,8 @@ from jarai_async._events import (
 from jarai_async._journal.reader import JournalEntry
 from jarai_async._urls import without_queries
 
-NOT_SUBMITTED: Final = "not submitted"
-FILES_MISSING: Final = "files missing"
+NOT_SUBMITTED: Final = "not_submitted"
+FILES_MISSING: Final = "files_missing"
 COLLECTING: Final = "collecting"  # in place of Published, from then until the files are there
 _WITHOUT_PHASE: Final = (
     OutcomeState.FAILED,
@@ -73,7 +73,7 @@ class SavedPath:
 class Row:
     """One request.
 
-    - `state`: the state of its outcome, or else the status of its production. The words of `state_of`.
+    - `state`: as `state_of` returns it. `outcome`: the state of its outcome, if it has one.
     - `submitted_at`, `ended_at`: of its present production.
     - `production_ids`: all productions that are known to have been created for it, the oldest first.
     - `start`: the first time that is known of it, also of an earlier production.
@@ -89,6 +89,7 @@ class Row:
     production_ids: tuple[str, ...]
     status: str | None
     state: str
+    outcome: OutcomeState | None
     is_final: bool
     sent_at: float | None
     submitted_at: float | None
@@ -120,8 +121,9 @@ class Row:
 
     @property
     def reason(self) -> str:
-        """The message of its error, without signatures in URLs; "" without an error."""
-        return "" if self.error is None else without_queries(self.error.message)
+        """The message of its error, without signatures in URLs and its ID; "" without an error."""
+        message = "" if self.error is None else without_queries(self.error.message)
+        return message.removeprefix(f"production {self.production_id} failed: ")
 
     @property
     def code(self) -> str:
@@ -144,10 +146,7 @@ def row_of(entry: JournalEntry) -> Row:
     """Return what a report shows of an entry. Raises JournalError if an event cannot be decoded."""
     events = entry.events
     outcomes = [event.outcome for event in events if isinstance(event, Finished)]
-    outcome = outcomes[-1] if outcomes and isinstance(events[-1], Finished) else None
-    production, error = entry.production, entry.error
-    if error is None and outcome is not None and entry.stage != "planned":
-        error = outcome.error
+    production = entry.production
     return Row(
         reference=entry.reference,
         topic=entry.request.topic,
@@ -156,48 +155,42 @@ def row_of(entry: JournalEntry) -> Row:
         production_id=None if production is None else production.id,
         production_ids=entry.production_ids,
         status=None if production is None else str(production.status),
-        state=state_of(entry, outcome),
-        is_final=entry.state is not None,
+        state=state_of(entry),
+        outcome=entry.state,
+        is_final=entry.is_final,
         sent_at=_seconds(entry.sent_at),
         submitted_at=_seconds(entry.submitted_at),
-        ended_at=_ended_at(entry, outcomes, outcome),
+        ended_at=_ended_at(entry, outcomes),
         phases=tuple(_phases(events)),
         changes=tuple(_changes(events)),
         ends=tuple(_ends(outcomes)),
         files=_files(events, None if production is None else production.id),
-        error=error,
+        error=entry.error,
     )
 
 
-def state_of(entry: JournalEntry, outcome: Outcome | None) -> str:
-    """Return the state of a request in words; `outcome` is that of its last event, if that is an end."""
+def state_of(entry: JournalEntry) -> str:
+    """Return where a request stands: its outcome, or else the status of its production, or what comes before.
+
+    One that was published is FILES_MISSING while it is not final.
+    """
     if entry.state is not None:
-        return _words(entry.state)
-    if entry.stage == "in doubt":
-        return _words(OutcomeState.UNCERTAIN)
+        is_missing = entry.state is OutcomeState.PUBLISHED and not entry.is_final
+        return FILES_MISSING if is_missing else str(entry.state)
     if entry.stage == "planned":
         return NOT_SUBMITTED
-    if outcome is not None:
-        is_missing = outcome.state is OutcomeState.PUBLISHED
-        return FILES_MISSING if is_missing else _words(outcome.state)
     return entry.stage if entry.production is None else str(entry.production.status)
-
-
-def _words(state: OutcomeState) -> str:
-    return state.replace("_", " ")
 
 
 def _seconds(time: datetime | None) -> float | None:
     return None if time is None else time.timestamp()
 
 
-def _ended_at(entry: JournalEntry, outcomes: Iterable[Outcome], last: Outcome | None) -> float | None:
-    """Return when its present production ended first; `last` is the outcome if its last event is an end."""
+def _ended_at(entry: JournalEntry, outcomes: Iterable[Outcome]) -> float | None:
+    """Return when its present production ended first."""
     for outcome in outcomes:
         if entry.production and outcome.is_final and _production_id(outcome) == entry.production.id:
             return outcome.finished_at.timestamp()
-    if entry.ended_at is None and last is not None and entry.stage != "planned":
-        return last.finished_at.timestamp()
     return _seconds(entry.ended_at)
 
 
@@ -247,7 +240,7 @@ def _ends(outcomes: Iterable[Outcome]) -> Iterable[End]:
             continue
         if id_ is not None and outcome.is_final:
             final[id_] = len(ends)
-        ends.append(End(outcome.finished_at.timestamp(), _words(outcome.state), outcome.request_count))
+        ends.append(End(outcome.finished_at.timestamp(), str(outcome.state), outcome.request_count))
     return ends
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from jarai_async._printable import printable
 from jarai_async._report.rows import Row
 from jarai_async._report.totals import Totals, in_order
+from jarai_async._urls import without_queries
 
 _FORMULA: Final = ("=", "+", "-", "@")  # a spreadsheet runs a cell that begins with one of these
 
@@ -41,16 +42,22 @@ def _csv_cells(row: Row, statuses: Sequence[str]) -> dict[str, object]:
         "projectType": row.project_type,
         "topic": row.topic,
         "submittedAt": _iso(row.submitted_at),
-        "endedAt": _iso(row.ended_at),
+        "finishedAt": _iso(row.ended_at),
         "seconds": None if row.duration is None else round(row.duration),
         **{f"seconds{status}": round(seconds[status]) for status in statuses},
         "files": len(row.files),
         "bytes": row.bytes,
         "requests": row.requests,
-        "errorCode": row.code,
-        "error": row.reason,
+        **_error(row),
         "correlationId": row.correlation_id,
     }
+
+
+def _error(row: Row) -> dict[str, str | None]:
+    """Return the keys of an outcome's error."""
+    if row.error is None:
+        return {"error": None, "errorCode": None}
+    return {"error": without_queries(str(row.error)), "errorCode": row.error.code}
 
 
 def _csv_line(cells: Any) -> str:
@@ -94,18 +101,19 @@ def _json_object(row: Row) -> dict[str, Any]:
         "productionIds": row.production_ids,
         "status": row.status,
         "state": row.state,
+        "outcome": row.outcome,
         "isFinal": row.is_final,
         "sentAt": _iso(row.sent_at),
         "submittedAt": _iso(row.submitted_at),
-        "endedAt": _iso(row.ended_at),
+        "finishedAt": _iso(row.ended_at),
         "phases": [
             {"status": phase.status, "from": _iso(phase.start), "to": _iso(phase.end)} for phase in row.phases
         ],
         "changes": [{"after": _iso(change.after), "seenAt": _iso(change.seen)} for change in row.changes],
-        "files": [{"path": str(file.path), "type": file.type, "size": file.size} for file in row.files],
+        "files": len(row.files),
+        "downloaded": [{"type": file.type, "path": str(file.path), "size": file.size} for file in row.files],
         "requests": row.requests,
-        "errorCode": row.code or None,
-        "error": row.reason or None,
+        **_error(row),
         "correlationId": row.correlation_id or None,
     }
 

@@ -24,6 +24,11 @@ def moment(time: float) -> str:
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def words(state: str) -> str:
+    """Return a state as the page and messages show it."""
+    return state.replace("_", " ")
+
+
 def size(count: int) -> str:
     """Return a number of bytes in the unit that leaves one to three digits before the point."""
     value, unit = float(count), 0

@@ -10,8 +10,8 @@ from jarai_async._api.models import Status
 from jarai_async._events import OutcomeState
 from jarai_async._report.rows import COLLECTING, FILES_MISSING, NOT_SUBMITTED, Row
 
-_ORDER: Final = (  # of states; statuses that are not listed come behind those of Producing
-    "published",
+STATES: Final = (  # of states; statuses that are not listed come behind those of Producing
+    OutcomeState.PUBLISHED,
     FILES_MISSING,
     NOT_SUBMITTED,
     "sending",
@@ -20,22 +20,22 @@ _ORDER: Final = (  # of states; statuses that are not listed come behind those o
     Status.AWAITING_APPROVAL,
     Status.DISTRIBUTING,
     COLLECTING,
-    "failed",
-    "rejected",
-    "uncertain",
-    "cancelled",
-    "timed out",
-    "not found",
-    "inaccessible",
+    OutcomeState.FAILED,
+    OutcomeState.REJECTED,
+    OutcomeState.UNCERTAIN,
+    OutcomeState.CANCELLED,
+    OutcomeState.TIMED_OUT,
+    OutcomeState.NOT_FOUND,
+    OutcomeState.INACCESSIBLE,
 )
 WENT_WRONG: Final = (  # states that are listed with a reason and a command
     OutcomeState.UNCERTAIN,
-    "failed",
-    "rejected",
+    OutcomeState.FAILED,
+    OutcomeState.REJECTED,
     FILES_MISSING,
-    "timed out",
-    "not found",
-    "inaccessible",
+    OutcomeState.TIMED_OUT,
+    OutcomeState.NOT_FOUND,
+    OutcomeState.INACCESSIBLE,
 )
 
 
@@ -92,8 +92,8 @@ def in_order(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _place(state: str) -> tuple[int, str]:
-    unknown = _ORDER.index(Status.PRODUCING)
-    return (_ORDER.index(state) if state in _ORDER else unknown), state
+    unknown = STATES.index(Status.PRODUCING)
+    return (STATES.index(state) if state in STATES else unknown), state
 
 
 # --- Durations -----------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def write_report(
         written_at=now,
         version=version("jarai-async"),
         spent=spent,
-        link=partial(relative_url, folder=html.parent),
+        link=partial(relative_url, folder=html.parent, storage=folder if _is_url(folder) else None),
     )
     _write(html, page(rows, facts))
     if csv is not None:
@@ -71,7 +71,7 @@ def _located(row: Row, folder: str | None) -> Row:
     They are relative to the folder in which that program ran, and the journal knows its folder of files. A
     later run may have named the same file by an absolute path.
     """
-    if folder is None:
+    if folder is None or _is_url(folder):
         return row
     files = [
         file if file.path.is_absolute() else evolve(file, path=Path(folder, *file.path.parts[-2:]))
@@ -80,8 +80,15 @@ def _located(row: Row, folder: str | None) -> Row:
     return evolve(row, files=tuple({file.path: file for file in files}.values()))
 
 
-def relative_url(path: Path, folder: Path) -> str:
-    """Return the URL of a file from a folder, or its whole URL if it is on another drive."""
+def _is_url(folder: str | None) -> bool:
+    """Whether files are in object storage."""
+    return folder is not None and "://" in folder
+
+
+def relative_url(path: Path, folder: Path, storage: str | None = None) -> str:
+    """Return the URL of a file from a folder: the whole one if it is on another drive, or in storage."""
+    if storage is not None:
+        return f"{storage}/{quote(path.as_posix())}"
     try:
         relative = os.path.relpath(path, folder)
     except ValueError:

@@ -24,7 +24,7 @@ from jarai_async._postgres import schema, webhook_events
 from jarai_async._postgres.commands import COMMANDS, Commands, Kind
 from jarai_async._postgres.database import Connection, Database, Listener
 from jarai_async._postgres.job_queue import JobQueue
-from jarai_async._postgres.journal import PostgresJournal
+from jarai_async._postgres.journal import PostgresJournal, is_storable
 from jarai_async._postgres.writer import EVENTS, ORPHANS, stored
 from jarai_async._worker.follower import Follower
 from jarai_async._worker.queue_ticket import QueueTicket
@@ -40,8 +40,8 @@ UPDATE jarai.requests SET is_settled = false WHERE is_settled AND stage <> 'ende
 """
 _INSERT = """
 INSERT INTO jarai.requests
-    (account_id, key, body, stage, state, ended_at, kept, production_id, reference)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (reference) DO NOTHING RETURNING id
+    (account_id, key, body, stage, state, ended_at, kept, production_id, status, reference)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (reference) DO NOTHING RETURNING id
 """
 
 
@@ -113,6 +113,8 @@ class Queue:
         if deadline is not None and not deadline > 0:
             raise ConfigurationError(f"deadline must be more than 0 seconds, not {deadline}")
         intent = new_intent(request.reference or f"submit-{uuid4()}", request)
+        if not is_storable(intent.reference):
+            raise InvalidRequestError([f"reference {intent.reference!r:.100} cannot be stored as text"])
         intent.deadline = deadline
 
         async def insert(connection: Connection) -> bool:
@@ -148,7 +150,11 @@ class Queue:
         self._check_open()
         intents, outcomes = await self._journal.intents(state), await self._journal.outcomes()
         tickets = [QueueTicket(self, one, outcomes.get(one.reference)) for one in intents]
-        return [one for one in tickets if state is None or (one.known and one.known.state is state)]
+        return [
+            one
+            for one in tickets
+            if state is None or (one.known_outcome and one.known_outcome.state is state)
+        ]
 
     async def cursor(self) -> int:
         """Return the cursor of the newest event: `events(after=cursor)` gives all later ones.
@@ -240,6 +246,7 @@ class Queue:
 
     async def decide(self, reference: str, kind: Kind, argument: str | None = None) -> None:
         """Have a worker carry out a decision, and wait for that. Raises why it could not be carried out."""
+        await self.read(reference)
         command = await self._commands.add(reference, kind, argument)
         if not await self._database.read(_LIVE_WORKERS):
             _log.warning(

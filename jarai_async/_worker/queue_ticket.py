@@ -37,7 +37,7 @@ class QueueTicket:
     """
 
     def __init__(self, queue: TicketQueue, intent: Intent, outcome: Outcome | None) -> None:
-        self.known: Outcome | None = outcome
+        self.known_outcome: Outcome | None = outcome
         """Its outcome, if it had one when it was read: awaiting the ticket waits for one."""
         self._queue = queue
         self._intent = intent
@@ -89,7 +89,7 @@ class QueueTicket:
     @property
     def done(self) -> bool:
         """Whether it had an outcome."""
-        return self.known is not None
+        return self.known_outcome is not None
 
     @property
     def cancel_requested(self) -> bool:
@@ -98,7 +98,7 @@ class QueueTicket:
 
     async def refresh(self) -> None:
         """Read the request again. Raises InvalidRequestError if it was forgotten, as `outcome` otherwise."""
-        self._intent, self.known = await self._queue.read(self.reference)
+        self._intent, self.known_outcome = await self._queue.read(self.reference)
 
     def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Iterate over the events of this request behind a cursor, until its `Finished`.
@@ -124,7 +124,7 @@ class QueueTicket:
         `cancelRequested`, and `outcome`: its state, or null before it is known. Then it also has all other
         keys of `Outcome.to_dict`.
         """
-        end = {"outcome": None} if self.known is None else self.known.to_dict()
+        end = {"outcome": None} if self.known_outcome is None else self.known_outcome.to_dict()
         return (
             end
             | production_keys(self.reference, self.production)

@@ -10,14 +10,11 @@ from jarai_async._orchestrator.statistics import Statistics
 from jarai_async._postgres.database import Database
 
 _COUNTS: Final = """
-SELECT count(*) FILTER (WHERE stage <> 'ended' AND production_id IS NULL AND NOT is_settled),
-    count(*) FILTER (WHERE stage <> 'ended' AND production_id IS NOT NULL AND status <> 'AwaitingApproval'),
-    count(*) FILTER (WHERE stage <> 'ended' AND status = 'AwaitingApproval'),
-    count(*) FILTER (WHERE stage = 'ended' OR is_settled)
-    FROM (
-        SELECT *, CASE stage WHEN 'accepted' THEN kept::jsonb -> 'production' ->> 'status' END AS status
-            FROM jarai.requests
-    ) AS requests
+SELECT count(*) FILTER (WHERE NOT has_outcome AND production_id IS NULL),
+    count(*) FILTER (WHERE NOT has_outcome AND status <> 'AwaitingApproval'),
+    count(*) FILTER (WHERE NOT has_outcome AND status = 'AwaitingApproval'),
+    count(*) FILTER (WHERE has_outcome)
+    FROM (SELECT *, stage = 'ended' OR is_settled AS has_outcome FROM jarai.requests) AS requests
 """
 _WORKERS: Final = "SELECT statistics FROM jarai.workers WHERE jarai.lives(id) ORDER BY seen_at DESC"
 

@@ -16,7 +16,7 @@ from contextvars import Context
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVarTuple
 from uuid import uuid4
 
 from jarai_async import _clock
@@ -38,7 +38,7 @@ from jarai_async._orchestrator.slot import Slot
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.statistics import Statistics
 from jarai_async._postgres import schema
-from jarai_async._postgres.commands import COMMANDS, Command, Commands
+from jarai_async._postgres.commands import COMMANDS, Commands
 from jarai_async._postgres.database import Database, Listener
 from jarai_async._postgres.job_queue import JobQueue
 from jarai_async._postgres.journal import PostgresJournal
@@ -47,6 +47,7 @@ from jarai_async._postgres.webhook_events import WEBHOOKS
 from jarai_async._postgres.workers import Workers
 from jarai_async._postgres.writer import ORPHANS
 from jarai_async._tasks import start, stop, uninterrupted
+from jarai_async._worker.decisions import Decisions
 from jarai_async._worker.inbox import WebhookInbox
 
 _log = logging.getLogger("jarai_async")
@@ -57,7 +58,7 @@ _LATE_ANSWER = 120.0  # seconds in which the answer to the submit of a dead work
 _LOOK = 2.0  # seconds between two looks at a request of another worker
 _GRACE = 10.0  # seconds that leaving waits for a database that is away
 
-T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
 class Worker:
@@ -71,7 +72,7 @@ class Worker:
     block hands them over at once.
 
     - `concurrency`, `download_to`, `polling`, `deadline`, `collect_for_review`, `expired_retries`: as those
-      of `Orchestrator`. `download_to` is a folder that all workers see.
+      of `Orchestrator`. `download_to` is a folder that all workers see, or a URL of object storage.
     - `lease`: seconds without a sign of life after which a worker counts as dead.
     - `name`: what the database and the log call it; by default its host and process.
 
@@ -107,7 +108,6 @@ class Worker:
         self._jobs = JobQueue(self._database, self._take)
         self._journal = PostgresJournal(self._database, worker, self._on_superseded)
         self._workers = Workers(self._database, self._jobs, worker, self.name, lease)
-        self._commands = Commands(self._database)
         self._inbox = WebhookInbox(self._database)
         self._orchestrator = Orchestrator(
             client,
@@ -123,7 +123,8 @@ class Worker:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._lease_task: list[asyncio.Task[None]] = []
-        self._deciding: set[str] = set()
+        commands = Commands(self._database)
+        self._decisions = Decisions(self._orchestrator, self._journal, commands, self._follow)
         self._is_leaving = False
         self._resources = AsyncExitStack()
 
@@ -219,41 +220,43 @@ class Worker:
         if intent.stage is Stage.IN_DOUBT and not self._may_repeat(intent):
             self._in_background(self._start_later, intent)
             return False
-        return self._start(intent, slot) is not None
+        return self._start(intent, slot)
 
-    def _start(self, intent: Intent, slot: Slot) -> "asyncio.Task[Outcome] | None":
-        """Start the job of a request that this worker owns; None if it cannot, or if it runs already."""
+    def _start(self, intent: Intent, slot: Slot) -> bool:
+        """Start the job of a request that this worker owns, unless it runs already."""
         jobs, context, reference = self._orchestrator.jobs, self._orchestrator.context, intent.reference
         if self._is_leaving or jobs.running(reference) is not None:
-            return None
+            return False
         if intent.production is not None and intent.production.status in WITHOUT_SLOT:
             slot.release()
         try:
             request = intent.request()
         except JournalError as error:
             _log.error("%s; no worker can run it", error)
-            self._in_background(self._release, (intent, True))
-            return None
-        state = JobState(context, request, reference, slot, intent=intent, has_ticket=True)
-        _, task = jobs.start(state)
-        task.add_done_callback(partial(self._on_end, intent))
-        return task
+            self._in_background(self._release, intent, True)  # noqa: FBT003  # it has ended
+            return False
+        jobs.start(JobState(context, request, reference, slot, intent=intent, has_ticket=True))
+        self._follow(intent)
+        return True
+
+    def _follow(self, intent: Intent) -> None:
+        """Release a request when its running job ends."""
+        running = self._orchestrator.jobs.running(intent.reference)
+        if running is not None:
+            running[1].add_done_callback(partial(self._on_end, intent))
 
     def _on_end(self, intent: Intent, task: "asyncio.Task[Outcome]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            if not isinstance(error, JaraiError):
-                _log.error("the job of %s failed", intent.reference, exc_info=error)
-            elif not self._is_leaving:
-                _log.warning("%s is not run any more: %s", intent.reference, error)
-            has_outcome = False
-        else:
-            has_outcome = not task.cancelled()
-        if not self._is_leaving:
-            self._in_background(self._release, (intent, has_outcome))
+        if self._is_leaving:
+            return
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, JaraiError):
+            _log.warning("%s is not run any more: %s", intent.reference, error)
+        elif error is not None:
+            _log.error("the job of %s failed", intent.reference, exc_info=error)
+        self._in_background(self._release, intent, not task.cancelled() and error is None)
 
-    async def _release(self, job: tuple[Intent, bool]) -> None:
+    async def _release(self, intent: Intent, has_outcome: bool) -> None:  # noqa: FBT001  # of its job
         """Own a request no longer whose job has ended, perhaps with an outcome that is not final."""
-        intent, has_outcome = job
         if self._orchestrator.jobs.running(intent.reference) is None:
             is_settled = has_outcome and intent.stage is not Stage.ENDED
             await self._journal.release(intent.reference, is_settled=is_settled)
@@ -285,9 +288,7 @@ class Worker:
             for reference in {*renewal.orphans, *(renewal.owned - self._journal.owned)}:
                 await self._take_over(reference)
             for reference in renewal.decided:
-                if reference not in self._deciding:
-                    self._deciding.add(reference)
-                    self._in_background(self._decide, reference)
+                self._in_background(self._decisions.carry_out, reference)
             await _clock.wait_until(now + self._lease / _RENEWALS, self._wake)
 
     def _demand(self) -> float:
@@ -311,48 +312,15 @@ class Worker:
         if await self._journal.find(intent.reference) is intent:
             self._start(intent, Slot(self._orchestrator.context.slots))
 
-    # --- Decisions ---------------------------------------------------------------------------------
+    def _in_background(self, function: Callable[[*Args], Coroutine[Any, Any, None]], *args: *Args) -> None:
+        async def run() -> None:
+            try:
+                await function(*args)
+            except JaraiError as error:
+                if not self._is_leaving:
+                    _log.error("%s", error)
 
-    async def _decide(self, reference: str) -> None:
-        """Carry out what users have decided about a request, if no other worker owns it."""
-        try:
-            intent = await self._journal.claim(reference, even_settled=True)
-            if intent is not None:
-                for command in await self._commands.pending(reference):
-                    await self._commands.done(command, reference, await self._carry_out(command, reference))
-                await self._follow(intent)
-        finally:
-            self._deciding.discard(reference)
-
-    async def _carry_out(self, command: Command, reference: str) -> JaraiError | None:
-        try:
-            match command.kind:
-                case "cancel":
-                    ticket = await self._orchestrator.ticket(reference)
-                    if ticket is not None:
-                        await ticket.cancel()
-                case "retry":
-                    await self._orchestrator.retry(reference)
-                case "resolve":
-                    production_id = command.argument
-                    resubmit = production_id is None
-                    await self._orchestrator.resolve(
-                        reference, production_id=production_id, resubmit=resubmit
-                    )
-        except JaraiError as error:
-            return error
-        return None
-
-    async def _follow(self, intent: Intent) -> None:
-        """Release a request when the job that a decision has started ends; at once if there is none."""
-        running = self._orchestrator.jobs.running(intent.reference)
-        if running is None:
-            await self._journal.release(intent.reference, is_settled=None)
-        else:
-            running[1].add_done_callback(partial(self._on_end, intent))
-
-    def _in_background(self, function: Callable[[T], Coroutine[Any, Any, None]], argument: T) -> None:
-        task = start(function, argument, context=Context())
+        task = start(run, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -375,7 +343,7 @@ class Worker:
             if self._orchestrator.jobs.running(reference) is None:
                 intent = await self._journal.claim(reference)
                 if intent is not None:
-                    self._start(intent, Slot(self._orchestrator.context.slots))
+                    self._continue(intent, Slot(self._orchestrator.context.slots))
                 elif await self._journal.find(reference) is None:
                     raise InvalidRequestError([f"the queue has no request {reference!r:.100}"])
             if (running := self._orchestrator.jobs.running(reference)) is not None:

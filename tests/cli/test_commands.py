@@ -233,7 +233,7 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     assert {intent["stage"] for intent in intents} == {"ended"}
     assert sorted(intent["productionId"] for intent in intents) == sorted(submitted)
     assert [intent["productionIds"] for intent in intents] == [[intent["productionId"]] for intent in intents]
-    assert printed.err == "jarai: 3 requests, 3 productions created; 3 ended\n"
+    assert printed.err == "jarai: 3 requests, 3 productions created; 3 published\n"
     assert main(["resolve", f"{path}.journal", "item-1", "--resubmit"]) == 2
     assert "no submit with the reference 'item-1' is in doubt" in capsys.readouterr().err
     assert main(["journal", str(tmp_path / "nowhere")]) == 2
@@ -288,6 +288,16 @@ def test_submits_in_doubt_are_resolved_by_their_productions(
     first, second = asyncio.run(submit())
     before = journal_lines()
     assert [(line["stage"], line["idempotencyKey"]) for line in before] == [("in doubt", "a key")] * 3
+    assert {(line["state"], line["outcome"]) for line in before} == {("uncertain", "uncertain")}
+    assert main(["journal", path, "--state", "Uncertain"]) == 0
+    printed = capsys.readouterr()
+    assert lines(printed.out) == before
+    assert printed.err == "jarai: 3 requests, 0 productions created; 3 uncertain\n"
+    assert main(["journal", path, "--state", "timed out"]) == 0
+    assert capsys.readouterr() == ("", "jarai: none of 3 requests is timed out\n")
+    with pytest.raises(SystemExit):
+        main(["journal", path, "--state", "uncertian"])
+    assert "'uncertian' is not a state; did you mean uncertain?" in capsys.readouterr().err
     assert main(["resolve", path, "a", "b", "--production-id", first]) == 2
     assert "one --production-id for each REFERENCE" in capsys.readouterr().err
     assert main(["resolve", path, "a", "b", "--production-id", first, "--production-id", ID]) == 1

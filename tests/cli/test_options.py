@@ -80,10 +80,56 @@ def test_dry_run_sends_nothing(tmp_path: Path, capsys: Printed) -> None:
     assert printed.out == ""
     first, second = printed.err.splitlines()
     assert first == "jarai: the batch is valid: 3 requests, 3 to be submitted; nothing was sent"
-    assert "jarai plan BATCH --tier TIER" in second
+    assert "no forecast, because no earlier run has shown the tier: add --tier" in second
     assert [path.name for path in tmp_path.iterdir()] == ["batch.jsonl"]
     assert main(["run", write_batch(tmp_path, 1, avatar_id="x"), "--dry-run"]) == 2
     assert "avatar_id is not a UUID" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_unreachable")
+def test_dry_run_needs_no_key_and_forecasts_for_a_tier(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says which requests have files already: without their journal they would be paid for again."""
+    monkeypatch.delenv("JARAI_API_KEY")
+    (folder := tmp_path / "deliverables" / "item-1").mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"reference": "item-1"}')
+    assert main(["run", write_batch(tmp_path, 3), "--dry-run", "--tier", "free"]) == 0
+    printed = capsys.readouterr()
+    (planned,) = lines(printed.out)
+    assert (planned["productions"], planned["tier"]) == (3, "free")
+    assert "deliverables has files of 1 of these requests, which a run would submit and pay" in printed.err
+    assert main(["run", write_batch(tmp_path, 3)]) == 2
+    assert "no API key" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["run", write_batch(tmp_path, 3), "--tier", "free"])
+    assert "only a simulator has --tier: add --simulate or --dry-run" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_unreachable")
+def test_project_type_that_does_not_look_like_one_is_named(tmp_path: Path, capsys: Printed) -> None:
+    """JARAI alone knows all of them, so it stays a message."""
+    path = write_batch(tmp_path, 2, project_type="Social Video 30s")
+    assert main(["run", path, "--dry-run"]) == 0
+    message = "project types look like social-video-30s; JARAI may not know 'Social Video 30s'"
+    assert capsys.readouterr().err.count(message) == 1
+    assert main(["run", write_batch(tmp_path, 2, project_type="article-1500w"), "--dry-run"]) == 0
+    assert "project type" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_unreachable")
+def test_simulated_batch_keeps_away_from_real_files_and_journals(tmp_path: Path, capsys: Printed) -> None:
+    """Its files have a folder of their own. A second simulator does not know the productions of the first."""
+    command = ["run", write_batch(tmp_path, 1), "--simulate", "--failure-rate=0", "--journal=batch.db"]
+    assert main(command) == 0
+    assert "files in simulated-deliverables" in capsys.readouterr().err
+    assert main(command[:-1]) == 0
+    assert "paid for again" not in capsys.readouterr().err
+    assert not Path("deliverables").exists()
+    before = Path("batch.db").read_bytes()
+    assert main(command) == 2
+    assert "batch.db has productions that a new simulator does not know" in capsys.readouterr().err
+    assert Path("batch.db").read_bytes() == before
 
 
 @pytest.mark.usefixtures("_unreachable")

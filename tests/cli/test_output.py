@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import io
+import json
 import os
 import pty
 import signal
@@ -290,3 +291,31 @@ def wait_for_manifests(folder: Path, count: int) -> None:
     while len(list(folder.glob("*/manifest.json"))) < count:
         assert time.monotonic() < ends
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("verbose", [[], ["-v"]])
+def test_failed_and_uncertain_requests_are_printed_once(
+    verbose: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has them, too, and the command prints them by itself."""
+    command = [
+        *JARAI,
+        "simulate",
+        "--port=0",
+        "--speed=600",
+        "--failure-rate=1",
+        "--fault=reset_after:submit",
+    ]
+    with start(command, tmp_path) as server:
+        assert server.stdout is not None
+        settings = json.loads(server.stdout.readline())
+        monkeypatch.setenv("JARAI_API_KEY", settings["JARAI_API_KEY"])
+        monkeypatch.setenv("JARAI_BASE_URL", settings["JARAI_BASE_URL"])
+        with start(run_command(settings, tmp_path, 2, *verbose), tmp_path) as process:
+            _, errors = process.communicate()
+        server.send_signal(signal.SIGTERM)
+        server.communicate()
+    messages = [line for line in errors.splitlines() if not line.startswith(" ")]  # without the summary
+    assert len([line for line in messages if "was lost" in line or "uncertain:" in line]) == 1
+    assert len([line for line in messages if "item-1" in line and "failed" in line]) == 1
+    assert ("submitted as" in errors) is bool(verbose)

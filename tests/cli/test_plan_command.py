@@ -84,3 +84,8 @@ def test_plan_is_a_table_on_a_terminal(tier: str, expected: list[str], tmp_path:
     for text in expected:
         assert text in printed
     assert "{" not in printed
+    narrow = terminal_output(
+        [*JARAI, "plan", write_batch(tmp_path, 45, **IDS), "--tier", tier], tmp_path, columns=50
+    )
+    assert narrow.split() == printed.split()  # lines break between words
+    assert max(map(len, narrow.splitlines())) <= 50

@@ -13,8 +13,10 @@ from jarai_async import Statistics, _clock
 from jarai_async._cli.commands import main
 from jarai_async._cli.progress import Progress, shown
 from jarai_async._cli.report import BatchReport
+from jarai_async._journal.entries import Stage
 from tests.cli.helpers import JARAI, lines, on_screen, terminal_output, write_batch
 from tests.cli.test_report import producing, submitted
+from tests.support.journals import intent
 
 FAILING = ("--seed", "13")  # the second production of a built-in simulator fails
 HOSTILE = "[/bold]é\x1b[2J\r\njarai: 200 published\u202e\u2028[link=https://x]"
@@ -106,6 +108,17 @@ async def test_end_that_has_passed_is_called_later_than_expected() -> None:
     assert progress.figures == expected
 
 
+async def test_end_is_not_forecast_before_the_requests_of_the_journal_are_resumed() -> None:
+    """Until then they count as to be submitted again, so the first forecast was hours too late."""
+    end = _clock.utc() + timedelta(hours=9)
+    begun = [intent(name, stage=Stage.ACCEPTED) for name in "ab"]
+    for waiting, is_known in ((3, False), (1, True)):
+        current = evolve(STATISTICS, expected_finish=end, waiting=waiting)
+        progress = Progress(BatchReport(3, begun), lambda current=current: current)  # type: ignore[misc]
+        progress.update_figures()
+        assert ("ends in about" in progress.figures) is is_known
+
+
 def test_terminal_shows_failures_and_the_summary_while_a_program_reads_events(tmp_path: Path) -> None:
     """The bar, on standard error, is gone at the end."""
     command = [*JARAI, "run", write_batch(tmp_path, 4), "--simulate", *FAILING]
@@ -119,7 +132,9 @@ def test_terminal_shows_failures_and_the_summary_while_a_program_reads_events(tm
     assert kinds[0] == "     3 published"
     assert kinds[1].startswith("     1 failed: ")
     assert cost.startswith("took ")
-    assert last == "4 submitted, 4 finished: 3 published, 1 failed, 0 rejected, 0 lost; files in deliverables"
+    assert last.startswith(
+        "4 submitted, 4 finished: 3 published, 1 failed, 0 rejected, 0 lost; files in simulated-"
+    )
     assert summary["outcomes"] == {"published": 3, "failed": 1}
     assert summary["requests"]["submit"] == 4
     assert {event["event"] for event in published} >= {"Submitted", "Finished"}
@@ -132,6 +147,7 @@ def test_progress_without_a_bar(
     """It is a line now and then, and nothing with --quiet. Rich is optional. Only events go to a pipe."""
     terminal = StringIO() if reason == "no terminal" else Terminal()
     options = ["--simulate", "--failure-rate=0", "--download-to", str(tmp_path / "files")]
+    monkeypatch.setenv("COLUMNS", "400")
     if reason == "dumb":
         monkeypatch.setenv("TERM", "dumb")
     if reason == "no rich":

@@ -48,7 +48,7 @@ def test_report_is_written_in_every_form_that_is_asked_for(journal: str, capsys:
         "out/a.json",
     ]
     (row,) = json.loads(Path("out/a.json").read_bytes())["productions"]
-    assert (row["reference"], row["state"]) == ("mine", "not submitted")
+    assert (row["reference"], row["state"]) == ("mine", "not_submitted")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def test_terminal_shows_tables(
     assert heading.split()[:2] == ["reference", "state"]
     assert {row.split()[0] for row in rows} == {"item-0", "item-1"}
     ended = lines(printed(["journal", journal, "--json"]))
+    assert "reason" not in ended[0]
     for id_ in [line["productionId"] for line in ended if line["outcome"] == "published"]:
         heading, *rows = table(["deliverables", id_])
         assert heading.split() == ["type", "platform", "bytes"]
@@ -90,13 +91,12 @@ async def test_table_wraps_long_texts_and_no_identifiers(monkeypatch: pytest.Mon
     """On 60 columns; a text from outside is neither markup nor an escape sequence."""
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stdout", terminal := Terminal())
-    lines_ = [
-        {"productionId": UNKNOWN, "message": "[/bold]\x1b " + "word " * 20, "files": n} for n in range(2)
-    ]
-    columns = {"production": ("productionId",), "reason": ("message",), "files": ("files",), "none": ("x",)}
+    reason = "[/bold]\x1b " + "word " * 20
+    lines_ = [{"productionId": UNKNOWN, "files": n} for n in range(2)]
+    columns = {"production": ("productionId",), "reason": ("reason",), "files": ("files",), "none": ("x",)}
     async with shown_results(columns, Namespace(json=False)) as show:
         for line in lines_:
-            await show(line)
+            await show(line, reason=reason)
     assert "\x1b " not in terminal.getvalue()
     heading, first, *others = on_screen(terminal.getvalue(), columns=60)
     assert heading.split() == ["production", "reason", "files"]

@@ -50,7 +50,8 @@ def test_simulator_in_the_background_and_its_next_start(tmp_path: Path) -> None:
         assert process.stdout is not None
         again = json.loads(process.stdout.readline())
         assert {name: again[name] for name in ID_FIELDS} == ids
-        assert again["JARAI_API_KEY"] == settings["JARAI_API_KEY"]
+        for name in ("JARAI_API_KEY", "JARAI_BASE_URL"):  # the port is kept, too, for journals
+            assert again[name] == settings[name]
 
         async def ended() -> Production:
             async with JaraiClient(again["JARAI_API_KEY"], base_url=again["JARAI_BASE_URL"]) as client:

@@ -170,7 +170,10 @@ async def test_entry_has_the_error_of_the_outcome_or_of_the_doubt(tmp_path: Path
     journal.put(intent("b", stage=Stage.ENDED, outcome=rejected))
     await journal.save(intent("c"))
     await journal.close()
-    in_doubt, ended, planned = (entry.error for entry in read_journal(tmp_path / "journal"))
+    entries = list(read_journal(tmp_path / "journal"))
+    assert [entry.state for entry in entries] == ["uncertain", "rejected", None]
+    assert [entry.is_final for entry in entries] == [False, True, False]
+    in_doubt, ended, planned = (entry.error for entry in entries)
     assert isinstance(in_doubt, NoResponseError)
     assert in_doubt.message == "lost"
     assert isinstance(ended, BudgetExceededError)

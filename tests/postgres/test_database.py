@@ -126,3 +126,14 @@ async def test_listener_is_called_for_notifications_and_after_a_reconnect(
             )
     assert await received.get() is None
     await listener.close()
+
+
+async def test_idle_connections_that_the_server_has_closed_are_replaced(database: Database) -> None:
+    """As after a restart of the database, or by a firewall."""
+    await asyncio.gather(*(database.read("SELECT pg_sleep(0.05)") for _ in range(2)))  # both connections
+    async with await psycopg.AsyncConnection.connect(database.conninfo, autocommit=True) as other:
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    assert await database.read("SELECT 1") == [(1,)]

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from attrs import evolve
 
+from jarai_async import OutcomeState
 from jarai_async._cli.arguments import build_parser
 from jarai_async._printable import printable
 from jarai_async._report.commands import commands_for, resume_command, retry_command
@@ -22,6 +23,7 @@ ROW = Row(
     production_id=None,
     status=None,
     state="failed",
+    outcome=OutcomeState.FAILED,
     is_final=True,
     sent_at=None,
     submitted_at=None,
@@ -67,8 +69,8 @@ def test_commands_name_the_journal_and_the_reference_exactly(state: str) -> None
     [
         ("rejected", True, "jarai retry batch.db mine"),
         ("rejected", False, "jarai resume batch.db"),
-        ("timed out", False, "jarai resume batch.db"),
-        ("files missing", False, "jarai resume batch.db"),
+        ("timed_out", False, "jarai resume batch.db"),
+        ("files_missing", False, "jarai resume batch.db"),
     ],
 )
 def test_requests_whose_outcome_is_not_final_are_resumed(state: str, is_final: bool, command: str) -> None:  # noqa: FBT001

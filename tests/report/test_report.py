@@ -3,15 +3,24 @@
 import asyncio
 import csv
 import json
+import re
+from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jarai_async import Finished
+from jarai_async._cli.commands import main
+from jarai_async._cli.json_lines import intent_line
+from jarai_async._journal.entries import Stage
+from jarai_async._journal.events import decode_event
 from jarai_async._journal.journal import SqliteJournal
+from jarai_async._journal.reader import SqliteReader
 from jarai_async._printable import printable
 from jarai_async._report.writer import write_report
+from tests.cli.test_results import Terminal
 from tests.report.conftest import STATES, Batch
 from tests.report.pages import HOSTILE
 
@@ -67,7 +76,8 @@ def test_totals_are_those_of_the_files_and_the_requests(batch: Batch, facts: dic
     saved = [path for path in batch.folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
     assert facts["files"] == len(saved)
     assert facts["bytes"] == sum(path.stat().st_size for path in saved)
-    assert {file["path"] for row in facts["productions"] for file in row["files"]} == set(map(str, saved))
+    files = [file for row in facts["productions"] for file in row["downloaded"]]
+    assert {file["path"] for file in files} == set(map(str, saved))
     assert facts["requests"] == sum(row["requests"] or 0 for row in facts["productions"]) > 20
     assert facts["withoutKnownRequests"] == 1  # the one that waits for a person
 
@@ -79,8 +89,38 @@ def test_failures_have_reason_code_and_correlation_id(facts: dict[str, Any]) -> 
     assert "could not be completed" in rows["failing"]["error"]
     assert rows["over budget"]["errorCode"] == "BUDGET_GATE_1_FAILED"
     assert rows["over budget"]["correlationId"]
-    assert rows["doubt"]["errorCode"] == "NoResponseError"
+    assert rows["doubt"]["errorCode"] is None
+    assert rows["doubt"]["error"]
     assert rows["first"]["error"] is None
+
+
+def test_same_facts_have_the_same_names_in_reports_journals_and_events(
+    batch: Batch, facts: dict[str, Any]
+) -> None:
+    """And the same values: what one command prints can be joined with what another has written."""
+    rows = {row["reference"]: row for row in facts["productions"]}
+    for intent, events in SqliteReader(batch.journal).entries():
+        row, line = rows[intent.reference], intent_line(intent, events)
+        assert row["state"] == line["state"] == STATES[intent.reference]
+        common = (row.keys() & line.keys()) - {"files", "productionIds"}
+        assert {"outcome", "isFinal", "error", "errorCode", "submittedAt", "finishedAt"} < common
+        assert {name: row[name] for name in common} == {name: line[name] for name in common}
+        last = decode_event(events[-1])
+        if isinstance(last, Finished):
+            end = last.to_dict()
+            common = (row.keys() & end.keys()) - {"downloaded", "requests"}
+            if intent.stage is Stage.IN_DOUBT:  # the journal has the cause, and the event what to do
+                common -= {"error"}
+            assert {name: row[name] for name in common} == {name: end[name] for name in common}
+
+
+def test_table_of_a_journal_shows_the_reason_first(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the ID of the production, which would fill the column, and not the advice."""
+    monkeypatch.setenv("COLUMNS", "120")
+    with redirect_stdout(terminal := Terminal()):
+        assert main(["journal", str(batch.journal), "--state", "failed"]) == 0
+    _, row = terminal.getvalue().splitlines()
+    assert re.fullmatch(r"failing +failed +0 +Step \d+ of \d+ could not be completed \(PIPELINE_\w+\) *", row)
 
 
 def test_csv_is_safe_in_a_spreadsheet_and_json_is_exact(batch: Batch, tmp_path: Path) -> None:
@@ -94,7 +134,8 @@ def test_csv_is_safe_in_a_spreadsheet_and_json_is_exact(batch: Batch, tmp_path: 
     assert [row["state"] for row in rows] == list(STATES.values())
     published = next(row for row in rows if row["reference"] == "first")
     assert 550 < float(published["secondsProducing"]) < 650
-    assert float(published["seconds"]) == round(_time(published["endedAt"]) - _time(published["submittedAt"]))
+    seconds = _time(published["finishedAt"]) - _time(published["submittedAt"])
+    assert float(published["seconds"]) == round(seconds)
     assert sum(int(row["productionsCreated"]) for row in rows) == 5
     assert "<b>5</b> productions created" in (tmp_path / "report.html").read_text(encoding="utf-8")
     references = [row["reference"] for row in json.loads(exact.read_bytes())["productions"]]

@@ -62,7 +62,7 @@ async def test_retried_request_shows_both_productions(tmp_path: Path) -> None:
     assert statuses(row)[:4] == ["Queued", "Producing", "Queued", "Producing"]
     assert row["phases"][1]["to"] < row["phases"][2]["from"]
     assert row["requests"] == failed.request_count + published.request_count
-    assert {file["path"] for file in row["files"]} == set(map(str, published.files))
+    assert {file["path"] for file in row["downloaded"]} == set(map(str, published.files))
     assert row["error"] is None
     assert row["productionIds"] == [*simulator.productions]
 
@@ -79,7 +79,7 @@ async def test_request_that_is_to_be_retried_is_not_submitted(tmp_path: Path) ->
             simulator.faults.add("unavailable", on="submit", times=None)
             await (await orchestrator.retry("mine")).recorded()
         row = report_of(journal)
-    assert (row["state"], row["error"], row["endedAt"]) == ("not submitted", None, None)
+    assert (row["state"], row["error"], row["finishedAt"]) == ("not_submitted", None, None)
     assert statuses(row) == ["Queued", "Producing"]
 
 
@@ -102,9 +102,9 @@ async def test_outcome_that_is_not_final_is_shown_until_the_production_goes_on(t
             orchestrator.submit(request, deadline=3_600)
             await asyncio.sleep(1_200)
             running = report_of(journal)
-    assert timed_out["state"] == "timed out"
+    assert timed_out["state"] == "timed_out"
     assert not timed_out["isFinal"]
-    assert timed_out["endedAt"] > timed_out["submittedAt"]
+    assert timed_out["finishedAt"] > timed_out["submittedAt"]
     assert statuses(timed_out) == ["Queued", "Producing"]
     assert running["state"] == running["status"] == "Rendering"
     assert statuses(running) == ["Queued", "Producing", "Rendering"]

@@ -36,9 +36,11 @@ class SimulatedTimeDatabase(Database):
 
 
 @asynccontextmanager
-async def simulated_time_database(url: str) -> AsyncIterator[SimulatedTimeDatabase]:
+async def simulated_time_database(
+    url: str, kind: type[SimulatedTimeDatabase] = SimulatedTimeDatabase
+) -> AsyncIterator[SimulatedTimeDatabase]:
     """Open a database, and create its tables."""
-    database = SimulatedTimeDatabase(url)
+    database = kind(url)
     await database.open()
     try:
         await schema.create(database)
@@ -63,12 +65,17 @@ async def workers(
     url: str,
     count: int,
     rate_limit: RateLimit = _RATE_LIMIT,
+    database: type[SimulatedTimeDatabase] = SimulatedTimeDatabase,
 ) -> AsyncIterator[list[Worker]]:
     """Yield clients that share a rate limit, each with its own connections."""
     async with AsyncExitStack() as stack:
         yield [
             await _worker(
-                stack, simulator, await stack.enter_async_context(simulated_time_database(url)), n, rate_limit
+                stack,
+                simulator,
+                await stack.enter_async_context(simulated_time_database(url, database)),
+                n,
+                rate_limit,
             )
             for n in range(count)
         ]
@@ -76,14 +83,17 @@ async def workers(
 
 @asynccontextmanager
 async def schedulers(
-    url: str, count: int, rate_limit: RateLimit = _RATE_LIMIT
+    url: str,
+    count: int,
+    rate_limit: RateLimit = _RATE_LIMIT,
+    database: type[SimulatedTimeDatabase] = SimulatedTimeDatabase,
 ) -> AsyncIterator[list[Scheduler]]:
     """Yield gates of workers that share a rate limit, for tests without a server."""
     async with AsyncExitStack() as stack:
         gates = []
         for number in range(count):
-            database = await stack.enter_async_context(simulated_time_database(url))
-            limiter = SharedLimiter(database, rate_limit, Random(number))
+            opened = await stack.enter_async_context(simulated_time_database(url, database))
+            limiter = SharedLimiter(opened, rate_limit, Random(number))
             stack.push_async_callback(limiter.close)
             gates.append(Scheduler(limiter, Random(number)))
             limiter.on_change = gates[-1].on_limiter_changed
