@@ -108,7 +108,9 @@ async def test_late_answer_is_recorded_while_the_same_submit_is_in_doubt(
 
 async def rows(url: str, query: str) -> list[tuple[Any, ...]]:
     """Return the rows of a statement."""
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(
+        url, autocommit=True, options="-c search_path=jarai"
+    ) as connection:
         cursor = await connection.execute(query.encode())
         return await cursor.fetchall() if cursor.description else []
 

@@ -298,7 +298,7 @@ async def _compare(
         all_events.append(event)
         if event.cursor >= cursor:
             break
-    outcomes = {ticket.reference: ticket.known for ticket in await queue.tickets()}
+    outcomes = {ticket.reference: ticket.known_outcome for ticket in await queue.tickets()}
     states = Counter("none" if outcome is None else str(outcome.state) for outcome in outcomes.values())
     created = Counter(production.body["topic"] for production in simulator.productions.values())
     read = Counter(int(line.split()[0]) for line in file.read_text().splitlines())
