@@ -1,5 +1,6 @@
 """Who may write: claims, epochs, takeovers, and what a former owner may still do."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -140,7 +141,7 @@ async def test_request_that_the_queue_has_lost_is_found_again(
     async with Queue(simulated_url) as queue:
         ticket = await queue.submit(request_for(simulator))
         await rows(simulated_url, "DELETE FROM jarai.procrastinate_jobs")
-        async with working(client, simulated_url):
+        async with asyncio.timeout(3600), working(client, simulated_url):
             assert (await ticket).ok
 
 

@@ -305,8 +305,8 @@ async def _compare(
     known = Counter(event.cursor for event in all_events)
     numbers = Counter((event.reference, event.sequence) for event in all_events)
     wrong = {
-        "requests lost": states["none"]
-        + sum(
+        "requests not ended in time": states["none"],
+        "requests lost": sum(
             created[one] == 0 for one, outcome in outcomes.items() if outcome and outcome.state == "published"
         ),
         "requests doubled": sum(count > 1 for count in created.values()),
