@@ -32,6 +32,7 @@ _log = logging.getLogger("jarai_async")
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two attempts during an outage
 _CONNECT_TIMEOUT = 10  # seconds
+_RECONNECT_TIMEOUT = 5.0  # seconds; the pool doubles its pauses until then, and each caller starts again
 # A connection whose other end is gone without a word is given up after about ten seconds.
 _KEEPALIVES: Mapping[str, Any] = {
     "connect_timeout": _CONNECT_TIMEOUT,
@@ -40,8 +41,10 @@ _KEEPALIVES: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-_REPEATED = ("08", "40", "53", "55P03", "57P")
-"""SQLSTATEs: connection, rollback by the server, no resources, lock, shutdown."""
+# A process that is stopped or cut off in a transaction would keep its locks, and every other one waiting.
+_OPTIONS = "-c search_path=jarai -c idle_in_transaction_session_timeout=5s"
+_REPEATED = ("08", "25P03", "40", "53", "55P03", "57P")
+"""SQLSTATEs: connection, stopped in a transaction, rollback by the server, no resources, lock, shutdown."""
 
 
 class _PoolConnection(AsyncConnection[tuple[Any, ...]]):
@@ -66,7 +69,7 @@ class Database:
         except psycopg.Error:  # whose message repeats the password
             message = "not the URL of a PostgreSQL database, such as postgresql://user@host/database"
             raise ConfigurationError(message) from None
-        options = f"-c search_path=jarai {given.get('options') or ''}".strip()
+        options = f"{_OPTIONS} {given.get('options') or ''}".strip()
         self.conninfo: str = conninfo.make_conninfo("", **{**_KEEPALIVES, **given, "options": options})
         """All that is needed to connect: secret, as it may hold a password."""
         self.location: str = _location(given)
@@ -82,6 +85,7 @@ class Database:
             open=False,
             timeout=_CONNECT_TIMEOUT,
             connection_class=_PoolConnection,
+            reconnect_timeout=_RECONNECT_TIMEOUT,
             kwargs={"prepare_threshold": 2},
             name="jarai",
         )

@@ -51,6 +51,39 @@ async def test_killed_connection_is_replaced_and_the_transaction_repeated(
     assert database.failure is None
 
 
+async def test_process_that_is_stopped_in_a_transaction_does_not_keep_its_locks(postgres_url: str) -> None:
+    """PostgreSQL ends its session after some seconds (here 100 ms), and its transaction is repeated."""
+    database = Database(postgres_url)
+    await database.open()
+    assert await database.read("SHOW idle_in_transaction_session_timeout") == [("5s",)]
+    await database.close()
+    options = "options='-c idle_in_transaction_session_timeout=100'"
+    databases = [Database(f"{postgres_url} {options}") for _ in range(2)]
+    for database in databases:
+        await database.open()
+    await schema.create(databases[0])
+    holding, calls = asyncio.Event(), 0
+
+    async def lock_and_stop(connection: Connection) -> None:
+        nonlocal calls
+        calls += 1
+        await connection.execute("SELECT FROM jarai.rate_limit FOR UPDATE")
+        if calls == 1:
+            holding.set()
+            await other_is_done.wait()
+            await connection.execute("SELECT 1")
+
+    other_is_done = asyncio.Event()
+    stopped = asyncio.create_task(databases[0].transaction(lock_and_stop))
+    await holding.wait()
+    assert await databases[1].read("SELECT count(*) FROM (SELECT FROM jarai.rate_limit FOR UPDATE) AS one")
+    other_is_done.set()
+    await stopped
+    assert calls == 2
+    for database in databases:
+        await database.close()
+
+
 async def test_refused_statement_is_an_error(database: Database) -> None:
     with pytest.raises(JournalError, match="no_such_table"):
         await database.read("SELECT * FROM no_such_table")

@@ -16,7 +16,17 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.stress import applications, campaign, downloads, event_logs, mutants, mutation, servers, workers
+from tests.stress import (
+    applications,
+    campaign,
+    downloads,
+    event_logs,
+    mutants,
+    mutation,
+    servers,
+    worker_matrix,
+    workers,
+)
 from tests.stress.campaign import Campaign
 from tests.stress.crashes import watch_databases
 from tests.stress.foreign import batch
@@ -50,8 +60,9 @@ def main(arguments: Sequence[str]) -> int:
         "applications": applications.main,
         "downloads": downloads.main,
         "servers": servers.main,
-        "workers": workers.main,
         "foreign": batch.main,
+        "matrix": worker_matrix.main,
+        "workers": workers.main,
     }
     if arguments and arguments[0] in own_options:
         return own_options[arguments[0]](list(arguments[1:]))
@@ -85,8 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("applications", help="SIGKILL of web applications; has options of its own")
     commands.add_parser("downloads", help="one file under 24 faults of its storage; has options of its own")
     commands.add_parser("servers", help="downloads from servers of other projects; has options of its own")
-    commands.add_parser("workers", help="several workers on PostgreSQL; has options of its own")
     commands.add_parser("foreign", help="a server from the contract alone; has options of its own")
+    commands.add_parser("matrix", help="workers of a queue that fail at each stage of a production")
+    commands.add_parser("workers", help="processes of a queue that are killed; has options of its own")
     command = commands.add_parser("logs", help="check that the recorded event logs are reproduced")
     _add_processes(command)
     command.add_argument("--record", action="store_true", help="write event_logs.txt again")

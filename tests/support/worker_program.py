@@ -117,7 +117,7 @@ async def _orchestrate(settings: Settings) -> None:
         _client(settings) as client,
         Orchestrator(client, concurrency=settings.concurrency, journal=f"{settings.file}.db") as orchestrator,
     ):
-        with Path(settings.file).open("ab") as file:
+        with Path(settings.file).open("ab") as file:  # noqa: ASYNC230  # a program of its own
             async for event in orchestrator.run(requests):
                 file.write(_line(event))
                 file.flush()
@@ -125,7 +125,7 @@ async def _orchestrate(settings: Settings) -> None:
 
 async def _read(settings: Settings) -> None:
     random, last = Random(settings.name), 0
-    with Path(settings.file).open("ab") as file:
+    with Path(settings.file).open("ab") as file:  # noqa: ASYNC230  # a program of its own
         while True:
             try:
                 async with (
