@@ -23,6 +23,9 @@ _TASK: Final = "jarai.submit"
 _LOCK = "SELECT pg_advisory_lock(hashtext('jarai queue'))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtext('jarai queue'))"
 _EXISTS = "SELECT to_regclass('jarai.procrastinate_jobs') IS NOT NULL"
+_DROP_ABANDONED = """
+DELETE FROM jarai.procrastinate_jobs WHERE queue_name = %s AND status = 'doing' AND worker_id IS NULL
+"""
 _PAUSE = 1.0  # seconds, before procrastinate's worker is started again
 _LOST = """
 SELECT reference FROM jarai.requests WHERE stage = 'planned' AND worker IS NULL AND NOT is_settled
@@ -73,6 +76,7 @@ class JobQueue:
 
         A crash of the database while procrastinate records the end of a job can lose it.
         """
+        await connection.execute(_DROP_ABANDONED.encode(), (QUEUE,))
         rows = await (await connection.execute(_LOST.encode(), (QUEUE,))).fetchall()
         await self.put([row[0] for row in rows], connection)
         return len(rows)

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from attrs import define, field
 
-from jarai_async import JaraiClient, JournalError
+from jarai_async import JaraiClient
 from jarai_async._postgres.database import Database
 from jarai_async.simulator import Simulator
 from jarai_async.workers import Worker
@@ -116,7 +116,6 @@ async def host(
                     random=Random(name),
                 )
             )
-            stack.enter_context(suppress(JournalError))  # leaving says that the database is away
             working_here = working(each.client, await proxy.open(name), name=name, **options)
             each.worker = await stack.enter_async_context(working_here)
             yield each
