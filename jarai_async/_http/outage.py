@@ -6,7 +6,9 @@ time: that uses 300 requests a minute up to four seconds for a response.
 A submit without a usable response is in doubt, and a person has to settle it. So after the first one no
 submit is sent until a later read has been answered. Then one is sent, as a probe. Once it is accepted, two
 may be on their way, then one more for each that is accepted, as in the slow start of TCP. A further doubt
-leads back to the probe, at least a minute after the doubt before it: up to five while no probe is accepted.
+leads back to the probe, at least a minute after the doubt before it. While no probe is accepted the pauses
+become longer: up to five minutes where the server honours idempotency keys, and up to an hour where it does
+not, because then each probe that is lost may be paid for, and a person has to look.
 
 A submit that is refused before anything was done costs nothing. So the pauses between such probes are
 shorter, no read is needed, and any submit that JARAI accepts or rejects ends the outage.
@@ -20,7 +22,8 @@ from attrs import define
 _MOST_AT_ONCE = 20  # submits on their way; after as many that were accepted an outage is over
 _LONGEST_PAUSE = 60.0  # seconds between two probes that are refused
 _DOUBT_PAUSE = 60.0  # seconds after the second doubt in a row; doubled after each further one
-_LONGEST_DOUBT_PAUSE = 300.0
+LONGEST_PAUSE_WITH_KEYS = 300.0
+LONGEST_PAUSE_WITHOUT_KEYS = 3600.0
 _READ_INTERVAL = 60.0  # seconds after a read that found no JARAI
 
 
@@ -28,12 +31,14 @@ _READ_INTERVAL = 60.0  # seconds after a read that found no JARAI
 class Outage:
     """The outages of one gate, one after the other. All times are seconds of `Scheduler.elapsed`.
 
+    - `longest_pause`: seconds between two probes that are lost.
     - `window`: how many submits may be on their way at once.
     - `failures`: counts failures. Submits that were on their way together count as one: `is_current` is
       whether none was counted since a submit was admitted.
     """
 
     random: Random
+    longest_pause: float = LONGEST_PAUSE_WITH_KEYS
     window: int = _MOST_AT_ONCE
     failures: int = 0
     needs_read: bool = False
@@ -73,7 +78,7 @@ class Outage:
         if self._doubts and not is_current:
             return
         if self._doubts:
-            pause = min(_LONGEST_DOUBT_PAUSE, _DOUBT_PAUSE * 2.0 ** min(self._doubts - 1, 6))
+            pause = min(self.longest_pause, _DOUBT_PAUSE * 2.0 ** min(self._doubts - 1, 6))
             since = now if self.is_probing else self._doubt_at
             self._pause(since + pause * self.random.uniform(1.0, 1.1))
         self._pause(now + self.random.uniform(1.0, 2.0))

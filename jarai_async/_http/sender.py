@@ -101,7 +101,7 @@ class RequestSender:
         self._scheduler = scheduler
         self._random = random
         self._retry_reads = Retrier(_READS, random)
-        self._gate = SubmitGate(random, scheduler, self._is_answered)
+        self._gate = SubmitGate(random, scheduler, self._is_answered, idempotency_keys=idempotency_keys)
         self.waits: Waits = Waits(scheduler, self.account_queues, self._gate, credentials, self.availability)
         """Why requests are not sent now."""
         self._testing_key = asyncio.Lock()

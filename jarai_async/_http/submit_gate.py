@@ -16,7 +16,7 @@ from attrs import frozen
 
 from jarai_async import _clock
 from jarai_async._errors import ApiError, JaraiError, NotSentError, ServiceUnavailableError
-from jarai_async._http.outage import Outage
+from jarai_async._http.outage import LONGEST_PAUSE_WITH_KEYS, LONGEST_PAUSE_WITHOUT_KEYS, Outage
 from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async._waiting import Waiting, WaitReason
 
@@ -26,8 +26,8 @@ _log = logging.getLogger("jarai_async")
 class _Gate:
     """One gate, and how many submits have passed it and are not answered yet."""
 
-    def __init__(self, random: Random) -> None:
-        self.outage: Outage = Outage(random)
+    def __init__(self, random: Random, longest_pause: float) -> None:
+        self.outage: Outage = Outage(random, longest_pause)
         self.on_their_way: int = 0
         self.why = ""
         """The last submit without a usable response failed."""
@@ -78,11 +78,19 @@ class SubmitGate:
     `read` sends a read, to find out whether JARAI responds, and returns whether it did.
     """
 
-    def __init__(self, random: Random, scheduler: Scheduler, read: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        random: Random,
+        scheduler: Scheduler,
+        read: Callable[[], Awaitable[bool]],
+        *,
+        idempotency_keys: bool,
+    ) -> None:
         self._scheduler = scheduler
         self._read = read
-        self._api = _Gate(random)
-        self._accounts = defaultdict[str, _Gate](lambda: _Gate(random))
+        longest = LONGEST_PAUSE_WITH_KEYS if idempotency_keys else LONGEST_PAUSE_WITHOUT_KEYS
+        self._api = _Gate(random, longest)
+        self._accounts = defaultdict[str, _Gate](lambda: _Gate(random, longest))
 
     @property
     def needs_read(self) -> bool:

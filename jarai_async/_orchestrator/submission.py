@@ -82,7 +82,7 @@ class Submission:
             production = await self._find_created(intent)
             if production is None:
                 self._with_advice(error)
-                if not was_in_doubt:
+                if not (was_in_doubt and intent.uncertain_reported):  # else it was logged before
                     _log.warning("%s", error)
                 return OutcomeState.UNCERTAIN, error
             self._state.context.productions[production.id] = intent.reference  # so no other submit's

@@ -130,7 +130,9 @@ class Gate:
     def __init__(self) -> None:
         self.passed_at: list[float] = []
         self.reads = 0
-        self.gate = SubmitGate(Random(1), Scheduler(RateLimiter(RateLimit()), Random(1)), self._read)
+        self.gate = SubmitGate(
+            Random(1), Scheduler(RateLimiter(RateLimit()), Random(1)), self._read, idempotency_keys=True
+        )
 
     async def _read(self) -> bool:
         self.reads += 1

@@ -20,7 +20,7 @@ from jarai_async import (
     read_journal,
 )
 from jarai_async._api.codec import body_of
-from jarai_async._journal.entries import Intent
+from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator
 from tests.support.scenarios import request_for, requests_for
@@ -342,3 +342,38 @@ async def test_resumed_productions_have_their_slots_before_others_start(tmp_path
                         orchestrator.submit(request)
                 await asyncio.sleep(120)
             assert len(simulator.productions) == 100
+
+
+@pytest.mark.parametrize(("keys", "most"), [(False, 12), (True, 80)])
+async def test_broken_submit_route_leaves_few_submits_in_doubt_after_hours(
+    simulator: Simulator, *, keys: bool, most: int
+) -> None:
+    """Reads are answered, and each submit is lost behind a gateway. Without keys each may be paid for."""
+    client = JaraiClient(simulator.api_key, base_url=simulator.base_url, idempotency_keys=keys)
+    async with client, Orchestrator(client) as orchestrator:
+        simulator.faults.add("gateway_timeout", on="submit", times=None)
+        for request in requests_for(simulator, 60):
+            orchestrator.submit(request)
+        await asyncio.sleep(20 * 60)
+        before = len(simulator.productions)
+        await asyncio.sleep(6 * 3600)
+        assert 0 < len(simulator.productions) - before <= most
+
+
+async def test_submit_that_a_crash_left_in_doubt_is_logged_with_its_reference(
+    simulator: Simulator, client: JaraiClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: the process that was killed could not log it, and a third one does not repeat it."""
+    journal = await SqliteJournal.open(tmp_path / "journal")
+    request = request_for(simulator, reference="tides")
+    await journal.save(
+        Intent("tides", request.account_id, body_of(request), "key", Stage.SENDING, sent_at=1.0)
+    )
+    await journal.close()
+    for warnings in (1, 0):
+        caplog.clear()
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            (ticket,) = await orchestrator.resume()
+            assert (await ticket).state is OutcomeState.UNCERTAIN
+        logged = [one.getMessage() for one in caplog.records if "'tides'" in one.getMessage()]
+        assert len(logged) == warnings

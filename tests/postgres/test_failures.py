@@ -27,7 +27,11 @@ STAGES = (
 _LEASE = 60.0
 
 __all__ = ["simulated_time"]
-pytestmark = pytest.mark.usefixtures("simulated_time")
+pytestmark = [
+    pytest.mark.usefixtures("simulated_time"),
+    # The proxy may accept a connection while it is closed, whose writer nobody gets.
+    pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning"),
+]
 
 _OWNED = "UPDATE jarai.requests SET worker = (SELECT id FROM jarai.workers) WHERE reference = %s"
 _RELEASED = "UPDATE jarai.requests SET worker = NULL WHERE reference = %s"

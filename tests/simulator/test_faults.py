@@ -1,6 +1,7 @@
 """Each kind of fault does what its description says, over real HTTP and on simulated time."""
 
 import asyncio
+import inspect
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -246,5 +247,5 @@ def test_every_kind_of_fault_changes_what_a_client_sees(kind: str) -> None:
 
 def test_every_kind_of_fault_is_described() -> None:
     """The docstring of `Faults` lists every kind once."""
-    lines = (Faults.__doc__ or "").splitlines()
-    assert sorted(line.split()[0] for line in lines if line.startswith(" " * 8)) == sorted(KINDS)
+    lines = inspect.cleandoc(Faults.__doc__ or "").splitlines()
+    assert sorted(line.split()[0] for line in lines if line.startswith(" " * 4)) == sorted(KINDS)
