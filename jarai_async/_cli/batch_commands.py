@@ -65,8 +65,11 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
     to_submit, begun = _divide(requests, journal)
     if options.webhook_port is not None:
         webhook_secrets()
-    if options.dry_run:
+    if journal.intents and len(to_submit) == len(requests) and not _plans(journal, to_submit):
+        output.print_message(f"{options.journal} has none of these requests: is it the right journal?")
+    if simulator is None:
         await _warn_if_collected(to_submit, options)
+    if options.dry_run:
         if has_journal and not is_queue and os.environ.get("JARAI_API_KEY"):
             async with open_client(options) as client:
                 await _check_journal(client, journal, options)
@@ -165,12 +168,21 @@ def _divide(
 
 
 async def _warn_if_collected(to_submit: Collection[str], options: argparse.Namespace) -> None:
-    """Warn of references that have files: another journal may know that they are paid for."""
-    folder = options.download_to or DOWNLOAD_FOLDER
-    found = await asyncio.to_thread(collected_references, Path(folder))
-    if again := [reference for reference in to_submit if reference in found]:
-        found_files = f"{folder} has files of {len(again)} of these requests"
-        output.print_message(f"{found_files}, which a run would submit and pay for again")
+    """Warn of references that have files: another journal may know that they are paid for.
+
+    Of the folder that a run uses, the run warns itself. A wrong journal may name another one.
+    """
+    used = options.download_to or DOWNLOAD_FOLDER
+    for folder in {used, DOWNLOAD_FOLDER} if options.dry_run else {DOWNLOAD_FOLDER} - {used}:
+        found = await asyncio.to_thread(collected_references, Path(folder))
+        if again := [reference for reference in to_submit if reference in found]:
+            found_files = f"{folder} has files of {len(again)} of these requests"
+            output.print_message(f"{found_files}, which a run would submit and pay for again")
+
+
+def _plans(journal: JournalContent, references: Collection[str]) -> bool:
+    """Whether a journal has some of these requests, perhaps not submitted yet."""
+    return any(intent.reference in references for intent in journal.intents)
 
 
 async def _forecast(

@@ -101,7 +101,7 @@ class SqliteJournal:
                     raise
             if not is_logged:
                 is_logged = True
-                _log.info("the journal %s is in use: waiting until %s for its owner", path, deadline)
+                _log.warning("the journal %s is in use: waiting until %s for its owner", path, deadline)
             await asyncio.sleep(min(_WAIT_STEP, deadline.left))
 
     @classmethod

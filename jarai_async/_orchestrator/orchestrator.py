@@ -60,6 +60,7 @@ from jarai_async._tasks import start, stop, uninterrupted
 _log = logging.getLogger("jarai_async")
 
 _FINAL_RETRY = Retry(attempts=12, base=1.0, cap=600.0)  # outlasts an outage of half an hour, on average
+_NAMED = 10  # requests in doubt, in a line of the log
 _STARTED_AT_ONCE = 100  # jobs that `resume` starts before others may run
 
 
@@ -319,7 +320,9 @@ class Orchestrator:
         stages = Counter(intent.stage for intent in unfinished if not self.jobs.running(intent.reference))
         if stages:
             counts = ", ".join(f"{count} {stage}" for stage, count in stages.items())
-            advice = "; decide those in doubt with `Orchestrator.resolve`" if stages[Stage.IN_DOUBT] else ""
+            doubts = [repr(intent.reference) for intent in unfinished if intent.stage is Stage.IN_DOUBT]
+            named = ", ".join(doubts[:_NAMED]) + (", ..." if len(doubts) > _NAMED else "")
+            advice = f"; decide those in doubt with `Orchestrator.resolve`: {named}" if doubts else ""
             level = logging.WARNING if advice else logging.INFO
             _log.log(level, "resuming requests of the journal: %s%s", counts, advice)
         tickets: dict[str, Ticket] = {}

@@ -44,7 +44,7 @@ def _csv_cells(row: Row, statuses: Sequence[str]) -> dict[str, object]:
         "submittedAt": _iso(row.submitted_at),
         "finishedAt": _iso(row.ended_at),
         "seconds": None if row.duration is None else round(row.duration),
-        **{f"seconds{status}": round(seconds[status]) for status in statuses},
+        **{f"seconds{status[:1].upper()}{status[1:]}": round(seconds[status]) for status in statuses},
         "files": len(row.files),
         "bytes": row.bytes,
         "requests": row.requests,

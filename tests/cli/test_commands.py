@@ -462,3 +462,22 @@ async def test_signal_that_the_parent_process_ignores_stays_ignored() -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
         interrupted.clear()
+
+
+def test_journal_of_another_batch_is_named_and_files_of_the_usual_folder_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong journal names another folder; what is in the usual one may be paid for already."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Path(f"{name}.csv").write_text(f"reference,topic\n{name},{name}\n")
+    ids = [f"--{name.replace('_', '-')}=00000000-0000-4000-8000-000000000001" for name in ID_FIELDS]
+    folder = tmp_path / "deliverables" / "two-1"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"reference": "two"}')
+    assert main(["run", "one.csv", "--simulate", "--journal", "j", "--seed", "0", "--failure-rate", "0"]) == 0
+    capsys.readouterr()
+    assert main(["run", "two.csv", "--journal", "j", "--dry-run", *ids]) == 0
+    messages = capsys.readouterr().err
+    assert "j has none of these requests: is it the right journal?" in messages
+    assert "deliverables has files of 1 of these requests" in messages
