@@ -27,7 +27,8 @@ def add_worker(commands: Commands) -> None:
     details = (
         "Start as many as you like, on any hosts: they share the rate limit, and continue with the "
         "productions of one that dies. Ctrl-C and SIGTERM hand them over at once. Programs add requests with "
-        "`jarai_async.workers.Queue`, and `jarai run` with --journal URL. Needs the extra `postgres`."
+        "`jarai_async.workers.Queue`, and `jarai run` with --journal URL, which is one more worker until its "
+        "batch has ended: give it the same --download-to. Needs the extra `postgres`."
     )
     worker = add_remote(commands, "worker", "run the productions of a queue in PostgreSQL", details)
     worker.add_argument(

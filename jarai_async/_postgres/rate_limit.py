@@ -94,7 +94,7 @@ class SharedLimiter:
         self._blocked_known: dict[str, float] = {}
         self._waiting = [0] * len(KINDS)  # by kind
         self._next_poll_at = -math.inf
-        self._pause_until = -math.inf
+        self._pause_until = self._own_pause_until = -math.inf
         self._changed = asyncio.Event()
         self._task = start(self._run, name="jarai rate limit", context=Context())
 
@@ -122,7 +122,8 @@ class SharedLimiter:
     @property
     def paused_until(self) -> float:
         """Nothing is sent before this time."""
-        return max(self._model.limiter.paused_until - self._offset, self._pause_until)
+        shared = self._model.limiter.paused_until - self._offset
+        return max(shared, self._pause_until, self._own_pause_until)
 
     @property
     def others_seen_at(self) -> float:
@@ -183,6 +184,8 @@ class SharedLimiter:
 
     def earliest_send(self, kind: Kind, now: float, wall: float) -> float:
         """Return `now` if a slot is granted, else when to ask again; infinity while asking."""
+        if self._own_pause_until > now:
+            return self._own_pause_until
         if self._granted[kind] > 0 and self._is_usable(now, wall):
             return now
         at = self._ask_at(kind)
@@ -197,6 +200,7 @@ class SharedLimiter:
         if not self._is_known:
             return -math.inf
         at = max(self._model.ask_at(kind, self._worker) - self._offset, self._replied_at + _SHORTEST_RECHECK)
+        at = max(at, self._own_pause_until)
         return max(at, self._next_poll_at) if kind is Kind.POLL else at
 
     def _is_usable(self, now: float, wall: float) -> bool:
@@ -251,9 +255,8 @@ class SharedLimiter:
         self._changed.set()
 
     def pause_until(self, time: float) -> None:
-        """Send nothing before that time, and then a single request of all workers."""
-        self._pause_until = max(self._pause_until, time)
-        self._reports.pause(self._pause_until, _clock.monotonic())
+        """Let this worker send nothing before that time: the keys of the others may be accepted."""
+        self._own_pause_until = max(self._own_pause_until, time)
         self._changed.set()
 
     def bring_forward(self, seconds: float) -> None:
@@ -261,6 +264,7 @@ class SharedLimiter:
         self._offset += seconds
         self._next_poll_at -= seconds
         self._pause_until -= seconds
+        self._own_pause_until -= seconds
         self._reports.bring_forward(seconds)
 
     def account_blocked(self, account_id: str, seconds: float) -> None:

@@ -349,3 +349,17 @@ async def test_requests_wait_while_the_database_refuses_the_transaction(
         assert [task.done() for task in waiting] == [True, False]
         await asyncio.sleep(21)
         assert all(task.done() for task in waiting)
+
+
+async def test_rejected_key_of_one_worker_does_not_stop_the_others(postgres_url: str) -> None:
+    """As in a deploy with one wrong secret: the other workers have another key in their environment."""
+    async with schedulers(postgres_url, 2) as (wrong, right):
+        for scheduler in (wrong, right):
+            scheduler.record_response(await scheduler.acquire(Kind.READ), RateLimitState(limit=300))
+        began = _clock.monotonic()
+        wrong.pause_until(began + 100)
+        waiting = asyncio.create_task(wrong.acquire(Kind.POLL))
+        right.release(await right.acquire(Kind.SUBMIT))
+        assert _clock.monotonic() < began + 10
+        wrong.release(await waiting)
+        assert _clock.monotonic() >= began + 100
