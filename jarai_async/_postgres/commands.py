@@ -7,7 +7,7 @@ from attrs import frozen
 
 from jarai_async._errors import InvalidRequestError, JaraiError
 from jarai_async._journal.events import decoded_error, error_fields
-from jarai_async._postgres.database import Connection, Database
+from jarai_async._postgres.database import Connection, Database, rows
 
 COMMANDS: Final = "jarai_commands"
 """The channel that is notified of new commands, with the reference, and of those that were carried out."""
@@ -44,9 +44,9 @@ class Commands:
         """Record a decision, and return its id. Raises InvalidRequestError for an unknown reference."""
 
         async def add(connection: Connection) -> int | None:
-            row = await (await connection.execute(_INSERT, (kind, argument, reference))).fetchone()
+            inserted = await rows(connection, _INSERT, (kind, argument, reference))
             await connection.execute(_NOTIFY, (COMMANDS, reference))
-            return None if row is None else int(row[0])
+            return int(inserted[0][0]) if inserted else None
 
         id_ = await self._database.transaction(add)
         if id_ is None:
@@ -69,10 +69,10 @@ class Commands:
 
     async def is_done(self, id_: int) -> bool:
         """Whether a decision was carried out. Raises why it could not be, and as `Database.read`."""
-        rows = await self._database.read(_RESULT, (id_,))
-        if rows and rows[0][0] is not None:
-            raise _decoded(rows[0][0])
-        return bool(rows)
+        done = await self._database.read(_RESULT, (id_,))
+        if done and done[0][0] is not None:
+            raise _decoded(done[0][0])
+        return bool(done)
 
 
 def _decoded(fields: dict[str, Any]) -> JaraiError:

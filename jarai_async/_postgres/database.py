@@ -118,12 +118,7 @@ class Database:
 
     async def read(self, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
         """Return the rows of one statement, in a transaction of its own. Raises as `transaction`."""
-
-        async def execute(connection: Connection) -> list[tuple[Any, ...]]:
-            cursor = await connection.execute(query.encode(), values)
-            return await cursor.fetchall() if cursor.description else []
-
-        return await self.transaction(execute)
+        return await self.transaction(lambda connection: rows(connection, query, values))
 
     async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Return what `work` returns, once its transaction is committed.
@@ -168,6 +163,12 @@ class Database:
         elif failure is None and self.failure is not None:
             _log.warning("%s responds again", self.name)
         self.failure = failure
+
+
+async def rows(connection: Connection, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
+    """Execute a statement in the transaction of a connection, and return its rows: none where it has none."""
+    cursor = await connection.execute(query.encode(), values)
+    return await cursor.fetchall() if cursor.description else []
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import procrastinate
 from procrastinate.exceptions import ProcrastinateException
 from procrastinate.types import JSONDict
 
-from jarai_async._postgres.database import Connection, Database
+from jarai_async._postgres.database import Connection, Database, rows
 
 _log = logging.getLogger("jarai_async")
 
@@ -57,8 +57,8 @@ class JobQueue:
         async def create(connection: Connection) -> None:
             await connection.execute(_LOCK.encode())
             try:
-                exists = await (await connection.execute(_EXISTS.encode())).fetchone()
-                if exists == (False,):
+                [(exists,)] = await rows(connection, _EXISTS)
+                if not exists:
                     await self._app.schema_manager.apply_schema_async()
             finally:
                 await connection.execute(_UNLOCK.encode())
@@ -77,9 +77,9 @@ class JobQueue:
         A crash of the database while procrastinate records the end of a job can lose it.
         """
         await connection.execute(_DROP_ABANDONED.encode(), (QUEUE,))
-        rows = await (await connection.execute(_LOST.encode(), (QUEUE,))).fetchall()
-        await self.put([row[0] for row in rows], connection)
-        return len(rows)
+        lost = await rows(connection, _LOST, (QUEUE,))
+        await self.put([reference for (reference,) in lost], connection)
+        return len(lost)
 
     async def run(self, name: str) -> None:
         """Take requests until cancelled, whatever becomes of the database."""

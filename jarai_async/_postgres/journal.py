@@ -18,7 +18,7 @@ from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.events import decode_event
 from jarai_async._journal.history import History
 from jarai_async._polling.merge import added
-from jarai_async._postgres.database import Connection, Database
+from jarai_async._postgres.database import Connection, Database, rows
 from jarai_async._postgres.writer import ORPHANS, SupersededError, Writer, stored
 
 _LONGEST_COMMIT = 5.0  # seconds from the start of writing that a submit is sent to its first byte
@@ -113,11 +113,10 @@ class PostgresJournal:
 
         async def bind(connection: Connection) -> Any:
             await connection.execute(_BIND, (json.dumps(asdict(server)),))
-            return await (
-                await connection.execute("SELECT value FROM jarai.facts WHERE name = 'server'")
-            ).fetchone()
+            [(bound,)] = await rows(connection, "SELECT value FROM jarai.facts WHERE name = 'server'")
+            return bound
 
-        bound = Server(**(await self._database.transaction(bind))[0])
+        bound = Server(**await self._database.transaction(bind))
         if bound != server:
             raise JournalError(
                 f"{self._database.name} was made for {bound}, which alone knows its productions, but this "
@@ -132,14 +131,17 @@ class PostgresJournal:
         """
 
         async def claim(connection: Connection) -> tuple[int, Intent] | None:
-            found = await (await connection.execute(_LOCK.encode(), (self._worker, reference))).fetchone()
-            if found is None or found[1] or (found[2] and not even_settled):
+            found = await rows(connection, _LOCK, (self._worker, reference))
+            if not found:
                 return None
-            updated = await (await connection.execute(_CLAIM.encode(), (self._worker, found[0]))).fetchone()
-            intent = Intent.from_row(found[3:])
+            id_, is_owned, is_settled = found[0][:3]
+            if is_owned or (is_settled and not even_settled):
+                return None
+            [(epoch,)] = await rows(connection, _CLAIM, (self._worker, id_))
+            intent = Intent.from_row(found[0][3:])
             if intent.stage is Stage.SENDING:
                 intent.stage = Stage.IN_DOUBT
-            return (updated or (0,))[0], intent
+            return epoch, intent
 
         async with self._claiming:
             if reference in self._owned:
@@ -212,8 +214,8 @@ class PostgresJournal:
 
     async def load(self, name: str) -> Any:
         """Return a fact, or None if there is none. Raises as `find`."""
-        rows = await self._database.read("SELECT value FROM jarai.facts WHERE name = %s", (name,))
-        return rows[0][0] if rows else None
+        found = await self._database.read("SELECT value FROM jarai.facts WHERE name = %s", (name,))
+        return found[0][0] if found else None
 
     async def unread(self, intent: Intent) -> list[Event]:
         """Return the events of a request that the reader of a run has not taken. Raises as `find`."""
@@ -241,8 +243,8 @@ class PostgresJournal:
 
     async def last_events(self, state: str | None = None) -> dict[str, Event]:
         """Return the last event of each request that `intents` returns, by reference. Raises as `find`."""
-        rows = await self._database.read(_SELECT_LAST, {"state": state})
-        return {row[1]: decode_event(row) for row in rows}
+        last = await self._database.read(_SELECT_LAST, {"state": state})
+        return {row[1]: decode_event(row) for row in last}
 
     async def _select_events(self, after: int, reference: str | None, limit: int) -> list[Event]:
         where = "cursor > %s AND (%s::text IS NULL OR reference = %s)"
@@ -300,9 +302,9 @@ class PostgresJournal:
 
         async def record(connection: Connection) -> None:
             key, reference = accepted.key, accepted.reference
-            found = await (await connection.execute(_LOCK_IN_DOUBT.encode(), (reference, key))).fetchone()
-            if found is not None:
-                intent = Intent.from_row(found)
+            found = await rows(connection, _LOCK_IN_DOUBT, (reference, key))
+            if found:
+                intent = Intent.from_row(found[0])
                 intent.stage, intent.production = Stage.ACCEPTED, accepted.production
                 intent.submitted_at, intent.doubt = accepted.submitted_at, None
                 await connection.execute(_RECORD_LATE.encode(), (*stored(intent), reference))
@@ -347,8 +349,8 @@ class PostgresJournal:
             await connection.execute(
                 "INSERT INTO jarai.facts VALUES ('learned', '{}') ON CONFLICT DO NOTHING"
             )
-            row = await (await connection.execute(_LOCK_LEARNED)).fetchone()
-            total = added(row[0] if row else {}, now, before)
+            [(learned,)] = await rows(connection, _LOCK_LEARNED)
+            total = added(learned, now, before)
             await connection.execute(_STORE_LEARNED, (json.dumps(total),))
             return total
 

@@ -28,7 +28,7 @@ from jarai_async._api.calls import KINDS, Kind
 from jarai_async._api.models import RateLimit
 from jarai_async._api.responses import RateLimitState
 from jarai_async._errors import ClosedError, JournalError
-from jarai_async._postgres.database import Connection, Database
+from jarai_async._postgres.database import Connection, Database, rows
 from jarai_async._postgres.reports import Reports
 from jarai_async._ratelimit.limiter import OTHERS_EXPECTED
 from jarai_async._ratelimit.shared_model import MARGIN, USABLE, Message, Reply, SharedModel
@@ -38,8 +38,8 @@ _log = logging.getLogger("jarai_async")
 
 # The time is read after the row is locked, not before the wait for it.
 _SELECT = (
-    b"WITH locked AS MATERIALIZED (SELECT state FROM jarai.rate_limit FOR UPDATE) "
-    b"SELECT state, jarai.now() FROM locked"
+    "WITH locked AS MATERIALIZED (SELECT state FROM jarai.rate_limit FOR UPDATE) "
+    "SELECT state, jarai.now() FROM locked"
 )
 _UPDATE = b"UPDATE jarai.rate_limit SET state = %s"
 _REPORT_DELAY = 1.0  # seconds: reports that change nothing for others wait for the next transaction
@@ -343,10 +343,11 @@ class SharedLimiter:
     ) -> tuple[SharedModel, Reply, float, float]:
         """Return the state and the reply, with the monotonic and the wall time before the transaction."""
         now, wall = _clock.monotonic(), _clock.wall()
-        row = await (await connection.execute(_SELECT)).fetchone()
-        if row is None:
+        found = await rows(connection, _SELECT)
+        if not found:
             raise JournalError(f"{self._database.name} has no state of the rate limit")
-        model = SharedModel(row[0], self._rate_limit, self._lease, row[1])
+        [(state, database_now)] = found
+        model = SharedModel(state, self._rate_limit, self._lease, database_now)
         reply = model.exchange(message_at(now), self._random)
         await connection.execute(_UPDATE, (json.dumps(model.store()),))
         return model, reply, now, wall

@@ -20,7 +20,7 @@ Texts of JARAI are in columns of the type json, which takes what jsonb refuses: 
 from typing import Any, Final
 
 from jarai_async._errors import JournalError
-from jarai_async._postgres.database import Connection, Database
+from jarai_async._postgres.database import Connection, Database, rows
 
 VERSION: Final = 1
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('jarai schema'))"
@@ -113,16 +113,13 @@ async def create(database: Database) -> None:
 
     async def create_once(connection: Connection) -> Any:
         await connection.execute(_LOCK)  # of several workers that start together, one creates them
-        if not await _value(connection, _EXISTS):
+        [(exists,)] = await rows(connection, _EXISTS)
+        if not exists:
             await connection.execute(_TABLES.encode())
             await connection.execute("INSERT INTO jarai.facts VALUES ('version', to_json(%s))", (VERSION,))
-        return await _value(connection, _SELECT_VERSION)
+        [(version,)] = await rows(connection, _SELECT_VERSION)
+        return version
 
     version = await database.transaction(create_once)
     if version > VERSION:
         raise JournalError(f"{database.name} was made by a newer version of jarai-async")
-
-
-async def _value(connection: Connection, query: str) -> Any:
-    row = await (await connection.execute(query.encode())).fetchone()
-    return None if row is None else row[0]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from attrs import frozen
 
-from jarai_async._postgres.database import Connection, Database
+from jarai_async._postgres.database import Connection, Database, rows
 from jarai_async._postgres.job_queue import JobQueue
 from jarai_async._postgres.writer import ORPHANS
 
@@ -72,17 +72,17 @@ class Workers:
 
         async def renew(connection: Connection) -> Renewal:
             await connection.execute(_RENEW.encode(), values)
-            if (await _rows(connection, _TRY_LOCK))[0][0]:
+            if (await rows(connection, _TRY_LOCK))[0][0]:
                 await self._sweep(connection, look_for_lost=look_for_lost)
             # Its own lease may have ended while this transaction waited.
-            demands = dict(await _rows(connection, _DEMANDS)) | {self._worker: demand}
-            orphans = [row[0] for row in await _rows(connection, _ORPHANS)]
+            demands = dict(await rows(connection, _DEMANDS)) | {self._worker: demand}
+            orphans = [row[0] for row in await rows(connection, _ORPHANS)]
             total = sum(demands.values())
             return Renewal(
                 share=demands[self._worker] / total if total else 1 / len(demands),
                 orphans=orphans[: math.ceil(len(orphans) / len(demands))],
-                decided=[row[0] for row in await _rows(connection, _DECIDED, self._worker)],
-                owned={row[0] for row in await _rows(connection, _OWNED, self._worker)},
+                decided=[row[0] for row in await rows(connection, _DECIDED, (self._worker,))],
+                owned={row[0] for row in await rows(connection, _OWNED, (self._worker,))},
             )
 
         return await self._database.transaction(renew)
@@ -98,18 +98,14 @@ class Workers:
         await self._database.transaction(leave)
 
     async def _sweep(self, connection: Connection, *, look_for_lost: bool) -> None:
-        dead = [row[0] for row in await _rows(connection, _REMOVE_DEAD)]
+        dead = [row[0] for row in await rows(connection, _REMOVE_DEAD)]
         if dead:
             await self._free(connection, dead)
         if look_for_lost:
             await self._jobs.put_lost(connection)
 
     async def _free(self, connection: Connection, workers: list[UUID]) -> None:
-        freed = await _rows(connection, _FREE, workers)
+        freed = await rows(connection, _FREE, (workers,))
         await self._jobs.put([reference for reference, stage in freed if stage == "planned"], connection)
         if any(stage != "planned" for _, stage in freed):
             await connection.execute("SELECT pg_notify(%s, '')", (ORPHANS,))
-
-
-async def _rows(connection: Connection, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    return await (await connection.execute(query.encode(), values)).fetchall()

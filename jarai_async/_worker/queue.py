@@ -19,7 +19,7 @@ from jarai_async._orchestrator.statistics import Statistics
 from jarai_async._orchestrator.webhook_router import WebhookSource
 from jarai_async._postgres import schema, webhook_events
 from jarai_async._postgres.commands import COMMANDS, Kind
-from jarai_async._postgres.database import Connection, Database, Listener
+from jarai_async._postgres.database import Connection, Database, Listener, rows
 from jarai_async._postgres.job_queue import JobQueue
 from jarai_async._postgres.journal import PostgresJournal, is_storable
 from jarai_async._postgres.writer import EVENTS, ORPHANS, stored
@@ -111,10 +111,10 @@ class Queue:
 
         async def insert(connection: Connection) -> bool:
             row = (*stored(intent), intent.reference)
-            added = await (await connection.execute(_INSERT, row)).fetchone()
-            if added is not None:
+            added = await rows(connection, _INSERT, row)
+            if added:
                 await self._jobs.put([intent.reference], connection)
-            return added is not None
+            return bool(added)
 
         if await self._database.transaction(insert):
             return QueueTicket(self._requests, intent, None)
@@ -201,10 +201,12 @@ class Queue:
         self._check_open()
 
         async def resume(connection: Connection) -> int:
-            rows = await (await connection.execute(_RESUME)).fetchall()
-            await self._jobs.put([reference for reference, stage in rows if stage == "planned"], connection)
+            resumed = await rows(connection, _RESUME)
+            await self._jobs.put(
+                [reference for reference, stage in resumed if stage == "planned"], connection
+            )
             await connection.execute("SELECT pg_notify(%s, '')", (ORPHANS,))
-            return len(rows)
+            return len(resumed)
 
         return await self._database.transaction(resume)
 
