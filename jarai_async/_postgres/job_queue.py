@@ -20,8 +20,7 @@ _log = logging.getLogger("jarai_async")
 
 QUEUE: Final = "jarai"
 _TASK: Final = "jarai.submit"
-_LOCK = "SELECT pg_advisory_lock(hashtext('jarai queue'))"
-_UNLOCK = "SELECT pg_advisory_unlock(hashtext('jarai queue'))"
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('jarai queue'))"
 _EXISTS = "SELECT to_regclass('jarai.procrastinate_jobs') IS NOT NULL"
 _DROP_ABANDONED = """
 DELETE FROM jarai.procrastinate_jobs WHERE queue_name = %s AND status = 'doing' AND worker_id IS NULL
@@ -55,13 +54,10 @@ class JobQueue:
         await self._app.open_async(self._database.pool)
 
         async def create(connection: Connection) -> None:
-            await connection.execute(_LOCK.encode())
-            try:
-                [(exists,)] = await rows(connection, _EXISTS)
-                if not exists:
-                    await self._app.schema_manager.apply_schema_async()
-            finally:
-                await connection.execute(_UNLOCK.encode())
+            await connection.execute(_LOCK)
+            [(exists,)] = await rows(connection, _EXISTS)
+            if not exists:
+                await self._app.schema_manager.apply_schema_async()
 
         await self._database.transaction(create)
 
@@ -71,15 +67,14 @@ class JobQueue:
             jobs: list[JSONDict] = [{"reference": reference} for reference in references]
             await self._task.configure(connection=connection).batch_defer_async(*jobs)
 
-    async def put_lost(self, connection: Connection) -> int:
-        """Add those that wait for a worker and are not in the queue; return how many.
+    async def put_lost(self, connection: Connection) -> None:
+        """Add those that wait for a worker and are not in the queue.
 
         A crash of the database while procrastinate records the end of a job can lose it.
         """
         await connection.execute(_DROP_ABANDONED.encode(), (QUEUE,))
         lost = await rows(connection, _LOST, (QUEUE,))
         await self.put([reference for (reference,) in lost], connection)
-        return len(lost)
 
     async def run(self, name: str) -> None:
         """Take requests until cancelled, whatever becomes of the database."""
