@@ -265,7 +265,6 @@ class SharedLimiter:
         self._next_poll_at -= seconds
         self._pause_until -= seconds
         self._own_pause_until -= seconds
-        self._reports.bring_forward(seconds)
 
     def account_blocked(self, account_id: str, seconds: float) -> None:
         """Tell the others that an account has no productions left for so long."""

@@ -30,7 +30,6 @@ class Reports:
         """Productions, by account."""
         self._ended: list[_Ended] = []
         self._released = 0
-        self._pause_until: float | None = None
         self._blocked: dict[str, _clock.Deadline] = {}
 
     @property
@@ -48,11 +47,6 @@ class Reports:
     def released(self, count: int, now: float) -> None:
         """Report slots that were not used."""
         self._released += count
-        self._due(now)
-
-    def pause(self, until: float, now: float) -> None:
-        """Report a pause."""
-        self._pause_until = until
         self._due(now)
 
     def blocked(self, account_id: str, seconds: float, now: float) -> None:
@@ -74,21 +68,15 @@ class Reports:
         for ended in self._ended:
             ended.is_late = True
 
-    def bring_forward(self, seconds: float) -> None:
-        """Let a pause end sooner: the machine slept for so long."""
-        if self._pause_until is not None:
-            self._pause_until -= seconds
-
     def message(self, message: Message) -> Callable[[float], Message]:
         """Return a function of the monotonic time that adds these reports to a message."""
         message = evolve(message, released=self._released, accepted=self.accepted)
-        ended, blocked, pause_until = self._ended, self._blocked, self._pause_until
+        ended, blocked = self._ended, self._blocked
 
         def at(now: float) -> Message:
             return evolve(
                 message,
                 ended=[Ended(now - each.at, each.slots_returned, each.is_late, each.state) for each in ended],
-                pause=None if pause_until is None else max(0.0, pause_until - now),
                 blocked={account_id: deadline.left for account_id, deadline in blocked.items()},
             )
 

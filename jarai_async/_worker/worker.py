@@ -103,7 +103,6 @@ class Worker:
         worker = uuid4()
         self._client = client
         self._lease = lease
-        self._limit: SharedLimiter | None = None
         self._database = Database(url)
         self._jobs = JobQueue(self._database, self._take)
         self._journal = PostgresJournal(self._database, worker, self._on_superseded)
@@ -146,13 +145,11 @@ class Worker:
             await self._workers.renew(0.0, {}, look_for_lost=False)
             resources.push_async_callback(self._stop_tasks)
             engine = self._client.engine
-            self._limit = limit = SharedLimiter(
-                self._database, engine.rate_limit, engine.random, timeout=engine.timeout
-            )
+            limit = SharedLimiter(self._database, engine.rate_limit, engine.random, timeout=engine.timeout)
             resources.push_async_callback(limit.close)
             resources.enter_context(engine.sharing(limit))
             await resources.enter_async_context(self._orchestrator)
-            self._lease_task = [start(self._keep_lease, name="jarai lease", context=Context())]
+            self._lease_task = [start(self._keep_lease, limit, name="jarai lease", context=Context())]
             self._tasks.update(self._lease_task)
             self._tasks.add(start(self._inbox.run, name="jarai webhook inbox", context=Context()))
             channels = {ORPHANS: self._look, COMMANDS: self._look, WEBHOOKS: self._inbox.notify}
@@ -270,7 +267,7 @@ class Worker:
 
     # --- The lease ---------------------------------------------------------------------------------
 
-    async def _keep_lease(self) -> None:
+    async def _keep_lease(self, limit: SharedLimiter) -> None:
         """Renew the lease, and look at what the other workers and the users have left to do."""
         look_for_lost_at = -math.inf
         while True:
@@ -281,8 +278,7 @@ class Worker:
             )
             if now >= look_for_lost_at:
                 look_for_lost_at = now + _LOOK_FOR_LOST
-            if self._limit is not None:
-                self._limit.share = renewal.share
+            limit.share = renewal.share
             for reference in owned & self._journal.owned - renewal.owned:
                 self._journal.superseded(reference)
             for reference in {*renewal.orphans, *(renewal.owned - self._journal.owned)}:
