@@ -21,6 +21,11 @@ def printable(text: str) -> str:
     return "".join(char if _is_printable(char) else _escape(char) for char in text)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's message, or its type where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _is_printable(char: str) -> bool:
     return char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs"
 

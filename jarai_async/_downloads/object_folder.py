@@ -31,6 +31,7 @@ from jarai_async._errors import ConfigurationError, FileWriteError, JaraiError
 from jarai_async._events import SavedFile
 from jarai_async._http.request_log import RequestLog
 from jarai_async._http.retry import Retrier
+from jarai_async._printable import first_line
 
 _NOT_REPEATED = (InvalidPathError, NotFoundError, PermissionDeniedError, UnauthenticatedError)
 _ERRORS = (BaseError, OSError, ValueError)
@@ -48,7 +49,7 @@ class ObjectFolder:
         try:
             self._store: ObjectStore = from_url(url)
         except _ERRORS as error:
-            raise ConfigurationError(f"download_to cannot be used: {_first_line(error)}") from None
+            raise ConfigurationError(f"download_to cannot be used: {first_line(error)}") from None
         self._url = url.rstrip("/")
         self._disk = disk
         self._downloader = downloader
@@ -67,7 +68,7 @@ class ObjectFolder:
             async for _ in obstore.list(self._store, chunk_size=1):
                 break
         except _ERRORS as error:
-            raise FileWriteError(f"{self._url}: {_first_line(error)}") from None
+            raise FileWriteError(f"{self._url}: {first_line(error)}") from None
 
     async def close(self) -> None:
         """Remove the temporary folder."""
@@ -126,7 +127,7 @@ class ObjectFolder:
             await obstore.put_async(self._store, path.as_posix(), content)
         except _ERRORS as error:
             kind = FileWriteError if isinstance(error, _NOT_REPEATED) else _UnavailableError
-            raise kind(f"{self._url}/{path.as_posix()} could not be written: {_first_line(error)}") from None
+            raise kind(f"{self._url}/{path.as_posix()} could not be written: {first_line(error)}") from None
 
     async def manifest(self, name: str) -> dict[str, Any]:
         """Return the manifest in a production's folder; empty without one. Raises FileWriteError."""
@@ -136,7 +137,7 @@ class ObjectFolder:
         except (FileNotFoundError, NotFoundError):
             return {}
         except _ERRORS as error:
-            raise FileWriteError(f"{self._url}/{name} cannot be read: {_first_line(error)}") from None
+            raise FileWriteError(f"{self._url}/{name} cannot be read: {first_line(error)}") from None
 
     async def write_manifest(self, name: str, text: str) -> None:
         """Write the manifest, completely or not at all. Raises FileWriteError."""
@@ -149,7 +150,3 @@ class ObjectFolder:
 
 def _is_unavailable(error: JaraiError) -> bool:
     return isinstance(error, _UnavailableError)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

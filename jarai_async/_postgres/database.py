@@ -22,6 +22,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from jarai_async import _clock
 from jarai_async._errors import ClosedError, ConfigurationError, JournalError
+from jarai_async._printable import first_line
 from jarai_async._tasks import start, stop
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ class Database:
                 async with await psycopg.AsyncConnection.connect(self.conninfo):
                     pass
             except psycopg.Error as error:
-                raise JournalError(f"{self.name} cannot be used: {_first_line(error)}") from None
+                raise JournalError(f"{self.name} cannot be used: {first_line(error)}") from None
             await self.pool.open()
 
     async def close(self) -> None:
@@ -149,7 +150,7 @@ class Database:
 
     def _translated(self, error: Exception) -> JournalError:
         """Return the failure of a transaction that may be repeated. Raises JournalError for another one."""
-        translated = JournalError(f"{self.name} cannot be used: {_first_line(error)}")
+        translated = JournalError(f"{self.name} cannot be used: {first_line(error)}")
         code = getattr(error, "sqlstate", None)
         is_lost = isinstance(error, errors.OperationalError | PoolTimeout)
         if not (code.startswith(_REPEATED) if code else is_lost):
@@ -184,7 +185,7 @@ def reading(url: str) -> Iterator[Callable[[str, Any], list[tuple[Any, ...]]]]:
             connection.set_read_only(True)
             yield lambda query, values: connection.execute(query.encode(), values).fetchall()
     except psycopg.Error as error:
-        raise JournalError(f"{database.name} cannot be read: {_first_line(error)}") from None
+        raise JournalError(f"{database.name} cannot be read: {first_line(error)}") from None
 
 
 class Listener:
@@ -225,7 +226,3 @@ def _location(given: Mapping[str, Any]) -> str:
     user, port = given.get("user"), given.get("port")
     host = f"{quote(str(given.get('host', '')), safe='')}{f':{port}' if port else ''}"
     return f"postgresql://{f'{user}@' if user else ''}{host}/{given.get('dbname', '')}"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
