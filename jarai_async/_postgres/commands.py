@@ -50,7 +50,7 @@ class Commands:
 
         id_ = await self._database.transaction(add)
         if id_ is None:
-            raise InvalidRequestError([f"the queue has no request with the reference {reference!r:.100}"])
+            raise unknown_request(reference)
         return id_
 
     async def pending(self, reference: str) -> list[Command]:
@@ -73,6 +73,11 @@ class Commands:
         if done and done[0][0] is not None:
             raise _decoded(done[0][0])
         return bool(done)
+
+
+def unknown_request(reference: str) -> InvalidRequestError:
+    """Return the error for a reference that no request of the database has."""
+    return InvalidRequestError([f"the queue has no request with the reference {reference!r:.100}"])
 
 
 def _decoded(fields: dict[str, Any]) -> JaraiError:

@@ -5,10 +5,10 @@ import logging
 from collections.abc import AsyncGenerator
 
 from jarai_async import _clock
-from jarai_async._errors import ClosedError, InvalidRequestError
+from jarai_async._errors import ClosedError
 from jarai_async._events import Event, Outcome
 from jarai_async._journal.entries import Intent
-from jarai_async._postgres.commands import Commands, Kind
+from jarai_async._postgres.commands import Commands, Kind, unknown_request
 from jarai_async._postgres.database import Database
 from jarai_async._postgres.journal import PostgresJournal
 
@@ -19,7 +19,7 @@ _LIVE_WORKERS = "SELECT 1 FROM jarai.workers WHERE jarai.lives(id) LIMIT 1"
 
 
 class Requests:
-    """All requests of one database. `is_open` is False once the queue is closed: nobody waits any more."""
+    """All requests of one database. `is_open` is False once the queue is closed: no caller waits any more."""
 
     def __init__(self, database: Database, journal: PostgresJournal) -> None:
         self.is_open: bool = False
@@ -43,7 +43,7 @@ class Requests:
         """Return a request, and its outcome. Raises InvalidRequestError where there is none; JournalError."""
         intent = await self._journal.find(reference)
         if intent is None:
-            raise InvalidRequestError([f"the queue has no request with the reference {reference!r:.100}"])
+            raise unknown_request(reference)
         return intent, (await self._journal.outcomes(reference)).get(reference)
 
     async def outcome(self, reference: str) -> Outcome:

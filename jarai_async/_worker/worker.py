@@ -25,7 +25,6 @@ from jarai_async._client import JaraiClient
 from jarai_async._errors import (
     ClosedError,
     ConfigurationError,
-    InvalidRequestError,
     JaraiError,
     JournalError,
 )
@@ -38,7 +37,7 @@ from jarai_async._orchestrator.slot import Slot
 from jarai_async._orchestrator.state import JobState
 from jarai_async._orchestrator.statistics import Statistics
 from jarai_async._postgres import schema
-from jarai_async._postgres.commands import COMMANDS, Commands
+from jarai_async._postgres.commands import COMMANDS, Commands, unknown_request
 from jarai_async._postgres.database import Database, Listener
 from jarai_async._postgres.job_queue import JobQueue
 from jarai_async._postgres.journal import PostgresJournal
@@ -343,7 +342,7 @@ class Worker:
                 if intent is not None:
                     self._continue(intent, Slot(self._orchestrator.context.slots))
                 elif await self._journal.find(reference) is None:
-                    raise InvalidRequestError([f"the queue has no request {reference!r:.100}"])
+                    raise unknown_request(reference)
             if (running := self._orchestrator.jobs.running(reference)) is not None:
                 await asyncio.wait([running[1]])
                 await self._journal.flush()
