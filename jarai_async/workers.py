@@ -16,7 +16,7 @@ On any number of hosts, in as many processes:
 `Worker.produce(reference)` runs a request that another engine hands to a worker (tests/examples has programs
 for DBOS and for Celery): as often as it likes, also in two workers at once.
 
-The tables are made by whoever comes first, in the schema `jarai`. No request is lost or paid for twice,
+The first worker or queue makes the tables, in the schema `jarai`. No request is lost or paid for twice,
 whichever process is killed, paused or cut off, and whatever becomes of the database, as long as it keeps
 what it has committed: with a replica that may take over, use synchronous replication. Where JARAI honours
 idempotency keys no submit is ever in doubt; without them, those that were on their way from a worker that

@@ -121,7 +121,7 @@ def _add_run(commands: Commands) -> None:
     completed_as_file(run.add_argument("--journal", metavar="FILE", help=journal_help))
     _add_follow_options(run)
     dry_run_help = (
-        "only check the batch and its journal, and forecast it, if --tier or an earlier run tells the tier: "
+        "only check the batch and its journal, and forecast it, if --tier or an earlier run gives the tier: "
         "nothing is sent. Without an API key it cannot check whether the journal belongs to its server"
     )
     run.add_argument("--dry-run", action="store_true", help=dry_run_help)

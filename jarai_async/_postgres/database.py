@@ -1,6 +1,6 @@
 """The door to PostgreSQL: transactions that outlast an outage of the database, and notifications.
 
-A transaction is repeated until it is committed: after a lost connection nobody knows whether it was, so each
+A transaction is repeated until it is committed: after a lost connection it is unknown whether it was, so each
 must be such that a repetition changes nothing. Nothing waits in a queue of its own while the database is
 away: the callers wait, and with them whatever needs the database's permission, such as a submit.
 

@@ -3,7 +3,7 @@
 The gate asks synchronously, and a transaction takes milliseconds, or hours during an outage. So a task does
 the transactions, one at a time, and each takes along all that has come together meanwhile: reports, and how
 many requests wait. What it grants is handed out when it is committed. In between, the state as it was then
-tells when to ask again. Nothing is asked for that does not wait, so an idle worker does no transactions.
+shows when to ask again. Nothing is asked for that does not wait, so an idle worker does no transactions.
 
 `shared_model` has the rules, and says what makes this exact although transactions are repeated, and workers
 die or stop for a while.

@@ -6,7 +6,7 @@ of events follow it.
 Texts of JARAI are in columns of the type json, which takes what jsonb refuses: the character zero.
 
 - `requests` has what a journal keeps of each request (`entries.Intent`). `worker` owns it, and `epoch` counts
-  its owners: whoever writes names the epoch, so that a former owner changes nothing.
+  its owners: each write names the epoch, so that a former owner changes nothing.
   `is_settled`: its outcome is known, but not final, so that no worker has to do anything.
 - `commands` are what users decide: cancel, retry, resolve. The worker that owns the request carries them out.
 - `events` are numbered by the transaction that commits them, one after the other: a reader that has seen a

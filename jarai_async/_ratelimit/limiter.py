@@ -130,7 +130,7 @@ class RateLimiter:
         """Do nothing: all requests are this client's, and `Scheduler` knows which of them wait."""
 
     def is_valid(self, _slot: int, _now: float, _wall: float, /) -> bool:
-        """Return whether a slot may still be used: always, as nobody else can take it."""
+        """Return whether a slot may still be used: always, as no other client can take it."""
         return True
 
     def earliest_send(self, kind: Kind, now: float, wall: float) -> float:

@@ -18,7 +18,7 @@ from jarai_async import OutcomeState
 from jarai_async._postgres.database import Database
 from jarai_async.simulator import Simulator, Stage
 from jarai_async.workers import Queue, QueueTicket
-from tests.support.hosts import Host, host, simulated_time
+from tests.support.hosts import Host, host
 from tests.support.scenarios import request_for
 
 STAGES = (
@@ -27,12 +27,11 @@ STAGES = (
 )
 _LEASE = 60.0
 
-__all__ = ["simulated_time"]
 pytestmark = [
     # On a busy machine the simulated clock may stand still for ever while a connection is cut off.
     pytest.mark.skipif("JARAI_TEST_MATRIX" not in os.environ, reason="set JARAI_TEST_MATRIX"),
     pytest.mark.usefixtures("simulated_time"),
-    # The proxy may accept a connection while it is closed, whose writer nobody gets.
+    # The proxy may accept a connection while it is closed, whose writer no caller gets.
     pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning"),
 ]
 
