@@ -20,30 +20,11 @@ from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async._tasks import stop
 from jarai_async.simulator import Simulator
 from jarai_async.simulator._api.rate_limits import TIERS, TierName
-from tests.support.limiters import NO_DAILY_QUOTA
+from tests.support.limiters import NO_DAILY_QUOTA, fetch_for
 from tests.support.scenarios import request_for
 from tests.support.shared_limits import SimulatedTimeDatabase, schedulers, simulated_time_database, workers
 
 T = TypeVar("T")
-
-
-async def fetch_for(client: JaraiClient, production_id: str, seconds: float, callers: int) -> int:
-    """Fetch as often as the rate limit allows for this many seconds; return the number of responses."""
-    responses = 0
-
-    async def fetch() -> None:
-        nonlocal responses
-        while True:
-            await client.fetch(production_id)
-            responses += 1
-
-    tasks = [asyncio.create_task(fetch()) for _ in range(callers)]
-    await asyncio.wait(tasks, timeout=seconds)
-    for task in tasks:
-        task.cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert {type(result) for result in results} == {asyncio.CancelledError}
-    return responses
 
 
 @pytest.mark.parametrize("tier", ["free", "standard", "enterprise"])

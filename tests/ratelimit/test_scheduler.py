@@ -14,7 +14,7 @@ from jarai_async._ratelimit.limiter import RateLimiter
 from jarai_async._ratelimit.scheduler import Scheduler
 from jarai_async.simulator import Simulator, run
 from jarai_async.simulator._api.rate_limits import TIERS, TierName
-from tests.support.limiters import NO_DAILY_QUOTA
+from tests.support.limiters import NO_DAILY_QUOTA, fetch_for
 from tests.support.scenarios import request_for
 
 
@@ -25,25 +25,6 @@ def scheduler_with(per_minute: int) -> Scheduler:
 async def receive_first_response(scheduler: Scheduler, limit: int) -> None:
     """Send the first request. Until its response shows the limit, requests are sent one by one."""
     scheduler.record_response(await scheduler.acquire(Kind.READ), RateLimitState(limit, limit - 1))
-
-
-async def fetch_for(client: JaraiClient, production_id: str, seconds: float, workers: int) -> int:
-    """Fetch as often as the rate limit allows for this many seconds; return the number of responses."""
-    responses = 0
-
-    async def fetch() -> None:
-        nonlocal responses
-        while True:
-            await client.fetch(production_id)
-            responses += 1
-
-    tasks = [asyncio.create_task(fetch()) for _ in range(workers)]
-    await asyncio.wait(tasks, timeout=seconds)
-    for task in tasks:
-        task.cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert {type(result) for result in results} == {asyncio.CancelledError}
-    return responses
 
 
 @pytest.mark.parametrize("latency", [0.05, 5.0])

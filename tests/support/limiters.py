@@ -1,8 +1,9 @@
 """Helpers for tests of the rate limit: a limiter in use, and a client that sends whatever it may."""
 
+import asyncio
 from random import Random
 
-from jarai_async import RateLimit
+from jarai_async import JaraiClient, RateLimit
 from jarai_async._api.calls import Kind
 from jarai_async._api.responses import RateLimitState
 from jarai_async._ratelimit.limiter import RateLimiter
@@ -42,3 +43,22 @@ def send_all(limiter: RateLimiter, now: float, kind: Kind = Kind.READ, wall: flo
 def send_spaced(limiter: RateLimiter, now: float, interval: float = 0.5) -> int:
     """Send for half a minute, one request every `interval` seconds at most, and return how many."""
     return sum(min(1, send_all(limiter, now + n * interval)) for n in range(int(30 / interval)))
+
+
+async def fetch_for(client: JaraiClient, production_id: str, seconds: float, callers: int) -> int:
+    """Fetch as often as the rate limit allows for this many seconds; return the number of responses."""
+    responses = 0
+
+    async def fetch() -> None:
+        nonlocal responses
+        while True:
+            await client.fetch(production_id)
+            responses += 1
+
+    tasks = [asyncio.create_task(fetch()) for _ in range(callers)]
+    await asyncio.wait(tasks, timeout=seconds)
+    for task in tasks:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} == {asyncio.CancelledError}
+    return responses
