@@ -26,18 +26,13 @@ from jarai_async._worker import queue, worker
 from jarai_async.simulator import Simulator
 from jarai_async.workers import Queue, Worker
 from tests.stress.crashes import CrashableLoop, CrashableProcess, Machine, current_process
+from tests.support.shared_limits import FOLLOW_THE_LOOP
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 LEASE = 15.0  # seconds
 _RECONNECTED = 30.0  # seconds
-_FOLLOW_THE_LOOP = """
-CREATE OR REPLACE FUNCTION jarai.now() RETURNS double precision LANGUAGE sql VOLATILE
-    AS $$ SELECT current_setting('jarai.time')::double precision $$;
-CREATE OR REPLACE FUNCTION jarai.started_at() RETURNS double precision LANGUAGE sql STABLE
-    AS $$ SELECT coalesce(current_setting('jarai.started', true)::double precision, 0) $$
-"""
 _END_SESSIONS = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE usename = %s AND datname = current_database()
@@ -260,7 +255,7 @@ async def follow_the_loop(url: str) -> None:
     await database.open()
     await schema.create(database)
     await JobQueue(database).open()
-    await database.read(_FOLLOW_THE_LOOP)
+    await database.read(FOLLOW_THE_LOOP)
     await database.close()
 
 

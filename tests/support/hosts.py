@@ -19,15 +19,10 @@ from jarai_async._postgres.database import Database
 from jarai_async.simulator import Simulator
 from jarai_async.workers import Worker
 from tests.support.postgres import working
-from tests.support.shared_limits import SimulatedTimeDatabase
+from tests.support.shared_limits import FOLLOW_THE_LOOP, SimulatedTimeDatabase
 from tests.support.silent_proxy import SilentProxy
 
 # Of the loop, for databases that tell it; no worker is taken to be alive because the server has just started.
-_CLOCK = """
-CREATE OR REPLACE FUNCTION jarai.started_at() RETURNS double precision LANGUAGE sql STABLE AS 'SELECT 0.0';
-CREATE OR REPLACE FUNCTION jarai.now() RETURNS double precision LANGUAGE sql VOLATILE
-    AS $$ SELECT current_setting('jarai.time')::double precision $$
-"""
 _END_LEASE = "UPDATE jarai.workers SET seen_at = 0 WHERE name = %s"
 _AGE_HEARTBEATS = "UPDATE jarai.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
 
@@ -88,11 +83,7 @@ class Host:
 @pytest.fixture
 async def simulated_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the database of the test have the clock of the loop, for all queues and workers."""
-
-    async def change(connection: Any) -> None:
-        await connection.execute(_CLOCK)
-
-    await database.transaction(change)
+    await database.read(FOLLOW_THE_LOOP)
     for module in ("queue", "worker"):
         monkeypatch.setattr(f"jarai_async._worker.{module}.Database", SimulatedTimeDatabase)
 

@@ -18,10 +18,13 @@ from tests.support.limiters import NO_DAILY_QUOTA
 T = TypeVar("T")
 
 _RATE_LIMIT = RateLimit(per_day=NO_DAILY_QUOTA)
-_FOLLOW_THE_LOOP = """
+FOLLOW_THE_LOOP = """
 CREATE OR REPLACE FUNCTION jarai.now() RETURNS double precision LANGUAGE sql VOLATILE
-    AS $$ SELECT current_setting('jarai.time')::double precision $$
+    AS $$ SELECT current_setting('jarai.time')::double precision $$;
+CREATE OR REPLACE FUNCTION jarai.started_at() RETURNS double precision LANGUAGE sql STABLE
+    AS $$ SELECT coalesce(current_setting('jarai.started', true)::double precision, 0) $$
 """
+"""Lets the clock of the database be that which a transaction brings along, and its start at 0 or as set."""
 
 
 class SimulatedTimeDatabase(Database):
@@ -44,7 +47,7 @@ async def simulated_time_database(
     await database.open()
     try:
         await schema.create(database)
-        await database.read(_FOLLOW_THE_LOOP)
+        await database.read(FOLLOW_THE_LOOP)
         yield database
     finally:
         await database.close()
