@@ -1,7 +1,7 @@
 """Files in object storage: an S3 server that this project did not write, and a store in memory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import obstore
@@ -16,18 +16,24 @@ from tests.support.scenarios import requests_for
 _SPEED = 100.0
 
 
-@contextmanager
-def _environment(origin: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with monkeypatch.context() as patch:
+@asynccontextmanager
+async def _object_storage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Moto]:
+    """Start a server that is the S3 of this process."""
+    folder.mkdir()
+    server = Moto(folder)
+    await server.start()
+    try:
         for name, value in {
-            "AWS_ENDPOINT_URL": origin,
+            "AWS_ENDPOINT_URL": server.origin,
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": "secret",
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
         }.items():
-            patch.setenv(name, value)
-        yield
+            monkeypatch.setenv(name, value)
+        yield server
+    finally:
+        await server.stop()
 
 
 async def _run(simulator: Simulator, folder: str, journal: Path) -> list[Event]:
@@ -42,20 +48,13 @@ def test_files_are_whole_in_the_bucket_and_downloaded_again_if_one_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their paths are keys; a second run downloads only what is missing."""
-    (tmp_path / "server").mkdir()
-    server = Moto(tmp_path / "server")
 
     async def main() -> None:
-        await server.start()
-        try:
+        async with (
+            _object_storage(tmp_path / "server", monkeypatch) as server,
+            Simulator(approval="auto", failure_rate=0.0) as simulator,
+        ):
             await server.store({})
-            with _environment(server.origin, monkeypatch):
-                await check()
-        finally:
-            await server.stop()
-
-    async def check() -> None:
-        async with Simulator(approval="auto", failure_rate=0.0) as simulator:
             events = await _run(simulator, "s3://files/videos", tmp_path / "journal")
             downloaded = [event for event in events if isinstance(event, Downloaded)]
             store = S3Store.from_url("s3://files/videos")
@@ -79,21 +78,12 @@ def test_bucket_that_does_not_exist_is_a_configuration_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is paid for."""
-    (tmp_path / "server").mkdir()
-    server = Moto(tmp_path / "server")
 
     async def main() -> None:
-        await server.start()
-        try:
-            async with Simulator() as simulator:
-                with (
-                    _environment(server.origin, monkeypatch),
-                    pytest.raises(ConfigurationError, match="404 Not Found"),
-                ):
-                    await _run(simulator, "s3://missing/videos", tmp_path / "journal")
-                assert not simulator.productions
-        finally:
-            await server.stop()
+        async with _object_storage(tmp_path / "server", monkeypatch), Simulator() as simulator:
+            with pytest.raises(ConfigurationError, match="404 Not Found"):
+                await _run(simulator, "s3://missing/videos", tmp_path / "journal")
+            assert not simulator.productions
 
     run(main(), speed=_SPEED)
 
