@@ -9,6 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).parent
 _COMMON = """
 import asyncio, os, sys, threading
+from contextlib import suppress
 from jarai_async.simulator import Simulator, SimulatedEventLoop, run
 from jarai_async.workers import Queue
 from tests.support.scenarios import requests_for
@@ -39,10 +40,14 @@ async def main():
     async with Simulator(approval="auto", failure_rate=0.0) as simulator:
         references = await add(simulator)
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", os.environ["PROGRAM"], "worker")
-        results = [celery_worker.produce.delay(reference) for reference in [*references, references[0]]]
-        states = [await asyncio.to_thread(result.get, timeout=60) for result in results]
-        process.terminate()
-        await process.wait()
+        try:
+            results = [celery_worker.produce.delay(reference) for reference in [*references, references[0]]]
+            states = [await asyncio.to_thread(result.get, timeout=60) for result in results]
+            process.terminate()
+            await process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
         print(sorted(zip(references, states)))
         assert simulator.count("submit") == 3
 run(main(), speed=300)
@@ -54,22 +59,24 @@ def test_engine_runs_each_production_once(
     tmp_path: Path, postgres_url: str, engine: str, program: str
 ) -> None:
     pytest.importorskip(engine, reason="of the extra `dev`")
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={
-            "JARAI_DATABASE": postgres_url,
-            "DBOS_DATABASE": f"sqlite:///{tmp_path / 'dbos.db'}",
-            "CELERY_BROKER": "filesystem://",
-            "CELERY_BACKEND": f"file://{tmp_path}",
-            "PROGRAM": program,
-            "PYTHONPATH": f"{EXAMPLES}:{EXAMPLES.parents[1]}",
-            "HOME": str(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
+    output = tmp_path / "output"  # no pipe: one that a process of the engine still had would never end
+    with output.open("w") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={
+                "JARAI_DATABASE": postgres_url,
+                "DBOS_DATABASE": f"sqlite:///{tmp_path / 'dbos.db'}",
+                "CELERY_BROKER": "filesystem://",
+                "CELERY_BACKEND": f"file://{tmp_path}",
+                "PROGRAM": program,
+                "PYTHONPATH": f"{EXAMPLES}:{EXAMPLES.parents[1]}",
+                "HOME": str(tmp_path),
+            },
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=100,
+        )
+    assert done.returncode == 0, output.read_text()
     published = [(f"item-{number}", "published") for number in range(3)]
-    assert str(published) in done.stdout
+    assert str(published) in output.read_text()
