@@ -110,8 +110,7 @@ class Database:
     async def close(self) -> None:
         """Close the connections. Transactions that wait for the database raise ClosedError."""
         self._is_closed.set()
-        with _clock.outside_work():
-            await self.pool.close()
+        await self.pool.close()  # which waits for a timer of its own: the clock must not stand still
 
     def stop_waiting(self) -> None:
         """Let transactions fail from now on where the database is away."""
