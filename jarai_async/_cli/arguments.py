@@ -116,7 +116,8 @@ def _add_run(commands: Commands) -> None:
     run = add_remote(commands, "run", "submit a batch of productions and download their files", details)
     _add_batch(run)
     journal_help = (
-        "journal file, needed to resume (default: BATCH.journal; none with --simulate or standard input)"
+        "journal file, needed to resume (default: BATCH.journal; none with --simulate or standard input), or "
+        "URL of a queue, whose workers run the batch"
     )
     completed_as_file(run.add_argument("--journal", metavar="FILE", help=journal_help))
     _add_follow_options(run)
@@ -138,7 +139,8 @@ def _add_run(commands: Commands) -> None:
 def _add_resume(commands: Commands) -> None:
     details = (
         "Does the same as running the batch again, but needs no batch file. A submit in doubt is not "
-        "repeated: see `jarai resolve`."
+        "repeated: see `jarai resolve`. With the URL of a queue, its workers look again at what has no final "
+        "outcome."
     )
     resume = add_remote(commands, "resume", "resume an interrupted batch from its journal", details)
     _add_journal_file(resume)

@@ -21,7 +21,7 @@ from jarai_async._cli.arguments import DOWNLOAD_FOLDER, SIMULATED_FOLDER
 from jarai_async._cli.batch_file import ID_FIELDS, parse_file, variable
 from jarai_async._cli.batch_run import JournalContent, open_journal, read_journal, run_requests
 from jarai_async._cli.client import open_client, webhook_secrets
-from jarai_async._cli.queue_commands import run_in_queue
+from jarai_async._cli.queue_commands import resume_queue, run_in_queue
 from jarai_async._cli.simulate import DEFAULT_TIER, new_simulator, simulated_ids
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.folder import collected_references
@@ -53,8 +53,7 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
     requests = _parse(options, simulated_ids(simulator) if simulator else _variables())
     is_queue = options.journal is not None and is_database(options.journal)
     if is_queue and not options.dry_run:
-        async with open_client(options) as client:
-            return await run_in_queue(client, requests, options)
+        return await run_in_queue(requests, options)
     has_journal = is_queue or (options.journal is not None and _exists(options.journal))
     journal = await _read(options) if has_journal else JournalContent()
     if simulator is not None and journal.begun:
@@ -86,7 +85,7 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
 async def resume(options: argparse.Namespace) -> int:
     """Run the requests of a journal."""
     if is_database(options.journal):
-        raise ConfigurationError("the workers of a queue continue by themselves: start one by `jarai worker`")
+        return await resume_queue(options.journal)
     journal = await _read(options)
     requests = [intent.request() for intent in journal.intents]
     begun = journal.begun

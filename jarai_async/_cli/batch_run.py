@@ -6,7 +6,7 @@ tests the key, and the first request of a new batch goes alone.
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from attrs import Factory, frozen
@@ -38,6 +38,7 @@ from jarai_async._journal.journal import SqliteJournal
 from jarai_async._locations import reader_of
 from jarai_async._orchestrator.orchestrator import Orchestrator
 from jarai_async._orchestrator.slot import Slots
+from jarai_async._orchestrator.statistics import Statistics
 from jarai_async.receiver import Receiver
 
 _OF_ONE_ACCOUNT = ("ACCOUNT_NOT_ACTIVE", "INSUFFICIENT_SCOPE")  # codes; documented
@@ -76,21 +77,15 @@ async def run_requests(
         output.print_command("to continue", resume_command(options))
     summary = report.summary(interrupted=stopped, created=created())
     sent = orchestrator.statistics().requests
-    print_result(report, summary, _clock.monotonic() - started, sent, options.download_to)
-    return code or (0 if report.ok else 1)
-
-
-def print_result(
-    report: BatchReport, summary: str, seconds: float, sent: Mapping[str, int], folder: str
-) -> None:
-    """Print the last lines of a batch that took these seconds and requests."""
+    seconds = _clock.monotonic() - started
     output.print_summary(
         [*report.kinds(), describe_cost(seconds, sent)],
-        f"{summary}; files in {folder}",
+        f"{summary}; files in {options.download_to}",
         outcomes=report.outcomes,
         seconds=round(seconds),
         requests=dict(sent),
     )
+    return code or (0 if report.ok else 1)
 
 
 def _orchestrator(
@@ -118,9 +113,17 @@ async def _follow(
     options: argparse.Namespace,
 ) -> tuple[bool, int]:
     """Run requests. Return whether something stopped that, and the exit code, or 0 if outcomes decide it."""
-    progress, run, stopped, code = Progress(report, orchestrator.statistics), None, False, 0
+    run, stopped, code = None, False, 0
+
+    async def statistics() -> Statistics:
+        return orchestrator.statistics()
+
+    progress = Progress(report)
     try:
-        async with orchestrator, shown(progress, interval=update_interval(options), quiet=options.quiet):
+        async with (
+            orchestrator,
+            shown(progress, statistics, interval=update_interval(options), quiet=options.quiet),
+        ):
             await first.hold_the_others()
             run = orchestrator.run(requests)
             try:

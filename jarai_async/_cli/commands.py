@@ -103,9 +103,9 @@ def _execute(arguments: list[str] | None) -> int:
 
 def _check_key(options: argparse.Namespace) -> None:
     """Check that there is an API key, before anything else is done. Raises ConfigurationError."""
-    is_decision = options.command == "resolve" and is_database(options.journal)  # which a worker carries out
+    is_for_workers = is_database(getattr(options, "journal", None) or "")
     sends_nothing = getattr(options, "simulate", False) or getattr(options, "dry_run", False)
-    needs_key = hasattr(options, "base_url") and not is_decision and not sends_nothing
+    needs_key = hasattr(options, "base_url") and not is_for_workers and not sends_nothing
     if needs_key and not os.environ.get("JARAI_API_KEY"):
         raise ConfigurationError("no API key: set JARAI_API_KEY")
 

@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from typing import Final
@@ -25,12 +25,11 @@ _LINE_INTERVAL: Final = 300.0  # real seconds between two lines where there is n
 class Progress:
     """The texts of the progress display."""
 
-    def __init__(self, report: BatchReport, statistics: Callable[[], Statistics]) -> None:
+    def __init__(self, report: BatchReport) -> None:
         self.total = report.total
         self.finished, self.states = report.finished, report.progress()
         self.figures = ""
         self._report = report
-        self._statistics = statistics
         self._due: datetime | None = (
             None  # when everything was expected to be finished, once all was submitted
         )
@@ -39,9 +38,11 @@ class Progress:
         """Take the state of the batch from its report."""
         self.finished, self.states = self._report.finished, self._report.progress()
 
-    def update_figures(self) -> None:
-        """Take the figures from the orchestrator's statistics, which takes some ten milliseconds."""
-        statistics = self._statistics()
+    def update_figures(self, statistics: Statistics) -> None:
+        """Take the figures of the orchestrator or of all workers."""
+        if not statistics.per_minute:
+            self.figures = "no worker is running"
+            return
         day = "" if statistics.left_today is None else f" ({statistics.left_today:,} today)"
         lag = "" if statistics.lag is None else f", lag {statistics.lag:.0f} s"
         self.figures = (
@@ -67,13 +68,17 @@ class Progress:
 
 
 @asynccontextmanager
-async def shown(progress: Progress, *, interval: float, quiet: bool) -> AsyncIterator[None]:
+async def shown(
+    progress: Progress, read: Callable[[], Awaitable[Statistics]], interval: float, *, quiet: bool
+) -> AsyncIterator[None]:
     """Show the progress of a batch meanwhile. `interval`: seconds of the loop between two updates."""
     if quiet:
         yield
         return
     bar = _bar(progress)
-    task = start(_update, progress, interval, _LINE_INTERVAL if bar is None else None, name="jarai progress")
+    task = start(
+        _update, progress, read, interval, _LINE_INTERVAL if bar is None else None, name="jarai progress"
+    )
     try:
         with bar or nullcontext():
             yield
@@ -81,13 +86,21 @@ async def shown(progress: Progress, *, interval: float, quiet: bool) -> AsyncIte
         await stop([task])
 
 
-async def _update(progress: Progress, interval: float, line_interval: float | None) -> None:
-    """Update the figures, at most once in a real second: a simulated clock may run faster."""
+async def _update(
+    progress: Progress,
+    read: Callable[[], Awaitable[Statistics]],
+    interval: float,
+    line_interval: float | None,
+) -> None:
+    """Update the figures, at most once in a real second: a simulated clock may run faster.
+
+    To read them takes some ten milliseconds.
+    """
     next_update = next_line = 0.0
     while True:
         now = time.monotonic()
         if now >= next_update:
-            progress.update_figures()
+            progress.update_figures(await read())
             next_update = now + 0.9
         if line_interval is not None and now >= next_line:
             progress.update()

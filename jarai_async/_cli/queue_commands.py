@@ -1,8 +1,12 @@
-"""`jarai run`, `resolve` and `retry` for a queue in PostgreSQL: the database has the place of the journal."""
+"""`jarai run`, `resume`, `resolve` and `retry` for a queue in PostgreSQL, which has the place of the journal.
+
+They need no API key: its workers do what they ask for.
+"""
 
 import argparse
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -11,27 +15,28 @@ from attrs import evolve
 from jarai_async import _clock
 from jarai_async._api.models import ProductionRequest
 from jarai_async._cli import output
-from jarai_async._cli.arguments import DOWNLOAD_FOLDER
-from jarai_async._cli.batch_run import check_key, print_result, update_interval
+from jarai_async._cli.arguments import build_parser
+from jarai_async._cli.batch_run import read_journal, update_interval
 from jarai_async._cli.client import serving, webhook_secrets
+from jarai_async._cli.durations import describe_duration
 from jarai_async._cli.output import ShowEvent
 from jarai_async._cli.progress import Progress, shown
 from jarai_async._cli.report import BatchReport
 from jarai_async._cli.signals import interrupted
 from jarai_async._cli.streams import OutputError
-from jarai_async._cli.worker_command import new_worker
-from jarai_async._client import JaraiClient
 from jarai_async._errors import ConfigurationError, InvalidRequestError
 from jarai_async._events import Event, Finished, OutcomeState
-from jarai_async._journal.identity import reference_of
+from jarai_async._journal.entries import Intent
+from jarai_async._journal.identity import differences, reference_of
 from jarai_async._locations import with_postgres
-from jarai_async._tasks import start, stop
+from jarai_async._orchestrator.decisions import other_request
 from jarai_async.receiver import Receiver
 
 if TYPE_CHECKING:
-    from jarai_async.workers import Queue, QueueTicket
+    from jarai_async.workers import Queue
 
 _RETRIED: Final = (OutcomeState.REJECTED, OutcomeState.FAILED)
+_OF_WORKERS: Final = ("base_url", "timeout", "per_minute", "download_to", "concurrency", "review")
 
 
 def open_queue(url: str) -> "Queue":
@@ -40,43 +45,73 @@ def open_queue(url: str) -> "Queue":
     return queue
 
 
-async def run_in_queue(
-    client: JaraiClient, requests: list[ProductionRequest], options: argparse.Namespace
-) -> int:
-    """Add requests to a queue, work on it as one of its workers, and show what becomes of them."""
-    if options.cancel_on_exit:
-        raise ConfigurationError("a queue has no --cancel-on-exit: other workers continue")
-    await check_key(client)
-    options.download_to = options.download_to or DOWNLOAD_FOLDER
+async def run_in_queue(requests: list[ProductionRequest], options: argparse.Namespace) -> int:
+    """Add requests to a queue, and show what its workers do with them. Needs no API key.
+
+    Raises ConfigurationError, InvalidRequestError where some references belong to other requests: then
+    nothing is added. JournalError.
+    """
+    _refuse_options_of_workers(options)
     started, stopped, code = _clock.monotonic(), False, 0
     async with AsyncExitStack() as resources:
         show = resources.enter_context(output.shown_events(options.events))
         queue = await resources.enter_async_context(open_queue(options.journal))
+        journal = await read_journal(options.journal)
+        named = _named(requests, journal.intents)
         if options.webhook_port is not None:
             receiver = Receiver(webhook_secrets())
             queue.listen(receiver)
             await resources.enter_async_context(serving(receiver, "127.0.0.1", options.webhook_port))
-        worker = await resources.enter_async_context(new_worker(client, options.journal, options))
-        cursor = await queue.cursor()
-        tickets = await _add(queue, requests)
-        report = BatchReport(len(tickets))
-        progress = Progress(report, worker.statistics)
-        working = start(worker.run)
+        if not (await queue.statistics()).per_minute:
+            output.print_message("no worker is running: `jarai worker` starts one, here or elsewhere")
+        mine = {request.reference for request in named}
+        report = BatchReport(len(named), [one for one in journal.begun if one.reference in mine])
+        progress = Progress(report)
         try:
-            async with shown(progress, interval=update_interval(options), quiet=options.quiet):
-                await _follow(queue, tickets, cursor, _Shown(report, progress, show))
+            async with shown(
+                progress, queue.statistics, interval=update_interval(options), quiet=options.quiet
+            ):
+                await _follow(queue, named, options.deadline, _Shown(report, progress, show))
         except asyncio.CancelledError:
             stopped, code = True, interrupted.exit_code
-            output.print_message("stopped: the other workers continue; to follow it again, run it again")
+            added = "the workers go on with what was added; to add the rest and to follow, run it again"
+            output.print_message(f"stopped: {added}")
         except OutputError as error:
             stopped, code = True, 1
             output.print_message(f"stopped: {error}")
-        finally:
-            await stop([working])
-        sent = worker.statistics().requests
-    summary = report.summary(interrupted=stopped, created=())
-    print_result(report, summary, _clock.monotonic() - started, sent, options.download_to)
+    seconds = _clock.monotonic() - started
+    output.print_summary(
+        [*report.kinds(), f"took {describe_duration(seconds)}"],
+        report.summary(interrupted=stopped),
+        outcomes=report.outcomes,
+        seconds=round(seconds),
+    )
     return code or (0 if report.ok else 1)
+
+
+def _refuse_options_of_workers(options: argparse.Namespace) -> None:
+    """Raise ConfigurationError for an option that would have no effect."""
+    if options.cancel_on_exit:
+        raise ConfigurationError("a queue has no --cancel-on-exit: its workers go on")
+    defaults = build_parser().parse_args(["run", ""])
+    given = [name for name in _OF_WORKERS if getattr(options, name) != getattr(defaults, name)]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigurationError(f"the workers of a queue have the option {names}: give it to `jarai worker`")
+
+
+def _named(requests: Iterable[ProductionRequest], intents: Iterable[Intent]) -> list[ProductionRequest]:
+    """Return requests with references. Raises InvalidRequestError where some belong to other requests."""
+    known = {intent.reference: intent for intent in intents}
+    occurrences, problems = Counter[str](), list[str]()
+    named = [evolve(request, reference=reference_of(request, occurrences)) for request in requests]
+    for request in named:
+        intent = known.get(request.reference or "")
+        if intent is not None and (changes := [*differences(intent.request(), request)]):
+            problems += other_request(intent.reference, changes).problems
+    if problems:
+        raise InvalidRequestError(problems)
+    return named
 
 
 class _Shown:
@@ -94,29 +129,18 @@ class _Shown:
         await self._show(event)
 
 
-async def _add(queue: "Queue", requests: list[ProductionRequest]) -> "dict[str, QueueTicket]":
-    """Add requests. Raises InvalidRequestError where some references belong to other requests."""
-    occurrences, problems = Counter[str](), list[str]()
-    tickets: dict[str, QueueTicket] = {}
+async def _follow(
+    queue: "Queue", requests: Iterable[ProductionRequest], deadline: float | None, shown: _Shown
+) -> None:
+    """Add the requests that are new, and show the events of all until each has its outcome."""
+    cursor, running = await queue.cursor(), set[str]()
     for request in requests:
-        named = evolve(request, reference=reference_of(request, occurrences))
-        try:
-            tickets[named.reference or ""] = await queue.submit(named)
-        except InvalidRequestError as error:
-            problems += error.problems
-    if problems:
-        raise InvalidRequestError(problems)
-    return tickets
-
-
-async def _follow(queue: "Queue", tickets: "dict[str, QueueTicket]", cursor: int, shown: _Shown) -> None:
-    """Show the events behind a cursor, after the last one of each request that had ended before."""
-    running = set(tickets)
-    for reference, ticket in tickets.items():
+        ticket = await queue.submit(request, deadline=deadline)
         if ticket.done:
-            running.discard(reference)
             events = [event async for event in ticket.events()]
             await shown.add(events[-1])
+        else:
+            running.add(ticket.reference)
     if not running:
         return
     async for event in queue.events(after=cursor):
@@ -126,6 +150,13 @@ async def _follow(queue: "Queue", tickets: "dict[str, QueueTicket]", cursor: int
                 running.discard(event.reference)
                 if not running:
                     return
+
+
+async def resume_queue(url: str) -> int:
+    """Let the workers of a queue look again at what has no final outcome."""
+    async with open_queue(url) as queue:
+        output.print_message(f"the workers look at {await queue.resume()} requests again")
+    return 0
 
 
 # --- Decisions -----------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from jarai_async._cli import output
 from jarai_async._cli.client import open_client
 from jarai_async._cli.options import Commands, add_remote, add_speed, count, duration
 from jarai_async._cli.signals import stop_event
-from jarai_async._client import JaraiClient
 from jarai_async._errors import ConfigurationError
 from jarai_async._locations import with_postgres
 from jarai_async._tasks import start, stop
@@ -27,8 +26,8 @@ def add_worker(commands: Commands) -> None:
     details = (
         "Start as many as you like, on any hosts: they share the rate limit, and continue with the "
         "productions of one that dies. Ctrl-C and SIGTERM hand them over at once. Programs add requests with "
-        "`jarai_async.workers.Queue`, and `jarai run` with --journal URL, which is one more worker until its "
-        "batch has ended: give it the same --download-to. Needs the extra `postgres`."
+        "`jarai_async.workers.Queue`, people with `jarai run BATCH --journal URL`, which needs no API key "
+        "and follows them. Needs the extra `postgres`."
     )
     worker = add_remote(commands, "worker", "run the productions of a queue in PostgreSQL", details)
     worker.add_argument(
@@ -57,7 +56,20 @@ async def run(options: argparse.Namespace) -> int:
     if not url:
         raise ConfigurationError(f"no database: give its URL, or set {DATABASE}")
     stopped = stop_event()
-    async with open_client(options) as client, new_worker(client, url, options) as worker:
+    new_worker: type[Worker] = with_postgres("jarai_async.workers").Worker
+    async with (
+        open_client(options) as client,
+        new_worker(
+            client,
+            url,
+            concurrency=options.concurrency,
+            download_to=options.download_to,
+            deadline=options.deadline,
+            collect_for_review=options.review,
+            lease=options.lease,
+            name=options.name,
+        ) as worker,
+    ):
         output.print_message(f"{worker.name} works for {worker.location} (press Ctrl-C to stop)")
         working, shown = start(worker.run), ""
         try:
@@ -71,18 +83,3 @@ async def run(options: argparse.Namespace) -> int:
             await stop([working])
     output.print_message("stopped; the other workers, or this one when it is started again, continue")
     return 0
-
-
-def new_worker(client: JaraiClient, url: str, options: argparse.Namespace) -> "Worker":
-    """Return the worker that the options describe. Raises ConfigurationError."""
-    worker: Worker = with_postgres("jarai_async.workers").Worker(
-        client,
-        url,
-        concurrency=options.concurrency,
-        download_to=options.download_to,
-        deadline=options.deadline,
-        collect_for_review=options.review,
-        lease=getattr(options, "lease", LEASE),
-        name=getattr(options, "name", None),
-    )
-    return worker

@@ -45,12 +45,17 @@ class Terminal(StringIO):
 async def screen(report: BatchReport, columns: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the lines that a terminal shows while the batch runs."""
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
     end = _clock.utc() + timedelta(minutes=40)
-    progress = Progress(report, lambda: evolve(STATISTICS, expected_finish=end))
+
+    async def statistics() -> Statistics:
+        return evolve(STATISTICS, expected_finish=end)
+
+    progress = Progress(report)
     progress.update()
-    progress.update_figures()
-    async with shown(progress, interval=1, quiet=False):
+    progress.update_figures(await statistics())
+    async with shown(progress, statistics, 1, quiet=False):
         while BAR not in terminal.getvalue():
             pass  # a thread draws it
         printed = terminal.getvalue()
@@ -98,12 +103,11 @@ async def test_end_that_has_passed_is_called_later_than_expected() -> None:
     """What counts is the estimate that was made when everything had been submitted."""
     end = _clock.utc() + timedelta(hours=9)
     current = evolve(STATISTICS, expected_finish=end, waiting=1)
-    progress = Progress(BatchReport(1), lambda: current)
-    progress.update_figures()
+    progress = Progress(BatchReport(1))
+    progress.update_figures(current)
     current = evolve(current, expected_finish=_clock.utc() - timedelta(minutes=1), waiting=0)
-    progress.update_figures()
-    current = evolve(current, expected_finish=end, left_today=1200)
-    progress.update_figures()
+    progress.update_figures(current)
+    progress.update_figures(evolve(current, expected_finish=end, left_today=1200))
     expected = "12/300 requests free (1,200 today), lag 8 s, ends in about 9 h 0 min, later than expected"
     assert progress.figures == expected
 
@@ -114,8 +118,8 @@ async def test_end_is_not_forecast_before_the_requests_of_the_journal_are_resume
     begun = [intent(name, stage=Stage.ACCEPTED) for name in "ab"]
     for waiting, is_known in ((3, False), (1, True)):
         current = evolve(STATISTICS, expected_finish=end, waiting=waiting)
-        progress = Progress(BatchReport(3, begun), lambda current=current: current)  # type: ignore[misc]
-        progress.update_figures()
+        progress = Progress(BatchReport(3, begun))
+        progress.update_figures(current)
         assert ("ends in about" in progress.figures) is is_known
 
 

@@ -1,21 +1,28 @@
 """Commands that take the URL of a queue in PostgreSQL in place of a journal."""
 
+import asyncio
+import os
+import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
 
-from jarai_async import JaraiClient
+from jarai_async import JaraiClient, ProductionRequest
 from jarai_async._cli.batch_file import ID_FIELDS
 from jarai_async._cli.commands import main
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 from jarai_async.workers import Queue
-from tests.cli.helpers import id_options, lines, write_batch
+from tests.cli.helpers import JARAI, id_options, lines, run_command, write_batch
 from tests.support.postgres import working
 from tests.support.scenarios import request_for
+from tests.support.strategies import ID
 
+IDS: Any = dict.fromkeys(ID_FIELDS, ID)
 Printed = pytest.CaptureFixture[str]
 
 
@@ -55,3 +62,71 @@ def test_queue_is_listed_and_forgotten_as_a_journal(
     for options, found in [(["--dry-run"], ["tides"]), ([], ["tides"]), ([], [])]:
         assert main(["forget", url, "--older-than", "1d", *options]) == 0
         assert [line["reference"] for line in lines(capsys.readouterr().out)] == found
+
+
+def test_run_needs_no_key_and_leaves_the_productions_to_the_workers(
+    served: dict[str, str], postgres_url: str, tmp_path: Path
+) -> None:
+    """It adds the batch and follows it; the worker has the files. Run again, it adds nothing."""
+    url = as_url(postgres_url)
+    worker = [*JARAI, "worker", url, "--speed=600", "--download-to=videos"]
+    batch = run_command(served, tmp_path, 3, "--journal", url)
+    environment = {name: value for name, value in os.environ.items() if name != "JARAI_API_KEY"}
+    with subprocess.Popen(
+        batch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    ) as first:
+        assert first.stderr is not None
+        assert "no worker is running: `jarai worker` starts one" in first.stderr.readline()
+        with subprocess.Popen(worker, stderr=subprocess.PIPE, cwd=tmp_path) as working:
+            events, _ = first.communicate(timeout=60)
+            again = subprocess.run(
+                batch, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=60
+            )
+            working.send_signal(signal.SIGTERM)
+            working.communicate(timeout=60)
+    assert working.returncode == 0
+    outcomes = {line["reference"]: line["outcome"] for line in lines(events) if line["event"] == "Finished"}
+    assert outcomes.keys() == {"item-0", "item-1", "item-2"}
+    assert [line["event"] for line in lines(again.stdout)] == ["Finished"] * 3 + ["Summary"]
+    published = sum(outcome == "published" for outcome in outcomes.values())
+    assert first.returncode == again.returncode == (published != 3)
+    assert len(list(tmp_path.glob("videos/*/manifest.json"))) == published
+    assert not (tmp_path / "deliverables").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--concurrency=5", "the option --concurrency: give it to `jarai worker`"),
+        ("--download-to=videos", "the option --download-to: give it to `jarai worker`"),
+        ("--cancel-on-exit", "a queue has no --cancel-on-exit: its workers go on"),
+    ],
+)
+def test_run_refuses_options_that_only_a_worker_has(
+    option: str, message: str, tmp_path: Path, capsys: Printed
+) -> None:
+    batch = write_batch(tmp_path, 1, **IDS)
+    assert main(["run", batch, "--journal", "postgresql:///jobs", option]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_run_adds_nothing_where_a_reference_belongs_to_another_request(
+    postgres_url: str, tmp_path: Path, capsys: Printed
+) -> None:
+    url = as_url(postgres_url)
+
+    async def add() -> None:
+        async with Queue(url) as queue:
+            await queue.submit(ProductionRequest(topic="x", reference="item-1", **IDS))
+
+    asyncio.run(add())
+    batch = write_batch(tmp_path, 3, **IDS)
+    assert main(["run", batch, "--journal", url]) == 2
+    assert "item-1" in capsys.readouterr().err
+    assert main(["journal", url]) == 0
+    assert [line["reference"] for line in lines(capsys.readouterr().out)] == ["item-1"]
+
+
+def test_resume_lets_the_workers_look_again(postgres_url: str, capsys: Printed) -> None:
+    assert main(["resume", as_url(postgres_url)]) == 0
+    assert "the workers look at 0 requests again" in capsys.readouterr().err
