@@ -72,7 +72,15 @@ class SilentProxy:
         if line.is_refused:
             return
         await line.flows.wait()
-        there_reader, there_writer = await self._connect()
+        connecting = asyncio.ensure_future(self._connect())
+        try:
+            there_reader, there_writer = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            (await connecting)[1].transport.abort()
+            raise
+        if line.is_refused:
+            there_writer.transport.abort()
+            return
         both = {writer, there_writer}
         line.writers |= both
         copies = [
@@ -83,8 +91,8 @@ class SilentProxy:
             await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
         finally:
             line.writers -= both
-            await stop(copies)
             there_writer.transport.abort()
+            await stop(copies)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = str(self._parameters["host"]), self._parameters.get("port") or 5432
