@@ -57,6 +57,10 @@ _RELEASE = """
 UPDATE jarai.requests SET worker = NULL, is_settled = coalesce(%s, is_settled)
     WHERE reference = %s AND epoch = %s
 """
+_RELEASE_ENDED = """
+UPDATE jarai.requests SET worker = NULL
+    WHERE reference = %s AND worker = %s AND (is_settled OR stage = 'ended')
+"""
 _LOCK_IN_DOUBT = f"{_SELECT} WHERE reference = %s AND key = %s AND stage = 'in doubt' FOR UPDATE"
 _RECORD_LATE = """
 UPDATE jarai.requests SET account_id = %s, key = %s, body = %s, stage = %s, state = %s, ended_at = %s,
@@ -161,6 +165,10 @@ class PostgresJournal:
         owned = self._owned.pop(reference, None)
         if owned is not None:
             await self._database.read(_RELEASE, (is_settled, reference, owned[0]))
+
+    async def release_ended(self, reference: str) -> None:
+        """Own a request no longer that has ended, of which this worker had lost track. Raises as `find`."""
+        await self._database.read(_RELEASE_ENDED, (reference, self._worker))
 
     def superseded(self, reference: str) -> None:
         """Take note that another worker owns a request."""

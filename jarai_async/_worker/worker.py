@@ -297,8 +297,12 @@ class Worker:
 
     async def _take_over(self, reference: str) -> None:
         """Continue with a request whose worker is dead, whether or not there is a slot: it is in flight."""
-        intent = None if self._is_leaving else await self._journal.claim(reference)
-        if intent is not None:
+        if self._is_leaving:
+            return
+        intent = await self._journal.claim(reference)
+        if intent is None:
+            await self._journal.release_ended(reference)
+        else:
             self._continue(intent, Slot(self._orchestrator.context.slots))
 
     def _may_repeat(self, intent: Intent) -> bool:

@@ -145,6 +145,19 @@ async def test_request_that_the_queue_has_lost_is_found_again(
             assert (await ticket).ok
 
 
+async def test_request_that_has_ended_is_given_up_by_a_worker_that_does_not_know_that_it_owns_it(
+    simulated_url: str, client: JaraiClient, simulator: Simulator
+) -> None:
+    """After an outage of the database, it stayed owned, and could not be forgotten until the worker left."""
+    async with Queue(simulated_url) as queue, working(client, simulated_url):
+        assert (await (await queue.submit(request_for(simulator, reference="tides")))).ok
+        await asyncio.sleep(60)
+        owned = "UPDATE jarai.requests SET worker = (SELECT id FROM jarai.workers) RETURNING reference"
+        assert await rows(simulated_url, owned) == [("tides",)]
+        await asyncio.sleep(60)
+        assert await rows(simulated_url, "SELECT worker FROM jarai.requests") == [(None,)]
+
+
 async def test_database_belongs_to_one_server(
     simulated_url: str, client: JaraiClient, make_other: Callable[[], Simulator]
 ) -> None:

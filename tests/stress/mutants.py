@@ -1,7 +1,8 @@
 """The library with deliberate bugs: each mutant breaks one rule of the protocol, and a campaign must find it.
 
 A mutant is a change of the source, made in a copy of the package. Some mutants show only where a program
-crashes. A mutant is outdated when its text is no longer in the source; then it has to be adapted.
+crashes; those of workers are looked for by the tests of workers. A mutant is outdated when its text is no
+longer in the source; then it has to be adapted.
 """
 
 import os
@@ -19,6 +20,7 @@ _PACKAGE = Path(jarai_async.__file__).parent
 _ROOT = Path(__file__).parents[2]
 _WORLDS = ("worlds", "--seeds", "400")
 _CRASHES = ("crashes", "--scenarios", "4", "--every", "7", "--doubles", "300")
+_TESTS = ("-x", "-q", "-p", "no:cacheprovider", "-o", "pythonpath=", "-n", str(os.cpu_count()))
 
 
 @frozen
@@ -30,11 +32,19 @@ class Mutant:
     old: str
     new: str
     needs_crashes: bool = False
+    is_of_workers: bool = False
 
     @property
     def path(self) -> Path:
         """The file of the module."""
         return _PACKAGE / f"{self.module}.py"
+
+    def command(self) -> list[str]:
+        """Return the command that has to find it."""
+        if self.is_of_workers:
+            return [sys.executable, "-m", "pytest", *_TESTS, str(_ROOT / "tests" / "postgres")]
+        campaign = _CRASHES if self.needs_crashes else _WORLDS
+        return [sys.executable, "-m", "tests.stress", *campaign, "--until-failure"]
 
 
 MUTANTS = (
@@ -158,14 +168,13 @@ def _is_found(mutant: Mutant) -> bool:
         shutil.copytree(_PACKAGE, copy)
         text = mutant.path.read_text("utf-8").replace(mutant.old, mutant.new)
         (copy / mutant.path.relative_to(_PACKAGE)).write_text(text, "utf-8")
-        campaign = _CRASHES if mutant.needs_crashes else _WORLDS
-        command = [sys.executable, "-m", "tests.stress", *campaign, "--until-failure"]
         environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
         # The current folder comes first on the path, so the copy is what is imported.
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            mutant.command(), cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
-    found = done.returncode == 1 and "tests.stress replay" in done.stdout
+    signs = (" failed", " error") if mutant.is_of_workers else ("tests.stress replay",)
+    found = done.returncode == 1 and any(sign in done.stdout for sign in signs)
     last = done.stdout.strip().splitlines()[-1] if found else done.stderr[-300:]
     print(f"{'found' if found else 'SURVIVED':<8}  {mutant.name:<60} {last[:150]}", flush=True)
     return found
