@@ -20,7 +20,7 @@ _PACKAGE = Path(jarai_async.__file__).parent
 _ROOT = Path(__file__).parents[2]
 _WORLDS = ("worlds", "--seeds", "400")
 _CRASHES = ("crashes", "--scenarios", "4", "--every", "7", "--doubles", "300")
-_TESTS = ("-x", "-q", "-p", "no:cacheprovider", "-o", "pythonpath=", "-n", str(os.cpu_count()))
+_TESTS = ("-x", "-q", "-p", "no:cacheprovider", "--import-mode", "append", "-o", "pythonpath=")
 
 
 @frozen
@@ -148,6 +148,34 @@ MUTANTS = (
         "_downloads/file_names",
         'return f"{safe_name(reference, 80)}-{production_id}"',
         "return safe_name(reference, 80)",
+    ),
+    Mutant(
+        "a worker that was superseded writes on",
+        "_postgres/writer",
+        "WHERE reference = %s AND epoch = %s RETURNING id",
+        "WHERE reference = %s AND epoch >= 0 * %s RETURNING id",
+        is_of_workers=True,
+    ),
+    Mutant(
+        "a lease that has ended is not noticed",
+        "_postgres/workers",
+        "WHERE NOT jarai.lives(id) RETURNING id",
+        "WHERE false RETURNING id",
+        is_of_workers=True,
+    ),
+    Mutant(
+        "requests that procrastinate has lost are not put again",
+        "_postgres/workers",
+        "        if look_for_lost:\n",
+        "        if False:\n",
+        is_of_workers=True,
+    ),
+    Mutant(
+        "a worker grants itself all slots",
+        "_ratelimit/shared_model",
+        "and left.earliest(kind, now) <= now\n",
+        "and left.earliest(kind, now) <= math.inf\n",
+        is_of_workers=True,
     ),
 )
 

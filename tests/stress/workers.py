@@ -12,6 +12,7 @@ or a later one. Without --no-baseline, an `Orchestrator` in one process runs the
 import argparse
 import asyncio
 import json
+import os
 import signal
 import time
 from collections import Counter, defaultdict
@@ -39,6 +40,7 @@ from tests.support.worker_program import Settings
 _BETWEEN_KILLS = 120.0  # simulated seconds
 _LEASE = 15.0  # seconds: the default of a worker
 _MOST_RESPAWNS = 200
+_PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 _SECRET = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"  # noqa: S105  # of these tests only
 _EVENT_TYPES = ("production.queued", "production.step.complete", "production.published", "production.failed")
 _ENDS = ("Published", "Failed", "Cancelled")
@@ -54,6 +56,13 @@ SELECT cursor, reference, sequence FROM jarai.events JOIN jarai.requests ON requ
 _CONNECTIONS = """
 SELECT application_name, count(*) FROM pg_stat_activity WHERE application_name LIKE 'worker-%' GROUP BY 1
 """
+_OWNED = """
+SELECT name, count(*) FROM jarai.requests JOIN jarai.workers ON workers.id = requests.worker GROUP BY name
+"""
+_TRANSACTIONS = """
+SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database WHERE datname = current_database()
+"""
+_IDLE = 60.0  # seconds without work
 _GOALS = {
     "lost": 0,
     "created twice": 0,
@@ -138,6 +147,8 @@ class Result:
     worst_window: int = 0
     use: float = 0.0
     connections: int = 0
+    memory: float = 0.0  # KiB for each production that a worker owns
+    idle_transactions: float = 0.0  # in a second, of all workers
     took: float = 0.0
 
 
@@ -222,6 +233,7 @@ class World:
     _number: int = 0
     _tasks: list[asyncio.Task[None]] = field(factory=list)
     _stopped: set[str] = field(factory=set)
+    _memory_before: dict[str, float] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self._random = Random(self.options.seed)
@@ -251,6 +263,7 @@ class World:
                     if task.done():
                         task.result()
                 await self._measure_connections()
+                await self._measure_memory()
         await self._calm_down()
         await self._compare(began)
 
@@ -390,11 +403,29 @@ class World:
         rows = await self.database.read(_CONNECTIONS.replace("%", "%%"), ())
         self.result.connections = max([self.result.connections, *(count for _, count in rows)])
 
+    async def _measure_memory(self) -> None:
+        """Compare the memory of each worker with that which it had before it owned anything."""
+        for name, owned in await self.database.read(_OWNED, ()):
+            process = self.processes.get(name)
+            if process is None or (resident := _resident(process.pid)) is None:
+                continue
+            before = self._memory_before.setdefault(name, resident)
+            if owned >= _concurrency(self.options) / 2:
+                self.result.memory = max(self.result.memory, (resident - before) / owned)
+
+    async def _measure_idle_transactions(self) -> None:
+        before, began = (await self.database.read(_TRANSACTIONS))[0][0], asyncio.get_running_loop().time()
+        await asyncio.sleep(_IDLE)
+        after = (await self.database.read(_TRANSACTIONS))[0][0]
+        self.result.idle_transactions = (after - before) / (asyncio.get_running_loop().time() - began)
+
     async def _calm_down(self) -> None:
         """Let all processes come to rest."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(_IDLE)
+        await self._measure_idle_transactions()
         for name in self._alive():
             self.processes[name].terminate()
             await self.processes[name].wait()
@@ -504,6 +535,14 @@ def _measure_webhooks(result: Result, simulator: Simulator) -> None:
             result.webhook_delays.append(later[0] - arrived)
 
 
+def _resident(pid: int) -> float | None:
+    """Return the KiB of memory that a process uses; None where the system does not tell it."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE / 1024
+    except OSError:
+        return None
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else float("nan")
 
@@ -518,14 +557,29 @@ def _figures(result: Result, baseline: Any) -> list[Figure]:
             Figure(f"mean lag, {name}", f"{_mean(one.lags):.1f} s"),
             Figure(f"mean lag of ends, {name}", f"{_mean(one.end_lags):.1f} s"),
             Figure(f"worst rolling window, {name}", str(one.worst_window), "300", one.worst_window <= 300),
-            Figure(f"use of the limit while submitting, {name}", f"{one.use:.0%}"),
+            Figure(f"use of the limit while submitting, {name}", f"{one.use:.0%}", "97%", one.use >= 0.97),
             Figure(f"minutes, {name}", f"{one.took / 60:.0f}"),
         ]
+    if baseline:
+        all_changes = _mean(result.lags) / _mean(baseline.lags)
+        ends = _mean(result.end_lags) / _mean(baseline.end_lags)
+        figures += [
+            Figure("mean lag, several over one", f"{all_changes:.2f}", "1.15", all_changes <= 1.15),
+            Figure("mean lag of ends, several over one", f"{ends:.2f}", "1.08", ends <= 1.08),
+        ]
+    longest, webhook = max(result.takeovers, default=0.0), quantile(result.webhook_delays, 0.95)
     return [
         *figures,
         Figure("takeovers measured", str(len(result.takeovers))),
         Figure("takeover, mean", f"{_mean(result.takeovers):.1f} s"),
-        Figure("takeover, longest", f"{max(result.takeovers, default=0):.1f} s"),
-        Figure("webhook of an end to the GET, 95 %", f"{quantile(result.webhook_delays, 0.95):.1f} s"),
-        Figure("connections a worker, at most", str(result.connections)),
+        Figure("takeover, longest", f"{longest:.1f} s", f"{_LEASE + 2:.0f} s", longest <= _LEASE + 2),
+        Figure("webhook of an end to the GET, 95 %", f"{webhook:.1f} s", "1 s", not webhook > 1),
+        Figure("connections a worker", str(result.connections), "4", result.connections <= 4),
+        Figure("memory a production", f"{result.memory:.1f} KiB", "20 KiB", result.memory <= 20),
+        Figure(
+            "transactions a second, all workers idle",
+            f"{result.idle_transactions:.1f}",
+            "5",
+            result.idle_transactions <= 5,
+        ),
     ]
