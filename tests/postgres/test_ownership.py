@@ -8,7 +8,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from jarai_async import ClosedError
+from jarai_async import ClosedError, Production, Status
+from jarai_async._api.models import parse_id
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._postgres.database import Database
 from jarai_async._postgres.job_queue import JobQueue
@@ -17,6 +18,7 @@ from jarai_async._postgres.workers import Workers
 from jarai_async.simulator import Simulator
 from jarai_async.workers import Queue
 from tests.support.scenarios import requests_for
+from tests.support.strategies import ID
 
 
 class Owner:
@@ -186,11 +188,11 @@ async def test_late_answer_of_a_former_owner_ends_the_doubt_of_the_same_submit(d
         await end_lease(database, "one")
         assert (await two.claimed("item-0")).stage is Stage.IN_DOUBT
         intent.stage = Stage.ACCEPTED
+        intent.production = Production(parse_id(ID), Status.QUEUED, topic="Tides", raw={})
         with pytest.raises(ClosedError):
             await one.journal.save(intent)
-        assert await database.read("SELECT stage, worker FROM jarai.requests WHERE reference = 'item-0'") == [
-            ("accepted", None)
-        ]
+        stored = "SELECT stage, worker, production_id FROM jarai.requests WHERE reference = 'item-0'"
+        assert await database.read(stored) == [("accepted", None, ID)]
         renewal = await two.workers.renew(0.0, {}, look_for_lost=False)
         assert renewal.orphans == ["item-0"]
 
