@@ -50,6 +50,15 @@ _CLAIM = """
 UPDATE jarai.requests SET worker = %s, epoch = epoch + 1,
     stage = CASE stage WHEN 'sending' THEN 'in doubt' ELSE stage END WHERE id = %s RETURNING epoch
 """
+_CLAIM_ORPHANS = """
+WITH orphans AS (
+    SELECT id FROM jarai.requests WHERE worker IS NULL AND NOT is_settled
+        AND stage IN ('sending', 'in doubt', 'accepted') ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
+UPDATE jarai.requests SET worker = %s, epoch = epoch + 1,
+    stage = CASE stage WHEN 'sending' THEN 'in doubt' ELSE stage END
+    FROM orphans WHERE requests.id = orphans.id
+    RETURNING epoch, reference, account_id, key, body, stage, state, ended_at, kept
+"""
 _LOCK_LEARNED = "SELECT value FROM jarai.facts WHERE name = 'learned' FOR UPDATE"
 _STORE_LEARNED = "UPDATE jarai.facts SET value = %s WHERE name = 'learned'"
 _BIND = "INSERT INTO jarai.facts VALUES ('server', %s) ON CONFLICT (name) DO NOTHING"
@@ -155,6 +164,19 @@ class PostgresJournal:
                 return None
             self._owned[reference] = claimed
             return claimed[1]
+
+    async def claim_orphans(self, most: int) -> list[Intent]:
+        """Own at most so many requests of dead workers that have a production, or may have one; return them.
+
+        Others may do the same at the same time: none waits for another. Raises as `find`.
+        """
+        async with self._claiming:
+            claimed = await self._database.read(_CLAIM_ORPHANS, (most, self._worker))
+            intents = [Intent.from_row(row[1:]) for row in claimed]
+            self._owned.update(
+                (one.reference, (row[0], one)) for row, one in zip(claimed, intents, strict=True)
+            )
+            return intents
 
     async def release(self, reference: str, *, is_settled: bool | None) -> None:
         """Own a request no longer. `is_settled`: no worker has to do anything until a user decides.

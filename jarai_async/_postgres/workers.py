@@ -28,8 +28,8 @@ _REMOVE_DEAD = "DELETE FROM jarai.workers WHERE NOT jarai.lives(id) RETURNING id
 _FREE = "UPDATE jarai.requests SET worker = NULL WHERE worker = ANY(%s) RETURNING reference, stage"
 _DEMANDS = "SELECT id, demand FROM jarai.workers WHERE jarai.lives(id)"
 _ORPHANS = """
-SELECT reference FROM jarai.requests WHERE worker IS NULL AND NOT is_settled
-    AND stage IN ('sending', 'in doubt', 'accepted') ORDER BY id
+SELECT count(*) FROM jarai.requests WHERE worker IS NULL AND NOT is_settled
+    AND stage IN ('sending', 'in doubt', 'accepted')
 """
 _DECIDED = """
 SELECT DISTINCT reference FROM jarai.commands JOIN jarai.requests ON requests.id = commands.request
@@ -43,13 +43,13 @@ class Renewal:
     """What a worker learns when it renews its lease.
 
     - `share`: its part of the polls, by the demands of all live workers.
-    - `orphans`: the requests without an owner that it should claim: its part of them.
+    - `orphans`: how many requests of dead workers it should claim: its part of them.
     - `decided`: the requests about which a user has decided something, and that no other worker owns.
     - `owned`: the requests that it owns.
     """
 
     share: float
-    orphans: list[str]
+    orphans: int
     decided: list[str]
     owned: set[str]
 
@@ -76,11 +76,11 @@ class Workers:
                 await self._sweep(connection, look_for_lost=look_for_lost)
             # Its own lease may have ended while this transaction waited.
             demands = dict(await rows(connection, _DEMANDS)) | {self._worker: demand}
-            orphans = [row[0] for row in await rows(connection, _ORPHANS)]
+            [(orphans,)] = await rows(connection, _ORPHANS)
             total = sum(demands.values())
             return Renewal(
                 share=demands[self._worker] / total if total else 1 / len(demands),
-                orphans=orphans[: math.ceil(len(orphans) / len(demands))],
+                orphans=math.ceil(orphans / len(demands)),
                 decided=[row[0] for row in await rows(connection, _DECIDED, (self._worker,))],
                 owned={row[0] for row in await rows(connection, _OWNED, (self._worker,))},
             )

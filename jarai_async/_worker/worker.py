@@ -54,6 +54,7 @@ _log = logging.getLogger("jarai_async")
 _RENEWALS = 5  # of a lease, before it would end
 _LOOK_FOR_LOST = 60.0  # seconds between two looks for requests that procrastinate has lost
 _LATE_ANSWER = 120.0  # seconds in which the answer to the submit of a dead worker may still be recorded
+_CLAIMED_AT_ONCE = 100  # requests of dead workers
 _LOOK = 2.0  # seconds between two looks at a request of another worker
 _GRACE = 10.0  # seconds that leaving waits for a database that is away
 
@@ -280,10 +281,10 @@ class Worker:
             limit.share = renewal.share
             for reference in owned & self._journal.owned - renewal.owned:
                 self._journal.superseded(reference)
-            for reference in {*renewal.orphans, *(renewal.owned - self._journal.owned)}:
-                if _clock.monotonic() >= now + self._lease / _RENEWALS:
-                    break  # the lease must not end meanwhile; the others are orphans still
-                await self._take_over(reference)
+            # The lease must not end meanwhile: the others are orphans still.
+            await self._take_over(renewal.orphans, until=now + self._lease / _RENEWALS)
+            for reference in renewal.owned - self._journal.owned:
+                await self._take_again(reference)
             for reference in renewal.decided:
                 self._in_background(self._decisions.carry_out, reference)
             await _clock.wait_until(now + self._lease / _RENEWALS, self._wake)
@@ -295,8 +296,18 @@ class Worker:
     def _look(self, _: str | None) -> None:
         self._wake.set()
 
-    async def _take_over(self, reference: str) -> None:
-        """Continue with a request whose worker is dead, whether or not there is a slot: it is in flight."""
+    async def _take_over(self, most: int, *, until: float) -> None:
+        """Continue with requests of dead workers, whether or not there is a slot: they are in flight."""
+        while most > 0 and not self._is_leaving and _clock.monotonic() < until:
+            intents = await self._journal.claim_orphans(min(most, _CLAIMED_AT_ONCE))
+            if not intents:
+                return
+            most -= len(intents)
+            for intent in intents:
+                self._continue(intent, Slot(self._orchestrator.context.slots))
+
+    async def _take_again(self, reference: str) -> None:
+        """Continue with a request of which this worker had lost track, or give it up if it has ended."""
         if self._is_leaving:
             return
         intent = await self._journal.claim(reference)

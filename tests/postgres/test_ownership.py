@@ -123,8 +123,30 @@ async def test_submit_under_way_of_a_dead_worker_is_in_doubt(database: Database)
         await one.journal.save(intent)
         await end_lease(database, "one")
         renewal = await two.workers.renew(0.0, {}, look_for_lost=False)
-        assert renewal.orphans == ["item-0"]
-        assert (await two.claimed("item-0")).stage is Stage.IN_DOUBT
+        assert renewal.orphans == 1
+        assert [one.stage for one in await two.journal.claim_orphans(10)] == [Stage.IN_DOUBT]
+        assert two.journal.owned == {"item-0"}
+        with pytest.raises(ClosedError):
+            await one.journal.save(intent)
+
+
+@pytest.mark.usefixtures("queue")
+async def test_workers_that_claim_orphans_at_the_same_time_share_them(database: Database) -> None:
+    """None waits for another, and none gets what another has."""
+    async with (
+        owner(database, "one") as one,
+        owner(database, "two") as two,
+        owner(database, "three") as three,
+    ):
+        for reference in ("item-0", "item-1", "item-2"):
+            intent = await one.claimed(reference)
+            intent.stage = Stage.ACCEPTED
+            await one.journal.save(intent)
+        await one.workers.leave()
+        assert (await two.workers.renew(0.0, {}, look_for_lost=False)).orphans == 2
+        first, second = await asyncio.gather(two.journal.claim_orphans(2), three.journal.claim_orphans(2))
+        assert sorted(each.reference for each in first + second) == ["item-0", "item-1", "item-2"]
+        assert await two.journal.claim_orphans(2) == []
 
 
 @pytest.mark.usefixtures("queue")
@@ -133,7 +155,7 @@ async def test_planned_requests_of_a_dead_worker_go_back_to_the_queue(database: 
         await one.claimed("item-0")
         await database.read("DELETE FROM jarai.procrastinate_jobs")
         await end_lease(database, "one")
-        assert (await two.workers.renew(0.0, {}, look_for_lost=False)).orphans == []
+        assert (await two.workers.renew(0.0, {}, look_for_lost=False)).orphans == 0
         assert await _queued(database) == ["item-0"]
 
 
@@ -158,7 +180,7 @@ async def test_worker_that_leaves_hands_over_at_once(database: Database) -> None
         await one.workers.leave()
         assert planned.reference in await _queued(database)
         renewal = await two.workers.renew(0.0, {}, look_for_lost=False)
-        assert renewal.orphans == ["item-1"]
+        assert renewal.orphans == 1
 
 
 async def _queued(database: Database) -> list[str]:
@@ -176,7 +198,7 @@ async def test_all_workers_are_alive_for_two_leases_after_the_database_was_start
         async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as other:
             await other.execute("UPDATE jarai.workers SET seen_at = 0")
         assert await two.journal.claim("item-0") is None
-        assert (await two.workers.renew(0.0, {}, look_for_lost=False)).orphans == []
+        assert (await two.workers.renew(0.0, {}, look_for_lost=False)).orphans == 0
 
 
 @pytest.mark.usefixtures("queue")
@@ -194,7 +216,7 @@ async def test_late_answer_of_a_former_owner_ends_the_doubt_of_the_same_submit(d
         stored = "SELECT stage, worker, production_id FROM jarai.requests WHERE reference = 'item-0'"
         assert await database.read(stored) == [("accepted", None, ID)]
         renewal = await two.workers.renew(0.0, {}, look_for_lost=False)
-        assert renewal.orphans == ["item-0"]
+        assert renewal.orphans == 1
 
 
 @pytest.mark.usefixtures("queue")
