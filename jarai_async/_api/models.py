@@ -26,6 +26,7 @@ NIL_ID = Id(str(UUID(int=0)))
 _BODY_FIELDS = {"topic", "languageId", "countryId", "avatarId", "projectTypeSlug", "metadataMD"}
 _NAMED = 20  # unknown fields: an object from outside may have any number
 _CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_id(value: object) -> Id:
@@ -239,7 +240,9 @@ class ProductionRequest:
     `topic` has 1 to 500 characters. The four identifiers are UUIDs, as text or as `uuid.UUID`. `project_type`
     is a slug such as `social-video-30s`; None means the account's default. `metadata` is Markdown of at most
     4,096 characters. (All of this is documented.) `reference` is your own name for the request and is not
-    sent. `extra` holds further fields of the body, under the names that the API uses, as JSON values.
+    sent. `extra` holds further fields of the body, under the names that the API uses, as JSON values. All
+    text is Unicode, so without lone surrogates.
+
     Raises InvalidRequestError, whose `problems` lists everything that is wrong.
     """
 
@@ -314,6 +317,8 @@ def _text_problems(
         return [f"{name} must be text that is not blank, not {_describe(value)}"]
     if max_length and len(value) > max_length:
         return [f"{name} has {len(value)} characters, the maximum is {max_length}"]
+    if lone := _LONE_SURROGATE.search(value):
+        return [f"{name} is no Unicode text: {lone[0]!r}, half of a character, is at index {lone.start()}"]
     return []
 
 
@@ -328,7 +333,7 @@ def _extra_problems(extra: object) -> list[str]:
         return [f"extra must be a JSON object, not {_describe(extra)}"]
     problems = [f"extra must not contain {name!r}" for name in sorted(_BODY_FIELDS & extra.keys())]
     try:
-        json.dumps(extra, allow_nan=False)
+        json.dumps(extra, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         problems.append(f"extra is not JSON: {error}")
     return problems

@@ -133,7 +133,7 @@ class SqliteJournal:
         if (intent := self._intents.get(reference)) is not None:
             return intent
         if not _is_unicode(reference):
-            raise JournalError(f"the reference {reference!r:.80} cannot be stored: it is not valid Unicode")
+            return None
         for intent in await self._read_intents(_SELECT_ONE, reference):
             return self._intents.setdefault(reference, intent)
         return self._intents.get(reference)
@@ -141,7 +141,7 @@ class SqliteJournal:
     async def unknown(self, references: Iterable[str]) -> set[str]:
         """Return those of the references that `find` would return None for. Raises JournalError."""
         stored = {row[0] for row in await self._writer.read("SELECT reference FROM intents")}
-        return {reference for reference in references if _is_unicode(reference)} - stored
+        return set(references) - stored
 
     async def intents(self, state: str | None = None) -> list[Intent]:
         """Return all intents, in the order in which they were first written. Raises JournalError.
@@ -282,9 +282,8 @@ class SqliteJournal:
             function()
 
     def plan(self, intent: Intent) -> None:
-        """Add an intent to the next commit, unless its reference is known or is one that `find` rejects."""
-        if _is_unicode(intent.reference):
-            self._writer.add((_INSERT_IF_NEW, intent.row()))
+        """Add an intent to the next commit, unless its reference is known."""
+        self._writer.add((_INSERT_IF_NEW, intent.row()))
 
     def store(self, name: str, value: Mapping[str, Any]) -> None:
         """Add a fact to the next commit."""
@@ -335,7 +334,7 @@ def _free_some(database: Database) -> None:
 
 
 def _is_unicode(reference: str) -> bool:
-    """Whether SQLite can store it: a Python string may hold lone surrogates."""
+    """Whether SQLite can look it up: a Python string may hold lone surrogates, unlike that of a request."""
     try:
         reference.encode()
     except UnicodeEncodeError:

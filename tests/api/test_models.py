@@ -100,6 +100,14 @@ def test_deeply_nested_value_is_rejected_without_a_recursion_error() -> None:
 # --- Requests ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("field", ["topic", "metadata", "project_type", "reference"])
+def test_text_with_a_lone_surrogate_is_refused(field: str) -> None:
+    """No web framework can send it as JSON: once it was accepted, all lists of productions failed."""
+    expected = f"{field} is no Unicode text: '\\ud83d', half of a character, is at index 1"
+    assert problems(**{field: "x\ud83d"}) == (expected,)
+    assert problems(extra={"notes": ["\ud83d"]})[0].startswith("extra is not JSON")
+
+
 def test_all_problems_of_a_request_are_reported_at_once() -> None:
     """One error lists every problem of a request."""
     with pytest.raises(InvalidRequestError) as caught:

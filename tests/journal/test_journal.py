@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jarai_async import Finished, JaraiClient, JournalError, Orchestrator
+from jarai_async import JaraiClient, JournalError, Orchestrator
 from jarai_async._api.codec import body_of
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import SqliteJournal
 from jarai_async.simulator import Simulator, run
 from tests.support.journals import execute, intent, opened_connections
-from tests.support.scenarios import request_for, requests_for
+from tests.support.scenarios import requests_for
 from tests.support.strategies import ID, OTHER, request
 
 
@@ -228,18 +228,6 @@ async def test_nothing_is_submitted_when_the_journal_cannot_be_written(
     assert {outcome.state for outcome in outcomes} == {"rejected"}
     assert all(isinstance(outcome.error, JournalError) for outcome in outcomes)
     assert not simulator.productions
-
-
-async def test_reference_that_is_not_unicode_is_rejected_and_the_rest_published(
-    tmp_path: Path, simulator: Simulator, client: JaraiClient
-) -> None:
-    """It is rejected before it is paid for."""
-    requests = [*requests_for(simulator, 2), request_for(simulator, reference="x\ud800")]
-    async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
-        events = [event async for event in orchestrator.run(requests)]
-    states = {event.reference: event.outcome.state for event in events if isinstance(event, Finished)}
-    assert states == {"item-0": "published", "item-1": "published", "x\ud800": "rejected"}
-    assert len(simulator.productions) == 2
 
 
 async def test_reading_is_not_held_up_by_writes_that_never_end(tmp_path: Path) -> None:

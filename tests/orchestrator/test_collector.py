@@ -110,15 +110,6 @@ async def test_eight_files_are_downloaded_at_a_time(tmp_path: Path) -> None:
     assert started[7] < started[0] + 25 <= started[8]
 
 
-async def test_text_that_is_not_unicode_fails_no_job(
-    simulator: Simulator, client: JaraiClient, tmp_path: Path
-) -> None:
-    """A lone surrogate in a topic, which no file can hold, does not fail the job."""
-    request = request_for(simulator, topic="a lone \ud800 surrogate")
-    (outcome,) = await outcomes_of(Orchestrator(client, download_to=tmp_path), [request])
-    assert outcome.ok
-
-
 async def test_productions_with_similar_references_get_folders_of_their_own(
     simulator: Simulator, client: JaraiClient, tmp_path: Path
 ) -> None:
