@@ -36,8 +36,9 @@ class JournalInUseError(JournalError):
     """Another process, or another orchestrator of this one, has the journal open."""
 
     advice = (
-        "Until it is closed, only the program that has it open can change it: with `run`, `resume`, `retry` "
-        "or `resolve` of its orchestrator. `Orchestrator(journal_wait=seconds)` waits for it."
+        "Until it is closed, only the program that has it open can change it: with `run`, `resume`, "
+        "`retry`, `resolve` or `forget` of its orchestrator. `Orchestrator(journal_wait=seconds)` waits for "
+        "it."
     )
 
 

@@ -194,7 +194,21 @@ class JobState:
 
 
 def _log_event(event: Event) -> None:
-    """Log a submit and an end; an uncertain one is logged where it is found."""
-    is_end = isinstance(event, Finished) and event.outcome.state is not OutcomeState.UNCERTAIN
-    if (is_end or isinstance(event, Submitted)) and _log.isEnabledFor(logging.INFO):
-        _log.info("%s", event, extra={"jarai": event.to_dict()})
+    """Log a submit and an end; an uncertain one is logged where it is found.
+
+    A rejection is a warning, and so is an end that is not final: a person has to look at them.
+    """
+    level, advice = logging.INFO, ""
+    if isinstance(event, Finished):
+        outcome = event.outcome
+        if outcome.state is OutcomeState.UNCERTAIN:
+            return
+        if outcome.state is OutcomeState.REJECTED or not outcome.is_final:
+            level = logging.WARNING
+        if outcome.state is OutcomeState.REJECTED and not outcome.is_final:
+            advice = " Nothing was created: the next run, `resume` after a restart, or `retry` submits it."
+    elif not isinstance(event, Submitted):
+        return
+    if _log.isEnabledFor(level):
+        text = f"{str(event).rstrip('.')}.{advice}" if advice else event
+        _log.log(level, "%s", text, extra={"jarai": event.to_dict()})

@@ -134,6 +134,7 @@ class Ticket:
         |--------------------------|--------------------------------------------------------------------|
         | `reference`              | text                                                               |
         | `productionId`, `status` | text, or null before it was accepted                               |
+        | `currentStep`            | integer: the step that JARAI reported last (inferred); or null      |
         | `topic`, `accountId`     | text                                                               |
         | `done`                   | true or false                                                      |
         | `expectedFinish`         | text: ISO 8601 in UTC; null once `done`                            |
@@ -148,6 +149,7 @@ class Ticket:
         return (
             end
             | production_keys(self.reference, self.production)
+            | {"currentStep": None if self.production is None else self.production.current_step}
             | {"topic": self.request.topic, "accountId": self.request.account_id, "done": self.done}
             | {"expectedFinish": None if finish is None else finish.isoformat()}
             | {"waitingFor": None if waiting is None else waiting.to_dict()}

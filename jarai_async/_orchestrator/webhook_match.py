@@ -84,7 +84,10 @@ class WebhookMatcher:
         if len(fitting) == 1 and fitting[0].topic is not None and len(look.fits[fitting[0].id]) == 1:
             (production,) = fitting
             facts = ", ".join(compare(intent, production).matches)
-            _log.warning("%s has created production %s: %s", intent.reference, production.id, facts)
+            _log.warning(
+                "%s is not in doubt any more, and nobody has to decide: it has created production %s (%s)",
+                *(intent.reference, production.id, facts),
+            )
             return production
         self._propose(journal, intent, fitting)
         return None
@@ -158,7 +161,7 @@ class WebhookMatcher:
         suggested = ", as its webhooks suggest" if ids else ""
         return (
             f"Check in JARAI Studio whether it was created. If so{suggested}, run {created}; if not, run "
-            f"`{command} --resubmit`. In a program, call `Orchestrator.resolve`."
+            f"`{command} --resubmit`. While a program has the journal open, call its `Orchestrator.resolve`."
         )
 
 

@@ -101,15 +101,16 @@ class QueueTicket:
     def to_dict(self) -> dict[str, Any]:
         """Return what is known of the request as JSON values, without signed URLs and idempotency keys.
 
-        The keys are `reference`, `productionId`, `status`, `topic`, `accountId`, `stage`, `done`,
-        `cancelRequested`, and `outcome`: its state, or null before it is known. Then it also has all other
-        keys of `Outcome.to_dict`.
+        The keys are `reference`, `productionId`, `status`, `currentStep`, `topic`, `accountId`, `stage`,
+        `done`, `cancelRequested`, and `outcome`: its state, or null before it is known. Then it also has all
+        other keys of `Outcome.to_dict`.
         """
         end = {"outcome": None} if self.known_outcome is None else self.known_outcome.to_dict()
         return (
             end
             | production_keys(self.reference, self.production)
             | {
+                "currentStep": None if self.production is None else self.production.current_step,
                 "topic": self.request.topic,
                 "accountId": self.request.account_id,
                 "stage": self.stage,

@@ -8,6 +8,7 @@ Everything is in the journal, so the application may be killed at any time. It h
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from jarai_async import (
     InvalidRequestError,
     JaraiClient,
     JaraiError,
+    NotFoundError,
     Orchestrator,
     ProductionRequest,
     Ticket,
@@ -26,7 +28,9 @@ from jarai_async import (
 )
 from jarai_async.receiver import Receiver
 
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 receiver = Receiver(os.environ["JARAI_WEBHOOK_SECRET"])  # JARAI shows it once, when you create the webhook
+STATUSES = {NotFoundError: 404, UncertainSubmitError: 409}  # for the latter a person has to decide
 ORCHESTRATOR = web.AppKey("orchestrator", Orchestrator)
 routes = web.RouteTableDef()
 
@@ -54,8 +58,7 @@ async def show_errors(
     except json.JSONDecodeError as error:
         return web.json_response({"problems": [f"the body is not JSON: {error}"]}, status=422)
     except JaraiError as error:
-        status = 409 if isinstance(error, UncertainSubmitError) else 502  # a person has to decide
-        return web.json_response({"problems": [str(error)]}, status=status)
+        return web.json_response({"problems": [str(error)]}, status=STATUSES.get(type(error), 502))
 
 
 async def get_ticket(request: web.Request) -> Ticket:

@@ -10,6 +10,7 @@ application may be killed at any time. It has no login: add your own.
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +24,7 @@ from jarai_async import (
     InvalidRequestError,
     JaraiClient,
     JaraiError,
+    NotFoundError,
     Orchestrator,
     ProductionRequest,
     Ticket,
@@ -30,7 +32,9 @@ from jarai_async import (
 )
 from jarai_async.receiver import Receiver
 
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 receiver = Receiver(os.environ["JARAI_WEBHOOK_SECRET"])  # JARAI shows it once, when you create the webhook
+STATUSES = {NotFoundError: 404, UncertainSubmitError: 409}  # for the latter a person has to decide
 
 
 @asynccontextmanager
@@ -65,8 +69,7 @@ async def get_ticket(orchestrator: Orchestrator, reference: str) -> Ticket:
 async def show_error(_: Request, error: JaraiError) -> JSONResponse:
     if isinstance(error, InvalidRequestError):
         return JSONResponse({"problems": error.problems}, status_code=422)
-    status = 409 if isinstance(error, UncertainSubmitError) else 502  # a person has to decide
-    return JSONResponse({"problems": [str(error)]}, status_code=status)
+    return JSONResponse({"problems": [str(error)]}, status_code=STATUSES.get(type(error), 502))
 
 
 @app.get("/")

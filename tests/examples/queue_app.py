@@ -10,6 +10,7 @@ The application has no login: add your own.
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,11 +20,19 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
-from jarai_async import InvalidRequestError, JaraiError, ProductionRequest, UncertainSubmitError
+from jarai_async import (
+    InvalidRequestError,
+    JaraiError,
+    NotFoundError,
+    ProductionRequest,
+    UncertainSubmitError,
+)
 from jarai_async.receiver import Receiver
 from jarai_async.workers import Queue, QueueTicket
 
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 receiver = Receiver(os.environ["JARAI_WEBHOOK_SECRET"])  # JARAI shows it once, when you create the webhook
+STATUSES = {NotFoundError: 404, UncertainSubmitError: 409}  # for the latter a person has to decide
 
 
 @asynccontextmanager
@@ -53,8 +62,7 @@ async def get_ticket(queue: Queue, reference: str) -> QueueTicket:
 async def show_error(_: Request, error: JaraiError) -> JSONResponse:
     if isinstance(error, InvalidRequestError):
         return JSONResponse({"problems": error.problems}, status_code=422)
-    status = 409 if isinstance(error, UncertainSubmitError) else 502  # a person has to decide
-    return JSONResponse({"problems": [str(error)]}, status_code=status)
+    return JSONResponse({"problems": [str(error)]}, status_code=STATUSES.get(type(error), 502))
 
 
 @app.get("/")

@@ -149,14 +149,18 @@ async def test_error_of_a_submit_in_doubt_names_no_command_without_a_journal(
 async def test_base_url_that_was_never_reached_rejects_the_requests(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is probably wrong: one warning is logged, and the jobs do not wait as in an outage."""
+    """It is probably wrong: the jobs do not wait as in an outage, and the log says what submits them."""
     async with Simulator() as simulator:
         requests = requests_for(simulator, 2)
     async with JaraiClient("jarai_test_x", base_url="http://127.0.0.1:9/v1/partner") as client:
         outcomes = await outcomes_of(Orchestrator(client), requests)
     assert {outcome.state for outcome in outcomes} == {OutcomeState.REJECTED}
     assert {type(outcome.error) for outcome in outcomes} == {NotSentError}
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    outage, *ends = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "an outage of JARAI (submit) began" in outage
+    assert [text.rpartition("base URL, then try again.")[2] for text in ends] == [
+        " Nothing was created: the next run, `resume` after a restart, or `retry` submits it."
+    ] * 2
 
 
 async def test_request_that_was_not_sent_at_the_first_start_is_submitted_by_the_next_run(

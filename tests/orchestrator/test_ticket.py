@@ -103,6 +103,7 @@ async def test_ticket_as_json_shows_what_is_known(simulator: Simulator, client: 
         "reference": "a",
         "productionId": None,
         "status": None,
+        "currentStep": None,
         "topic": "How tides work",
         "accountId": simulator.account_id,
         "done": False,
@@ -118,6 +119,7 @@ async def test_ticket_as_json_shows_what_is_known(simulator: Simulator, client: 
     }
     assert accepted["expectedFinish"].endswith("+00:00")
     assert ended == outcome.to_dict() | {name: before[name] for name in ("topic", "accountId")} | {
+        "currentStep": ended["currentStep"],
         "done": True,
         "expectedFinish": None,
         "waitingFor": None,

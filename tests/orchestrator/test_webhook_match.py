@@ -159,7 +159,9 @@ async def test_log_says_once_what_a_webhook_has_decided(
                 await asyncio.sleep(0)
             await asyncio.sleep(10)
         said = [message for message in caplog.messages if message.startswith("r0 ")]
-    assert [message.partition(":")[0] for message in said] == [f"r0 has created production {created}"]
+    assert [message.partition(" (")[0] for message in said] == [
+        f"r0 is not in doubt any more, and nobody has to decide: it has created production {created}"
+    ]
 
 
 async def test_production_of_another_program_is_not_taken(tmp_path: Path) -> None:
