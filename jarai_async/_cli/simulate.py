@@ -60,7 +60,7 @@ def add_simulate(commands: Commands) -> None:
     )
     simulate.add_argument("--when", metavar="RULE", action="append", default=[], help=when_help)
     state_help = (
-        "keep productions, webhooks (with their secrets), seed, speed, epoch and the port of --port 0 in "
+        "keep productions, webhooks (with their secrets), seed, speed, epoch and ports in "
         "FILE, which only you can read, and continue with them at the next start"
     )
     simulate.add_argument("--state", metavar="FILE", help=state_help)
@@ -131,11 +131,11 @@ async def _serve(options: argparse.Namespace, state: StateFile | None) -> int:
             on_change=on_change,
             on_webhook_change=None if state is None else state.save_webhook,
         ) as simulator,
-        ControlServer(simulator) as control,
+        ControlServer(simulator, port=0 if state is None else state.control_port) as control,
     ):
         _prepare(simulator, options, state)
         if state is not None:
-            state.save_port(urlsplit(simulator.base_url).port or 0)
+            state.save_ports(urlsplit(simulator.base_url).port or 0, urlsplit(control.url).port or 0)
         settings = {
             "JARAI_BASE_URL": simulator.base_url,
             "JARAI_API_KEY": simulator.api_key,

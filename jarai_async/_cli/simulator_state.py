@@ -1,4 +1,4 @@
-"""The file of `jarai simulate --state`: the seed, the clock, the port, every production, and the webhooks.
+"""The file of `jarai simulate --state`: the seed, the clock, the ports, every production, and the webhooks.
 
 JSON Lines. The first line is the header, and of several lines about the same thing the last one counts. Only
 its owner can read the file: it has the secrets of the webhooks.
@@ -28,6 +28,7 @@ class StateFile:
         self.epoch = epoch
         self.speed = speed
         self.port = 0
+        self.control_port = 0
         self.productions: dict[str, Mapping[str, Any]] = {}
         self.webhooks: dict[str, Mapping[str, Any]] = {}
         self._lock = _lock(self._path)
@@ -44,9 +45,9 @@ class StateFile:
         """Write a production that was created or changed."""
         self._write(production.to_dict())
 
-    def save_port(self, port: int) -> None:
-        """Write the port at which the simulator listens."""
-        self._write({"port": port})
+    def save_ports(self, port: int, control_port: int) -> None:
+        """Write the ports at which the simulator and its control server listen."""
+        self._write({"port": port, "control_port": control_port})
 
     def save_webhook(self, webhook: SimulatedWebhook) -> None:
         """Write a webhook that was created, changed or deleted."""
@@ -59,7 +60,7 @@ class StateFile:
 
     def _take(self, saved: Mapping[str, Any]) -> None:
         if "port" in saved:
-            self.port = saved["port"]
+            self.port, self.control_port = saved["port"], saved.get("control_port", 0)
         elif "production_id" in saved:
             self.productions[saved["production_id"]] = saved
         elif saved["deleted"]:
@@ -90,8 +91,8 @@ class StateFile:
     def _replace(self) -> None:
         """Write the file again, without what later lines have replaced and without a line that is cut off."""
         header = {"jarai_simulator_seed": self.seed, "epoch": self.epoch, "speed": self.speed}
-        port = [{"port": self.port}] if self.port else []
-        saved = (header, *port, *self.productions.values(), *self.webhooks.values())
+        ports = [{"port": self.port, "control_port": self.control_port}] if self.port else []
+        saved = (header, *ports, *self.productions.values(), *self.webhooks.values())
         lines = [json.dumps(values) for values in saved]
         temporary = self._path.with_name(f"{self._path.name}.new")
         temporary.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ def test_simulator_in_the_background_and_its_next_start(tmp_path: Path) -> None:
         assert process.stdout is not None
         again = json.loads(process.stdout.readline())
         assert {name: again[name] for name in ID_FIELDS} == ids
-        for name in ("JARAI_API_KEY", "JARAI_BASE_URL"):  # the port is kept, too, for journals
+        for name in ("JARAI_API_KEY", "JARAI_BASE_URL", "JARAI_CONTROL_URL"):  # a journal belongs to a port
             assert again[name] == settings[name]
 
         async def ended() -> Production:
