@@ -104,7 +104,7 @@ CREATE TABLE jarai.webhooks (
     production_id text,
     event json NOT NULL
 );
-CREATE INDEX webhooks_of_production ON jarai.webhooks (production_id);
+CREATE INDEX webhooks_by_age ON jarai.webhooks (received_at);
 """
 
 

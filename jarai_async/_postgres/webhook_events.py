@@ -16,9 +16,12 @@ WEBHOOKS: Final = "jarai_webhooks"
 _KEPT = 3600.0  # seconds
 _LATE = 60.0  # seconds by which the longest transaction may commit after a later one
 _INSERT = "INSERT INTO jarai.webhooks (received_at, production_id, event) VALUES (jarai.now(), %s, %s)"
-_DELETE_OLD = "DELETE FROM jarai.webhooks WHERE received_at < jarai.now() - %s"
+_DELETE_OLD = """
+WITH now AS MATERIALIZED (SELECT jarai.now() AS now)
+DELETE FROM jarai.webhooks USING now WHERE received_at < now - %s
+"""
 _NOTIFY = "SELECT pg_notify(%s, '')"
-_AFTER = "SELECT id, received_at, event FROM jarai.webhooks WHERE id > %s ORDER BY id"
+_NEW = "SELECT id, received_at, event FROM jarai.webhooks WHERE id > %s AND id <> ALL(%s) ORDER BY id"
 
 
 async def record(database: Database, event: WebhookEvent) -> None:
@@ -37,14 +40,14 @@ class WebhookReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seen: set[int] = set()
-        self._first = 0
+        self._first = 0  # what follows may still be committed
+        self._seen: dict[int, float] = {}  # when the events behind it were received, by id
 
     async def read(self) -> list[WebhookEvent]:
         """Return the events that were not returned before. Raises as `Database.read`."""
-        rows = await self._database.read(_AFTER, (self._first,))
-        new = [event for id_, _, event in rows if id_ not in self._seen]
-        last = max((received_at for _, received_at, _ in rows), default=0.0)
-        self._first = max((id_ for id_, at, _ in rows if at < last - _LATE), default=self._first)
-        self._seen = {id_ for id_, _, _ in rows if id_ > self._first}
-        return [decode(event, EVENTS.get(event["eventType"], WebhookEvent)) for event in new]
+        new = await self._database.read(_NEW, (self._first, [*self._seen]))
+        self._seen.update((id_, received_at) for id_, received_at, _ in new)
+        certain = max(self._seen.values(), default=0.0) - _LATE
+        self._first = max((id_ for id_, at in self._seen.items() if at < certain), default=self._first)
+        self._seen = {id_: at for id_, at in self._seen.items() if id_ > self._first}
+        return [decode(event, EVENTS.get(event["eventType"], WebhookEvent)) for _, _, event in new]

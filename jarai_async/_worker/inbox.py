@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from jarai_async import _clock
+from jarai_async._api.webhook_models import WebhookEvent
 from jarai_async._errors import JaraiError
 from jarai_async._orchestrator.webhook_router import Subscriber
 from jarai_async._postgres.database import Database
@@ -41,9 +42,14 @@ class WebhookInbox:
         while True:
             self._notified.clear()
             try:
-                for event in await self._reader.read():
-                    if self._listener is not None:
-                        await self._listener(event)
+                await self._hand_over(await self._reader.read())
             except JaraiError as error:  # the polls find the change
                 _log.warning("webhook events cannot be used: %s", error)
             await _clock.wait_until(_clock.monotonic() + _LOOK, self._notified)
+
+    async def _hand_over(self, events: Iterable[WebhookEvent]) -> None:
+        """Let the journal write all in one commit: they may arrive faster than one commit after the other."""
+        if self._listener is not None:
+            done = await asyncio.gather(*map(self._listener, events), return_exceptions=True)
+            for error in filter(None, done):
+                raise error

@@ -3,6 +3,7 @@
 import asyncio
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from jarai_async import Finished, InvalidRequestError, JaraiClient, OutcomeState
@@ -10,7 +11,7 @@ from jarai_async._api.models import parse_id
 from jarai_async._postgres import webhook_events
 from jarai_async._postgres.database import Database
 from jarai_async.simulator import Simulator
-from jarai_async.webhooks import ProductionFailed
+from jarai_async.webhooks import ProductionFailed, WebhookEvent
 from jarai_async.workers import Queue
 from tests.support.postgres import working
 from tests.support.scenarios import request_for
@@ -69,3 +70,29 @@ async def test_statistics_are_those_of_all_workers_and_requests(
             after = await queue.statistics()
         assert (after.waiting, after.in_flight, after.finished, after.requests["submit"]) == (0, 0, 3, 3)
         assert after.per_minute == 300
+
+
+async def test_webhook_events_are_read_once_also_where_they_are_committed_late(
+    database: Database, postgres_url: str
+) -> None:
+    """Such a row has a lower number than one that was read before. After an hour they are deleted."""
+    reader = webhook_events.WebhookReader(database)
+
+    async def read() -> list[int]:
+        return [event.sequence_number for event in await reader.read()]
+
+    insert = b"INSERT INTO jarai.webhooks (received_at, event) SELECT received_at, event FROM jarai.webhooks"
+    await webhook_events.record(
+        database, StepCompleted(sequence_number=1, event_type="production.step.complete")
+    )
+    async with await psycopg.AsyncConnection.connect(postgres_url) as late:
+        await late.execute(insert)
+        await webhook_events.record(database, WebhookEvent(sequence_number=2))
+        assert await read() == [1, 2]
+        await late.commit()
+    assert await read() == [1]
+    assert await read() == []
+    await database.read("UPDATE jarai.webhooks SET received_at = received_at - 3601")
+    await webhook_events.record(database, WebhookEvent(sequence_number=3))
+    assert await read() == [3]
+    assert await database.read("SELECT count(*) FROM jarai.webhooks") == [(1,)]
