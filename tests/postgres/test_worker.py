@@ -82,9 +82,7 @@ async def test_webhook_events_are_read_once_also_where_they_are_committed_late(
         return [event.sequence_number for event in await reader.read()]
 
     insert = b"INSERT INTO jarai.webhooks (received_at, event) SELECT received_at, event FROM jarai.webhooks"
-    await webhook_events.record(
-        database, StepCompleted(sequence_number=1, event_type="production.step.complete")
-    )
+    await webhook_events.record(database, WebhookEvent(sequence_number=1))
     async with await psycopg.AsyncConnection.connect(postgres_url) as late:
         await late.execute(insert)
         await webhook_events.record(database, WebhookEvent(sequence_number=2))
