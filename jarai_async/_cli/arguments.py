@@ -49,7 +49,8 @@ exit codes:
   0    everything was done
   1    something failed or is unfinished; the last lines say what
   2    nothing was done, because the command, the batch, the configuration or the API key is wrong
-  130  Ctrl-C stopped the command; 143: SIGTERM, 129: SIGHUP (128 and the number of the signal)
+  130  Ctrl-C stopped the command; 143: SIGTERM, 129: SIGHUP (128 and the number of the signal);
+       141: nothing reads the list any more, as after `| head`
 `jarai worker`, `jarai simulate` and `jarai webhooks listen` run until they are stopped, then end with 0.
 """
 
@@ -94,6 +95,11 @@ def resume_command(options: argparse.Namespace) -> str:
             option = f"--{name.replace('_', '-')}"
             words.append(option if value is True else f"{option}={value}")
     return shlex.join(words)
+
+
+def retry_command(journal: str) -> str:
+    """Return the command that lets all that failed or were rejected be submitted again."""
+    return shlex.join(["jarai", "retry", f"./{journal}" if journal.startswith("-") else journal])
 
 
 def simulator_options(options: argparse.Namespace) -> list[str]:

@@ -15,7 +15,7 @@ from jarai_async import _clock
 from jarai_async._api.calls import is_refusal
 from jarai_async._api.models import ProductionRequest
 from jarai_async._cli import output
-from jarai_async._cli.arguments import DOWNLOAD_FOLDER, resume_command
+from jarai_async._cli.arguments import DOWNLOAD_FOLDER, resume_command, retry_command
 from jarai_async._cli.client import serving, webhook_secrets
 from jarai_async._cli.output import ShowEvent
 from jarai_async._cli.progress import Progress, shown
@@ -75,6 +75,8 @@ async def run_requests(
         return code
     if stopped and options.journal is not None and not getattr(options, "simulate", False):
         output.print_command("to continue", resume_command(options))
+    elif report.may_retry and options.journal is not None and not getattr(options, "simulate", False):
+        output.print_command("to submit again what failed", retry_command(options.journal))
     summary = report.summary(interrupted=stopped, created=created())
     sent = orchestrator.statistics().requests
     seconds = _clock.monotonic() - started

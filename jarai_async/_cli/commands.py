@@ -34,7 +34,7 @@ from jarai_async._cli.completion import print_completion
 from jarai_async._cli.results import shown_results
 from jarai_async._cli.signals import interrupted, on_interrupt
 from jarai_async._cli.simulate import simulate
-from jarai_async._cli.streams import background_streams
+from jarai_async._cli.streams import OutputError, background_streams
 from jarai_async._client import JaraiClient
 from jarai_async._downloads.file_names import file_name, unique_names
 from jarai_async._errors import (
@@ -45,6 +45,9 @@ from jarai_async._errors import (
 )
 from jarai_async._locations import is_database
 from jarai_async.simulator import run as run_simulated
+
+_LISTS = ("journal", "accounts")  # commands that change nothing
+_UNREAD = 141  # the exit code of a program that SIGPIPE ends
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,8 +92,10 @@ def _execute(arguments: list[str] | None) -> int:
         output.print_message(error)
         return 2
     except JaraiError as error:
-        output.print_message(error)
-        return 1
+        is_unread = isinstance(error, OutputError) and error.is_unread and options.command in _LISTS
+        if not is_unread:
+            output.print_message(error)
+        return _UNREAD if is_unread else 1
     except OSError as error:
         reason = output.reason(error)
         output.print_message(f"{error.filename}: {reason}" if error.filename else reason)

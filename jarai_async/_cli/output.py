@@ -21,7 +21,6 @@ from jarai_async._errors import (
     AuthenticationError,
     ConfigurationError,
     JaraiError,
-    UncertainSubmitError,
 )
 from jarai_async._events import Event, Finished
 from jarai_async._forecast.plan import TARGET_LAG, Plan
@@ -122,9 +121,7 @@ class _MessageHandler(logging.Handler):
 
 def _is_bad_end(record: logging.LogRecord) -> bool:
     """Whether a record is about a request that did not end well, of which `print_event` prints a line."""
-    args = record.args if isinstance(record.args, tuple) else ()
-    is_uncertain = any(isinstance(one, UncertainSubmitError) for one in args)
-    return is_uncertain or getattr(record, "jarai", {}).get("ok") is False
+    return getattr(record, "jarai", {}).get("ok") is False
 
 
 def reason(error: OSError) -> str:

@@ -87,6 +87,11 @@ class BatchReport:
         return published == self.total and not (self._with_missing_files or self._ended_before)
 
     @property
+    def may_retry(self) -> bool:
+        """Whether some failed or were rejected: `jarai retry` lets them be submitted again."""
+        return bool(self._outcomes[OutcomeState.FAILED] or self._outcomes[OutcomeState.REJECTED])
+
+    @property
     def submitted(self) -> int:
         """The number of requests that were submitted, by this process or an earlier one."""
         return len(self._submitted) + len(self._ended_before)

@@ -29,6 +29,9 @@ _MAX_QUEUED: Final = 10_000  # texts; then the oldest are dropped: progress bars
 class OutputError(JaraiError):
     """Standard output cannot be written: it is closed, its reader has exited, or the disk is full."""
 
+    is_unread: bool = False
+    """Whether its reader has exited."""
+
 
 @contextmanager
 def background_streams() -> Iterator[None]:
@@ -102,7 +105,9 @@ class BackgroundStream(io.TextIOBase):
         if self._error is not None:
             self._error_was_raised = True
             reason = self._error.strerror or str(self._error)
-            raise OutputError(f"the output cannot be written: {reason}") from None
+            error = OutputError(f"the output cannot be written: {reason}")
+            error.is_unread = isinstance(self._error, BrokenPipeError)
+            raise error from None
 
     def _write_queued(self) -> None:
         try:

@@ -51,7 +51,7 @@ _log = logging.getLogger("jarai_async")
 WITHOUT_SLOT = (Status.AWAITING_APPROVAL, Status.DISTRIBUTING)  # they have waited for approval, as a rule
 _LAST_LOOK = 60.0  # seconds for the poll of a production whose deadline has passed already
 
-_RETRY_ADVICE = "To submit it again, call `Orchestrator.retry`, or use `jarai retry`."
+_RETRY_ADVICE = "To submit it again, use `jarai retry`, or `Orchestrator.retry` in a program."
 
 
 class Job:

@@ -50,7 +50,7 @@ async def test_rejected_request_is_not_sent_again_unless_asked(simulator: Simula
     assert str(again.error) == str(first.error)
     assert (again.error.status, again.error.code) == (409, "BUDGET_GATE_1_FAILED")
     assert again.error.correlation_id
-    assert "To submit it again, call `Orchestrator.retry`, or use `jarai retry`." in str(again)
+    assert "To submit it again, use `jarai retry`, or `Orchestrator.retry` in a program." in str(again)
 
 
 async def test_retry_submits_a_rejected_request_again(
