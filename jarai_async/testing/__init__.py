@@ -20,6 +20,8 @@ other libraries (aiosqlite), subprocesses, other servers. Hold the clock meanwhi
     with asyncio.get_running_loop().hold():
         await database.execute(...)
 
+A rule of `Simulator.when` that no submission has matched is a warning at the end of the test.
+
 A test runs in simulated time if it uses one of these fixtures, directly or through another fixture. All other
 tests keep their event loop. `-p no:jarai` turns the plugin off. With `asyncio_mode = auto`, leave out the
 mark `anyio`: pytest-asyncio then runs the tests.
@@ -30,6 +32,7 @@ With unittest, derive from `JaraiTestCase`. In a script, use `jarai_async.simula
 import asyncio
 import sys
 import unittest
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -62,6 +65,7 @@ class JaraiTestCase(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
         """Start the simulator and the client, which end after the test."""
         self.simulator = await self.enterAsyncContext(self.new_simulator())
+        self.addCleanup(warn_of_unmatched, self.simulator)
         client = JaraiClient(self.simulator.api_key, base_url=self.simulator.base_url)
         self.client = await self.enterAsyncContext(client)
 
@@ -71,6 +75,13 @@ class JaraiTestCase(unittest.IsolatedAsyncioTestCase):
             return super().run(result)
         with _event_loop_policy(self):  # unittest knows `loop_factory` from Python 3.13 on
             return super().run(result)
+
+
+def warn_of_unmatched(simulator: Simulator) -> None:
+    """Warn of each rule of `Simulator.when` that no submission has matched: its name may be misspelt."""
+    for rule in simulator.rules:
+        if not rule.matched:
+            warnings.warn(f"no submission has matched {rule}", stacklevel=2)
 
 
 @contextmanager

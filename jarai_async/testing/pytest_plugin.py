@@ -153,6 +153,7 @@ def _fixtures(runner: str, decorate: Callable[[Any], Any]) -> dict[str, Any]:
         import asyncio  # noqa: PLC0415
 
         from jarai_async.simulator import SimulatedEventLoop, Simulator  # noqa: PLC0415
+        from jarai_async.testing import warn_of_unmatched  # noqa: PLC0415
 
         if not isinstance(asyncio.get_running_loop(), SimulatedEventLoop):
             message = (
@@ -162,6 +163,7 @@ def _fixtures(runner: str, decorate: Callable[[Any], Any]) -> dict[str, Any]:
         options = {"failure_rate": 0.0, **_options(request.node, "jarai_simulator")}
         async with Simulator(**options) as simulator:
             yield simulator
+            warn_of_unmatched(simulator)
 
     async def client(jarai_simulator: Simulator) -> AsyncIterator[JaraiClient]:
         from jarai_async._client import JaraiClient  # noqa: PLC0415

@@ -236,6 +236,18 @@ def test_mistake_in_the_marker_of_the_clock_is_an_error_of_its_own_module(
     assert "1 error" in capsys.readouterr().out
 
 
+def test_rule_that_no_submission_has_matched_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its topic is misspelt, so the test would pass whatever the program does."""
+    source = "async def test(jarai_simulator):\n    jarai_simulator.when(topic='Tydes').fails(step=8)\n"
+    assert (
+        run_project(tmp_path, source, "-o", "asyncio_mode=auto", "-W", "error")
+        == pytest.ExitCode.TESTS_FAILED
+    )
+    assert "no submission has matched when topic='Tydes': fails step=8" in capsys.readouterr().out
+
+
 def test_plugin_that_is_not_used_imports_nothing(tmp_path: Path) -> None:
     """Under the name that it is installed with, it imports neither the package nor aiohttp."""
     shutil.copy(str(pytest_plugin.__file__), tmp_path / "_jarai_async_pytest.py")

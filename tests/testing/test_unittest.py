@@ -5,6 +5,8 @@ import unittest
 from datetime import UTC, datetime
 from typing import ClassVar
 
+import pytest
+
 from jarai_async import JaraiClient, ProductionRequest, _clock
 from jarai_async.simulator import SimulatedEventLoop, Simulator
 from jarai_async.testing import JaraiTestCase
@@ -49,3 +51,12 @@ def test_suite_of_unittest() -> None:
     suite.run(result)
     assert result.testsRun == 3
     assert result.errors == result.failures == []
+
+
+def test_rule_that_no_submission_has_matched_is_a_warning() -> None:
+    class Misspelt(JaraiTestCase):
+        async def test(self) -> None:
+            self.simulator.when(topic="Tydes").is_rejected()
+
+    with pytest.warns(UserWarning, match="no submission has matched when topic='Tydes': is_rejected"):
+        assert Misspelt("test").run().wasSuccessful()  # type: ignore[union-attr]
