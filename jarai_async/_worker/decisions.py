@@ -1,5 +1,6 @@
 """Carries out what users have decided about a request: in the worker that owns it, or else in one of them."""
 
+import asyncio
 from collections.abc import Callable
 
 from jarai_async._errors import JaraiError
@@ -23,7 +24,19 @@ class Decisions:
         self._journal = journal
         self._commands = commands
         self._follow = follow
-        self._under_way: set[str] = set()
+        self._under_way: dict[str, asyncio.Event] = {}  # set at the end, by reference
+
+    async def carry_out_pending(self, reference: str) -> None:
+        """Return once what was decided about a request is carried out. Raises JournalError, ClosedError."""
+        if await self._commands.pending(reference):
+            if (done := self._under_way.get(reference)) is not None:
+                await done.wait()
+            else:
+                await self.carry_out(reference)
+
+    def is_under_way(self, reference: str) -> bool:
+        """Whether this worker is carrying out a decision about a request, and owns it only for that."""
+        return reference in self._under_way
 
     async def carry_out(self, reference: str) -> None:
         """Carry out what was decided about a request, unless another worker owns it, or this does so already.
@@ -32,7 +45,7 @@ class Decisions:
         """
         if reference in self._under_way:
             return
-        self._under_way.add(reference)
+        done = self._under_way[reference] = asyncio.Event()
         try:
             intent = await self._journal.claim(reference, even_settled=True)
             if intent is not None:
@@ -43,7 +56,8 @@ class Decisions:
                 else:
                     await self._journal.release(reference, is_settled=None)
         finally:
-            self._under_way.discard(reference)
+            del self._under_way[reference]
+            done.set()
 
     async def _apply(self, command: Command, reference: str) -> JaraiError | None:
         """Return why a decision could not be carried out."""

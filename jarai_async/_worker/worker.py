@@ -198,6 +198,7 @@ class Worker:
 
     async def _take(self, reference: str) -> None:
         """Run a request of the queue once there is a slot for its production."""
+        await self._decisions.carry_out_pending(reference)  # it may be cancelled already
         slot = Slot(self._orchestrator.context.slots)
         await slot.acquire()
         try:
@@ -205,7 +206,7 @@ class Worker:
         except BaseException:
             slot.release()
             raise
-        if intent is None or not self._continue(intent, slot):
+        if intent is None or self._decisions.is_under_way(reference) or not self._continue(intent, slot):
             slot.release()
 
     def _continue(self, intent: Intent, slot: Slot) -> bool:

@@ -63,6 +63,7 @@ def _clear(simulator: Simulator, words: list[str]) -> None:
 
 
 def _when(simulator: Simulator, words: list[str]) -> None:
+    words = words[words[:1] == ["any"] :]  # as a rule without conditions is printed
     conditions = list(takewhile(lambda word: word.isdigit() or "=" in word, words))
     if conditions == words:
         raise ValueError(f"add what happens: {', '.join(RULES)}")

@@ -1,9 +1,10 @@
 """Commands that take the URL of a queue in PostgreSQL in place of a journal."""
 
 import asyncio
+import json
 import os
-import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -17,7 +18,7 @@ from jarai_async._cli.commands import main
 from jarai_async.simulator import Simulator
 from jarai_async.simulator import run as run_simulated
 from jarai_async.workers import Queue
-from tests.cli.helpers import JARAI, id_options, lines, run_command, write_batch
+from tests.cli.helpers import JARAI, id_options, lines, write_batch
 from tests.support.postgres import working
 from tests.support.scenarios import request_for
 from tests.support.strategies import ID
@@ -65,32 +66,46 @@ def test_queue_is_listed_and_forgotten_as_a_journal(
 
 
 def test_run_needs_no_key_and_leaves_the_productions_to_the_workers(
-    served: dict[str, str], postgres_url: str, tmp_path: Path
+    postgres_url: str, tmp_path: Path
 ) -> None:
     """It adds the batch and follows it; the worker has the files. Run again, it adds nothing."""
     url = as_url(postgres_url)
-    worker = [*JARAI, "worker", url, "--speed=600", "--download-to=videos"]
-    batch = run_command(served, tmp_path, 3, "--journal", url)
+    quick = ["--when", "3 fails", "--when", "any takes queued=1 producing=1 distributing=1"]
+    quick += ["--when", "any awaits_approval 1"]
     environment = {name: value for name, value in os.environ.items() if name != "JARAI_API_KEY"}
-    with subprocess.Popen(
-        batch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
-    ) as first:
+    with ExitStack() as stack:
+
+        def start(*command: str) -> "subprocess.Popen[str]":
+            process = subprocess.Popen(
+                [*JARAI, *command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=tmp_path,
+                env=environment,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)  # before its block ends, which would wait for it
+            return process
+
+        simulator = start("simulate", "--port=0", "--failure-rate=0", *quick)
+        assert simulator.stdout is not None
+        settings = json.loads(simulator.stdout.readline())
+        batch = ["run", write_batch(tmp_path, 3), *id_options(settings), "--journal", url]
+        first = start(*batch)
         assert first.stderr is not None
         assert "no worker is running: `jarai worker` starts one" in first.stderr.readline()
-        with subprocess.Popen(worker, stderr=subprocess.PIPE, cwd=tmp_path) as working:
-            events, _ = first.communicate(timeout=60)
-            again = subprocess.run(
-                batch, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=60
-            )
-            working.send_signal(signal.SIGTERM)
-            working.communicate(timeout=60)
-    assert working.returncode == 0
-    outcomes = {line["reference"]: line["outcome"] for line in lines(events) if line["event"] == "Finished"}
-    assert outcomes.keys() == {"item-0", "item-1", "item-2"}
-    assert [line["event"] for line in lines(again.stdout)] == ["Finished"] * 3 + ["Summary"]
-    published = sum(outcome == "published" for outcome in outcomes.values())
-    assert first.returncode == again.returncode == (published != 3)
-    assert len(list(tmp_path.glob("videos/*/manifest.json"))) == published
+        environment |= {name: settings[name] for name in ("JARAI_API_KEY", "JARAI_BASE_URL")}
+        worker = start("worker", url, "--download-to=videos")
+        events, _ = first.communicate(timeout=100)
+        again, _ = (second := start(*batch)).communicate(timeout=100)
+        worker.terminate()
+        assert worker.wait(timeout=100) == 0
+    outcomes = [line["outcome"] for line in lines(events) if line["event"] == "Finished"]
+    assert sorted(outcomes) == ["failed", "published", "published"]
+    assert [line["event"] for line in lines(again)] == ["Finished"] * 3 + ["Summary"]
+    assert first.returncode == second.returncode == 1
+    assert len(list(tmp_path.glob("videos/*/manifest.json"))) == 2
     assert not (tmp_path / "deliverables").exists()
 
 

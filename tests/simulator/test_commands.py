@@ -28,6 +28,7 @@ async def test_commands_do_what_the_methods_do(simulator: Simulator, client: Jar
         "fault unavailable:fetch:2",
         "fault internal_error:accounts:always",
         'when topic="How tides work" fails step=8 code=500',
+        "when any takes queued=9",
         "when 2 awaits-approval inf",
         "when 3 has_fault forbidden on=cancel times=none",
         "when 4 is_rejected",
