@@ -245,7 +245,7 @@ class Orchestrator:
         feeder = start(feed, batch, self.jobs, self.context, name="jarai feeder")
         self._batches[feeder] = batch
         feeder.add_done_callback(self._batches.pop)
-        self._add_background(start(self._monitor.warn_if_over_quota, name="jarai quota check"))
+        self._add_background(start(self._monitor.warn_if_over_quota, batch, name="jarai quota check"))
         feeder.add_done_callback(lambda _: batch.all_drawn(None))  # also where it never started
         return Run(batch, feeder, self.context.journal)
 

@@ -12,7 +12,7 @@ from jarai_async._api.models import ProductionRequest
 from jarai_async._downloads.folder import Folder
 from jarai_async._errors import InvalidRequestError, JournalError
 from jarai_async._events import Event
-from jarai_async._journal.entries import Intent
+from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.identity import reference_of
 from jarai_async._journal.protocol import Journal
 from jarai_async._orchestrator.decisions import is_same_request, new_intent
@@ -81,6 +81,10 @@ class Batch:
         self._occurrences = occurrences  # of references that are made from the content
         self._known: list[Named] = []
         self._new: list[Named] = []  # those that the journal does not know
+        self.submitted: set[str] = set()
+        """The references that the journal shows as submitted, by an earlier run."""
+        self.is_planned: asyncio.Event = asyncio.Event()
+        """Set when a collection was compared with the journal."""
         self._problems: list[str] = []
         self._running = 0
         self._all_drawn = False
@@ -94,6 +98,12 @@ class Batch:
         """The requests that are still to be drawn, as far as they are known."""
         to_draw = () if self._all_drawn else self._collection[self.started :]
         return [item for item in to_draw if isinstance(item, ProductionRequest)]
+
+    @property
+    def not_submitted(self) -> Sequence[ProductionRequest]:
+        """Those of them that no earlier run has submitted, once `is_planned` is set."""
+        to_draw = () if self._all_drawn else self._known[self.started :]
+        return [request for reference, request in to_draw if reference not in self.submitted]
 
     def may_draw(self, reference: str) -> bool:
         """Return whether a request with this reference may still be drawn."""
@@ -130,6 +140,7 @@ class Batch:
         async for reference, request in unhurried(self._new):
             journal.plan(new_intent(reference, request))
         await journal.flush()
+        self.is_planned.set()
 
     async def warn_if_collected(self, folder: Folder) -> None:
         """Warn about new requests that have files in this folder: an earlier run has paid for them."""
@@ -160,6 +171,8 @@ class Batch:
                     self._new.append((reference, request))
                 elif not is_same_request(intent, request):
                     changed.append(new_intent(reference, request, intent))
+                elif intent.stage is not Stage.PLANNED:
+                    self.submitted.add(reference)
             except InvalidRequestError as error:
                 self._problems += error.problems
             except JournalError:

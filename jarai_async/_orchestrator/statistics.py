@@ -166,10 +166,13 @@ class Monitor:
         )
         return _clock.utc() + timedelta(seconds=seconds)
 
-    async def warn_if_over_quota(self) -> None:
+    async def warn_if_over_quota(self, batch: Batch) -> None:
         """Once the tier is known, log whether today's quotas are too small for what is to be submitted."""
+        await batch.is_planned.wait()
         await self._engine.scheduler.limit_known.wait()
-        to_submit = self._to_submit()
+        states = [job.state for job in self._jobs if job.state.reference not in batch.submitted]
+        to_submit = [state.request for state in states if state.production is None]
+        to_submit += batch.not_submitted
         later = sum(day > 0 for day in self._days(to_submit))
         if later:
             limiter = self._engine.limiter

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from jarai_async import (
     RateLimit,
     Statistics,
     StatusChanged,
+    Submitted,
     _clock,
 )
 from jarai_async.simulator import Simulator
@@ -245,6 +247,28 @@ async def test_batch_above_the_users_requests_a_day_is_warned_of(caplog: pytest.
             break
         assert orchestrator.statistics().left_today in range(17, 30)
     assert "not enough (30 requests a day)" in caplog.text
+
+
+async def test_warning_of_the_daily_quota_leaves_out_what_an_earlier_run_has_submitted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise it counts them as to be submitted again after each restart."""
+    async with (
+        Simulator(tier="standard", failure_rate=0) as simulator,
+        JaraiClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        requests = requests_for(simulator, 40)
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            async for event in orchestrator.run(requests):
+                if isinstance(event, Submitted) and len(simulator.productions) > 9:
+                    break
+        left = 40 - len(simulator.productions)
+        caplog.clear()
+        async with Orchestrator(client, journal=tmp_path / "journal") as orchestrator:
+            async for _ in orchestrator.run(requests):
+                break
+    (warning,) = [record.getMessage() for record in caplog.records if "not enough" in record.getMessage()]
+    assert f"of the {left} productions still to be submitted" in warning
 
 
 @pytest.mark.parametrize(("tier", "count"), [("standard", 20), ("enterprise", 30)])
