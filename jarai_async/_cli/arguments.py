@@ -262,7 +262,9 @@ def _add_follow_options(parser: argparse.ArgumentParser) -> None:
         "stop waiting for a production this long after it was accepted, such as 2h30m; it continues at JARAI"
     )
     parser.add_argument("--deadline", metavar="DURATION", type=duration, help=deadline_help)
-    events_help = "append all events to a file, too, as JSON lines"
+    events_help = (
+        "append all events to a file, too, as JSON lines; one that a later run repeats has the same cursor"
+    )
     completed_as_file(parser.add_argument("--events", metavar="FILE", help=events_help))
     webhook_help = (
         "receive webhooks at http://127.0.0.1:PORT/, signed with the secret in JARAI_WEBHOOK_SECRET: then "

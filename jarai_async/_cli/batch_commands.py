@@ -33,6 +33,7 @@ from jarai_async._locations import is_database
 from jarai_async._orchestrator.decisions import is_same_request
 from jarai_async.simulator import Simulator
 
+_SHOWN: Final = 5
 _SLUG: Final = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")  # inferred from the examples of JARAI
 
 
@@ -62,10 +63,12 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
             "keep one simulator with `jarai simulate --state FILE`"
         )
     to_submit, begun = _divide(requests, journal)
+    mine = {*to_submit, *(intent.reference for intent in begun)}
+    others = [one for one in journal.intents if one.stage is not Stage.ENDED and one.reference not in mine]
     if options.webhook_port is not None:
         webhook_secrets()
     if journal.intents and len(to_submit) == len(requests) and not _plans(journal, to_submit):
-        output.print_message(f"{options.journal} has none of these requests: is it the right journal?")
+        output.print_message(f"all {len(requests)} requests are new to {options.journal}")
     if simulator is None:
         await _warn_if_collected(to_submit, options)
     if options.dry_run:
@@ -78,7 +81,13 @@ async def _run(options: argparse.Namespace, simulator: Simulator | None) -> int:
             await _check_journal(client, journal, options)
         created = simulator.productions.keys if simulator else tuple
         return await run_requests(
-            client, requests, options, is_new=not journal.begun, begun=begun, created=created
+            client,
+            requests,
+            options,
+            is_new=not journal.begun,
+            begun=begun,
+            others=len(others),
+            created=created,
         )
 
 
@@ -106,7 +115,13 @@ def _parse(options: argparse.Namespace, defaults: Mapping[str, str]) -> list[Pro
     """Parse the batch; options replace `defaults`."""
     given = {name: value for name in (*ID_FIELDS, "project_type") if (value := getattr(options, name))}
     ignored: set[str] | None = set() if options.ignore_unknown else None
-    requests = parse_file(options.batch, options.text, {**defaults, **given}, ignored=ignored)
+    equal: list[str] = []
+    requests = parse_file(options.batch, options.text, {**defaults, **given}, ignored=ignored, equal=equal)
+    if equal:
+        more = f" and {len(equal) - _SHOWN} more" if len(equal) > _SHOWN else ""
+        output.print_message(
+            f"requests without a reference are alike, and each is paid for: {'; '.join(equal[:_SHOWN])}{more}"
+        )
     if ignored:
         output.print_message(f"ignored columns: {', '.join(sorted(ignored))}")
     types = sorted({request.project_type for request in requests if request.project_type})

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePath
@@ -14,6 +15,7 @@ from attrs import fields_dict
 
 from jarai_async._api.models import ProductionRequest
 from jarai_async._errors import ConfigurationError, InvalidRequestError
+from jarai_async._journal.identity import reference_of
 from jarai_async._printable import printable
 
 ID_FIELDS: Final = ("account_id", "language_id", "country_id", "avatar_id")
@@ -24,6 +26,7 @@ _MAX_PROBLEMS: Final = 20  # in the text of a BatchError
 _MAX_PROBLEM_LENGTH: Final = 500  # characters
 _CSV_SUFFIXES: Final = (".csv", ".tsv", ".txt")
 _JSON_SUFFIXES: Final = (".json", ".jsonl", ".ndjson")
+_MISSPELT: Final = 0.8  # how alike a name and that of a field are
 
 
 def variable(field: str) -> str:
@@ -82,21 +85,32 @@ def read_text(path: str) -> str:
 
 
 def parse_file(
-    path: str, text: str, defaults: Mapping[str, str | None], *, ignored: set[str] | None = None
+    path: str,
+    text: str,
+    defaults: Mapping[str, str | None],
+    *,
+    ignored: set[str] | None = None,
+    equal: list[str] | None = None,
 ) -> list[ProductionRequest]:
     """Parse the text of a file. Its name decides how, or else its first character.
 
-    The names of unknown fields are added to `ignored`. If that is None, they are problems. Raises BatchError.
+    The names of unknown fields are added to `ignored`. If that is None, they are problems. Requests without
+    a reference that are like an earlier one are added to `equal`, as text. Raises BatchError.
     """
     suffix = PurePath(path).suffix.lower()
     as_csv = suffix in _CSV_SUFFIXES or (
         suffix not in _JSON_SUFFIXES and not text.lstrip().startswith(("{", "["))
     )
-    return parse_batch(text, as_csv=as_csv, defaults=defaults, ignored=ignored)
+    return parse_batch(text, as_csv=as_csv, defaults=defaults, ignored=ignored, equal=equal)
 
 
 def parse_batch(
-    text: str, *, as_csv: bool, defaults: Mapping[str, str | None], ignored: set[str] | None = None
+    text: str,
+    *,
+    as_csv: bool,
+    defaults: Mapping[str, str | None],
+    ignored: set[str] | None = None,
+    equal: list[str] | None = None,
 ) -> list[ProductionRequest]:
     """Parse every line; a field that is empty or omitted takes its value from `defaults`.
 
@@ -105,7 +119,7 @@ def parse_batch(
     unit, rows = ("line", _csv_rows(text)) if as_csv else _json_rows(text)
     requests: list[ProductionRequest] = []
     lines_of: dict[str, list[int]] = {}  # by problem
-    line_of: dict[str, int] = {}  # by reference
+    line_of: dict[str, int] = {}  # by reference, or what is made from the content
     for line, row in rows:
         try:
             request = _request(row, defaults, ignored)
@@ -114,7 +128,11 @@ def parse_batch(
                 lines_of.setdefault(problem, []).append(line)
             continue
         requests.append(request)
-        if request.reference is not None and (first := line_of.setdefault(request.reference, line)) != line:
+        name = request.reference or f"\n{reference_of(request, Counter())}"  # no reference has a line feed
+        if (first := line_of.setdefault(name, line)) != line and request.reference is None:
+            if equal is not None:
+                equal.append(f"{unit} {line} is like {unit} {first}")
+        elif first != line:
             problem = f"reference {request.reference!r} is already used in {unit} {first}"
             lines_of.setdefault(problem, []).append(line)
     problems = [f"{_where(unit, lines)}: {problem}" for problem, lines in lines_of.items()]
@@ -143,10 +161,22 @@ def _request(row: Any, defaults: Mapping[str, str | None], ignored: set[str] | N
         raise row
     if isinstance(row, dict):
         if ignored is not None:
+            if misspelt := _misspelt(row):
+                raise InvalidRequestError(misspelt)
             ignored |= {name for name in row if name not in _FIELDS}
             row = {name: value for name, value in row.items() if name in _FIELDS}
         row = {**defaults, **{name: value for name, value in row.items() if value not in (None, "")}}
     return ProductionRequest.from_dict(row)
+
+
+def _misspelt(row: Mapping[Any, Any]) -> list[str]:
+    """Say which unknown fields may be meant for one that the row lacks: to ignore them might be costly."""
+    problems = []
+    for name in row:
+        near = get_close_matches(str(name).casefold(), _FIELDS, n=1, cutoff=_MISSPELT)
+        if name not in _FIELDS and near and near[0] not in row:
+            problems.append(f"unknown field {name!r}; did you mean {near[0]!r}? Rename it to ignore it")
+    return problems
 
 
 def _with_advice(problem: str) -> str:

@@ -51,13 +51,14 @@ async def run_requests(
     *,
     is_new: bool,
     begun: Collection[Intent] = (),
+    others: int = 0,
     created: Callable[[], Collection[str]] = tuple,
 ) -> int:
     """Run requests, show their events, and print a summary, even when interrupted.
 
     `is_new` is whether none of them was submitted yet, according to the journal. `begun` has its entries
-    of those that were. `created` returns the IDs of all productions on the server, where a simulator knows
-    them.
+    of those that were. `others` is how many other requests of the journal have not ended. `created` returns
+    the IDs of all productions on the server, where a simulator knows them.
     """
     await check_key(client)
     options.download_to = options.download_to or DOWNLOAD_FOLDER
@@ -77,6 +78,9 @@ async def run_requests(
         output.print_command("to continue", resume_command(options))
     elif report.may_retry and options.journal is not None and not getattr(options, "simulate", False):
         output.print_command("to submit again what failed", retry_command(options.journal))
+    if others and not stopped:
+        purpose = f"unfinished requests of this journal, beside these: {others}; to continue"
+        output.print_command(purpose, resume_command(options))
     summary = report.summary(interrupted=stopped, created=created())
     sent = orchestrator.statistics().requests
     seconds = _clock.monotonic() - started

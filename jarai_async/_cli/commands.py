@@ -43,6 +43,7 @@ from jarai_async._errors import (
     InvalidRequestError,
     JaraiError,
 )
+from jarai_async._journal.file_lock import JournalInUseError
 from jarai_async._locations import is_database
 from jarai_async.simulator import run as run_simulated
 
@@ -93,6 +94,8 @@ def _execute(arguments: list[str] | None) -> int:
         return 2
     except JaraiError as error:
         is_unread = isinstance(error, OutputError) and error.is_unread and options.command in _LISTS
+        if isinstance(error, JournalInUseError):
+            error.advice = "Try again when the other program has ended."
         if not is_unread:
             output.print_message(error)
         return _UNREAD if is_unread else 1

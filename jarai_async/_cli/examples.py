@@ -9,7 +9,8 @@ columns of a CSV file, or keys of JSON objects:
                 UUIDs; needed where no option or variable gives them
   project_type  such as social-video-30s (default: that of the account)
   metadata      Markdown, at most 4,096 characters
-  reference     your own name for it (default: made from its content)
+  reference     your own name for it (default: made from its content;
+                two lines that are alike are two requests)
   extra         a JSON object with further fields of the API
 
 example of a batch:

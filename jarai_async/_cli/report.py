@@ -40,9 +40,11 @@ class BatchReport:
         self._with_missing_files = 0
         self._not_sent = 0  # requests that ended before they were sent
         self._submitted: set[str] = set()  # references, of this process or an earlier one
+        self._submitted_before = 0
         self._production_ids: set[str] = set()
         for intent in begun:
             self._add_begun(intent)
+        self._submitted_before = self.submitted
 
     def _add_begun(self, intent: Intent) -> None:
         if intent.outcome_state is not None:
@@ -150,7 +152,9 @@ class BatchReport:
             counts.append(f"{len(self._running)} still running")
         if interrupted or self._not_sent:
             counts.append(f"{self.total - self.submitted} not submitted")
-        return f"{self.submitted} submitted, {self.finished} finished: {', '.join(counts)}, {lost} lost"
+        before, now = self._submitted_before, self.submitted - self._submitted_before
+        submitted = f"{self.submitted} submitted{f' ({now} of them now)' if before else ''}"
+        return f"{submitted}, {self.finished} finished: {', '.join(counts)}, {lost} lost"
 
 
 def describe_cost(seconds: float, requests: Mapping[str, int]) -> str:

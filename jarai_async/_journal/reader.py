@@ -142,6 +142,8 @@ def _outcome(
     last = decode_event(events[-1]) if events and events[-1][3] == Finished.__name__ else None
     outcome = last.outcome if isinstance(last, Finished) else None
     if intent.stage is Stage.IN_DOUBT:
+        if intent.doubt is not None:  # shorter than the error of the outcome
+            intent.doubt.advice = "The submit may have been accepted: see `jarai resolve`."
         if outcome is None or outcome.state is not OutcomeState.UNCERTAIN:
             return OutcomeState.UNCERTAIN, intent.doubt, None
         return outcome.state, intent.doubt or outcome.error, outcome.finished_at

@@ -84,6 +84,25 @@ def test_unknown_columns_can_be_ignored(as_csv: bool, text: str) -> None:  # noq
     assert (first, ignored) == (request(topic="A"), {"notes", "Owner"})
 
 
+def test_column_that_may_be_meant_for_a_field_is_not_ignored() -> None:
+    """All productions would be made with the account's default type."""
+    text = "topic,Project_Typ,Owner\nA,article-1500w,me\n"
+    with pytest.raises(BatchError, match="'Project_Typ'; did you mean 'project_type'"):
+        parse_batch(text, as_csv=True, defaults=IDS, ignored=set())
+    ignored: set[str] = set()
+    text = "topic,project_type,Project_Typ\nA,article-1500w,me\n"
+    assert parse_batch(text, as_csv=True, defaults=IDS, ignored=ignored)[0].project_type == "article-1500w"
+    assert ignored == {"Project_Typ"}
+
+
+def test_equal_requests_without_a_reference_are_named() -> None:
+    """Each of them is paid for."""
+    equal: list[str] = []
+    text = "topic,reference\nA,\nB,\nA,\nA,a\n"
+    assert len(parse_batch(text, as_csv=True, defaults=IDS, equal=equal)) == 4
+    assert equal == ["line 4 is like line 2"]
+
+
 def test_every_problem_is_reported_with_its_line() -> None:
     """One run reports the problems of all lines, and all problems of a line."""
     text = lines(

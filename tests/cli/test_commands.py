@@ -20,6 +20,7 @@ from jarai_async._cli.signals import interrupted, stop_event
 from jarai_async._journal.entries import Intent, Stage
 from jarai_async._journal.journal import SqliteJournal
 from tests.cli.helpers import JARAI, id_options, lines, run_command, start, wait_for_event, write_batch
+from tests.support.journals import intent
 from tests.support.strategies import request as make_request
 
 ID = "11111111-1111-4111-8111-111111111111"
@@ -220,10 +221,8 @@ def test_batch_resumes_from_its_journal(served: dict[str, str], tmp_path: Path, 
     assert "ends in about" in new
     assert [line.startswith("jarai: 3/3 finished; ") for line in finished] == [True, True]
     assert "ends in about" not in "".join(finished)
-    *_, first, second, third = (
-        line for line in printed.err.splitlines() if "3 submitted, 3 finished" in line
-    )
-    assert first == second == third
+    *_, first, second, third = (line for line in printed.err.splitlines() if ", 3 finished" in line)
+    assert second == third == first.replace("3 submitted", "3 submitted (0 of them now)")
     submitted = [line["productionId"] for line in lines(printed.out) if line["event"] == "Submitted"]
     assert len(submitted) == 3
     assert len(set(codes)) == 1
@@ -479,5 +478,28 @@ def test_journal_of_another_batch_is_named_and_files_of_the_usual_folder_are_fou
     capsys.readouterr()
     assert main(["run", "two.csv", "--journal", "j", "--dry-run", *ids]) == 0
     messages = capsys.readouterr().err
-    assert "j has none of these requests: is it the right journal?" in messages
+    assert "all 1 requests are new to j" in messages
+    assert main(["run", "two.csv", "--simulate", "--journal", "j", "--dry-run"]) == 2
+    assert "j has productions that a new simulator does not know" in capsys.readouterr().err
     assert "deliverables has files of 1 of these requests" in messages
+
+
+def test_other_unfinished_requests_of_the_journal_are_named_at_the_end(
+    served: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a night that was stopped: they are paid for, and their files are not downloaded."""
+    path = tmp_path / "journal"
+    options = [*id_options(served), "--journal", str(path), f"--download-to={tmp_path}", "--speed=600"]
+    batch = write_batch(tmp_path, 1)
+    main(["run", batch, *options])
+    assert "beside these" not in capsys.readouterr().err
+
+    async def add() -> None:
+        journal = await SqliteJournal.open(path, create=False)
+        await journal.save(intent("of last night", stage=Stage.ACCEPTED))
+        await journal.close()
+
+    asyncio.run(add())
+    main(["run", batch, *options])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "unfinished requests of this journal, beside these: 1; to continue: jarai resume" in said

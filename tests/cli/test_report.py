@@ -114,7 +114,8 @@ def test_requests_that_were_begun_before_count_as_the_journal_has_them_until_the
     counted = BatchReport(6, [*ended.values(), *others])
     assert (counted.finished, counted.progress()) == (2, "2 to submit, 1 queued, 1 failed")
     summary = (
-        "4 submitted, 2 finished: 1 published, 1 failed, 0 rejected, 1 still running, 2 not submitted, 0 lost"
+        "4 submitted (0 of them now), 2 finished: "
+        "1 published, 1 failed, 0 rejected, 1 still running, 2 not submitted, 0 lost"
     )
     assert counted.summary(interrupted=True) == summary
     assert not BatchReport(1, [ended["published"]]).ok  # its files are checked first
