@@ -171,10 +171,10 @@ MUTANTS = (
         is_of_workers=True,
     ),
     Mutant(
-        "a worker grants itself all slots",
+        "slots that were granted are not counted",
         "_ratelimit/shared_model",
-        "and left.earliest(kind, now) <= now\n",
-        "and left.earliest(kind, now) <= math.inf\n",
+        "                granted.append(kind)\n                limiter.acquire(Kind.READ, now, now)\n",
+        "                granted.append(kind)\n",
         is_of_workers=True,
     ),
 )

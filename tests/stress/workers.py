@@ -63,6 +63,7 @@ _TRANSACTIONS = """
 SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database WHERE datname = current_database()
 """
 _IDLE = 60.0  # seconds without work
+_ENOUGH = 250  # productions of one worker, for their memory to count
 _GOALS = {
     "lost": 0,
     "created twice": 0,
@@ -410,7 +411,7 @@ class World:
             if process is None or (resident := _resident(process.pid)) is None:
                 continue
             before = self._memory_before.setdefault(name, resident)
-            if owned >= _concurrency(self.options) / 2:
+            if owned >= _ENOUGH:
                 self.result.memory = max(self.result.memory, (resident - before) / owned)
 
     async def _measure_idle_transactions(self) -> None:
