@@ -55,10 +55,7 @@ def known_outcome(intent: Intent, last_event: Event | None) -> Outcome | None:
 def other_request(reference: str, changes: Iterable[str]) -> InvalidRequestError:
     """Return the error for a known reference with changed content."""
     message = f"the reference {reference[:100]!r} belongs to another request in the journal: "
-    advice = (
-        "use another reference; if this one failed or was rejected, `jarai retry` (`Orchestrator.retry`) it "
-        "first, then its content may change; otherwise `jarai forget` it once it has ended"
-    )
+    advice = "use another reference; `retry` this one first, if it failed; or `forget` it once it has ended"
     return InvalidRequestError([f"{message}{'; '.join(changes)} ({advice})"])
 
 

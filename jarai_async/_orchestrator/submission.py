@@ -83,7 +83,7 @@ class Submission:
             if production is None:
                 self._with_advice(error)
                 if not (was_in_doubt and intent.uncertain_reported):  # else it was logged before
-                    facts = {"reference": self._state.reference, "outcome": "uncertain", "ok": False}
+                    facts = {"event": "SubmitInDoubt", "reference": self._state.reference, "ok": False}
                     _log.warning("%s", error, extra={"jarai": facts})
                 return OutcomeState.UNCERTAIN, error
             self._state.context.productions[production.id] = intent.reference  # so no other submit's

@@ -107,9 +107,7 @@ async def test_changed_request_under_a_known_reference_is_refused_before_anythin
     (problem,) = error.problems
     assert problem.startswith("the reference 'order 7' belongs to another request in the journal: ")
     assert shown in problem
-    assert problem.endswith(
-        "(use another reference, or `jarai forget` (`Orchestrator.forget`) this one once it has ended)"
-    )
+    assert problem.endswith("`retry` this one first, if it failed; or `forget` it once it has ended)")
     assert problem.isprintable()
     assert len(problem) < 300
     async with Orchestrator(client, journal=path) as orchestrator:
