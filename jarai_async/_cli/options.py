@@ -44,9 +44,9 @@ def add_remote(commands: Commands, name: str, summary: str, details: str = "") -
     return parser
 
 
-def add_port(parser: argparse.ArgumentParser, *, default: int) -> None:
-    """Add `--port`."""
-    port_help = "port to listen on; 0 picks a free one (default: %(default)s)"
+def add_port(parser: argparse.ArgumentParser, *, default: int | None, described: str = "%(default)s") -> None:
+    """Add `--port`; its help describes the default."""
+    port_help = f"port to listen on; 0 picks a free one (default: {described})"
     parser.add_argument("--port", type=port, default=default, help=port_help)
 
 

@@ -31,6 +31,7 @@ from jarai_async.simulator import (
 )
 
 DEFAULT_TIER: Final = "enterprise"
+_PORT: Final = 8765
 _DETAILS: Final = (
     "Prints the settings that clients need as one JSON line. Identifiers are new at each start, unless "
     "--seed is given. It also listens at JARAI_CONTROL_URL, on this machine only, for commands such as "
@@ -45,7 +46,7 @@ def add_simulate(commands: Commands) -> None:
         commands, "simulate", "run a local simulator of the Partner API until Ctrl-C", _DETAILS
     )
     simulate.epilog = f"{simulate.epilog}\n{command_reference()}"
-    add_port(simulate, default=8765)
+    add_port(simulate, default=None, described=f"that of the state file, or {_PORT}")
     add_simulator_options(simulate, seed=None)
     fault_help = (
         "fault for the next requests, such as reset_after:submit:2; ROUTE is submit by default; TIMES is 1 "
@@ -115,7 +116,9 @@ def simulate(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
                 state.close()
                 raise ConfigurationError(f"{options.state} belongs to {name} {kept}: leave out --{name}")
         seed, options.epoch, options.speed = state.seed, state.epoch, state.speed
-        options.port = options.port or state.port
+        options.port = options.port or state.port or options.port
+    if options.port is None:
+        options.port = _PORT
     options.seed = seed
     return _serve(options, state)
 

@@ -46,7 +46,7 @@ def test_simulator_in_the_background_and_its_next_start(tmp_path: Path) -> None:
     assert f"production 1 was created: {production_id}, Bees" in log.read_text()
     log.unlink()
 
-    with start([part for part in command if "--speed" not in part], tmp_path) as process:
+    with start([part for part in command if not part.startswith(("--speed", "--port"))], tmp_path) as process:
         assert process.stdout is not None
         again = json.loads(process.stdout.readline())
         assert {name: again[name] for name in ID_FIELDS} == ids
