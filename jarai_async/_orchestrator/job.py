@@ -255,7 +255,10 @@ class Job:
                     if watch.status == Status.AWAITING_APPROVAL:
                         await self._await_approval(watch.production)
         except TimeoutError:
-            message = f"the production did not end within {self._deadline(intent)} s of its acceptance"
+            message = (
+                f"the production did not end within {self._deadline(intent)} s of its acceptance: "
+                f"it is {self._known_production.status}"
+            )
             return OutcomeState.TIMED_OUT, DeadlineExceededError(message)
         except NotFoundError as error:
             message = "JARAI does not find the production: is this its partner's key? The next run asks again"
